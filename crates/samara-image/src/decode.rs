@@ -1,0 +1,235 @@
+//! Reading pictures within limits.
+
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use image::error::{ImageError as CodecError, LimitErrorKind};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
+
+use crate::complete::is_complete;
+use crate::error::ImageError;
+
+/// How large a picture may be. Checked before anything is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels, width × height, of a decoded picture.
+    pub max_pixels: u64,
+    /// Most bytes of the file, and of the decoded buffer.
+    pub max_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 100 million pixels and 1 GiB.
+    fn default() -> Self {
+        Self {
+            max_pixels: 100_000_000,
+            max_bytes: 1 << 30,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses a size above [`max_pixels`](Self::max_pixels).
+    ///
+    /// # Errors
+    /// [`ImageError::Limits`] naming `name`, the size and the limit.
+    pub fn check_pixels(&self, width: u32, height: u32, name: &str) -> Result<(), ImageError> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels <= self.max_pixels {
+            return Ok(());
+        }
+        Err(ImageError::limits(
+            name,
+            format!(
+                "{width}x{height} is {pixels} pixels, the limit is {} (raise max_pixels to read it)",
+                self.max_pixels
+            ),
+        ))
+    }
+
+    fn check_bytes(&self, bytes: u64, what: &str, name: &str) -> Result<(), ImageError> {
+        if bytes <= self.max_bytes {
+            return Ok(());
+        }
+        Err(ImageError::limits(
+            name,
+            format!(
+                "{what} is {bytes} bytes, the limit is {} (raise max_bytes to read it)",
+                self.max_bytes
+            ),
+        ))
+    }
+}
+
+/// Reads a picture file as 8-bit RGB.
+///
+/// JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame), recognised by content and not by
+/// extension. The EXIF orientation is applied. Transparent pixels are laid over white. 16-bit
+/// samples become 8-bit as `round(v / 257)`, 32-bit floats as `round(255 · clamp(v, 0, 1))`; grey
+/// is repeated into the three channels. CMYK and YCCK JPEGs are converted without a colour
+/// profile; colour profiles are ignored everywhere, as Pillow does.
+///
+/// # Errors
+/// One line naming the file: [`ImageError::Io`] (missing, a folder, not readable),
+/// [`ImageError::Decoding`] (empty, truncated, not a picture, damaged), [`ImageError::Limits`]
+/// (too large, decided from the header), [`ImageError::Unsupported`] (another format).
+pub fn read_image(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, ImageError> {
+    let path = path.as_ref();
+    let bytes = read_bytes(path, limits)?;
+    decode_image(&bytes, &path.display().to_string(), limits)
+}
+
+/// Decodes a picture from memory; `name` stands for the file in error messages.
+///
+/// See [`read_image`] for formats and conversions.
+///
+/// # Errors
+/// As [`read_image`], without [`ImageError::Io`].
+pub fn decode_image(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, ImageError> {
+    decode_dynamic(bytes, name, limits).map(flatten)
+}
+
+/// The whole file, if it is a regular one within [`Limits::max_bytes`].
+pub(crate) fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ImageError> {
+    let fail = |source| ImageError::io(path, "cannot be read", source);
+    let name = path.display().to_string();
+    let meta = fs::metadata(path).map_err(fail)?;
+    if meta.is_dir() {
+        return Err(fail(std::io::ErrorKind::IsADirectory.into()));
+    }
+    limits.check_bytes(meta.len(), "the file", &name)?;
+    let mut bytes = Vec::new();
+    // A pipe has no length, so the bound also holds while reading.
+    let file = fs::File::open(path).map_err(fail)?;
+    file.take(limits.max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
+    limits.check_bytes(bytes.len() as u64, "the file", &name)?;
+    Ok(bytes)
+}
+
+/// Decodes with the orientation applied, in the picture's own colour type.
+pub(crate) fn decode_dynamic(
+    bytes: &[u8],
+    name: &str,
+    limits: &Limits,
+) -> Result<DynamicImage, ImageError> {
+    limits.check_bytes(bytes.len() as u64, "the file", name)?;
+    if bytes.is_empty() {
+        return Err(ImageError::decoding(name, "the file is empty"));
+    }
+    let format = recognise(bytes, name)?;
+    let failed = |error| match translate(error, name, limits) {
+        ImageError::Decoding { .. } if !is_complete(bytes, format) => truncated(name),
+        other => other,
+    };
+    let reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    limits.check_pixels(width, height, name)?;
+    limits.check_bytes(decoder.total_bytes(), "the decoded picture", name)?;
+    if width == 0 || height == 0 {
+        return Err(ImageError::decoding(
+            name,
+            format!("the picture has no pixels: {width}x{height}"),
+        ));
+    }
+    if !is_complete(bytes, format) {
+        return Err(truncated(name));
+    }
+    let mut codec_limits = image::Limits::no_limits();
+    codec_limits.max_alloc = Some(limits.max_bytes);
+    decoder.set_limits(codec_limits).map_err(failed)?;
+    // Unreadable metadata does not make the pixels wrong.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, ImageError> {
+    const READ: &str = "JPEG, PNG, WebP, TIFF, BMP and GIF are read";
+    match image::guess_format(bytes) {
+        Ok(
+            format @ (ImageFormat::Jpeg
+            | ImageFormat::Png
+            | ImageFormat::WebP
+            | ImageFormat::Tiff
+            | ImageFormat::Bmp
+            | ImageFormat::Gif),
+        ) => Ok(format),
+        Ok(other) => Err(ImageError::unsupported(
+            name,
+            format!("is {}; {READ}", format!("{other:?}").to_uppercase()),
+        )),
+        Err(_) => Err(ImageError::decoding(
+            name,
+            format!("is not a picture; {READ}"),
+        )),
+    }
+}
+
+fn truncated(name: &str) -> ImageError {
+    ImageError::decoding(name, "the file is truncated: the picture ends too early")
+}
+
+/// Puts a codec's error into one line of ours.
+fn translate(error: CodecError, name: &str, limits: &Limits) -> ImageError {
+    let text = error.to_string();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match error {
+        CodecError::Limits(limit) => match limit.kind() {
+            LimitErrorKind::DimensionError => {
+                ImageError::limits(name, "the picture's sides are too large to decode")
+            }
+            _ => ImageError::limits(
+                name,
+                format!(
+                    "decoding needs more than the limit of {} bytes (raise max_bytes to read it)",
+                    limits.max_bytes
+                ),
+            ),
+        },
+        CodecError::Unsupported(_) => ImageError::unsupported(name, line),
+        CodecError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => truncated(name),
+        _ if says_truncated(&line) => truncated(name),
+        _ => ImageError::decoding(name, format!("the picture is damaged: {line}")),
+    }
+}
+
+/// The codecs have no common kind for an early end, only their own words for it.
+fn says_truncated(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    [
+        "unexpected end",
+        "unexpected eof",
+        "failed to fill whole buffer",
+        "no more bytes",
+        "exhausted data",
+        "failed to read",
+        "premature",
+    ]
+    .iter()
+    .any(|words| line.contains(words))
+}
+
+/// 8-bit RGB, with transparent pixels over white.
+fn flatten(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let rgba = picture.into_rgba8();
+    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
+    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
+        let alpha = u32::from(from[3]);
+        let over_white = |c: u8| ((u32::from(c) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        *to = Rgb([
+            over_white(from[0]),
+            over_white(from[1]),
+            over_white(from[2]),
+        ]);
+    }
+    rgb
+}

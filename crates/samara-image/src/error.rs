@@ -1,0 +1,98 @@
+//! Errors, split by who must act.
+
+use std::io;
+use std::path::Path;
+
+/// What can go wrong with a picture or a mask.
+///
+/// Every message is one line and names the file or the parameter it is about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The file system refused: missing file, folder instead of file, no permission, full disk.
+    #[error("{name}: {what}")]
+    Io {
+        /// The path as the caller gave it.
+        name: String,
+        /// What was attempted and why it failed.
+        what: String,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is there but its content is not a whole, valid picture.
+    #[error("{name}: {what}")]
+    Decoding {
+        /// The file, or the name given for the bytes.
+        name: String,
+        /// What is wrong with the content.
+        what: String,
+    },
+    /// The picture is valid so far but larger than the [`Limits`](crate::Limits) allow.
+    #[error("{name}: {what}")]
+    Limits {
+        /// The file, or the name given for the bytes.
+        name: String,
+        /// The size, the limit, and which limit to raise.
+        what: String,
+    },
+    /// A format or variant that this crate does not read or write.
+    #[error("{name}: {what}")]
+    Unsupported {
+        /// The file, or the name given for the bytes.
+        name: String,
+        /// What is not supported, and what is.
+        what: String,
+    },
+    /// A value handed in by the caller is unusable.
+    #[error("{parameter}: {what}")]
+    Parameter {
+        /// The parameter, field or key.
+        parameter: String,
+        /// What is wrong with its value.
+        what: String,
+    },
+}
+
+impl ImageError {
+    pub(crate) fn io(path: &Path, doing: &str, source: io::Error) -> Self {
+        let what = match source.kind() {
+            io::ErrorKind::NotFound => format!("{doing}: no such file or folder"),
+            io::ErrorKind::PermissionDenied => format!("{doing}: permission denied"),
+            io::ErrorKind::IsADirectory => format!("{doing}: is a folder, not a file"),
+            io::ErrorKind::NotADirectory => format!("{doing}: a part of the path is not a folder"),
+            io::ErrorKind::StorageFull => format!("{doing}: no space left on the disk"),
+            io::ErrorKind::ReadOnlyFilesystem => format!("{doing}: the file system is read-only"),
+            _ => format!("{doing}: {source}"),
+        };
+        let name = path.display().to_string();
+        Self::Io { name, what, source }
+    }
+
+    pub(crate) fn decoding(name: &str, what: impl Into<String>) -> Self {
+        Self::Decoding {
+            name: name.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn limits(name: &str, what: impl Into<String>) -> Self {
+        Self::Limits {
+            name: name.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(name: &str, what: impl Into<String>) -> Self {
+        Self::Unsupported {
+            name: name.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn parameter(parameter: &str, what: impl Into<String>) -> Self {
+        Self::Parameter {
+            parameter: parameter.to_owned(),
+            what: what.into(),
+        }
+    }
+}

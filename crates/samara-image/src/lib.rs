@@ -1,0 +1,37 @@
+//! Pictures, coordinate frames, masks, run lengths, polygons and overlays for
+//! promptable segmentation. No tensor library, no unsafe code.
+
+#![forbid(unsafe_code)]
+
+mod bits;
+mod canvas;
+mod complete;
+pub mod components;
+mod contour;
+pub mod decode;
+pub mod error;
+pub mod frame;
+pub mod mask;
+pub mod morphology;
+pub mod overlay;
+pub mod palette;
+pub mod polygon;
+mod rasterise;
+pub mod resize;
+pub mod rle;
+pub mod save;
+mod smooth;
+
+pub use components::{Component, Connectivity, Region, components, remove_small_regions};
+pub use decode::{Limits, decode_image, read_image};
+pub use error::ImageError;
+pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
+pub use image::{GrayImage, Rgb, RgbImage};
+pub use mask::{BBox, Mask, decode_mask, read_mask};
+pub use morphology::{BOUNDARY_RATIO, boundary_iou};
+pub use overlay::Overlay;
+pub use palette::palette;
+pub use polygon::{Polygon, Ring, coco_polygons_to_mask, polygons_to_mask};
+pub use resize::{resize_bilinear, resize_bilinear_gray};
+pub use rle::{CocoRle, Rle, RleCounts};
+pub use save::{save_image, save_png, write_atomic};

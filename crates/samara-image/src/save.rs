@@ -1,0 +1,123 @@
+//! Writing files so that a reader never sees half of one.
+
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{GrayImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
+use tempfile::Builder;
+
+use crate::error::ImageError;
+
+/// JPEG quality of saved overlays: no visible artefacts on thin contours.
+const JPEG_QUALITY: u8 = 92;
+
+/// Writes `bytes` to `path`: first to a temporary file in the same folder, then renamed over
+/// `path`, so that an interrupted run leaves the old file or the new one, never a part.
+///
+/// A symbolic link is followed and stays a link. Something that is not a regular file
+/// (`/dev/stdout`, a pipe) is written directly, because renaming would replace it.
+///
+/// # Errors
+/// [`ImageError::Io`] naming `path` when the folder is missing or not writable, `path` is a
+/// folder, or the disk is full.
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ImageError> {
+    let path = path.as_ref();
+    let fail = |source| ImageError::io(path, "cannot be written", source);
+    let target = match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Err(fail(std::io::ErrorKind::IsADirectory.into()));
+        }
+        Ok(meta) if !meta.is_file() => return fs::write(path, bytes).map_err(fail),
+        Ok(_) => fs::canonicalize(path).map_err(fail)?,
+        Err(_) => path.to_path_buf(),
+    };
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut builder = Builder::new();
+    builder.prefix(".samara-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The default of a temporary file is 0600; the user's umask still applies to this.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(&folder).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.flush().map_err(fail)?;
+    file.persist(&target).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+/// A picture that can be encoded as PNG: [`RgbImage`], [`RgbaImage`] or [`GrayImage`].
+pub trait PngSource {
+    /// The picture as the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// The encoder's error, for instance for a picture with a side of zero pixels.
+    fn to_png(&self) -> Result<Vec<u8>, image::ImageError>;
+}
+
+macro_rules! png_source {
+    ($($image:ty),*) => {$(
+        impl PngSource for $image {
+            fn to_png(&self) -> Result<Vec<u8>, image::ImageError> {
+                let mut bytes = Cursor::new(Vec::new());
+                self.write_to(&mut bytes, ImageFormat::Png)?;
+                Ok(bytes.into_inner())
+            }
+        }
+    )*};
+}
+png_source!(RgbImage, RgbaImage, GrayImage);
+
+/// Saves a picture as PNG, whatever the extension of `path`, [atomically](write_atomic).
+///
+/// # Errors
+/// [`ImageError::Io`] when the file cannot be written, [`ImageError::Parameter`] when the picture
+/// has no pixels.
+pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), ImageError> {
+    let bytes = image.to_png().map_err(|e| encoding(path.as_ref(), &e))?;
+    write_atomic(path, &bytes)
+}
+
+/// Saves a picture [atomically](write_atomic) in the format that the extension of `path` names:
+/// `.png`, or `.jpg`/`.jpeg` (quality 92). A path without extension becomes PNG.
+///
+/// # Errors
+/// [`ImageError::Unsupported`] for another extension, otherwise as [`save_png`].
+pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageError> {
+    let path = path.as_ref();
+    let extension = path
+        .extension()
+        .map(|e| e.to_string_lossy().to_ascii_lowercase());
+    match extension.as_deref() {
+        None | Some("png") => save_png(path, image),
+        Some("jpg" | "jpeg") => {
+            let mut bytes = Vec::new();
+            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+                .write_image(
+                    image,
+                    image.width(),
+                    image.height(),
+                    image::ExtendedColorType::Rgb8,
+                )
+                .map_err(|e| encoding(path, &e))?;
+            write_atomic(path, &bytes)
+        }
+        Some(other) => Err(ImageError::unsupported(
+            &path.display().to_string(),
+            format!("pictures are saved as .png, .jpg or .jpeg, not .{other}"),
+        )),
+    }
+}
+
+fn encoding(path: &Path, error: &image::ImageError) -> ImageError {
+    ImageError::parameter(
+        &path.display().to_string(),
+        format!("cannot be encoded: {error}"),
+    )
+}

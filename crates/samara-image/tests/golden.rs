@@ -1,0 +1,167 @@
+//! Equality with the reference implementations, on cases recorded by
+//! `tests/golden/image_references.py` of the workspace.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed helper is a failed test"
+)]
+
+use std::path::PathBuf;
+
+use samara_image::{
+    GrayImage, Mask, Region, RgbImage, Rle, coco_polygons_to_mask, remove_small_regions,
+    resize_bilinear, resize_bilinear_gray,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+fn golden(file: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn cases<T: DeserializeOwned>(file: &str) -> Vec<T> {
+    let cases: Vec<T> = serde_json::from_slice(&golden(file)).unwrap();
+    assert!(!cases.is_empty());
+    cases
+}
+
+/// A mask packed row by row, lowest bit first, in hexadecimal; `size` is height, width.
+fn unpack(size: [u32; 2], hex: &str) -> Mask {
+    let [height, width] = size;
+    let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap();
+    Mask::from_fn(width, height, |x, y| {
+        let i = (y * width + x) as usize;
+        byte(i / 8) >> (i % 8) & 1 == 1
+    })
+}
+
+#[derive(Deserialize)]
+struct ResizeCase {
+    name: String,
+    channels: u32,
+    from: [u32; 2],
+    to: [u32; 2],
+    input: usize,
+    output: usize,
+}
+
+#[test]
+fn resizing_gives_the_bytes_of_pillow() {
+    let bytes = golden("resize.bin");
+    for case in cases::<ResizeCase>("resize.json") {
+        let slice =
+            |at: usize, [w, h]: [u32; 2]| bytes[at..at + (w * h * case.channels) as usize].to_vec();
+        let input = slice(case.input, case.from);
+        let expected = slice(case.output, case.to);
+        let [w, h] = case.from;
+        let [to_w, to_h] = case.to;
+        let actual = if case.channels == 3 {
+            resize_bilinear(&RgbImage::from_raw(w, h, input).unwrap(), to_w, to_h).into_raw()
+        } else {
+            resize_bilinear_gray(&GrayImage::from_raw(w, h, input).unwrap(), to_w, to_h).into_raw()
+        };
+        let what = format!(
+            "{} x{} {:?} -> {:?}",
+            case.name, case.channels, case.from, case.to
+        );
+        let wrong = actual.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        assert_eq!((actual.len(), wrong), (expected.len(), 0), "{what}");
+    }
+}
+
+#[derive(Deserialize)]
+struct RleCase {
+    name: String,
+    size: [u32; 2],
+    bits: String,
+    counts: Vec<u32>,
+    compressed: String,
+    area: u64,
+    bbox: [u32; 4],
+    amg_box: [u32; 4],
+}
+
+#[test]
+fn run_lengths_are_those_of_pycocotools() {
+    for case in cases::<RleCase>("rle.json") {
+        let name = &case.name;
+        let mask = unpack(case.size, &case.bits);
+        let rle = mask.to_rle();
+        assert_eq!(rle.size, case.size, "{name}");
+        assert_eq!(rle.counts, case.counts, "{name}");
+        assert_eq!(rle.to_compressed_string(), case.compressed, "{name}");
+        let parsed = Rle::from_compressed_string(case.size, &case.compressed).unwrap();
+        assert_eq!(parsed, rle, "{name}");
+        assert_eq!(parsed.to_mask().unwrap(), mask, "{name}");
+        assert_eq!((rle.area(), mask.area()), (case.area, case.area), "{name}");
+        assert_eq!(rle.bbox(), mask.bbox(), "{name}");
+        assert_eq!(
+            mask.bbox().map_or([0; 4], |b| b.xywh()),
+            case.bbox,
+            "{name}"
+        );
+        assert_eq!(
+            mask.bbox().map_or([0; 4], |b| b.xyxy_inclusive()),
+            case.amg_box,
+            "{name}"
+        );
+    }
+}
+
+#[derive(Deserialize)]
+struct PolygonCase {
+    size: [u32; 2],
+    segmentation: Vec<Vec<f64>>,
+    compressed: String,
+}
+
+#[test]
+fn polygons_are_filled_as_pycocotools_does() {
+    for case in cases::<PolygonCase>("polygons.json") {
+        let [height, width] = case.size;
+        let mask = coco_polygons_to_mask(&case.segmentation, width, height).unwrap();
+        let text = mask.to_rle().to_compressed_string();
+        assert_eq!(
+            text, case.compressed,
+            "{height}x{width} {:?}",
+            case.segmentation
+        );
+    }
+}
+
+#[derive(Deserialize)]
+struct RegionCase {
+    size: [u32; 2],
+    bits: String,
+    runs: Vec<RegionRun>,
+}
+
+#[derive(Deserialize)]
+struct RegionRun {
+    mode: String,
+    area: u64,
+    bits: String,
+    changed: bool,
+}
+
+#[test]
+fn small_regions_go_as_in_the_official_generator() {
+    for (i, case) in cases::<RegionCase>("small_regions.json").iter().enumerate() {
+        let mask = unpack(case.size, &case.bits);
+        for run in &case.runs {
+            let region = if run.mode == "holes" {
+                Region::Holes
+            } else {
+                Region::Islands
+            };
+            let (result, changed) = remove_small_regions(&mask, run.area, region);
+            let what = format!("case {i}, {} below {}", run.mode, run.area);
+            assert_eq!(changed, run.changed, "{what}");
+            assert_eq!(result, unpack(case.size, &run.bits), "{what}");
+        }
+    }
+}

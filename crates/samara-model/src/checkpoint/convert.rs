@@ -1,0 +1,141 @@
+//! Writing checkpoints as `safetensors` under official names.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::DType;
+use burn_store::burn_pack::Tensor as StoredTensor;
+use burn_store::{FloatCastAdapter, ModuleAdapter};
+use safetensors::tensor::{Dtype, View};
+
+use super::file::invalid;
+use super::{CONFIG_KEY, Checkpoint, CheckpointError};
+
+/// How floating-point weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageType {
+    /// 32 bits.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// bfloat16.
+    BF16,
+}
+
+impl From<StorageType> for DType {
+    fn from(storage: StorageType) -> Self {
+        match storage {
+            StorageType::F32 => Self::F32,
+            StorageType::F16 => Self::F16,
+            StorageType::BF16 => Self::BF16,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint as `safetensors` under official names, with the configuration in the
+    /// metadata. Every tensor of the file is kept, one in memory at a time; `storage` changes how
+    /// floating-point values are stored. The file appears only when it is complete.
+    ///
+    /// # Errors
+    /// The checkpoint is not recognised, cannot be read, or `out` cannot be written.
+    pub fn convert(
+        &self,
+        out: &Path,
+        storage: Option<StorageType>,
+    ) -> Result<(), CheckpointError> {
+        let config = serde_json::to_string(&self.config()?)
+            .map_err(|e| invalid(&self.path, &e.to_string()))?;
+        let failure = RefCell::new(None);
+        let mut views = Vec::with_capacity(self.tensors.len());
+        for (key, tensor) in &self.tensors {
+            let tensor = match storage {
+                Some(storage) => cast(tensor.clone(), storage),
+                None => tensor.clone(),
+            };
+            let dtype = dtype_of(&tensor).ok_or_else(|| {
+                invalid(&self.path, &format!("key {key} has type {:?}", tensor.dtype))
+            })?;
+            views.push((key.as_str(), LazyView { tensor, dtype, failure: &failure }));
+        }
+        let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
+        let io = |source| CheckpointError::Io { path: out.into(), source };
+
+        // Written beside the target and moved there once every tensor could be read.
+        let folder = match out.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let temporary = new_file_in(folder).map_err(io)?;
+        safetensors::serialize_to_file(views, Some(metadata), &temporary)
+            .map_err(|e| io(std::io::Error::other(e.to_string())))?;
+        if let Some(reason) = failure.into_inner() {
+            return Err(invalid(&self.path, &reason));
+        }
+        temporary.persist(out).map_err(|e| io(e.error))
+    }
+}
+
+/// A temporary path in `folder`, removed unless it is persisted.
+fn new_file_in(folder: &Path) -> std::io::Result<tempfile::TempPath> {
+    let file = tempfile::Builder::new()
+        .prefix(".samara-")
+        .suffix(".safetensors")
+        .tempfile_in(folder)?;
+    Ok(file.into_temp_path())
+}
+
+/// Casts floating-point values, leaves integers alone.
+fn cast(tensor: StoredTensor, storage: StorageType) -> StoredTensor {
+    let context = burn_store::ModuleContext::new(&[]);
+    FloatCastAdapter::to(storage.into()).adapt(tensor, context)
+}
+
+fn dtype_of(tensor: &StoredTensor) -> Option<Dtype> {
+    Some(match tensor.dtype {
+        DType::F64 => Dtype::F64,
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::I16 => Dtype::I16,
+        DType::I8 => Dtype::I8,
+        DType::U8 => Dtype::U8,
+        _ => return None,
+    })
+}
+
+/// A tensor that is read when it is written.
+struct LazyView<'a> {
+    tensor: StoredTensor,
+    dtype: Dtype,
+    /// The writer cannot fail inside a view, so the first error waits here.
+    failure: &'a RefCell<Option<String>>,
+}
+
+impl View for LazyView<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.tensor.to_bytes() {
+            Ok(bytes) => Cow::Owned(bytes.to_vec()),
+            Err(error) => {
+                self.failure.borrow_mut().get_or_insert(error.to_string());
+                Cow::Owned(vec![0; self.tensor.byte_len()])
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.byte_len()
+    }
+}

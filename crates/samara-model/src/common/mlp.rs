@@ -1,0 +1,45 @@
+//! The feed-forward block of a transformer layer.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::ops::{self, Activation};
+
+/// Configuration of [`MlpBlock`].
+#[derive(Config, Debug)]
+pub struct MlpBlockConfig {
+    /// Width of input and output.
+    pub embedding_dim: usize,
+    /// Width of the hidden layer.
+    pub mlp_dim: usize,
+}
+
+impl MlpBlockConfig {
+    /// A block whose hidden layer ends in `activation`.
+    pub fn init(&self, activation: Activation, device: &Device) -> MlpBlock {
+        MlpBlock {
+            lin1: LinearConfig::new(self.embedding_dim, self.mlp_dim).init(device),
+            lin2: LinearConfig::new(self.mlp_dim, self.embedding_dim).init(device),
+            activation,
+        }
+    }
+}
+
+/// Two linear layers with an activation between them.
+#[derive(Module, Debug)]
+pub struct MlpBlock {
+    lin1: Linear,
+    lin2: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl MlpBlock {
+    /// `[.., embedding_dim]` → the same shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let hidden = ops::linear(x, &self.lin1, self.activation);
+        ops::linear(hidden, &self.lin2, Activation::Identity)
+    }
+}

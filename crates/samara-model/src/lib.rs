@@ -1,0 +1,18 @@
+//! The Segment Anything family as [Burn](burn) modules.
+//!
+//! Module and field names follow the official code, so that a checkpoint's keys and the module
+//! tree can be read side by side. Every model is written for any Burn backend.
+//!
+//! - [`sam`]: SAM 1 (`ViT-B`, `ViT-L`, `ViT-H`, `MedSAM`),
+//! - [`mobile_sam`]: the `TinyViT` encoder of `MobileSAM`,
+//! - [`checkpoint`]: reading, recognising, converting and downloading weights,
+//! - [`ops`]: the operations that carry the weight.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod common;
+pub mod mobile_sam;
+pub mod ops;
+pub mod sam;
+
+pub use burn;

@@ -1,0 +1,347 @@
+//! `TinyViT`, the image encoder of `MobileSAM` (`mobile_sam/modeling/tiny_vit_sam.py`): one
+//! convolutional stage, then three stages of window attention with local convolutions.
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{
+    BatchNorm, BatchNormConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+    PaddingConfig2d,
+};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::common::{window_partition, window_unpartition};
+use crate::ops::{self, Activation, AttentionBias};
+use crate::sam::{Neck, NeckConfig};
+
+/// Configuration of [`TinyViT`]. Vectors have one entry per stage.
+#[derive(Config, Debug)]
+pub struct TinyViTConfig {
+    /// Channels of each stage.
+    pub embed_dims: Vec<usize>,
+    /// Blocks of each stage.
+    pub depths: Vec<usize>,
+    /// Attention heads of each stage; unused in the first, which is convolutional.
+    pub num_heads: Vec<usize>,
+    /// Attention window of each stage in tokens; unused in the first.
+    pub window_sizes: Vec<usize>,
+    /// Stride of the merging layer after each stage but the last. `MobileSAM` keeps the resolution
+    /// before its last stage, so that the embedding has 64×64 cells.
+    #[config(default = "vec![2, 2, 1]")]
+    pub merge_strides: Vec<usize>,
+    /// Hidden width of the feed-forward blocks over the width of the stage.
+    #[config(default = 4)]
+    pub mlp_ratio: usize,
+    /// Expansion of the convolutional blocks of the first stage.
+    #[config(default = 4)]
+    pub mbconv_expand_ratio: usize,
+    /// Channels of the image embedding.
+    #[config(default = 256)]
+    pub out_chans: usize,
+}
+
+impl TinyViTConfig {
+    /// The encoder of the released `MobileSAM`.
+    pub fn mobile_sam() -> Self {
+        Self::new(
+            vec![64, 128, 160, 320],
+            vec![2, 2, 6, 2],
+            vec![2, 4, 5, 10],
+            vec![7, 7, 14, 7],
+        )
+    }
+
+    pub(crate) fn is_mobile_sam(&self) -> bool {
+        let released = Self::mobile_sam();
+        self.embed_dims == released.embed_dims && self.depths == released.depths
+    }
+
+    /// An encoder with random weights.
+    pub fn init(&self, device: &Device) -> TinyViT {
+        let dims = &self.embed_dims;
+        let stages = dims.len();
+        TinyViT {
+            patch_embed: PatchEmbed {
+                conv1: Conv2dBn::new([3, dims[0] / 2], 3, 2, 1, device),
+                conv2: Conv2dBn::new([dims[0] / 2, dims[0]], 3, 2, 1, device),
+            },
+            layers: (0..stages).map(|stage| self.stage(stage, device)).collect(),
+            neck: NeckConfig::new(dims[stages - 1], self.out_chans).init(device),
+        }
+    }
+
+    fn stage(&self, stage: usize, device: &Device) -> Stage {
+        let dim = self.embed_dims[stage];
+        let blocks = (0..self.depths[stage]).map(|_| {
+            if stage == 0 {
+                let hidden = dim * self.mbconv_expand_ratio;
+                Block::MbConv(MbConv {
+                    conv1: Conv2dBn::new([dim, hidden], 1, 1, 1, device),
+                    conv2: Conv2dBn::new([hidden, hidden], 3, 1, hidden, device),
+                    conv3: Conv2dBn::new([hidden, dim], 1, 1, 1, device),
+                })
+            } else {
+                Block::TinyViT(self.block(stage, device))
+            }
+        });
+        let downsample = self.embed_dims.get(stage + 1).map(|&out| PatchMerging {
+            conv1: Conv2dBn::new([dim, out], 1, 1, 1, device),
+            conv2: Conv2dBn::new([out, out], 3, self.merge_strides[stage], out, device),
+            conv3: Conv2dBn::new([out, out], 1, 1, 1, device),
+        });
+        Stage {
+            blocks: blocks.collect(),
+            downsample,
+        }
+    }
+
+    fn block(&self, stage: usize, device: &Device) -> TinyViTBlock {
+        let (dim, window) = (self.embed_dims[stage], self.window_sizes[stage]);
+        let (heads, hidden) = (self.num_heads[stage], dim * self.mlp_ratio);
+        TinyViTBlock {
+            attn: Attention {
+                norm: LayerNormConfig::new(dim).init(device),
+                qkv: LinearConfig::new(dim, 3 * dim).init(device),
+                proj: LinearConfig::new(dim, dim).init(device),
+                attention_biases: Initializer::Zeros.init([heads, window * window], device),
+            },
+            mlp: Mlp {
+                norm: LayerNormConfig::new(dim).init(device),
+                fc1: LinearConfig::new(dim, hidden).init(device),
+                fc2: LinearConfig::new(hidden, dim).init(device),
+            },
+            local_conv: Conv2dBn::new([dim, dim], 3, 1, dim, device),
+            window,
+        }
+    }
+}
+
+/// The image encoder of `MobileSAM`: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
+#[derive(Module, Debug)]
+pub struct TinyViT {
+    patch_embed: PatchEmbed,
+    layers: Vec<Stage>,
+    neck: Neck,
+}
+
+impl TinyViT {
+    /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
+    /// `[batch, out_chans, side / 16, side / 16]`.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let x = self.patch_embed.forward(pixels);
+        let x = self.layers.iter().fold(x, |x, stage| stage.forward(x));
+        self.neck.forward(x)
+    }
+
+    /// What goes through the encoder, for analysis: the patch embedding, then the output of every
+    /// stage, each `[batch, channels, height, width]`.
+    pub fn layers(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut layers = vec![self.patch_embed.forward(pixels)];
+        for stage in &self.layers {
+            layers.push(stage.forward(layers[layers.len() - 1].clone()));
+        }
+        layers
+    }
+}
+
+/// Convolution without bias, then batch norm. The kernel is odd and padded to keep the size.
+#[derive(Module, Debug)]
+struct Conv2dBn {
+    c: Conv2d,
+    bn: BatchNorm,
+}
+
+impl Conv2dBn {
+    fn new(
+        channels: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+        device: &Device,
+    ) -> Self {
+        let pad = kernel / 2;
+        Self {
+            c: Conv2dConfig::new(channels, [kernel, kernel])
+                .with_stride([stride, stride])
+                .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+                .with_groups(groups)
+                .with_bias(false)
+                .init(device),
+            bn: BatchNormConfig::new(channels[1]).init(device),
+        }
+    }
+
+    /// `[batch, in, height, width]` → `[batch, out, height / stride, width / stride]`.
+    fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        activation.apply(self.bn.forward(self.c.forward(x)))
+    }
+}
+
+/// Two strided convolutions: a quarter of the resolution.
+#[derive(Module, Debug)]
+struct PatchEmbed {
+    conv1: Conv2dBn,
+    conv2: Conv2dBn,
+}
+
+impl PatchEmbed {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.conv1.forward(x, Activation::Gelu);
+        self.conv2.forward(x, Activation::Identity)
+    }
+}
+
+/// Blocks of one width, then the merging layer to the next.
+#[derive(Module, Debug)]
+struct Stage {
+    blocks: Vec<Block>,
+    downsample: Option<PatchMerging>,
+}
+
+impl Stage {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.blocks.iter().fold(x, |x, block| match block {
+            Block::MbConv(block) => block.forward(x),
+            Block::TinyViT(block) => block.forward(x),
+        });
+        match &self.downsample {
+            Some(downsample) => downsample.forward(x),
+            None => x,
+        }
+    }
+}
+
+/// A block of a stage: convolutional in the first, attention in the others.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a dozen of them")]
+enum Block {
+    MbConv(MbConv),
+    TinyViT(TinyViTBlock),
+}
+
+/// Inverted bottleneck with a residual, activated after the sum.
+#[derive(Module, Debug)]
+struct MbConv {
+    conv1: Conv2dBn,
+    conv2: Conv2dBn,
+    conv3: Conv2dBn,
+}
+
+impl MbConv {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let hidden = self.conv1.forward(x.clone(), Activation::Gelu);
+        let hidden = self.conv2.forward(hidden, Activation::Gelu);
+        Activation::Gelu.apply(x + self.conv3.forward(hidden, Activation::Identity))
+    }
+}
+
+/// Changes width and, with stride 2, halves the resolution.
+#[derive(Module, Debug)]
+struct PatchMerging {
+    conv1: Conv2dBn,
+    conv2: Conv2dBn,
+    conv3: Conv2dBn,
+}
+
+impl PatchMerging {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.conv1.forward(x, Activation::Gelu);
+        let x = self.conv2.forward(x, Activation::Gelu);
+        self.conv3.forward(x, Activation::Identity)
+    }
+}
+
+/// Window attention, a depthwise convolution, and a feed-forward block.
+#[derive(Module, Debug)]
+struct TinyViTBlock {
+    attn: Attention,
+    mlp: Mlp,
+    local_conv: Conv2dBn,
+    #[module(skip)]
+    window: usize,
+}
+
+impl TinyViTBlock {
+    /// `[batch, dim, height, width]` → the same shape.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = x.dims();
+        let tokens = x.permute([0, 2, 3, 1]);
+        // Here padding comes before the norm (inside the attention), unlike in SAM's `ViT`: a
+        // padded token enters attention as the norm's shift.
+        let windows = self.attn.forward(window_partition(tokens.clone(), self.window));
+        let tokens = tokens + window_unpartition(windows, height, width);
+        let x = tokens.permute([0, 3, 1, 2]);
+        let tokens = self
+            .local_conv
+            .forward(x, Activation::Identity)
+            .permute([0, 2, 3, 1]);
+        let tokens = tokens.clone() + self.mlp.forward(tokens);
+        tokens.permute([0, 3, 1, 2])
+    }
+}
+
+/// Attention inside a window, with a learned bias per absolute offset.
+#[derive(Module, Debug)]
+struct Attention {
+    norm: LayerNorm,
+    qkv: Linear,
+    proj: Linear,
+    attention_biases: Param<Tensor<2>>,
+}
+
+impl Attention {
+    /// `[windows, window, window, dim]` → the same shape.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [windows, window, _, dim] = x.dims();
+        let heads = self.attention_biases.val().dims()[0];
+        let (tokens, head_dim) = (window * window, dim / heads);
+        let x = ops::layer_norm(x, &self.norm);
+        // Every head's query, key and value lie side by side.
+        let qkv = ops::linear(x, &self.qkv, Activation::Identity)
+            .reshape([windows, tokens, heads, 3, head_dim])
+            .permute([3, 0, 2, 1, 4]);
+        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().slice(i..i + 1).squeeze_dim::<4>(0));
+        let bias = AttentionBias::Table(offset_biases(self.attention_biases.val(), window));
+        let out = ops::attention(q, k, v, (head_dim as f64).powf(-0.5), &bias)
+            .swap_dims(1, 2)
+            .reshape([windows, window, window, dim]);
+        ops::linear(out, &self.proj, Activation::Identity)
+    }
+}
+
+/// The bias of every pair of tokens, from one value per offset: `[heads, window²]` →
+/// `[heads, window², window²]`, where offset (|dy|, |dx|) is value |dy| · window + |dx|.
+fn offset_biases(biases: Tensor<2>, window: usize) -> Tensor<3> {
+    let heads = biases.dims()[0];
+    let tokens = window * window;
+    let offset = |a: usize, b: usize| {
+        let dy = (a / window).abs_diff(b / window);
+        let dx = (a % window).abs_diff(b % window);
+        (dy * window + dx) as i32
+    };
+    let index: Vec<i32> = (0..tokens)
+        .flat_map(|a| (0..tokens).map(move |b| offset(a, b)))
+        .collect();
+    let index = Tensor::<1, Int>::from_data(index.as_slice(), &biases.device());
+    biases.select(1, index).reshape([heads, tokens, tokens])
+}
+
+/// Feed-forward block with its own norm.
+#[derive(Module, Debug)]
+struct Mlp {
+    norm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Mlp {
+    /// `[batch, height, width, dim]` → the same shape.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let hidden = ops::linear(
+            ops::layer_norm(x, &self.norm),
+            &self.fc1,
+            Activation::Gelu,
+        );
+        ops::linear(hidden, &self.fc2, Activation::Identity)
+    }
+}

@@ -1,0 +1,214 @@
+//! SAM's image encoder: a `ViT` with window attention, a few global blocks and decomposed relative
+//! positions (`segment_anything/modeling/image_encoder.py`).
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Int, Tensor};
+
+use super::neck::{Neck, NeckConfig};
+use crate::common::{MlpBlock, MlpBlockConfig, window_partition, window_unpartition};
+use crate::ops::{self, Activation, AttentionBias};
+
+/// Epsilon of every layer norm of the encoder, as the released models were built.
+const LAYER_NORM_EPSILON: f64 = 1e-6;
+
+/// Configuration of [`ImageEncoderViT`].
+#[derive(Config, Debug)]
+pub struct ImageEncoderViTConfig {
+    /// Side of the square input in model pixels.
+    #[config(default = 1024)]
+    pub img_size: usize,
+    /// Side of a patch in model pixels.
+    #[config(default = 16)]
+    pub patch_size: usize,
+    /// Width of the tokens.
+    pub embed_dim: usize,
+    /// Number of attention heads.
+    pub num_heads: usize,
+    /// Hidden width of the feed-forward blocks.
+    pub mlp_dim: usize,
+    /// Window of every block in tokens; 0 is global attention.
+    pub windows: Vec<usize>,
+    /// Channels of the image embedding.
+    #[config(default = 256)]
+    pub out_chans: usize,
+}
+
+impl ImageEncoderViTConfig {
+    /// The encoder of SAM ViT-B.
+    pub fn vit_b() -> Self {
+        Self::standard(768, 12, 12, &[2, 5, 8, 11])
+    }
+
+    /// The encoder of SAM ViT-L.
+    pub fn vit_l() -> Self {
+        Self::standard(1024, 16, 24, &[5, 11, 17, 23])
+    }
+
+    /// The encoder of SAM ViT-H.
+    pub fn vit_h() -> Self {
+        Self::standard(1280, 16, 32, &[7, 15, 23, 31])
+    }
+
+    fn standard(embed_dim: usize, num_heads: usize, depth: usize, global: &[usize]) -> Self {
+        let window = |block| if global.contains(&block) { 0 } else { 14 };
+        let windows = (0..depth).map(window).collect();
+        Self::new(embed_dim, num_heads, 4 * embed_dim, windows)
+    }
+
+    /// An encoder with random weights.
+    pub fn init(&self, device: &Device) -> ImageEncoderViT {
+        let grid = self.img_size / self.patch_size;
+        let blocks = self.windows.iter().map(|&window| self.block(grid, window, device));
+        ImageEncoderViT {
+            patch_embed: PatchEmbed {
+                proj: Conv2dConfig::new([3, self.embed_dim], [self.patch_size; 2])
+                    .with_stride([self.patch_size; 2])
+                    .init(device),
+            },
+            pos_embed: Initializer::Zeros.init([1, grid, grid, self.embed_dim], device),
+            blocks: blocks.collect(),
+            neck: NeckConfig::new(self.embed_dim, self.out_chans).init(device),
+        }
+    }
+
+    fn block(&self, grid: usize, window: usize, device: &Device) -> Block {
+        let norm = || {
+            LayerNormConfig::new(self.embed_dim)
+                .with_epsilon(LAYER_NORM_EPSILON)
+                .init(device)
+        };
+        let extent = if window == 0 { grid } else { window };
+        let head_dim = self.embed_dim / self.num_heads;
+        let rel_pos = || Initializer::Zeros.init([2 * extent - 1, head_dim], device);
+        Block {
+            norm1: norm(),
+            attn: Attention {
+                qkv: LinearConfig::new(self.embed_dim, 3 * self.embed_dim).init(device),
+                proj: LinearConfig::new(self.embed_dim, self.embed_dim).init(device),
+                rel_pos_h: rel_pos(),
+                rel_pos_w: rel_pos(),
+                num_heads: self.num_heads,
+            },
+            norm2: norm(),
+            mlp: MlpBlockConfig::new(self.embed_dim, self.mlp_dim).init(Activation::Gelu, device),
+            window,
+        }
+    }
+}
+
+/// The `ViT` image encoder of SAM: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
+#[derive(Module, Debug)]
+pub struct ImageEncoderViT {
+    patch_embed: PatchEmbed,
+    pos_embed: Param<Tensor<4>>,
+    blocks: Vec<Block>,
+    neck: Neck,
+}
+
+impl ImageEncoderViT {
+    /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
+    /// `[batch, out_chans, side / patch, side / patch]`.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let tokens = self.patch_embed.forward(pixels) + self.pos_embed.val();
+        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
+        self.neck.forward(tokens.permute([0, 3, 1, 2]))
+    }
+
+    /// What goes through the encoder, for analysis: the patch embedding, then the output of every
+    /// block, each `[batch, grid, grid, embed_dim]`.
+    pub fn layers(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut layers = vec![self.patch_embed.forward(pixels)];
+        let mut tokens = layers[0].clone() + self.pos_embed.val();
+        for block in &self.blocks {
+            tokens = block.forward(tokens);
+            layers.push(tokens.clone());
+        }
+        layers
+    }
+}
+
+/// Cuts the image into patches and projects each to a token.
+#[derive(Module, Debug)]
+struct PatchEmbed {
+    proj: Conv2d,
+}
+
+impl PatchEmbed {
+    /// `[batch, 3, side, side]` → `[batch, grid, grid, embed_dim]`.
+    fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        self.proj.forward(pixels).permute([0, 2, 3, 1])
+    }
+}
+
+/// A transformer block, windowed or global.
+#[derive(Module, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn: Attention,
+    norm2: LayerNorm,
+    mlp: MlpBlock,
+    #[module(skip)]
+    window: usize,
+}
+
+impl Block {
+    /// `[batch, height, width, embed_dim]` → the same shape.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, height, width, _] = x.dims();
+        let normed = ops::layer_norm(x.clone(), &self.norm1);
+        let attended = if self.window == 0 {
+            self.attn.forward(normed)
+        } else {
+            // Padding comes after the norm, so a padded token is a zero vector.
+            let windows = self.attn.forward(window_partition(normed, self.window));
+            window_unpartition(windows, height, width)
+        };
+        let x = x + attended;
+        x.clone() + self.mlp.forward(ops::layer_norm(x, &self.norm2))
+    }
+}
+
+/// Multi-head self-attention with decomposed relative position.
+#[derive(Module, Debug)]
+struct Attention {
+    qkv: Linear,
+    proj: Linear,
+    rel_pos_h: Param<Tensor<2>>,
+    rel_pos_w: Param<Tensor<2>>,
+    #[module(skip)]
+    num_heads: usize,
+}
+
+impl Attention {
+    /// `[batch, height, width, embed_dim]` → the same shape.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, channels] = x.dims();
+        let head_dim = channels / self.num_heads;
+        let qkv = ops::linear(x, &self.qkv, Activation::Identity)
+            .reshape([batch, height * width, 3, self.num_heads, head_dim])
+            .permute([2, 0, 3, 1, 4]);
+        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().slice(i..i + 1).squeeze_dim::<4>(0));
+        let bias = AttentionBias::Decomposed {
+            h: relative_positions(self.rel_pos_h.val(), height),
+            w: relative_positions(self.rel_pos_w.val(), width),
+        };
+        let out = ops::attention(q, k, v, (head_dim as f64).powf(-0.5), &bias)
+            .swap_dims(1, 2)
+            .reshape([batch, height, width, channels]);
+        ops::linear(out, &self.proj, Activation::Identity)
+    }
+}
+
+/// The embedding of every (query, key) distance along one axis: `[2 · extent − 1, head_dim]` →
+/// `[extent, extent, head_dim]`, entry (i, j) being row i − j + extent − 1.
+fn relative_positions(table: Tensor<2>, extent: usize) -> Tensor<3> {
+    let head_dim = table.dims()[1];
+    let device = table.device();
+    let rows = Tensor::<1, Int>::arange(0..extent as i64, &device).reshape([extent, 1]);
+    let columns = Tensor::<1, Int>::arange(0..extent as i64, &device).reshape([1, extent]);
+    let index = (rows - columns + (extent as i64 - 1)).reshape([extent * extent]);
+    table.select(0, index).reshape([extent, extent, head_dim])
+}

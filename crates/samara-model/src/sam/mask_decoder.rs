@@ -1,0 +1,190 @@
+//! SAM's mask decoder: four mask tokens, their hyper-networks and the `IoU` head
+//! (`segment_anything/modeling/mask_decoder.py`).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::prompt_encoder::PromptEmbeddings;
+use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
+use crate::common::LayerNorm2d;
+use crate::ops::{self, Activation};
+
+/// Configuration of [`MaskDecoder`].
+#[derive(Config, Debug)]
+pub struct MaskDecoderConfig {
+    /// The transformer; its width is the decoder's.
+    pub transformer: TwoWayTransformerConfig,
+    /// Number of mask tokens: one for the single mask, the others for the candidates.
+    #[config(default = 4)]
+    pub num_mask_tokens: usize,
+    /// Layers of the `IoU` head.
+    #[config(default = 3)]
+    pub iou_head_depth: usize,
+    /// Hidden width of the `IoU` head.
+    #[config(default = 256)]
+    pub iou_head_hidden_dim: usize,
+}
+
+impl MaskDecoderConfig {
+    /// A decoder with random weights.
+    pub fn init(&self, device: &Device) -> MaskDecoder {
+        let dim = self.transformer.embedding_dim;
+        let hyper = MlpConfig::new(dim, dim, dim / 8, 3);
+        let iou = MlpConfig::new(
+            dim,
+            self.iou_head_hidden_dim,
+            self.num_mask_tokens,
+            self.iou_head_depth,
+        );
+        MaskDecoder {
+            transformer: self.transformer.init(device),
+            iou_token: EmbeddingConfig::new(1, dim).init(device),
+            mask_tokens: EmbeddingConfig::new(self.num_mask_tokens, dim).init(device),
+            output_upscaling: OutputUpscaling::new(dim, device),
+            output_hypernetworks_mlps: (0..self.num_mask_tokens)
+                .map(|_| hyper.init(device))
+                .collect(),
+            iou_prediction_head: iou.init(device),
+        }
+    }
+}
+
+/// Every mask token's answer to a batch of prompts.
+#[derive(Debug, Clone)]
+pub struct DecodedMasks {
+    /// Mask logits `[batch, tokens, 4 · grid, 4 · grid]`: token 0 is the single mask, tokens 1 to
+    /// 3 are the candidates of an ambiguous prompt.
+    pub low_res_logits: Tensor<4>,
+    /// Predicted `IoU` `[batch, tokens]`, as the head gives it (SAM 1 has no sigmoid there, so a
+    /// score can exceed 1).
+    pub iou: Tensor<2>,
+}
+
+/// Predicts masks from an image embedding and embedded prompts.
+#[derive(Module, Debug)]
+pub struct MaskDecoder {
+    transformer: TwoWayTransformer,
+    iou_token: Embedding,
+    mask_tokens: Embedding,
+    output_upscaling: OutputUpscaling,
+    output_hypernetworks_mlps: Vec<Mlp>,
+    iou_prediction_head: Mlp,
+}
+
+impl MaskDecoder {
+    /// Decodes a batch of prompts on one image.
+    ///
+    /// `image_embedding` and `image_pe` are `[1, dim, grid, grid]`; `batch` is the number of
+    /// prompts. Answers for all mask tokens; which of them to show is the caller's choice.
+    pub fn forward(
+        &self,
+        image_embedding: Tensor<4>,
+        image_pe: Tensor<4>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> DecodedMasks {
+        let [_, dim, height, width] = image_embedding.dims();
+        let mask_tokens = self.output_hypernetworks_mlps.len();
+        let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0)
+            .unsqueeze::<3>()
+            .repeat_dim(0, batch);
+        let tokens = match prompts.sparse {
+            Some(sparse) => Tensor::cat(vec![own, sparse], 1),
+            None => own,
+        };
+
+        let cells = |x: Tensor<4>| x.reshape([0, dim as i32, -1]).swap_dims(1, 2);
+        let image = cells(image_embedding + prompts.dense);
+        let image = if image.dims()[0] == batch {
+            image
+        } else {
+            image.repeat_dim(0, batch)
+        };
+        let (tokens, image) = self.transformer.forward(image, &cells(image_pe), &tokens);
+
+        let image = image.swap_dims(1, 2).reshape([batch, dim, height, width]);
+        let upscaled = self.output_upscaling.forward(image);
+        let [_, channels, height, width] = upscaled.dims();
+        let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
+        let hyper = self.output_hypernetworks_mlps.iter().enumerate();
+        let hyper = Tensor::cat(hyper.map(|(i, mlp)| mlp.forward(token(1 + i))).collect(), 1);
+        let logits = hyper.matmul(upscaled.reshape([batch, channels, height * width]));
+        let iou = self.iou_prediction_head.forward(token(0));
+        DecodedMasks {
+            low_res_logits: logits.reshape([batch, mask_tokens, height, width]),
+            iou: iou.squeeze_dim(1),
+        }
+    }
+}
+
+/// Upscales the image cells four times by two transposed convolutions.
+#[derive(Module, Debug)]
+struct OutputUpscaling {
+    conv1: ConvTranspose2d,
+    norm: LayerNorm2d,
+    conv2: ConvTranspose2d,
+}
+
+impl OutputUpscaling {
+    fn new(dim: usize, device: &Device) -> Self {
+        let doubling = |channels| {
+            ConvTranspose2dConfig::new(channels, [2, 2])
+                .with_stride([2, 2])
+                .init(device)
+        };
+        Self {
+            conv1: doubling([dim, dim / 4]),
+            norm: LayerNorm2d::new(dim / 4, device),
+            conv2: doubling([dim / 4, dim / 8]),
+        }
+    }
+
+    /// `[batch, dim, grid, grid]` → `[batch, dim / 8, 4 · grid, 4 · grid]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = Activation::Gelu.apply(self.norm.forward(self.conv1.forward(x)));
+        Activation::Gelu.apply(self.conv2.forward(x))
+    }
+}
+
+/// Configuration of [`Mlp`].
+#[derive(Config, Debug)]
+struct MlpConfig {
+    input_dim: usize,
+    hidden_dim: usize,
+    output_dim: usize,
+    num_layers: usize,
+}
+
+impl MlpConfig {
+    fn init(&self, device: &Device) -> Mlp {
+        let width = |layer| match layer {
+            0 => self.input_dim,
+            n if n == self.num_layers => self.output_dim,
+            _ => self.hidden_dim,
+        };
+        let layer = |i| LinearConfig::new(width(i), width(i + 1)).init(device);
+        Mlp {
+            layers: (0..self.num_layers).map(layer).collect(),
+        }
+    }
+}
+
+/// Linear layers with `ReLU` between them.
+#[derive(Module, Debug)]
+struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// `[.., input_dim]` → `[.., output_dim]`.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let last = self.layers.len() - 1;
+        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
+            let activation = if i < last { Activation::Relu } else { Activation::Identity };
+            ops::linear(x, layer, activation)
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Segment Anything (SAM 1): `ViT-B`, `ViT-L`, `ViT-H`, and every model with its graph (`MedSAM`,
+//! `MobileSAM` with another image encoder).
+
+mod image_encoder;
+mod mask_decoder;
+mod neck;
+mod prompt_encoder;
+mod transformer;
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
+pub use mask_decoder::{DecodedMasks, MaskDecoder, MaskDecoderConfig};
+pub use neck::{Neck, NeckConfig};
+pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
+pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
+
+use crate::mobile_sam::{TinyViT, TinyViTConfig};
+
+/// Mean of the training pixels per channel (RGB, 0..255).
+pub const PIXEL_MEAN: [f32; 3] = [123.675, 116.28, 103.53];
+/// Standard deviation of the training pixels per channel (RGB, 0..255).
+pub const PIXEL_STD: [f32; 3] = [58.395, 57.12, 57.375];
+
+/// Which image encoder a model has.
+#[derive(Config, Debug)]
+pub enum ImageEncoderConfig {
+    /// The `ViT` of SAM.
+    ViT(ImageEncoderViTConfig),
+    /// The `TinyViT` of `MobileSAM`.
+    TinyViT(TinyViTConfig),
+}
+
+/// Configuration of [`Sam`].
+#[derive(Config, Debug)]
+pub struct SamConfig {
+    /// The image encoder.
+    pub image_encoder: ImageEncoderConfig,
+    /// The prompt encoder.
+    pub prompt_encoder: PromptEncoderConfig,
+    /// The mask decoder.
+    pub mask_decoder: MaskDecoderConfig,
+}
+
+impl SamConfig {
+    /// SAM with the `ViT-B` encoder.
+    pub fn vit_b() -> Self {
+        Self::with_encoder(ImageEncoderConfig::ViT(ImageEncoderViTConfig::vit_b()))
+    }
+
+    /// SAM with the `ViT-L` encoder.
+    pub fn vit_l() -> Self {
+        Self::with_encoder(ImageEncoderConfig::ViT(ImageEncoderViTConfig::vit_l()))
+    }
+
+    /// SAM with the `ViT-H` encoder.
+    pub fn vit_h() -> Self {
+        Self::with_encoder(ImageEncoderConfig::ViT(ImageEncoderViTConfig::vit_h()))
+    }
+
+    /// `MobileSAM`.
+    pub fn mobile_sam() -> Self {
+        Self::with_encoder(ImageEncoderConfig::TinyViT(TinyViTConfig::mobile_sam()))
+    }
+
+    fn with_encoder(image_encoder: ImageEncoderConfig) -> Self {
+        let decoder = MaskDecoderConfig::new(TwoWayTransformerConfig::new());
+        Self::new(image_encoder, PromptEncoderConfig::new(), decoder)
+    }
+
+    /// A short name of the architecture, such as `sam-vit-b`; other sizes are described.
+    pub fn architecture(&self) -> String {
+        match &self.image_encoder {
+            ImageEncoderConfig::ViT(vit) => match (vit.embed_dim, vit.windows.len()) {
+                (768, 12) => "sam-vit-b".into(),
+                (1024, 24) => "sam-vit-l".into(),
+                (1280, 32) => "sam-vit-h".into(),
+                (width, depth) => format!("sam-vit (width {width}, {depth} blocks)"),
+            },
+            ImageEncoderConfig::TinyViT(tiny) if tiny.is_mobile_sam() => "mobile-sam".into(),
+            ImageEncoderConfig::TinyViT(tiny) => format!("sam-tinyvit (widths {:?})", tiny.embed_dims),
+        }
+    }
+
+    /// A model with random weights.
+    pub fn init(&self, device: &Device) -> Sam {
+        Sam {
+            image_encoder: match &self.image_encoder {
+                ImageEncoderConfig::ViT(config) => ImageEncoder::ViT(config.init(device)),
+                ImageEncoderConfig::TinyViT(config) => ImageEncoder::TinyViT(config.init(device)),
+            },
+            prompt_encoder: self.prompt_encoder.init(device),
+            mask_decoder: self.mask_decoder.init(device),
+        }
+    }
+}
+
+/// The image encoder of a [`Sam`].
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one encoder per model")]
+pub enum ImageEncoder {
+    /// The `ViT` of SAM.
+    ViT(ImageEncoderViT),
+    /// The `TinyViT` of `MobileSAM`.
+    TinyViT(TinyViT),
+}
+
+impl ImageEncoder {
+    /// Normalised and padded pixels `[batch, 3, side, side]` → `[batch, dim, grid, grid]`.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::ViT(encoder) => encoder.forward(pixels),
+            Self::TinyViT(encoder) => encoder.forward(pixels),
+        }
+    }
+}
+
+/// A promptable segmentation model.
+#[derive(Module, Debug)]
+pub struct Sam {
+    image_encoder: ImageEncoder,
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+}
+
+impl Sam {
+    /// The image encoder.
+    pub fn image_encoder(&self) -> &ImageEncoder {
+        &self.image_encoder
+    }
+
+    /// Image embedding `[batch, 256, 64, 64]` of normalised and padded pixels
+    /// `[batch, 3, 1024, 1024]`.
+    pub fn encode_image(&self, pixels: Tensor<4>) -> Tensor<4> {
+        self.image_encoder.forward(pixels)
+    }
+
+    /// Embeds prompts; see [`PromptEncoder::forward`].
+    pub fn encode_prompts(&self, prompts: &PromptBatch) -> PromptEmbeddings {
+        self.prompt_encoder.forward(prompts)
+    }
+
+    /// Positional encoding of the image embedding's cells, `[1, 256, 64, 64]`.
+    pub fn image_pe(&self) -> Tensor<4> {
+        self.prompt_encoder.dense_pe()
+    }
+
+    /// Answers of all mask tokens to a batch of prompts on one image embedding
+    /// `[1, 256, 64, 64]`.
+    pub fn decode(&self, image_embedding: Tensor<4>, prompts: &PromptBatch) -> DecodedMasks {
+        self.mask_decoder.forward(
+            image_embedding,
+            self.image_pe(),
+            self.encode_prompts(prompts),
+            prompts.len(),
+        )
+    }
+}

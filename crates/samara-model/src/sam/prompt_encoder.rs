@@ -1,0 +1,211 @@
+//! SAM's prompt encoder: points, boxes and mask logits become embeddings
+//! (`segment_anything/modeling/prompt_encoder.py`).
+
+use std::f64::consts::PI;
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::common::LayerNorm2d;
+use crate::ops::Activation;
+
+/// Prompts for one image, in model pixels, all with the same batch size. At least one of the
+/// three must be present.
+#[derive(Debug, Clone, Default)]
+pub struct PromptBatch {
+    /// Points (x, y) `[batch, points, 2]` and their labels `[batch, points]`: 1 on the object,
+    /// 0 off it, −1 not a point.
+    pub points: Option<(Tensor<3>, Tensor<2>)>,
+    /// Boxes (x0, y0, x1, y1) `[batch, 4]`.
+    pub boxes: Option<Tensor<2>>,
+    /// Mask logits `[batch, 1, 4 · grid, 4 · grid]`, such as a decoder gives.
+    pub masks: Option<Tensor<4>>,
+}
+
+impl PromptBatch {
+    /// Number of prompts; 1 without any prompt.
+    pub fn len(&self) -> usize {
+        let points = self.points.as_ref().map(|(coords, _)| coords.dims()[0]);
+        let boxes = || self.boxes.as_ref().map(|boxes| boxes.dims()[0]);
+        let masks = || self.masks.as_ref().map(|masks| masks.dims()[0]);
+        points.or_else(boxes).or_else(masks).unwrap_or(1)
+    }
+
+    /// True when no prompt is present.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_none() && self.boxes.is_none() && self.masks.is_none()
+    }
+}
+
+/// Embedded prompts.
+#[derive(Debug, Clone)]
+pub struct PromptEmbeddings {
+    /// Points and box corners `[batch, tokens, dim]`; `None` when only a mask was given.
+    pub sparse: Option<Tensor<3>>,
+    /// Mask embedding, `[batch, dim, grid, grid]`, or `[1, dim, 1, 1]` without a mask.
+    pub dense: Tensor<4>,
+}
+
+/// Configuration of [`PromptEncoder`].
+#[derive(Config, Debug)]
+pub struct PromptEncoderConfig {
+    /// Width of the embeddings.
+    #[config(default = 256)]
+    pub embed_dim: usize,
+    /// Side of the image embedding in cells.
+    #[config(default = 64)]
+    pub grid: usize,
+    /// Side of the model's input in model pixels.
+    #[config(default = 1024)]
+    pub img_size: usize,
+    /// Hidden channels of the mask branch.
+    #[config(default = 16)]
+    pub mask_in_chans: usize,
+}
+
+impl PromptEncoderConfig {
+    /// An encoder with random weights.
+    pub fn init(&self, device: &Device) -> PromptEncoder {
+        let embedding = || EmbeddingConfig::new(1, self.embed_dim).init(device);
+        PromptEncoder {
+            pe_layer: PositionEmbeddingRandom {
+                positional_encoding_gaussian_matrix: Initializer::Normal { mean: 0.0, std: 1.0 }
+                    .init([2, self.embed_dim / 2], device),
+            },
+            point_embeddings: (0..4).map(|_| embedding()).collect(),
+            not_a_point_embed: embedding(),
+            mask_downscaling: MaskDownscaling::new(self.mask_in_chans, self.embed_dim, device),
+            no_mask_embed: embedding(),
+            grid: self.grid,
+            img_size: self.img_size,
+        }
+    }
+}
+
+/// Embeds prompts for the mask decoder.
+#[derive(Module, Debug)]
+pub struct PromptEncoder {
+    pe_layer: PositionEmbeddingRandom,
+    point_embeddings: Vec<Embedding>,
+    not_a_point_embed: Embedding,
+    mask_downscaling: MaskDownscaling,
+    no_mask_embed: Embedding,
+    #[module(skip)]
+    grid: usize,
+    #[module(skip)]
+    img_size: usize,
+}
+
+impl PromptEncoder {
+    /// Embeds a batch of prompts. Points come before box corners; a padding point follows the
+    /// points when there is no box.
+    pub fn forward(&self, prompts: &PromptBatch) -> PromptEmbeddings {
+        let points = prompts
+            .points
+            .as_ref()
+            .map(|(coords, labels)| self.embed_points(coords, labels, prompts.boxes.is_none()));
+        let corners = prompts.boxes.as_ref().map(|boxes| self.embed_boxes(boxes));
+        let sparse = match (points, corners) {
+            (Some(points), Some(corners)) => Some(Tensor::cat(vec![points, corners], 1)),
+            (points, corners) => points.or(corners),
+        };
+        let dense = match &prompts.masks {
+            Some(masks) => self.mask_downscaling.forward(masks.clone()),
+            None => self.no_mask_embed.weight.val().reshape([1, -1, 1, 1]),
+        };
+        PromptEmbeddings { sparse, dense }
+    }
+
+    /// Positional encoding of the cells of the image embedding, at their centres:
+    /// `[1, dim, grid, grid]`.
+    pub fn dense_pe(&self) -> Tensor<4> {
+        let grid = self.grid;
+        let device = self.no_mask_embed.weight.val().device();
+        let centres = (Tensor::<1, Int>::arange(0..grid as i64, &device).float() + 0.5)
+            / grid as f64;
+        let x = centres.clone().reshape([1, grid, 1]).repeat_dim(0, grid);
+        let y = centres.reshape([grid, 1, 1]).repeat_dim(1, grid);
+        let pe = self.pe_layer.forward(Tensor::cat(vec![x, y], 2));
+        pe.permute([2, 0, 1]).unsqueeze()
+    }
+
+    /// `[batch, points, 2]` and `[batch, points]` → `[batch, points (+1 if padded), dim]`.
+    fn embed_points(&self, coords: &Tensor<3>, labels: &Tensor<2>, pad: bool) -> Tensor<3> {
+        let [batch, _, _] = coords.dims();
+        let device = coords.device();
+        let (mut coords, mut labels) = (coords.clone() + 0.5, labels.clone());
+        if pad {
+            coords = Tensor::cat(vec![coords, Tensor::zeros([batch, 1, 2], &device)], 1);
+            labels = Tensor::cat(vec![labels, -Tensor::ones([batch, 1], &device)], 1);
+        }
+        let labels = labels.unsqueeze_dim::<3>(2);
+        let has_label = |label: f64| labels.clone().equal_scalar(label);
+        let row = |e: &Embedding| e.weight.val().unsqueeze::<3>();
+        let pe = self.pe_layer.forward(coords / self.img_size as f64);
+        let width = pe.dims()[2];
+        // The padding point loses its position altogether.
+        let pe = pe.mask_fill(has_label(-1.0).repeat_dim(2, width), 0.0);
+        pe + has_label(-1.0).float() * row(&self.not_a_point_embed)
+            + has_label(0.0).float() * row(&self.point_embeddings[0])
+            + has_label(1.0).float() * row(&self.point_embeddings[1])
+    }
+
+    /// `[batch, 4]` → `[batch, 2, dim]`.
+    fn embed_boxes(&self, boxes: &Tensor<2>) -> Tensor<3> {
+        let batch = boxes.dims()[0];
+        let corners = (boxes.clone() + 0.5).reshape([batch, 2, 2]);
+        let kinds = Tensor::cat(
+            vec![self.point_embeddings[2].weight.val(), self.point_embeddings[3].weight.val()],
+            0,
+        );
+        self.pe_layer.forward(corners / self.img_size as f64) + kinds.unsqueeze()
+    }
+}
+
+/// Positional encoding by random spatial frequencies (section A of the SAM paper).
+#[derive(Module, Debug)]
+struct PositionEmbeddingRandom {
+    positional_encoding_gaussian_matrix: Param<Tensor<2>>,
+}
+
+impl PositionEmbeddingRandom {
+    /// Coordinates (x, y) in [0, 1], `[.., .., 2]` → `[.., .., dim]`: sines, then cosines.
+    fn forward(&self, coords: Tensor<3>) -> Tensor<3> {
+        let frequencies = self.positional_encoding_gaussian_matrix.val().unsqueeze();
+        let phases = (coords * 2.0 - 1.0).matmul(frequencies) * (2.0 * PI);
+        Tensor::cat(vec![phases.clone().sin(), phases.cos()], 2)
+    }
+}
+
+/// The mask branch: two strided convolutions and a projection.
+#[derive(Module, Debug)]
+struct MaskDownscaling {
+    conv1: Conv2d,
+    norm1: LayerNorm2d,
+    conv2: Conv2d,
+    norm2: LayerNorm2d,
+    conv3: Conv2d,
+}
+
+impl MaskDownscaling {
+    fn new(hidden: usize, embed_dim: usize, device: &Device) -> Self {
+        let halving = |channels| Conv2dConfig::new(channels, [2, 2]).with_stride([2, 2]);
+        Self {
+            conv1: halving([1, hidden / 4]).init(device),
+            norm1: LayerNorm2d::new(hidden / 4, device),
+            conv2: halving([hidden / 4, hidden]).init(device),
+            norm2: LayerNorm2d::new(hidden, device),
+            conv3: Conv2dConfig::new([hidden, embed_dim], [1, 1]).init(device),
+        }
+    }
+
+    /// `[batch, 1, 4 · grid, 4 · grid]` → `[batch, dim, grid, grid]`.
+    fn forward(&self, masks: Tensor<4>) -> Tensor<4> {
+        let x = Activation::Gelu.apply(self.norm1.forward(self.conv1.forward(masks)));
+        let x = Activation::Gelu.apply(self.norm2.forward(self.conv2.forward(x)));
+        self.conv3.forward(x)
+    }
+}

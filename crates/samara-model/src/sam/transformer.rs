@@ -1,0 +1,185 @@
+//! The two-way transformer: prompt tokens and image cells attend to each other
+//! (`segment_anything/modeling/transformer.py`).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::common::{MlpBlock, MlpBlockConfig};
+use crate::ops::{self, Activation, AttentionBias};
+
+/// Configuration of [`TwoWayTransformer`].
+#[derive(Config, Debug)]
+pub struct TwoWayTransformerConfig {
+    /// Number of layers.
+    #[config(default = 2)]
+    pub depth: usize,
+    /// Width of tokens and image cells.
+    #[config(default = 256)]
+    pub embedding_dim: usize,
+    /// Attention heads of every layer.
+    #[config(default = 8)]
+    pub num_heads: usize,
+    /// Hidden width of the feed-forward blocks.
+    #[config(default = 2048)]
+    pub mlp_dim: usize,
+    /// Factor by which cross attention narrows its inner width.
+    #[config(default = 2)]
+    pub attention_downsample_rate: usize,
+}
+
+impl TwoWayTransformerConfig {
+    /// A transformer with random weights.
+    pub fn init(&self, device: &Device) -> TwoWayTransformer {
+        let layers = (0..self.depth).map(|index| self.layer(index == 0, device));
+        TwoWayTransformer {
+            layers: layers.collect(),
+            final_attn_token_to_image: self.attention(self.attention_downsample_rate, device),
+            norm_final_attn: LayerNormConfig::new(self.embedding_dim).init(device),
+        }
+    }
+
+    fn attention(&self, downsample_rate: usize, device: &Device) -> Attention {
+        let (outer, inner) = (self.embedding_dim, self.embedding_dim / downsample_rate);
+        let project_in = || LinearConfig::new(outer, inner).init(device);
+        Attention {
+            q_proj: project_in(),
+            k_proj: project_in(),
+            v_proj: project_in(),
+            out_proj: LinearConfig::new(inner, outer).init(device),
+            num_heads: self.num_heads,
+        }
+    }
+
+    fn layer(&self, first: bool, device: &Device) -> TwoWayAttentionBlock {
+        let norm = || LayerNormConfig::new(self.embedding_dim).init(device);
+        let mlp = MlpBlockConfig::new(self.embedding_dim, self.mlp_dim);
+        TwoWayAttentionBlock {
+            self_attn: self.attention(1, device),
+            norm1: norm(),
+            cross_attn_token_to_image: self.attention(self.attention_downsample_rate, device),
+            norm2: norm(),
+            mlp: mlp.init(Activation::Relu, device),
+            norm3: norm(),
+            norm4: norm(),
+            cross_attn_image_to_token: self.attention(self.attention_downsample_rate, device),
+            first,
+        }
+    }
+}
+
+/// Transformer in which tokens and image cells update each other.
+#[derive(Module, Debug)]
+pub struct TwoWayTransformer {
+    layers: Vec<TwoWayAttentionBlock>,
+    final_attn_token_to_image: Attention,
+    norm_final_attn: LayerNorm,
+}
+
+impl TwoWayTransformer {
+    /// Runs the transformer.
+    ///
+    /// `image` is `[batch, cells, dim]`, `image_pe` `[1, cells, dim]`, `tokens`
+    /// `[batch, tokens, dim]` (they serve as their own positional encoding). Gives the updated
+    /// tokens and image cells.
+    pub fn forward(
+        &self,
+        image: Tensor<3>,
+        image_pe: &Tensor<3>,
+        tokens: &Tensor<3>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let (mut queries, mut keys) = (tokens.clone(), image);
+        for layer in &self.layers {
+            (queries, keys) = layer.forward(queries, keys, tokens, image_pe);
+        }
+        let attended = self.final_attn_token_to_image.forward(
+            queries.clone() + tokens.clone(),
+            keys.clone() + image_pe.clone(),
+            keys.clone(),
+        );
+        (ops::layer_norm(queries + attended, &self.norm_final_attn), keys)
+    }
+}
+
+/// One layer: self-attention of the tokens, tokens to image, feed-forward, image to tokens.
+#[derive(Module, Debug)]
+struct TwoWayAttentionBlock {
+    self_attn: Attention,
+    norm1: LayerNorm,
+    cross_attn_token_to_image: Attention,
+    norm2: LayerNorm,
+    mlp: MlpBlock,
+    norm3: LayerNorm,
+    norm4: LayerNorm,
+    cross_attn_image_to_token: Attention,
+    #[module(skip)]
+    first: bool,
+}
+
+impl TwoWayAttentionBlock {
+    fn forward(
+        &self,
+        queries: Tensor<3>,
+        keys: Tensor<3>,
+        query_pe: &Tensor<3>,
+        key_pe: &Tensor<3>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        // In the first layer the queries still are their own positional encoding: the official
+        // code leaves out both the encoding and the residual there.
+        let queries = if self.first {
+            self.self_attn.forward(queries.clone(), queries.clone(), queries)
+        } else {
+            let q = queries.clone() + query_pe.clone();
+            queries.clone() + self.self_attn.forward(q.clone(), q, queries)
+        };
+        let queries = ops::layer_norm(queries, &self.norm1);
+
+        let q = queries.clone() + query_pe.clone();
+        let k = keys.clone() + key_pe.clone();
+        let attended = self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone());
+        let queries = ops::layer_norm(queries + attended, &self.norm2);
+
+        let queries = ops::layer_norm(queries.clone() + self.mlp.forward(queries), &self.norm3);
+
+        let q = queries.clone() + query_pe.clone();
+        let attended = self.cross_attn_image_to_token.forward(k, q, queries.clone());
+        let keys = ops::layer_norm(keys + attended, &self.norm4);
+        (queries, keys)
+    }
+}
+
+/// Multi-head attention whose inner width may be narrower than its input.
+#[derive(Module, Debug)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    #[module(skip)]
+    num_heads: usize,
+}
+
+impl Attention {
+    /// `q` `[batch, n, dim]`, `k` and `v` `[batch, m, dim]` → `[batch, n, dim]`.
+    fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+        let [batch, queries, _] = q.dims();
+        let heads = |x: Tensor<3>, layer: &Linear| {
+            let x = ops::linear(x, layer, Activation::Identity);
+            let [batch, n, inner] = x.dims();
+            x.reshape([batch, n, self.num_heads, inner / self.num_heads])
+                .swap_dims(1, 2)
+        };
+        let (q, k, v) = (
+            heads(q, &self.q_proj),
+            heads(k, &self.k_proj),
+            heads(v, &self.v_proj),
+        );
+        let head_dim = q.dims()[3];
+        let scale = (head_dim as f64).powf(-0.5);
+        let out = ops::attention(q, k, v, scale, &AttentionBias::None)
+            .swap_dims(1, 2)
+            .reshape([batch, queries, self.num_heads * head_dim]);
+        ops::linear(out, &self.out_proj, Activation::Identity)
+    }
+}

@@ -1,0 +1,272 @@
+"""The small models: three families at toy sizes, with everything computed on the way.
+
+Called by `model_references.py small`. Needs the packages of requirements.txt.
+"""
+
+import shutil
+import warnings
+from functools import partial
+from pathlib import Path
+
+warnings.filterwarnings("ignore")  # deprecation notices of timm
+
+import mobile_sam.modeling as mobile
+import segment_anything.modeling as official
+import torch
+from mobile_sam.modeling.tiny_vit_sam import LayerNorm2d as TinyLayerNorm2d
+from mobile_sam.modeling.tiny_vit_sam import TinyViT
+from torch import nn
+from transformers import SamConfig, SamModel
+
+from common import Tensors, blob, points_with_labels, save
+from randomise import randomise
+
+SEED = 20
+
+PIXEL_MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+PIXEL_STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+
+SIDE = 128
+GRID = SIDE // 16
+DIM = 32  # of the image embedding, the prompts and the decoder
+VIT = dict(embed_dim=16, depth=4, num_heads=2, window_size=3, global_attn_indexes=(1, 3))
+TINY_VIT = dict(embed_dims=[8, 8, 16, 16], depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 4],
+                window_sizes=[7, 7, 14, 7], num_classes=10)
+DECODER = dict(num_heads=8, mlp_dim=64, iou_head_hidden_dim=32)
+
+
+def small(out: Path) -> None:
+    """Write the three small models, their inputs and what the reference makes of them."""
+    out.mkdir(parents=True, exist_ok=True)
+    pixels = small_pixels()
+    save(out / "pixels.safetensors", {"pixels": pixels.half()})
+    small_sam(out, pixels)
+    small_mobile_sam(out, pixels)
+    small_hf(out, pixels)
+
+
+def small_pixels() -> torch.Tensor:
+    """A picture of 128x96 as the encoder gets it: normalised, then padded with zeros below.
+
+    The values are rounded to half precision, so that the file is small and exact.
+    """
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
+    noise = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(SEED))
+    waves = [torch.sin(x / 7) * torch.cos(y / 11), torch.sin((x + y) / 13), torch.cos(x * y / 900)]
+    disc = ((x - 80) ** 2 + (y - 40) ** 2 < 24**2).float()
+    picture = 128 + 60 * torch.stack(waves) - 90 * disc + 40 * noise
+    pixels = (picture.clamp(0, 255).round() - PIXEL_MEAN) / PIXEL_STD
+    return nn.functional.pad(pixels, (0, 0, 0, 32))[None].half().float()
+
+
+def small_cases() -> dict[str, Tensors]:
+    """The prompts, in model pixels and before the half-pixel shift of the prompt encoder."""
+    point = points_with_labels([[70, 50, 1]])
+    points = points_with_labels([[70, 50, 1], [30.25, 81.5, 1], [101, 12, 0]])
+    box = {"boxes": torch.tensor([[22.0, 17.5, 96.0, 77.0]])}
+    mask = {"mask_input": blob(32)}
+    grid = [[[16 + 32 * i, 12 + 24 * j]] for j in range(4) for i in range(4)]
+    batch = {"points": torch.tensor(grid).float(), "labels": torch.ones(16, 1)}
+    return {
+        "point": point,
+        "points": points,
+        "box": box,
+        "box_points": box | points,
+        "mask": mask,
+        "point_mask": point | mask,
+        "batch": batch,
+    }
+
+
+def facts(encoder: dict) -> dict:
+    """What a reader must know to build the model, as the metadata `config` of an expected file."""
+    encoder = dict(image_size=SIDE, patch_size=16, out_chans=DIM) | encoder
+    return {"encoder": encoder, "decoder": dict(dim=DIM, depth=2, mask_in_chans=16) | DECODER}
+
+
+def small_sam(out: Path, pixels: torch.Tensor) -> None:
+    encoder = official.ImageEncoderViT(
+        img_size=SIDE, out_chans=DIM, use_rel_pos=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6), **VIT,
+    )
+    sam = official.Sam(encoder, small_prompt_encoder(official), small_decoder(official))
+    randomise(sam, SEED)
+
+    weights = sam.state_dict()
+    torch.save(weights, out / "sam_vit.pth")
+    save_other_formats(out, weights)
+    layers = {"patch_embed": encoder.patch_embed}
+    layers |= {f"block.{i}": block for i, block in enumerate(encoder.blocks)}
+    expected = expect(sam, lambda: encoder(pixels), layers)
+    save(out / "sam_vit.expected.safetensors", expected, facts(VIT))
+
+
+def save_other_formats(out: Path, weights: Tensors) -> None:
+    """The prompt encoder alone, to keep them small: for the readers of the formats."""
+    part = {name: value for name, value in weights.items() if name.startswith("prompt_encoder.")}
+    torch.save({name: value.half() for name, value in part.items()}, out / "sam_vit_f16.pth")
+    torch.save({name: value.bfloat16() for name, value in part.items()}, out / "sam_vit_bf16.pth")
+    save_legacy(out / "sam_vit.legacy.pth", part)
+
+
+def save_legacy(path: Path, tensors: Tensors) -> None:
+    """The format before PyTorch 1.6. It contains memory addresses: keep a file that agrees."""
+    if path.exists():
+        old = torch.load(path)
+        if old.keys() == tensors.keys() and all(old[name].equal(tensors[name]) for name in old):
+            return
+    torch.save(tensors, path, _use_new_zipfile_serialization=False)
+
+
+def small_mobile_sam(out: Path, pixels: torch.Tensor) -> None:
+    encoder = small_tiny_vit()
+    sam = mobile.Sam(encoder, small_prompt_encoder(mobile), small_decoder(mobile))
+    randomise(sam, SEED + 1)
+    round_to_half(sam)
+
+    torch.save(sam.half().state_dict(), out / "mobile_sam.pth")
+    sam.float()
+    layers = {"patch_embed": encoder.patch_embed}
+    layers |= {f"layer.{i}": layer for i, layer in enumerate(encoder.layers)}
+    expected = expect(sam, lambda: tiny_vit_forward(encoder, pixels), layers)
+    save(out / "mobile_sam.expected.safetensors", expected, facts(TINY_VIT))
+
+
+def small_tiny_vit() -> TinyViT:
+    """A TinyViT of another size. The package hard-codes three things for MobileSAM's dimensions:
+
+    - the last down-sampling has stride 1, recognised by its width 320 (448, 576): set here;
+    - the neck has 256 channels: rebuilt here;
+    - the output grid is 64x64: see tiny_vit_forward.
+    """
+    encoder = TinyViT(img_size=SIDE, drop_path_rate=0.0, **TINY_VIT)
+    encoder.layers[2].downsample.conv2.c.stride = (1, 1)
+    encoder.neck = nn.Sequential(
+        nn.Conv2d(TINY_VIT["embed_dims"][-1], DIM, kernel_size=1, bias=False),
+        TinyLayerNorm2d(DIM),
+        nn.Conv2d(DIM, DIM, kernel_size=3, padding=1, bias=False),
+        TinyLayerNorm2d(DIM),
+    )
+    return encoder
+
+
+def tiny_vit_forward(encoder: TinyViT, pixels: torch.Tensor) -> torch.Tensor:
+    tokens = encoder.patch_embed(pixels)
+    for layer in encoder.layers:
+        tokens = layer(tokens)
+    return encoder.neck(tokens.transpose(1, 2).reshape(1, -1, GRID, GRID))
+
+
+def small_prompt_encoder(package) -> nn.Module:
+    return package.PromptEncoder(
+        embed_dim=DIM, image_embedding_size=(GRID, GRID), input_image_size=(SIDE, SIDE),
+        mask_in_chans=16,
+    )
+
+
+def small_decoder(package) -> nn.Module:
+    transformer = package.TwoWayTransformer(
+        depth=2, embedding_dim=DIM, num_heads=DECODER["num_heads"], mlp_dim=DECODER["mlp_dim"]
+    )
+    return package.MaskDecoder(
+        transformer_dim=DIM, transformer=transformer,
+        iou_head_hidden_dim=DECODER["iou_head_hidden_dim"],
+    )
+
+
+def round_to_half(model: nn.Module) -> None:
+    """Make a file in half precision exact."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half())
+    model.train().eval()
+
+
+@torch.no_grad()
+def expect(sam: nn.Module, encode, layers: dict[str, nn.Module]) -> Tensors:
+    """Everything the official graph computes on the way from the pixels to the masks."""
+    found, hooks = {}, []
+    for name, layer in layers.items():
+        keep = lambda _module, _inputs, output, name=name: found.update({name: output.clone()})
+        hooks.append(layer.register_forward_hook(keep))
+    embedding = found["image_embedding"] = encode()
+    for hook in hooks:
+        hook.remove()
+    found["image_pe"] = sam.prompt_encoder.get_dense_pe()
+    for name, prompt in small_cases().items():
+        add_case(found, name, prompt, predict_all(sam, embedding, prompt))
+    return found
+
+
+def predict_all(sam: nn.Module, embedding: torch.Tensor, prompt: Tensors) -> Tensors:
+    """All four mask tokens of one prompt, or of a batch of prompts."""
+    points = (prompt["points"], prompt["labels"]) if "points" in prompt else None
+    sparse, dense = sam.prompt_encoder(points, prompt.get("boxes"), prompt.get("mask_input"))
+    pe = sam.prompt_encoder.get_dense_pe()
+    logits, iou = sam.mask_decoder.predict_masks(embedding, pe, sparse, dense)
+    return {"sparse": sparse, "dense": dense, "low_res_logits": logits, "iou": iou}
+
+
+def add_case(found: Tensors, name: str, prompt: Tensors, outputs: Tensors) -> None:
+    """File one case, leaving out what is empty, constant or too large."""
+    outputs = dict(outputs)
+    if outputs["sparse"] is None or outputs["sparse"].numel() == 0:
+        del outputs["sparse"]
+    if name != "mask":
+        del outputs["dense"]
+    if name == "batch":  # every fifth pixel meets all positions of the up-scaling
+        outputs["low_res_logits_every5"] = outputs.pop("low_res_logits")[..., ::5, ::5]
+    found |= {f"case.{name}.{key}": value for key, value in (prompt | outputs).items()}
+
+
+def small_hf(out: Path, pixels: torch.Tensor) -> None:
+    model = SamModel(small_hf_config())
+    randomise(model, SEED + 2)
+    round_to_half(model)
+
+    folder = out / "sam_hf.tmp"
+    model.half().save_pretrained(folder)
+    shutil.copyfile(folder / "model.safetensors", out / "sam_hf.safetensors")
+    shutil.copyfile(folder / "config.json", out / "sam_hf.config.json")
+    shutil.rmtree(folder)
+    save(out / "sam_hf.expected.safetensors", expect_hf(model.float(), pixels), facts(VIT))
+
+
+def small_hf_config() -> SamConfig:
+    vision = dict(
+        hidden_size=VIT["embed_dim"], num_hidden_layers=VIT["depth"],
+        num_attention_heads=VIT["num_heads"], window_size=VIT["window_size"],
+        global_attn_indexes=list(VIT["global_attn_indexes"]),
+        image_size=SIDE, output_channels=DIM, num_pos_feats=DIM // 2,
+    )
+    prompt = dict(hidden_size=DIM, image_size=SIDE)
+    decoder = dict(
+        hidden_size=DIM, num_attention_heads=DECODER["num_heads"], mlp_dim=DECODER["mlp_dim"],
+        iou_head_hidden_dim=DECODER["iou_head_hidden_dim"],
+        layer_norm_eps=1e-5,  # as in the official decoder; transformers defaults to 1e-6
+    )
+    return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+
+
+@torch.no_grad()
+def expect_hf(model: SamModel, pixels: torch.Tensor) -> Tensors:
+    embedding = model.get_image_embeddings(pixels)
+    if not torch.is_tensor(embedding):
+        embedding = embedding.last_hidden_state
+    found = {"image_embedding": embedding, "image_pe": model.get_image_wide_positional_embeddings()}
+    for name, prompt in small_cases().items():
+        add_case(found, name, prompt, predict_all_hf(model, embedding, prompt))
+    return found
+
+
+def predict_all_hf(model: SamModel, embedding: torch.Tensor, prompt: Tensors) -> Tensors:
+    """transformers has one more axis (image, prompt, ...) and no call for all four tokens."""
+    axis = lambda key: prompt[key][None] if key in prompt else None
+    sparse, dense = model.prompt_encoder(
+        axis("points"), axis("labels"), axis("boxes"), prompt.get("mask_input")
+    )
+    pe = model.get_image_wide_positional_embeddings()
+    single, multi = (model.mask_decoder(embedding, pe, sparse, dense, multi) for multi in (False, True))
+    logits, iou = (torch.cat(pair, dim=2)[0] for pair in zip(single, multi))
+    sparse = sparse[0] if sparse is not None else None
+    return {"sparse": sparse, "dense": dense, "low_res_logits": logits, "iou": iou}
