@@ -71,10 +71,15 @@ def check(args: argparse.Namespace, expected: Tensors, case: str, kind: str) -> 
 
 
 def wanted_outputs(expected: Tensors, case: str, kind: str) -> Tensors:
-    """The reference's answer. `all` is the single mask (token 0), then the three others."""
-    kinds = ("single", "multi") if kind == "all" else (kind,)
-    parts = {key: [expected[f"case.{case}.{one}.{key}"][0] for one in kinds] for key in OUTPUTS}
-    outputs = {key: np.concatenate(part) for key, part in parts.items()}
+    """The reference's answer. With `all`, the tensors are those of the single mask (token 0), then
+    of the three candidates; the JSON keeps to the candidates."""
+
+    def answer(key: str, kinds: tuple[str, ...]) -> np.ndarray:
+        return np.concatenate([expected[f"case.{case}.{one}.{key}"][0] for one in kinds])
+
+    shown = "multi" if kind == "all" else kind
+    raw = ("single", "multi") if kind == "all" else (kind,)
+    outputs = {key: answer(key, (shown,) if key == "masks" else raw) for key in OUTPUTS}
     return outputs | {"image_embedding": expected["image_embedding"]}
 
 

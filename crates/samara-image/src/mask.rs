@@ -431,7 +431,8 @@ impl Not for &Mask {
 }
 
 /// Reads a mask from any picture that [`read_image`](crate::read_image) reads: a pixel is set when
-/// its luma is greater than 127.
+/// its luma is greater than 127. In a picture without any such pixel (labels such as 0 and 1, a
+/// dark palette) it is set when its luma is more than half of the brightest one.
 ///
 /// If the picture has transparency that varies, the mask is where it is opaque (alpha greater than
 /// 127) instead, because cut-outs carry the object's shape there and its colours elsewhere.
@@ -467,7 +468,9 @@ pub fn decode_mask(bytes: &[u8], name: &str, limits: &Limits) -> Result<Mask, Im
         DynamicImage::ImageLuma8(luma) => luma,
         other => other.into_luma8(),
     };
-    Ok(Mask::from_luma(&luma, 127))
+    let brightest = luma.as_raw().iter().copied().max().unwrap_or(0);
+    let threshold = if brightest > 127 { 127 } else { brightest / 2 };
+    Ok(Mask::from_luma(&luma, threshold))
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

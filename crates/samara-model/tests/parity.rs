@@ -5,16 +5,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
 use samara_model::checkpoint::{Checkpoint, Naming};
 use samara_model::sam::{ImageEncoder, ImageEncoderConfig, PromptBatch, Sam, SamConfig};
-use safetensors::{Dtype, SafeTensors};
 
 /// Relative L2 error that rounding explains; the official code differs from itself by about
 /// 1e-6 between thread counts.
 const TOLERANCE: f32 = 2e-5;
 
 fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 /// Expected tensors by name.
@@ -34,7 +36,11 @@ impl Expected {
             };
             TensorData::new(values, view.shape().to_vec())
         };
-        Self(file.iter().map(|(name, view)| (name.to_owned(), data(&view))).collect())
+        Self(
+            file.iter()
+                .map(|(name, view)| (name.to_owned(), data(&view)))
+                .collect(),
+        )
     }
 
     fn get<const D: usize>(&self, name: &str) -> Option<Tensor<D>> {
@@ -58,7 +64,10 @@ fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
 #[track_caller]
 fn assert_close<const D: usize>(what: &str, actual: &Tensor<D>, expected: &Tensor<D>) {
     assert_eq!(actual.dims(), expected.dims(), "{what}: shape");
-    let difference: f32 = (actual.clone() - expected.clone()).powi_scalar(2).sum().into_scalar();
+    let difference: f32 = (actual.clone() - expected.clone())
+        .powi_scalar(2)
+        .sum()
+        .into_scalar();
     let norm: f32 = expected.clone().powi_scalar(2).sum().into_scalar();
     let error = (difference / norm).sqrt();
     assert!(error <= TOLERANCE, "{what}: relative L2 error {error:e}");
@@ -66,14 +75,35 @@ fn assert_close<const D: usize>(what: &str, actual: &Tensor<D>, expected: &Tenso
 
 /// Runs every golden case of `name` through the loaded model.
 fn check(sam: &Sam, expected: &Expected) {
-    let pixels = Expected::read("pixels.safetensors").get::<4>("pixels").unwrap();
+    let pixels = Expected::read("pixels.safetensors")
+        .get::<4>("pixels")
+        .unwrap();
     check_layers(sam.image_encoder(), expected, &pixels);
     let embedding = sam.encode_image(pixels);
-    assert_close("image_embedding", &embedding, &expected.get("image_embedding").unwrap());
-    assert_close("image_pe", &sam.image_pe(), &expected.get("image_pe").unwrap());
+    assert_close(
+        "image_embedding",
+        &embedding,
+        &expected.get("image_embedding").unwrap(),
+    );
+    assert_close(
+        "image_pe",
+        &sam.image_pe(),
+        &expected.get("image_pe").unwrap(),
+    );
 
     let cases = expected.cases();
-    assert_eq!(cases, ["batch", "box", "box_points", "mask", "point", "point_mask", "points"]);
+    assert_eq!(
+        cases,
+        [
+            "batch",
+            "box",
+            "box_points",
+            "mask",
+            "point",
+            "point_mask",
+            "points"
+        ]
+    );
     for case in cases {
         let name = |field: &str| format!("case.{case}.{field}");
         let prompts = PromptBatch {
@@ -91,7 +121,11 @@ fn check(sam: &Sam, expected: &Expected) {
             assert_close(&name("dense"), &embedded.dense, &dense);
         }
         let decoded = sam.decode(embedding.clone(), &prompts);
-        assert_close(&name("iou"), &decoded.iou, &expected.get(&name("iou")).unwrap());
+        assert_close(
+            &name("iou"),
+            &decoded.iou,
+            &expected.get(&name("iou")).unwrap(),
+        );
         let logits = decoded.low_res_logits;
         match expected.get::<4>(&name("low_res_logits")) {
             Some(expected) => assert_close(&name("low_res_logits"), &logits, &expected),
@@ -109,7 +143,11 @@ fn check_layers(encoder: &ImageEncoder, expected: &Expected, pixels: &Tensor<4>)
     match encoder {
         ImageEncoder::ViT(encoder) => {
             for (i, layer) in encoder.layers(pixels.clone()).iter().enumerate() {
-                let name = if i == 0 { "patch_embed".into() } else { format!("block.{}", i - 1) };
+                let name = if i == 0 {
+                    "patch_embed".into()
+                } else {
+                    format!("block.{}", i - 1)
+                };
                 if let Some(expected) = expected.get::<4>(&name) {
                     assert_close(&name, layer, &expected);
                 }
@@ -117,7 +155,11 @@ fn check_layers(encoder: &ImageEncoder, expected: &Expected, pixels: &Tensor<4>)
         }
         ImageEncoder::TinyViT(encoder) => {
             let layers = encoder.layers(pixels.clone());
-            assert_close("patch_embed", &layers[0], &expected.get("patch_embed").unwrap());
+            assert_close(
+                "patch_embed",
+                &layers[0],
+                &expected.get("patch_embed").unwrap(),
+            );
             for (i, layer) in layers[1..].iter().enumerate() {
                 let name = format!("layer.{i}");
                 let tokens = layer.clone().flatten::<3>(2, 3).swap_dims(1, 2);
@@ -130,8 +172,10 @@ fn check_layers(encoder: &ImageEncoder, expected: &Expected, pixels: &Tensor<4>)
 #[test]
 fn sam_vit_equals_segment_anything() {
     let checkpoint = Checkpoint::open(golden("sam_vit.pth")).unwrap();
-    let SamConfig { image_encoder: ImageEncoderConfig::ViT(vit), .. } =
-        checkpoint.config().unwrap()
+    let SamConfig {
+        image_encoder: ImageEncoderConfig::ViT(vit),
+        ..
+    } = checkpoint.config().unwrap()
     else {
         panic!("not recognised as a ViT");
     };

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
-use burn::tensor::DType;
+use burn::tensor::{BoolStore, DType};
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{FloatCastAdapter, ModuleAdapter};
 use safetensors::tensor::{Dtype, View};
@@ -41,11 +41,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The checkpoint is not recognised, cannot be read, or `out` cannot be written.
-    pub fn convert(
-        &self,
-        out: &Path,
-        storage: Option<StorageType>,
-    ) -> Result<(), CheckpointError> {
+    pub fn convert(&self, out: &Path, storage: Option<StorageType>) -> Result<(), CheckpointError> {
         let config = serde_json::to_string(&self.config()?)
             .map_err(|e| invalid(&self.path, &e.to_string()))?;
         let failure = RefCell::new(None);
@@ -56,35 +52,53 @@ impl Checkpoint {
                 None => tensor.clone(),
             };
             let dtype = dtype_of(&tensor).ok_or_else(|| {
-                invalid(&self.path, &format!("key {key} has type {:?}", tensor.dtype))
+                invalid(
+                    &self.path,
+                    &format!("key {key} has type {:?}", tensor.dtype),
+                )
             })?;
-            views.push((key.as_str(), LazyView { tensor, dtype, failure: &failure }));
+            views.push((
+                key.as_str(),
+                LazyView {
+                    tensor,
+                    dtype,
+                    failure: &failure,
+                },
+            ));
         }
         let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
-        let io = |source| CheckpointError::Io { path: out.into(), source };
+        let io = |source| CheckpointError::Io {
+            path: out.into(),
+            source,
+        };
 
         // Written beside the target and moved there once every tensor could be read.
         let folder = match out.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let temporary = new_file_in(folder).map_err(io)?;
+        let (temporary, permissions) = new_file_in(folder).map_err(io)?;
         safetensors::serialize_to_file(views, Some(metadata), &temporary)
             .map_err(|e| io(std::io::Error::other(e.to_string())))?;
         if let Some(reason) = failure.into_inner() {
             return Err(invalid(&self.path, &reason));
         }
+        // The library replaces the file by one that only its owner may read.
+        std::fs::set_permissions(&temporary, permissions).map_err(io)?;
         temporary.persist(out).map_err(|e| io(e.error))
     }
 }
 
-/// A temporary path in `folder`, removed unless it is persisted.
-fn new_file_in(folder: &Path) -> std::io::Result<tempfile::TempPath> {
-    let file = tempfile::Builder::new()
-        .prefix(".samara-")
-        .suffix(".safetensors")
-        .tempfile_in(folder)?;
-    Ok(file.into_temp_path())
+/// A temporary file in `folder`, removed unless it is persisted, and the permissions of a new
+/// file there.
+fn new_file_in(folder: &Path) -> std::io::Result<(tempfile::TempPath, std::fs::Permissions)> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".samara-").suffix(".safetensors");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder)?;
+    let permissions = file.as_file().metadata()?.permissions();
+    Ok((file.into_temp_path(), permissions))
 }
 
 /// Casts floating-point values, leaves integers alone.
@@ -103,7 +117,11 @@ fn dtype_of(tensor: &StoredTensor) -> Option<Dtype> {
         DType::I32 => Dtype::I32,
         DType::I16 => Dtype::I16,
         DType::I8 => Dtype::I8,
+        DType::U64 => Dtype::U64,
+        DType::U32 => Dtype::U32,
+        DType::U16 => Dtype::U16,
         DType::U8 => Dtype::U8,
+        DType::Bool(BoolStore::Native) => Dtype::BOOL,
         _ => return None,
     })
 }

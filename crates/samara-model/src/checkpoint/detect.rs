@@ -14,6 +14,8 @@ pub(super) struct Shapes<'a>(pub(super) BTreeMap<&'a str, &'a [usize]>);
 /// Input side and grid of the released models, for encoders whose weights do not tell.
 const IMG_SIZE: usize = 1024;
 const GRID: usize = 64;
+/// Side of a patch of the released models, for a file without the patch embedding.
+const PATCH_SIZE: usize = 16;
 /// Heads of the two-way transformer; its weights do not tell.
 const DECODER_HEADS: usize = 8;
 
@@ -25,31 +27,60 @@ impl Shapes<'_> {
             let (img_size, grid) = (config.img_size, config.img_size / config.patch_size);
             (ImageEncoderConfig::ViT(config), img_size, grid)
         } else if self.has("image_encoder.patch_embed.seq.0.c.weight") {
-            (ImageEncoderConfig::TinyViT(self.tiny_vit()?), IMG_SIZE, GRID)
+            (
+                ImageEncoderConfig::TinyViT(self.tiny_vit()?),
+                IMG_SIZE,
+                GRID,
+            )
         } else {
             return Err(self.not_recognised());
         };
         Ok(SamConfig {
             image_encoder,
-            prompt_encoder: PromptEncoderConfig {
-                embed_dim: self.dim("prompt_encoder.no_mask_embed.weight", 1)?,
-                grid,
-                img_size,
-                mask_in_chans: self.dim("prompt_encoder.mask_downscaling.3.weight", 0)?,
-            },
+            prompt_encoder: self.prompt_encoder(img_size, grid)?,
             mask_decoder: self.mask_decoder()?,
         })
     }
 
+    fn prompt_encoder(&self, img_size: usize, grid: usize) -> Result<PromptEncoderConfig, String> {
+        let config = PromptEncoderConfig::new()
+            .with_img_size(img_size)
+            .with_grid(grid);
+        if !self.any("prompt_encoder.") {
+            return Ok(config);
+        }
+        Ok(PromptEncoderConfig {
+            embed_dim: self.dim(&[
+                ("prompt_encoder.no_mask_embed.weight", 1),
+                ("prompt_encoder.not_a_point_embed.weight", 1),
+                ("prompt_encoder.mask_downscaling.6.weight", 0),
+            ])?,
+            mask_in_chans: self.dim(&[
+                ("prompt_encoder.mask_downscaling.3.weight", 0),
+                ("prompt_encoder.mask_downscaling.3.bias", 0),
+                ("prompt_encoder.mask_downscaling.6.weight", 1),
+            ])?,
+            ..config
+        })
+    }
+
     fn vit(&self) -> Result<ImageEncoderViTConfig, String> {
-        let grid = self.dim("image_encoder.pos_embed", 1)?;
-        let embed_dim = self.dim("image_encoder.pos_embed", 3)?;
-        let patch_size = self.dim("image_encoder.patch_embed.proj.weight", 2)?;
-        let head_dim = self.dim("image_encoder.blocks.0.attn.rel_pos_h", 1)?;
+        let block = |index: usize, rest: &str| format!("image_encoder.blocks.{index}.{rest}");
+        let [rel_pos_h, rel_pos_w] =
+            ["h", "w"].map(|axis| block(0, &format!("attn.rel_pos_{axis}")));
+        let grid = self.dim(&[("image_encoder.pos_embed", 1)])?;
+        let embed_dim = self.dim(&[("image_encoder.pos_embed", 3)])?;
+        let patch_embed = "image_encoder.patch_embed.proj.weight";
+        let patch_size = if self.has(patch_embed) {
+            self.dim(&[(patch_embed, 2)])?
+        } else {
+            PATCH_SIZE
+        };
+        let head_dim = self.dim(&[(&rel_pos_h, 1), (&rel_pos_w, 1)])?;
         let depth = self.count("image_encoder.blocks.");
-        let windows = (0..depth).map(|block| {
-            let key = format!("image_encoder.blocks.{block}.attn.rel_pos_h");
-            let extent = self.dim(&key, 0)?.div_ceil(2);
+        let windows = (0..depth).map(|index| {
+            let [h, w] = ["h", "w"].map(|axis| block(index, &format!("attn.rel_pos_{axis}")));
+            let extent = self.dim(&[(&h, 0), (&w, 0)])?.div_ceil(2);
             Ok(if extent == grid { 0 } else { extent })
         });
         Ok(ImageEncoderViTConfig {
@@ -58,36 +89,42 @@ impl Shapes<'_> {
                 .ok_or("image_encoder.pos_embed is too large")?,
             patch_size,
             embed_dim,
-            num_heads: divide(embed_dim, head_dim, "image_encoder.blocks.0.attn.rel_pos_h")?,
-            mlp_dim: self.dim("image_encoder.blocks.0.mlp.lin1.weight", 0)?,
+            num_heads: divide(embed_dim, head_dim, &rel_pos_h)?,
+            mlp_dim: self.dim(&[
+                (&block(0, "mlp.lin1.weight"), 0),
+                (&block(0, "mlp.lin1.bias"), 0),
+                (&block(0, "mlp.lin2.weight"), 1),
+            ])?,
             windows: windows.collect::<Result<_, String>>()?,
-            out_chans: self.dim("image_encoder.neck.0.weight", 0)?,
+            out_chans: self.out_chans()?,
         })
     }
 
     fn tiny_vit(&self) -> Result<TinyViTConfig, String> {
         let first = "image_encoder.layers.0.blocks.0";
-        let dim = self.dim(&format!("{first}.conv3.c.weight"), 0)?;
-        let expanded = self.dim(&format!("{first}.conv1.c.weight"), 0)?;
+        let [conv1, conv3] = ["conv1", "conv3"].map(|conv| format!("{first}.{conv}.c.weight"));
+        let dim = self.dim(&[(&conv3, 0), (&conv1, 1)])?;
+        let expanded = self.dim(&[(&conv1, 0), (&conv3, 1)])?;
         let mut config = TinyViTConfig {
             embed_dims: vec![dim],
             depths: vec![self.count("image_encoder.layers.0.blocks.")],
             // The first stage has no attention.
             num_heads: vec![0],
             window_sizes: vec![0],
-            mbconv_expand_ratio: divide(expanded, dim, first)?,
+            mbconv_expand_ratio: divide(expanded, dim, &conv1)?,
             ..TinyViTConfig::mobile_sam()
         };
         for stage in 1..self.count("image_encoder.layers.") {
             let blocks = format!("image_encoder.layers.{stage}.blocks.");
-            let dim = self.dim(&format!("{blocks}0.attn.proj.weight"), 0)?;
-            let hidden = self.dim(&format!("{blocks}0.mlp.fc1.weight"), 0)?;
-            let biases = format!("{blocks}0.attn.attention_biases");
+            let part = |rest: &str| format!("{blocks}0.{rest}");
+            let biases = part("attn.attention_biases");
+            let dim = self.dim(&[(&part("attn.proj.weight"), 0), (&part("attn.proj.bias"), 0)])?;
+            let hidden = self.dim(&[(&part("mlp.fc1.weight"), 0), (&part("mlp.fc1.bias"), 0)])?;
             config.embed_dims.push(dim);
             config.depths.push(self.count(&blocks));
-            config.num_heads.push(self.dim(&biases, 0)?);
-            config.window_sizes.push(self.dim(&biases, 1)?.isqrt());
-            config.mlp_ratio = divide(hidden, dim, &blocks)?;
+            config.num_heads.push(self.dim(&[(&biases, 0)])?);
+            config.window_sizes.push(self.dim(&[(&biases, 1)])?.isqrt());
+            config.mlp_ratio = divide(hidden, dim, &part("mlp.fc1.weight"))?;
         }
         if config.embed_dims.len() != TinyViTConfig::mobile_sam().embed_dims.len() {
             return Err(format!(
@@ -95,37 +132,75 @@ impl Shapes<'_> {
                 config.embed_dims.len()
             ));
         }
-        config.out_chans = self.dim("image_encoder.neck.0.weight", 0)?;
+        config.out_chans = self.out_chans()?;
         Ok(config)
     }
 
+    fn out_chans(&self) -> Result<usize, String> {
+        self.dim(&[
+            ("image_encoder.neck.0.weight", 0),
+            ("image_encoder.neck.1.weight", 0),
+            ("image_encoder.neck.2.weight", 0),
+        ])
+    }
+
     fn mask_decoder(&self) -> Result<MaskDecoderConfig, String> {
+        if !self.any("mask_decoder.") {
+            return Ok(MaskDecoderConfig::new(TwoWayTransformerConfig::new()));
+        }
         let layers = "mask_decoder.transformer.layers.";
-        let dim = self.dim("mask_decoder.iou_token.weight", 1)?;
-        let cross = format!("{layers}0.cross_attn_token_to_image.q_proj.weight");
-        let transformer = TwoWayTransformerConfig {
-            depth: self.count(layers),
-            embedding_dim: dim,
-            num_heads: DECODER_HEADS,
-            mlp_dim: self.dim(&format!("{layers}0.mlp.lin1.weight"), 0)?,
-            attention_downsample_rate: divide(dim, self.dim(&cross, 0)?, &cross)?,
-        };
-        divide(dim / transformer.attention_downsample_rate, DECODER_HEADS, &cross)?;
+        let layer = |rest: &str| format!("{layers}0.{rest}");
+        let cross = layer("cross_attn_token_to_image.q_proj.weight");
+        let dim = self.dim(&[
+            ("mask_decoder.iou_token.weight", 1),
+            ("mask_decoder.mask_tokens.weight", 1),
+        ])?;
+        let inner = self.dim(&[
+            (&cross, 0),
+            (&layer("cross_attn_token_to_image.k_proj.weight"), 0),
+        ])?;
+        let mask_tokens = "mask_decoder.mask_tokens.weight";
+        let iou_head = "mask_decoder.iou_prediction_head.layers.";
         Ok(MaskDecoderConfig {
-            transformer,
-            num_mask_tokens: self.dim("mask_decoder.mask_tokens.weight", 0)?,
-            iou_head_depth: self.count("mask_decoder.iou_prediction_head.layers."),
-            iou_head_hidden_dim: self.dim("mask_decoder.iou_prediction_head.layers.0.weight", 0)?,
+            transformer: TwoWayTransformerConfig {
+                depth: self.count(layers),
+                embedding_dim: dim,
+                num_heads: DECODER_HEADS,
+                mlp_dim: self.dim(&[
+                    (&layer("mlp.lin1.weight"), 0),
+                    (&layer("mlp.lin1.bias"), 0),
+                    (&layer("mlp.lin2.weight"), 1),
+                ])?,
+                attention_downsample_rate: divide(dim, inner, &cross)?,
+            },
+            num_mask_tokens: if self.has(mask_tokens) {
+                self.dim(&[(mask_tokens, 0)])?
+            } else {
+                self.count("mask_decoder.output_hypernetworks_mlps.")
+            },
+            iou_head_depth: self.count(iou_head),
+            iou_head_hidden_dim: self.dim(&[
+                (&format!("{iou_head}0.weight"), 0),
+                (&format!("{iou_head}0.bias"), 0),
+            ])?,
         })
+    }
+
+    fn any(&self, prefix: &str) -> bool {
+        self.0.keys().any(|key| key.starts_with(prefix))
     }
 
     fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// Size of `key` along `axis`; never 0.
-    fn dim(&self, key: &str, axis: usize) -> Result<usize, String> {
-        let shape = self.0.get(key).ok_or(format!("key {key} is missing"))?;
+    /// A size, told by the first of these keys (and axes) that is there; never 0. Several keys
+    /// tell it so that a missing one is reported along with all others that are missing.
+    fn dim(&self, witnesses: &[(&str, usize)]) -> Result<usize, String> {
+        let found = witnesses
+            .iter()
+            .find_map(|&(key, axis)| Some((key, axis, self.0.get(key)?)));
+        let (key, axis, shape) = found.ok_or(format!("key {} is missing", witnesses[0].0))?;
         match shape.get(axis) {
             Some(&size) if size > 0 => Ok(size),
             _ => Err(format!("key {key} has the impossible shape {shape:?}")),
@@ -142,7 +217,10 @@ impl Shapes<'_> {
 
     fn not_recognised(&self) -> String {
         let keys = self.0.keys();
-        if keys.clone().any(|k| k.contains("sam_mask_decoder.") || k.contains(".trunk.")) {
+        if keys
+            .clone()
+            .any(|k| k.contains("sam_mask_decoder.") || k.contains(".trunk."))
+        {
             return "a SAM 2 checkpoint: SAM 2 is not supported yet".into();
         }
         let first: Vec<&str> = keys.take(3).copied().collect();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file cannot be opened, read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", one_line(path.display()), short(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -15,7 +15,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The file is no checkpoint, or is damaged.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", one_line(path.display()), short(reason))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The file is a checkpoint of something this version does not run.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", one_line(path.display()), short(reason))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The tensors in the file do not fit the model.
-    #[error("{}: does not fit {architecture}: {mismatch}", path.display())]
+    #[error("{}: does not fit {architecture}: {mismatch}", one_line(path.display()))]
     Mismatch {
         /// The file.
         path: PathBuf,
@@ -81,7 +81,10 @@ impl fmt::Display for Mismatch {
         let wrong: Vec<String> = self
             .wrong_shape
             .iter()
-            .map(|w| format!("{} (file {:?}, model {:?})", w.key, w.found, w.expected))
+            .map(|w| {
+                let found = short(format_args!("{:?}", w.found));
+                format!("{} (file {found}, model {:?})", short(&w.key), w.expected)
+            })
             .collect();
         let parts: Vec<String> = [
             ("unreadable", &self.unreadable),
@@ -100,9 +103,34 @@ impl fmt::Display for Mismatch {
 /// "2 keys missing (a, b)", with at most three names.
 fn describe(what: &str, keys: &[String]) -> String {
     const SHOWN: usize = 3;
-    let names = keys.iter().take(SHOWN).map(String::as_str);
-    let names = names.collect::<Vec<_>>().join(", ");
+    let names: Vec<String> = keys.iter().take(SHOWN).map(short).collect();
     let more = if keys.len() > SHOWN { ", …" } else { "" };
     let noun = if keys.len() == 1 { "key" } else { "keys" };
-    format!("{} {noun} {what} ({names}{more})", keys.len())
+    format!("{} {noun} {what} ({}{more})", keys.len(), names.join(", "))
+}
+
+/// Longest text from a file or a library that a message quotes, in characters.
+const LONGEST_QUOTE: usize = 400;
+
+/// The text on one line: a file chooses its keys, and must not break or colour our message.
+fn one_line(text: impl fmt::Display) -> String {
+    let mut line = String::new();
+    for c in text.to_string().chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// As [`one_line`], cut at [`LONGEST_QUOTE`].
+fn short(text: impl fmt::Display) -> String {
+    let mut line = one_line(text);
+    if let Some((end, _)) = line.char_indices().nth(LONGEST_QUOTE) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
 }

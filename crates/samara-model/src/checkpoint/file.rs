@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use burn_store::burn_pack::Tensor as StoredTensor;
+use burn::tensor::{BoolStore, DType, Shape, TensorData};
+use burn_store::bridge;
+use burn_store::burn_pack::{Error as StoredTensorError, Tensor as StoredTensor};
 use burn_store::pytorch_reader::PytorchReader;
-use burn_store::{ModuleStore, SafetensorsStore, bridge};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::CheckpointError;
 
@@ -27,42 +30,59 @@ pub(super) struct CheckpointFile {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Longest header that is accepted; the largest released model needs less than 1 MB.
-const MAX_HEADER: u64 = 100 << 20;
+/// Longest header of a safetensors file, as the format has it.
+const MAX_HEADER: u64 = 100_000_000;
+/// Bytes before the header, which hold its length.
+const HEADER_START: u64 = 8;
 
 impl CheckpointFile {
     /// Opens a file and reads its directory of tensors.
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        match format_of(path)? {
-            Format::Safetensors => open_safetensors(path),
-            Format::PyTorch => open_pytorch(path),
+        let file = match format_of(path)? {
+            Format::Safetensors => open_safetensors(path)?,
+            Format::PyTorch => open_pytorch(path)?,
+        };
+        if file.tensors.is_empty() {
+            return Err(invalid(path, "holds no tensors"));
         }
+        Ok(Self {
+            tensors: unwrap_nesting(file.tensors),
+            ..file
+        })
     }
 }
 
 /// Recognises the format by content.
 fn format_of(path: &Path) -> Result<Format, CheckpointError> {
-    let io = |source| CheckpointError::Io { path: path.into(), source };
-    let mut file = File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
+    let io = |source| CheckpointError::Io {
+        path: path.into(),
+        source,
+    };
+    // Asked before opening: opening a pipe waits for a writer.
+    let metadata = std::fs::metadata(path).map_err(io)?;
     if metadata.is_dir() {
         return Err(invalid(path, "is a folder, not a checkpoint file"));
+    }
+    if !metadata.is_file() {
+        return Err(invalid(path, "is not a regular file"));
     }
     if metadata.len() == 0 {
         return Err(invalid(path, "is empty"));
     }
     let mut head = Vec::new();
-    Read::by_ref(&mut file).take(9).read_to_end(&mut head).map_err(io)?;
-    let zip = head.starts_with(b"PK\x03\x04");
-    // A pickle starts with the protocol opcode; torch wrote protocol 2.
-    let pickle = head.starts_with(&[0x80, 0x02]);
-    if zip || pickle {
-        return Ok(Format::PyTorch);
-    }
+    File::open(path)
+        .and_then(|file| file.take(9).read_to_end(&mut head))
+        .map_err(io)?;
+    // First, because the length of the header may begin like a pickle.
     if let [a, b, c, d, e, f, g, h, b'{'] = head[..]
-        && u64::from_le_bytes([a, b, c, d, e, f, g, h]) < MAX_HEADER
+        && u64::from_le_bytes([a, b, c, d, e, f, g, h]) <= MAX_HEADER
     {
         return Ok(Format::Safetensors);
+    }
+    // A pickle starts with the protocol opcode; torch writes protocol 2 unless told otherwise.
+    let pickle = matches!(head[..], [0x80, 2..=5, ..]);
+    if pickle || head.starts_with(b"PK\x03\x04") {
+        return Ok(Format::PyTorch);
     }
     Err(invalid(
         path,
@@ -70,47 +90,122 @@ fn format_of(path: &Path) -> Result<Format, CheckpointError> {
     ))
 }
 
+/// The tensors are read from the open file rather than from a memory map: a file that shrinks
+/// while it is read is an error then, and not the end of the process.
 fn open_safetensors(path: &Path) -> Result<CheckpointFile, CheckpointError> {
-    let metadata = safetensors_metadata(path)?;
-    let mut store = SafetensorsStore::from_file(path);
-    let tensors = store
-        .get_all_tensors()
-        .map_err(|e| invalid(path, &format!("damaged safetensors file: {e}")))?
-        .clone();
-    Ok(CheckpointFile { format: Format::Safetensors, tensors, metadata })
+    let io = |source| CheckpointError::Io {
+        path: path.into(),
+        source,
+    };
+    let mut file = File::open(path).map_err(io)?;
+    let (header, data_start) = safetensors_header(path, &mut file)?;
+    let file = Arc::new(Mutex::new(file));
+    let mut tensors = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        let dtype = stored_dtype(info.dtype).ok_or_else(|| {
+            invalid(
+                path,
+                &format!(
+                    "key {name} has the type {:?}, which is not supported",
+                    info.dtype
+                ),
+            )
+        })?;
+        let tensor = lazy_tensor(&name, dtype, info, data_start, Arc::clone(&file));
+        tensors.insert(name, tensor);
+    }
+    let metadata = header.metadata().clone().unwrap_or_default();
+    Ok(CheckpointFile {
+        format: Format::Safetensors,
+        tensors,
+        metadata: metadata.into_iter().collect(),
+    })
 }
 
-/// The header's free-form metadata. Checks on the way that the file is as long as its header
-/// says.
-fn safetensors_metadata(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
-    let io = |source| CheckpointError::Io { path: path.into(), source };
-    let mut file = File::open(path).map_err(io)?;
+/// The header, checked against the length of the file, and where the data starts.
+fn safetensors_header(path: &Path, file: &mut File) -> Result<(Metadata, u64), CheckpointError> {
+    let io = |source| CheckpointError::Io {
+        path: path.into(),
+        source,
+    };
+    let damaged = |e: &dyn std::fmt::Display| {
+        invalid(
+            path,
+            &format!("damaged or truncated safetensors header: {e}"),
+        )
+    };
     let length = file.metadata().map_err(io)?.len();
-    let mut size = [0; 8];
+    let mut size = [0; HEADER_START as usize];
     file.read_exact(&mut size).map_err(io)?;
-    let size = u64::from_le_bytes(size);
+    let size = u64::from_le_bytes(size).min(MAX_HEADER);
     let mut header = Vec::new();
     file.take(size).read_to_end(&mut header).map_err(io)?;
-    let damaged = |e: &dyn std::fmt::Display| {
-        invalid(path, &format!("damaged or truncated safetensors header: {e}"))
-    };
     if (header.len() as u64) < size {
         return Err(damaged(&"the file ends inside it"));
     }
-    let header: safetensors::tensor::Metadata =
-        serde_json::from_slice(&header).map_err(|e| damaged(&e))?;
-    let data = header.data_len() as u64;
-    if length != 8 + size + data {
-        let reason = format!("truncated: {length} bytes, its header promises {}", 8 + size + data);
+    let header: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(&e))?;
+    let data_start = HEADER_START + size;
+    // The offsets are whatever the file says; their sum may not fit 64 bits.
+    let promised = u128::from(data_start) + header.data_len() as u128;
+    if u128::from(length) != promised {
+        let reason = format!("truncated: {length} bytes, its header promises {promised}");
         return Err(invalid(path, &reason));
     }
-    Ok(header.metadata().clone().unwrap_or_default().into_iter().collect())
+    Ok((header, data_start))
+}
+
+fn lazy_tensor(
+    name: &str,
+    dtype: DType,
+    info: &TensorInfo,
+    data_start: u64,
+    file: Arc<Mutex<File>>,
+) -> StoredTensor {
+    let shape = Shape::from(info.shape.clone());
+    let (start, end) = info.data_offsets;
+    bridge::deferred(name.to_owned(), dtype, shape.clone(), None, move || {
+        let mut bytes = vec![0; end - start];
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(data_start + start as u64))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(|e| StoredTensorError::IoError(e.to_string()))?;
+        Ok(TensorData::from_bytes_vec(bytes, shape.clone(), dtype))
+    })
+}
+
+fn stored_dtype(dtype: Dtype) -> Option<DType> {
+    Some(match dtype {
+        Dtype::F64 => DType::F64,
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::I64 => DType::I64,
+        Dtype::I32 => DType::I32,
+        Dtype::I16 => DType::I16,
+        Dtype::I8 => DType::I8,
+        Dtype::U64 => DType::U64,
+        Dtype::U32 => DType::U32,
+        Dtype::U16 => DType::U16,
+        Dtype::U8 => DType::U8,
+        Dtype::BOOL => DType::Bool(BoolStore::Native),
+        _ => return None,
+    })
 }
 
 /// Keys under which training code likes to put the weights.
 const WRAPPERS: [&str; 5] = ["", "model.", "state_dict.", "model_state_dict.", "module."];
 
+/// How many times the bytes of a file its tensors may take together. More than 1, as tensors may
+/// share storage; bounded, as a tensor of stride 0 takes as much as its shape says.
+const MAX_SHARING: u64 = 8;
+
 fn open_pytorch(path: &Path) -> Result<CheckpointFile, CheckpointError> {
+    let length = std::fs::metadata(path)
+        .map_err(|source| CheckpointError::Io {
+            path: path.into(),
+            source,
+        })?
+        .len();
     let reader = PytorchReader::new(path)
         .map_err(|e| invalid(path, &format!("damaged or unsupported PyTorch file: {e}")))?;
     let tensors: BTreeMap<String, StoredTensor> = reader
@@ -118,12 +213,14 @@ fn open_pytorch(path: &Path) -> Result<CheckpointFile, CheckpointError> {
         .into_iter()
         .map(|(name, tensor)| (name, bridge::from_pytorch(tensor)))
         .collect();
-    if tensors.is_empty() {
-        return Err(invalid(path, "holds no tensors"));
+    let claimed: u128 = tensors.values().map(|t| t.byte_len() as u128).sum();
+    if claimed > u128::from(length) * u128::from(MAX_SHARING) {
+        let reason = format!("damaged: its tensors claim {claimed} bytes, the file has {length}");
+        return Err(invalid(path, &reason));
     }
     Ok(CheckpointFile {
         format: Format::PyTorch,
-        tensors: unwrap_nesting(tensors),
+        tensors,
         metadata: BTreeMap::new(),
     })
 }
@@ -135,10 +232,10 @@ fn unwrap_nesting(tensors: BTreeMap<String, StoredTensor>) -> BTreeMap<String, S
         let inner = |key: &String| key.strip_prefix(wrapper).is_some_and(is_model_key);
         tensors.keys().any(inner)
     };
-    let wrappers = WRAPPERS.map(str::to_owned).into_iter();
-    let wrapper = wrappers
-        .chain(WRAPPERS.map(|outer| format!("{outer}module.")))
-        .find(holds_model);
+    let nested = WRAPPERS
+        .iter()
+        .flat_map(|outer| ["", "module.", "model."].map(|inner| format!("{outer}{inner}")));
+    let wrapper = nested.into_iter().find(holds_model);
     match wrapper {
         Some(wrapper) => tensors
             .into_iter()
@@ -155,5 +252,8 @@ fn is_model_key(key: &str) -> bool {
 pub(super) fn invalid(path: &Path, reason: &str) -> CheckpointError {
     // Library messages may span lines; ours do not.
     let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    CheckpointError::Invalid { path: path.into(), reason }
+    CheckpointError::Invalid {
+        path: path.into(),
+        reason,
+    }
 }

@@ -61,16 +61,46 @@ pub(super) const OFFICIAL: KeyTable = KeyTable {
         prefix("image_encoder.neck.1.", "image_encoder.neck.norm1."),
         prefix("image_encoder.neck.2.", "image_encoder.neck.conv2."),
         prefix("image_encoder.neck.3.", "image_encoder.neck.norm2."),
-        prefix("image_encoder.patch_embed.seq.0.", "image_encoder.patch_embed.conv1."),
-        prefix("image_encoder.patch_embed.seq.2.", "image_encoder.patch_embed.conv2."),
-        prefix("prompt_encoder.mask_downscaling.0.", "prompt_encoder.mask_downscaling.conv1."),
-        prefix("prompt_encoder.mask_downscaling.1.", "prompt_encoder.mask_downscaling.norm1."),
-        prefix("prompt_encoder.mask_downscaling.3.", "prompt_encoder.mask_downscaling.conv2."),
-        prefix("prompt_encoder.mask_downscaling.4.", "prompt_encoder.mask_downscaling.norm2."),
-        prefix("prompt_encoder.mask_downscaling.6.", "prompt_encoder.mask_downscaling.conv3."),
-        prefix("mask_decoder.output_upscaling.0.", "mask_decoder.output_upscaling.conv1."),
-        prefix("mask_decoder.output_upscaling.1.", "mask_decoder.output_upscaling.norm."),
-        prefix("mask_decoder.output_upscaling.3.", "mask_decoder.output_upscaling.conv2."),
+        prefix(
+            "image_encoder.patch_embed.seq.0.",
+            "image_encoder.patch_embed.conv1.",
+        ),
+        prefix(
+            "image_encoder.patch_embed.seq.2.",
+            "image_encoder.patch_embed.conv2.",
+        ),
+        prefix(
+            "prompt_encoder.mask_downscaling.0.",
+            "prompt_encoder.mask_downscaling.conv1.",
+        ),
+        prefix(
+            "prompt_encoder.mask_downscaling.1.",
+            "prompt_encoder.mask_downscaling.norm1.",
+        ),
+        prefix(
+            "prompt_encoder.mask_downscaling.3.",
+            "prompt_encoder.mask_downscaling.conv2.",
+        ),
+        prefix(
+            "prompt_encoder.mask_downscaling.4.",
+            "prompt_encoder.mask_downscaling.norm2.",
+        ),
+        prefix(
+            "prompt_encoder.mask_downscaling.6.",
+            "prompt_encoder.mask_downscaling.conv3.",
+        ),
+        prefix(
+            "mask_decoder.output_upscaling.0.",
+            "mask_decoder.output_upscaling.conv1.",
+        ),
+        prefix(
+            "mask_decoder.output_upscaling.1.",
+            "mask_decoder.output_upscaling.norm.",
+        ),
+        prefix(
+            "mask_decoder.output_upscaling.3.",
+            "mask_decoder.output_upscaling.conv2.",
+        ),
     ]],
 };
 
@@ -82,21 +112,55 @@ pub(super) const TRANSFORMERS: KeyTable = KeyTable {
             prefix("vision_encoder.neck.layer_norm1.", "image_encoder.neck.1."),
             prefix("vision_encoder.neck.conv2.", "image_encoder.neck.2."),
             prefix("vision_encoder.neck.layer_norm2.", "image_encoder.neck.3."),
-            prefix("vision_encoder.patch_embed.projection.", "image_encoder.patch_embed.proj."),
+            prefix(
+                "vision_encoder.patch_embed.projection.",
+                "image_encoder.patch_embed.proj.",
+            ),
             prefix("vision_encoder.layers.", "image_encoder.blocks."),
             prefix("vision_encoder.", "image_encoder."),
             prefix(SHARED_PE, GAUSSIAN_MATRIX),
             prefix(PROMPT_ENCODER_PE, GAUSSIAN_MATRIX),
-            prefix("prompt_encoder.point_embed.", "prompt_encoder.point_embeddings."),
-            prefix("prompt_encoder.mask_embed.conv1.", "prompt_encoder.mask_downscaling.0."),
-            prefix("prompt_encoder.mask_embed.layer_norm1.", "prompt_encoder.mask_downscaling.1."),
-            prefix("prompt_encoder.mask_embed.conv2.", "prompt_encoder.mask_downscaling.3."),
-            prefix("prompt_encoder.mask_embed.layer_norm2.", "prompt_encoder.mask_downscaling.4."),
-            prefix("prompt_encoder.mask_embed.conv3.", "prompt_encoder.mask_downscaling.6."),
-            prefix("mask_decoder.upscale_conv1.", "mask_decoder.output_upscaling.0."),
-            prefix("mask_decoder.upscale_layer_norm.", "mask_decoder.output_upscaling.1."),
-            prefix("mask_decoder.upscale_conv2.", "mask_decoder.output_upscaling.3."),
-            rule("mask_decoder.transformer.", ".layer_norm_final_attn.", ".norm_final_attn."),
+            prefix(
+                "prompt_encoder.point_embed.",
+                "prompt_encoder.point_embeddings.",
+            ),
+            prefix(
+                "prompt_encoder.mask_embed.conv1.",
+                "prompt_encoder.mask_downscaling.0.",
+            ),
+            prefix(
+                "prompt_encoder.mask_embed.layer_norm1.",
+                "prompt_encoder.mask_downscaling.1.",
+            ),
+            prefix(
+                "prompt_encoder.mask_embed.conv2.",
+                "prompt_encoder.mask_downscaling.3.",
+            ),
+            prefix(
+                "prompt_encoder.mask_embed.layer_norm2.",
+                "prompt_encoder.mask_downscaling.4.",
+            ),
+            prefix(
+                "prompt_encoder.mask_embed.conv3.",
+                "prompt_encoder.mask_downscaling.6.",
+            ),
+            prefix(
+                "mask_decoder.upscale_conv1.",
+                "mask_decoder.output_upscaling.0.",
+            ),
+            prefix(
+                "mask_decoder.upscale_layer_norm.",
+                "mask_decoder.output_upscaling.1.",
+            ),
+            prefix(
+                "mask_decoder.upscale_conv2.",
+                "mask_decoder.output_upscaling.3.",
+            ),
+            rule(
+                "mask_decoder.transformer.",
+                ".layer_norm_final_attn.",
+                ".norm_final_attn.",
+            ),
             // The first and last layer of an MLP have names of their own there.
             rule(HYPER, ".layers.0.", ".layers.1."),
             rule(HYPER, ".proj_in.", ".layers.0."),
@@ -119,7 +183,12 @@ const IOU_HEAD: &str = "mask_decoder.iou_prediction_head.";
 const GAUSSIAN_MATRIX: &str = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix";
 const SHARED_PE: &str = "shared_image_embedding.positional_embedding";
 /// The same matrix once more, which some files hold beside [`SHARED_PE`].
-pub(super) const PROMPT_ENCODER_PE: &str = "prompt_encoder.shared_embedding.positional_embedding";
+const PROMPT_ENCODER_PE: &str = "prompt_encoder.shared_embedding.positional_embedding";
+
+/// True for the key under which `transformers` keeps the matrix that others may repeat.
+pub(super) fn is_shared_pe(key: &str) -> bool {
+    key == SHARED_PE
+}
 
 /// True for official keys that take no part in inference: `TinyViT`'s classifier, the counters of
 /// batch norm, and constants that some exports carry along.
@@ -139,9 +208,18 @@ mod tests {
     #[test]
     fn official_names_become_module_paths_and_back() {
         for (official, module) in [
-            ("image_encoder.neck.1.weight", "image_encoder.neck.norm1.weight"),
-            ("prompt_encoder.mask_downscaling.6.bias", "prompt_encoder.mask_downscaling.conv3.bias"),
-            ("mask_decoder.iou_token.weight", "mask_decoder.iou_token.weight"),
+            (
+                "image_encoder.neck.1.weight",
+                "image_encoder.neck.norm1.weight",
+            ),
+            (
+                "prompt_encoder.mask_downscaling.6.bias",
+                "prompt_encoder.mask_downscaling.conv3.bias",
+            ),
+            (
+                "mask_decoder.iou_token.weight",
+                "mask_decoder.iou_token.weight",
+            ),
         ] {
             assert_eq!(OFFICIAL.rename(official), module);
             assert_eq!(OFFICIAL.restore(module), official);
@@ -151,8 +229,14 @@ mod tests {
     #[test]
     fn transformers_names_become_official() {
         for (theirs, official) in [
-            ("vision_encoder.layers.3.layer_norm1.weight", "image_encoder.blocks.3.norm1.weight"),
-            ("vision_encoder.neck.layer_norm2.bias", "image_encoder.neck.3.bias"),
+            (
+                "vision_encoder.layers.3.layer_norm1.weight",
+                "image_encoder.blocks.3.norm1.weight",
+            ),
+            (
+                "vision_encoder.neck.layer_norm2.bias",
+                "image_encoder.neck.3.bias",
+            ),
             (
                 "mask_decoder.transformer.layers.1.layer_norm4.bias",
                 "mask_decoder.transformer.layers.1.norm4.bias",

@@ -87,13 +87,7 @@ impl Checkpoint {
         };
         let tensors = match naming {
             Naming::Official => file.tensors,
-            Naming::Transformers => file
-                .tensors
-                .into_iter()
-                // Sorted, the copy in the prompt encoder comes first and is replaced by the
-                // shared original.
-                .map(|(key, tensor)| (keys::TRANSFORMERS.rename(&key), tensor))
-                .collect(),
+            Naming::Transformers => official_names(path, file.tensors)?,
         };
         Ok(Self {
             path: path.into(),
@@ -116,14 +110,34 @@ impl Checkpoint {
     /// The file belongs to no architecture that is known here.
     pub fn config(&self) -> Result<SamConfig, CheckpointError> {
         if let Some(json) = self.metadata.get(CONFIG_KEY) {
-            return serde_json::from_str(json).map_err(|e| {
-                file::invalid(&self.path, &format!("bad {CONFIG_KEY} in its metadata: {e}"))
-            });
+            let bad = |e: &dyn std::fmt::Display| {
+                file::invalid(
+                    &self.path,
+                    &format!("bad {CONFIG_KEY} in its metadata: {e}"),
+                )
+            };
+            let config: SamConfig = serde_json::from_str(json).map_err(|e| bad(&e))?;
+            return config.validate().map_err(|e| bad(&e)).map(|()| config);
         }
         let shapes = self.tensors.iter().map(|(k, t)| (k.as_str(), &t.shape[..]));
-        detect::Shapes(shapes.collect())
+        let config = detect::Shapes(shapes.collect())
             .sam_config()
-            .map_err(|reason| CheckpointError::Unsupported { path: self.path.clone(), reason })
+            .map_err(|reason| self.unsupported(reason))?;
+        self.check(&config)?;
+        Ok(config)
+    }
+
+    fn check(&self, config: &SamConfig) -> Result<(), CheckpointError> {
+        config
+            .validate()
+            .map_err(|e| self.unsupported(e.to_string()))
+    }
+
+    fn unsupported(&self, reason: String) -> CheckpointError {
+        CheckpointError::Unsupported {
+            path: self.path.clone(),
+            reason,
+        }
     }
 
     /// What the checkpoint holds.
@@ -131,8 +145,11 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::config`].
     pub fn info(&self) -> Result<CheckpointInfo, CheckpointError> {
-        let dtypes: BTreeSet<String> =
-            self.tensors.values().map(|t| format!("{:?}", t.dtype)).collect();
+        let dtypes: BTreeSet<String> = self
+            .tensors
+            .values()
+            .map(|t| format!("{:?}", t.dtype))
+            .collect();
         let size = |t: &StoredTensor| t.shape.iter().product::<usize>();
         Ok(CheckpointInfo {
             format: self.format,
@@ -158,19 +175,29 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::load`].
     pub fn load_with(&self, config: &SamConfig, device: &Device) -> Result<Sam, CheckpointError> {
+        // A panic while weights are applied would end the process, so nothing reaches that point
+        // unchecked.
+        self.check(config)?;
         let mut sam = config.init(device);
-        let tensors = self
-            .tensors
-            .iter()
-            .filter(|(key, _)| !keys::is_unused_by_design(key))
-            .map(|(key, tensor)| {
-                let mut tensor = tensor.clone();
-                tensor.name = keys::OFFICIAL.rename(key);
-                tensor
-            })
-            .collect();
+        let mut strays = Vec::new();
+        let mut tensors = Vec::new();
+        for (key, tensor) in &self.tensors {
+            let module_path = keys::OFFICIAL.rename(key);
+            if keys::is_unused_by_design(key) {
+                continue;
+            }
+            // The path of one of our modules is no official name.
+            if keys::OFFICIAL.restore(&module_path) != *key {
+                strays.push(key.clone());
+                continue;
+            }
+            let mut tensor = tensor.clone();
+            tensor.name = module_path;
+            tensors.push(tensor);
+        }
         let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
-        let mismatch = mismatch(sam.apply(tensors, None, Some(Box::new(adapter)), true));
+        let mut mismatch = mismatch(sam.apply(tensors, None, Some(Box::new(adapter)), true));
+        mismatch.unused.extend(strays);
         if mismatch.is_empty() {
             return Ok(sam);
         }
@@ -180,6 +207,24 @@ impl Checkpoint {
             mismatch,
         })
     }
+}
+
+/// Tensors of a `transformers` file by official key.
+fn official_names(
+    path: &Path,
+    tensors: BTreeMap<String, StoredTensor>,
+) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
+    let mut official = BTreeMap::new();
+    for (theirs, tensor) in tensors {
+        let key = keys::TRANSFORMERS.rename(&theirs);
+        let second = official.insert(key, tensor).is_some();
+        // Sorted, the copy of the shared matrix comes first and is replaced by the original.
+        if second && !keys::is_shared_pe(&theirs) {
+            let reason = format!("key {theirs} is there under another name as well");
+            return Err(file::invalid(path, &reason));
+        }
+    }
+    Ok(official)
 }
 
 /// Translates the outcome of a load to official keys.
@@ -205,7 +250,11 @@ fn mismatch(result: ApplyResult) -> Mismatch {
     };
     for error in &result.errors {
         match error {
-            ApplyError::ShapeMismatch { path, expected, found } => {
+            ApplyError::ShapeMismatch {
+                path,
+                expected,
+                found,
+            } => {
                 mismatch.wrong_shape.push(WrongShape {
                     key: official(path),
                     expected: expected.to_vec(),
@@ -213,10 +262,15 @@ fn mismatch(result: ApplyResult) -> Mismatch {
                 });
             }
             ApplyError::DTypeMismatch { path, found, .. } => {
-                mismatch.unreadable.push(format!("{}: is {found:?}", official(path)));
+                mismatch
+                    .unreadable
+                    .push(format!("{}: is {found:?}", official(path)));
             }
-            ApplyError::AdapterError { path, message } | ApplyError::LoadError { path, message } => {
-                mismatch.unreadable.push(format!("{}: {message}", official(path)));
+            ApplyError::AdapterError { path, message }
+            | ApplyError::LoadError { path, message } => {
+                mismatch
+                    .unreadable
+                    .push(format!("{}: {message}", official(path)));
             }
         }
     }

@@ -10,7 +10,10 @@ pub fn window_partition(x: Tensor<4>, window: usize) -> Tensor<4> {
     let (rows, columns) = (height.div_ceil(window), width.div_ceil(window));
     let (pad_h, pad_w) = (rows * window - height, columns * window - width);
     let x = if pad_h + pad_w > 0 {
-        x.pad([(0, 0), (0, pad_h), (0, pad_w), (0, 0)], PadMode::Constant(0.0))
+        x.pad(
+            [(0, 0), (0, pad_h), (0, pad_w), (0, 0)],
+            PadMode::Constant(0.0),
+        )
     } else {
         x
     };

@@ -268,7 +268,9 @@ impl TinyViTBlock {
         let tokens = x.permute([0, 2, 3, 1]);
         // Here padding comes before the norm (inside the attention), unlike in SAM's `ViT`: a
         // padded token enters attention as the norm's shift.
-        let windows = self.attn.forward(window_partition(tokens.clone(), self.window));
+        let windows = self
+            .attn
+            .forward(window_partition(tokens.clone(), self.window));
         let tokens = tokens + window_unpartition(windows, height, width);
         let x = tokens.permute([0, 3, 1, 2]);
         let tokens = self
@@ -337,11 +339,7 @@ struct Mlp {
 impl Mlp {
     /// `[batch, height, width, dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = ops::linear(
-            ops::layer_norm(x, &self.norm),
-            &self.fc1,
-            Activation::Gelu,
-        );
+        let hidden = ops::linear(ops::layer_norm(x, &self.norm), &self.fc1, Activation::Gelu);
         ops::linear(hidden, &self.fc2, Activation::Identity)
     }
 }

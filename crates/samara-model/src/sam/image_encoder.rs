@@ -61,7 +61,10 @@ impl ImageEncoderViTConfig {
     /// An encoder with random weights.
     pub fn init(&self, device: &Device) -> ImageEncoderViT {
         let grid = self.img_size / self.patch_size;
-        let blocks = self.windows.iter().map(|&window| self.block(grid, window, device));
+        let blocks = self
+            .windows
+            .iter()
+            .map(|&window| self.block(grid, window, device));
         ImageEncoderViT {
             patch_embed: PatchEmbed {
                 proj: Conv2dConfig::new([3, self.embed_dim], [self.patch_size; 2])

@@ -88,9 +88,12 @@ impl MaskDecoder {
     ) -> DecodedMasks {
         let [_, dim, height, width] = image_embedding.dims();
         let mask_tokens = self.output_hypernetworks_mlps.len();
-        let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0)
-            .unsqueeze::<3>()
-            .repeat_dim(0, batch);
+        let own = Tensor::cat(
+            vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()],
+            0,
+        )
+        .unsqueeze::<3>()
+        .repeat_dim(0, batch);
         let tokens = match prompts.sparse {
             Some(sparse) => Tensor::cat(vec![own, sparse], 1),
             None => own,
@@ -183,7 +186,11 @@ impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let last = self.layers.len() - 1;
         self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
-            let activation = if i < last { Activation::Relu } else { Activation::Identity };
+            let activation = if i < last {
+                Activation::Relu
+            } else {
+                Activation::Identity
+            };
             ops::linear(x, layer, activation)
         })
     }

@@ -72,8 +72,11 @@ impl PromptEncoderConfig {
         let embedding = || EmbeddingConfig::new(1, self.embed_dim).init(device);
         PromptEncoder {
             pe_layer: PositionEmbeddingRandom {
-                positional_encoding_gaussian_matrix: Initializer::Normal { mean: 0.0, std: 1.0 }
-                    .init([2, self.embed_dim / 2], device),
+                positional_encoding_gaussian_matrix: Initializer::Normal {
+                    mean: 0.0,
+                    std: 1.0,
+                }
+                .init([2, self.embed_dim / 2], device),
             },
             point_embeddings: (0..4).map(|_| embedding()).collect(),
             not_a_point_embed: embedding(),
@@ -124,8 +127,8 @@ impl PromptEncoder {
     pub fn dense_pe(&self) -> Tensor<4> {
         let grid = self.grid;
         let device = self.no_mask_embed.weight.val().device();
-        let centres = (Tensor::<1, Int>::arange(0..grid as i64, &device).float() + 0.5)
-            / grid as f64;
+        let centres =
+            (Tensor::<1, Int>::arange(0..grid as i64, &device).float() + 0.5) / grid as f64;
         let x = centres.clone().reshape([1, grid, 1]).repeat_dim(0, grid);
         let y = centres.reshape([grid, 1, 1]).repeat_dim(1, grid);
         let pe = self.pe_layer.forward(Tensor::cat(vec![x, y], 2));
@@ -158,7 +161,10 @@ impl PromptEncoder {
         let batch = boxes.dims()[0];
         let corners = (boxes.clone() + 0.5).reshape([batch, 2, 2]);
         let kinds = Tensor::cat(
-            vec![self.point_embeddings[2].weight.val(), self.point_embeddings[3].weight.val()],
+            vec![
+                self.point_embeddings[2].weight.val(),
+                self.point_embeddings[3].weight.val(),
+            ],
             0,
         );
         self.pe_layer.forward(corners / self.img_size as f64) + kinds.unsqueeze()

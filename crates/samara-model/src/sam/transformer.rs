@@ -98,7 +98,10 @@ impl TwoWayTransformer {
             keys.clone() + image_pe.clone(),
             keys.clone(),
         );
-        (ops::layer_norm(queries + attended, &self.norm_final_attn), keys)
+        (
+            ops::layer_norm(queries + attended, &self.norm_final_attn),
+            keys,
+        )
     }
 }
 
@@ -128,7 +131,8 @@ impl TwoWayAttentionBlock {
         // In the first layer the queries still are their own positional encoding: the official
         // code leaves out both the encoding and the residual there.
         let queries = if self.first {
-            self.self_attn.forward(queries.clone(), queries.clone(), queries)
+            self.self_attn
+                .forward(queries.clone(), queries.clone(), queries)
         } else {
             let q = queries.clone() + query_pe.clone();
             queries.clone() + self.self_attn.forward(q.clone(), q, queries)
@@ -137,13 +141,17 @@ impl TwoWayAttentionBlock {
 
         let q = queries.clone() + query_pe.clone();
         let k = keys.clone() + key_pe.clone();
-        let attended = self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone());
+        let attended = self
+            .cross_attn_token_to_image
+            .forward(q, k.clone(), keys.clone());
         let queries = ops::layer_norm(queries + attended, &self.norm2);
 
         let queries = ops::layer_norm(queries.clone() + self.mlp.forward(queries), &self.norm3);
 
         let q = queries.clone() + query_pe.clone();
-        let attended = self.cross_attn_image_to_token.forward(k, q, queries.clone());
+        let attended = self
+            .cross_attn_image_to_token
+            .forward(k, q, queries.clone());
         let keys = ops::layer_norm(keys + attended, &self.norm4);
         (queries, keys)
     }

@@ -1,0 +1,197 @@
+//! From flags to arguments: values are parsed, files and models are found.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use samara::checkpoint::cache::ModelCache;
+use samara::checkpoint::registry;
+use samara::{Click, Granularity, Limits, OriginalBox, OriginalPx, Select, read_mask};
+
+use crate::error::{CliError, Result};
+use crate::flags::ModelFlags;
+
+/// `X,Y` or `X,Y,0|1`.
+pub(crate) fn parse_point(text: &str) -> Result<Click, String> {
+    let parts: Vec<&str> = text.split(',').collect();
+    let (&[x, y] | &[x, y, _]) = &parts[..] else {
+        return Err("expected X,Y or X,Y,LABEL".into());
+    };
+    let positive = match parts.get(2) {
+        None | Some(&"1") => true,
+        Some(&"0") => false,
+        Some(label) => return Err(format!("label {label:?}: 1 is on the object, 0 beside it")),
+    };
+    let at = OriginalPx::new(parse_number(x)?, parse_number(y)?);
+    Ok(Click { at, positive })
+}
+
+/// `X0,Y0,X1,Y1`, corners in any order.
+pub(crate) fn parse_box(text: &str) -> Result<OriginalBox, String> {
+    let numbers = text.split(',').map(parse_number);
+    match numbers.collect::<Result<Vec<f64>, String>>()?[..] {
+        [x0, y0, x1, y1] => OriginalBox::new(x0, y0, x1, y1).map_err(|e| e.to_string()),
+        _ => Err("expected X0,Y0,X1,Y1".into()),
+    }
+}
+
+fn parse_number(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("{text:?} is not a number")),
+    }
+}
+
+/// The value of `--select`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SelectArg {
+    /// A strategy.
+    How(Select),
+    /// The candidate nearest to a mask in a file.
+    Oracle(PathBuf),
+    /// Every candidate; the best counts as selected.
+    All,
+}
+
+impl FromStr for SelectArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(level) = Granularity::ALL
+            .into_iter()
+            .find(|level| level.name() == text)
+        {
+            return Ok(Self::How(Select::Granularity(level)));
+        }
+        if let Some((key, value)) = text.split_once('=') {
+            return match key {
+                "area" => match parse_number(value)? {
+                    r if r > 0.0 && r <= 1.0 => Ok(Self::How(Select::AreaRatio(r))),
+                    _ => Err("area=R is a share of the image, more than 0 and at most 1".into()),
+                },
+                "box" => Ok(Self::How(Select::ForBox(parse_box(value)?))),
+                "oracle" => Ok(Self::Oracle(value.into())),
+                _ => Err(format!(
+                    "unknown strategy {key}=; with a value: area, box, oracle"
+                )),
+            };
+        }
+        Ok(Self::How(match text {
+            "all" => return Ok(Self::All),
+            "best" => Select::Best,
+            "largest" => Select::Largest,
+            "smallest" => Select::Smallest,
+            "union" => Select::Union,
+            "intersection" => Select::Intersection,
+            "weighted" => Select::Weighted,
+            "vote" => Select::Vote,
+            _ => {
+                return Err(
+                    "one of best, whole, part, subpart, largest, smallest, area=R, \
+                    box=X0,Y0,X1,Y1, union, intersection, weighted, vote, oracle=FILE, all"
+                        .into(),
+                );
+            }
+        }))
+    }
+}
+
+impl SelectArg {
+    /// The strategy, with its file read.
+    pub(crate) fn resolve(&self, limits: &Limits) -> Result<Select> {
+        Ok(match self {
+            Self::How(select) => select.clone(),
+            Self::All => Select::Best,
+            Self::Oracle(path) => Select::Oracle(read_mask(path, limits)?),
+        })
+    }
+}
+
+/// The checkpoint that the flags name.
+pub(crate) fn checkpoint_path(flags: &ModelFlags) -> Result<PathBuf> {
+    match (&flags.checkpoint, &flags.model) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(name)) => downloaded(name),
+        (None, None) => Err(CliError::usage(
+            "no model: name a checkpoint with --checkpoint FILE, or a downloaded model with \
+             --model NAME (see 'samara models list')",
+        )),
+    }
+}
+
+/// The file of a released model, which must be in the cache.
+pub(crate) fn downloaded(name: &str) -> Result<PathBuf> {
+    let release = registry::find(name).map_err(|e| CliError::usage(format!("--model: {e}")))?;
+    release
+        .ensure_supported()
+        .map_err(|e| CliError::failed(format!("--model: {e}")))?;
+    let cache = ModelCache::locate().map_err(CliError::failed)?;
+    cache.find(release).ok_or_else(|| {
+        CliError::failed(format!(
+            "--model {0}: not on this machine; run 'samara models download {0}'",
+            release.name
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_have_an_optional_label() {
+        let click = parse_point("520, 360.5").unwrap();
+        assert_eq!(
+            (click.at.x, click.at.y, click.positive),
+            (520.0, 360.5, true)
+        );
+        assert!(!parse_point("1,2,0").unwrap().positive);
+        for bad in ["", "1", "1,2,2", "1,x", "1,2,0,4", "nan,1", "inf,2"] {
+            assert!(parse_point(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn boxes_are_reordered_and_need_area() {
+        let b = parse_box("30,40,10,20").unwrap();
+        assert_eq!(
+            (b.min.x, b.min.y, b.max.x, b.max.y),
+            (10.0, 20.0, 30.0, 40.0)
+        );
+        for bad in ["1,2,3", "1,2,1,5", "1,2,3,2", "a,b,c,d", "1,2,3,4,5"] {
+            assert!(parse_box(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_strategy_has_a_name() {
+        for name in [
+            "best",
+            "whole",
+            "part",
+            "subpart",
+            "largest",
+            "smallest",
+            "area=0.25",
+            "box=1,2,3,4",
+            "union",
+            "intersection",
+            "weighted",
+            "vote",
+            "oracle=truth.png",
+            "all",
+        ] {
+            assert!(name.parse::<SelectArg>().is_ok(), "{name}");
+        }
+        for bad in [
+            "",
+            "bets",
+            "area=0",
+            "area=2",
+            "area=x",
+            "box=1,2,3",
+            "size=3",
+        ] {
+            assert!(bad.parse::<SelectArg>().is_err(), "{bad}");
+        }
+    }
+}

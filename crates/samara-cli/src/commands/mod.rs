@@ -1,0 +1,5 @@
+//! What each command does.
+
+pub(crate) mod completions;
+pub(crate) mod models;
+pub(crate) mod segment;

@@ -1,0 +1,158 @@
+//! `samara models`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use indicatif::{HumanBytes, ProgressBar};
+use samara::checkpoint::cache::ModelCache;
+use samara::checkpoint::download::{DownloadOptions, Stage, download};
+use samara::checkpoint::registry::{Release, find, releases};
+use samara::checkpoint::{Checkpoint, Naming, StorageType};
+use serde_json::json;
+
+use crate::args::downloaded;
+use crate::error::{CliError, Result};
+use crate::flags::{DtypeFlag, ModelsCommand};
+use crate::terminal;
+
+/// Runs a `models` sub-command.
+pub(crate) fn run(command: ModelsCommand) -> Result<()> {
+    match command {
+        ModelsCommand::List { json } => list(json),
+        ModelsCommand::Info { model, json } => info(&model, json),
+        ModelsCommand::Download {
+            name,
+            base_url,
+            force,
+        } => fetch(&name, base_url, force),
+        ModelsCommand::Convert {
+            input,
+            output,
+            dtype,
+        } => convert(&input, &output, dtype),
+    }
+}
+
+fn list(as_json: bool) -> Result<()> {
+    let cache = ModelCache::locate().map_err(CliError::failed)?;
+    if as_json {
+        let record = |r: &Release| {
+            json!({
+                "name": r.name, "family": r.family.to_string(), "size": r.size,
+                "parameters": r.parameters, "licence": r.licence, "url": r.url(),
+                "sha256": r.sha256, "supported": r.supported, "path": cache.find(r),
+                "description": r.description,
+            })
+        };
+        let records: Vec<_> = releases().iter().map(record).collect();
+        return terminal::print(&format!("{:#}\n", json!(records)));
+    }
+    let mut text = String::from("name              download    parameters  licence     state\n");
+    for r in releases() {
+        let state = match (r.supported, cache.contains(r)) {
+            (false, _) => "not supported yet",
+            (true, true) => "on this machine",
+            (true, false) => "",
+        };
+        let size = r
+            .size
+            .map_or_else(String::new, |size| HumanBytes(size).to_string());
+        let millions = r.parameters as f64 / 1e6;
+        let line = format!(
+            "{:<16}  {size:>10}  {millions:>8.1} M  {:<10}  {state}",
+            r.name, r.licence
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let _ = writeln!(text, "cache: {}", cache.dir().display());
+    terminal::print(&text)
+}
+
+/// A file, or else the name of a downloaded model.
+fn info(model: &str, as_json: bool) -> Result<()> {
+    let path = match find(model) {
+        Ok(release) if !Path::new(model).exists() => downloaded(release.name)?,
+        _ => model.into(),
+    };
+    let info = Checkpoint::open(&path)
+        .and_then(|checkpoint| checkpoint.info())
+        .map_err(CliError::failed)?;
+    let naming = match info.naming {
+        Naming::Official => "official",
+        Naming::Transformers => "transformers",
+    };
+    let format = format!("{:?}", info.format).to_lowercase();
+    if as_json {
+        let record = json!({
+            "path": path, "architecture": info.architecture, "format": format, "naming": naming,
+            "tensors": info.tensors, "values": info.parameters, "dtypes": info.dtypes,
+            "metadata": info.metadata,
+        });
+        return terminal::print(&format!("{record:#}\n"));
+    }
+    let mut text = format!(
+        "{}\n  architecture  {}\n  format        {format}, {naming} names\n  \
+         tensors       {} with {} values, stored as {}\n",
+        path.display(),
+        info.architecture,
+        info.tensors,
+        info.parameters,
+        info.dtypes.join(", ")
+    );
+    for (key, value) in &info.metadata {
+        let _ = writeln!(text, "  {key}  {value}");
+    }
+    terminal::print(&text)
+}
+
+fn fetch(name: &str, base_url: Option<String>, force: bool) -> Result<()> {
+    let release = find(name).map_err(CliError::usage)?;
+    let options = DownloadOptions {
+        base_url,
+        force,
+        ..DownloadOptions::default()
+    };
+    let bar: ProgressBar = terminal::bytes_bar(release.size.unwrap_or(0), release.name);
+    let mut outcome = "already there";
+    let path = download(release, &options, &mut |progress| {
+        if let Some(total) = progress.total {
+            bar.set_length(total);
+        }
+        bar.set_position(progress.done);
+        match progress.stage {
+            Stage::Checking => bar.set_message(format!("{}: checking", release.name)),
+            Stage::Waiting => {
+                bar.set_message(format!("{}: connection lost, waiting", release.name))
+            }
+            Stage::Verified => outcome = "SHA-256 verified",
+            Stage::Unverified => outcome = "not verified: its SHA-256 is not known",
+            _ => bar.set_message(release.name),
+        }
+    });
+    bar.finish_and_clear();
+    let path = path.map_err(CliError::failed)?;
+    terminal::print(&format!(
+        "{} ({outcome}, {})\n",
+        path.display(),
+        release.licence
+    ))
+}
+
+fn convert(input: &Path, output: &Path, dtype: Option<DtypeFlag>) -> Result<()> {
+    if output.extension().is_none_or(|e| e != "safetensors") {
+        return Err(CliError::usage(format!(
+            "{}: the output is a .safetensors file",
+            output.display()
+        )));
+    }
+    let storage = dtype.map(|dtype| match dtype {
+        DtypeFlag::F32 => StorageType::F32,
+        DtypeFlag::F16 => StorageType::F16,
+        DtypeFlag::Bf16 => StorageType::BF16,
+    });
+    let converted = terminal::spin("converting", || {
+        Checkpoint::open(input).and_then(|checkpoint| checkpoint.convert(output, storage))
+    });
+    converted.map_err(CliError::failed)?;
+    terminal::print(&format!("wrote {}\n", output.display()))
+}

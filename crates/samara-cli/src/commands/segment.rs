@@ -1,0 +1,427 @@
+//! `samara segment`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use safetensors::tensor::{Dtype, TensorView};
+use samara::image::{Overlay, RgbImage, palette, save_image, write_atomic};
+use samara::{Candidates, Embedding, Limits, MaskPrompt, Prompt, Segmenter, Selection, read_image};
+
+use crate::args::{SelectArg, checkpoint_path};
+use crate::error::{CliError, Result};
+use crate::flags::SegmentFlags;
+use crate::report::{ImageRecord, ObjectRecord, Objects, Report, Timing, table};
+use crate::{mask_file, terminal};
+
+/// One object: what was asked, what was answered, what was selected.
+struct Object {
+    prompt: Prompt,
+    candidates: Candidates,
+    selection: Selection,
+}
+
+/// Segments the objects that the flags name.
+pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let checkpoint = checkpoint_path(&flags.model)?;
+    let outputs = Outputs::resolve(flags)?;
+    let limits = Limits {
+        max_pixels: flags.max_megapixels.saturating_mul(1_000_000),
+        ..Limits::default()
+    };
+    let image = read_image(&flags.image, &limits)?;
+    let prompts = prompts(flags, &image, &limits)?;
+    let select = flags.select.resolve(&limits)?;
+    for prompt in &prompts {
+        prompt.check(image.width(), image.height())?;
+    }
+
+    let mut timing = Timing::default();
+    let segmenter = timed(&mut timing.load, || {
+        terminal::spin("loading the model", || {
+            Segmenter::load(checkpoint, flags.model.device)
+        })
+    })?;
+    let embedding = timed(&mut timing.embed, || embedding(flags, &segmenter, &image))?;
+    if let Some(path) = &flags.save_embedding {
+        embedding.save(path)?;
+    }
+    let tokens = timed(&mut timing.decode, || embedding.decode(&prompts))?;
+    let objects = timed(&mut timing.mask, || {
+        let answers = tokens.into_iter().zip(prompts).map(|(tokens, prompt)| {
+            let candidates = embedding.candidates(tokens, &prompt);
+            let selection = candidates.select(&select)?;
+            Ok(Object {
+                prompt,
+                candidates,
+                selection,
+            })
+        });
+        answers.collect::<Result<Vec<Object>>>()
+    })?;
+
+    let report = report(flags, &segmenter, &image, &objects, timing);
+    outputs.write(flags, &image, &embedding, &objects, &report)?;
+    if flags.explain {
+        for object in &objects {
+            terminal::tell("selected", &object.selection.reason);
+        }
+    }
+    if outputs.json_on_stdout() {
+        return Ok(());
+    }
+    outputs.tell(&report, &objects)
+}
+
+/// Runs `work` and notes how many milliseconds it took.
+fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    result
+}
+
+/// One prompt of all points, the box and the mask; or one for each of several boxes.
+fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &Limits) -> Result<Vec<Prompt>> {
+    if flags.points.is_empty() && flags.boxes.is_empty() && flags.mask.is_none() {
+        return Err(CliError::usage(
+            "no prompt: give --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE",
+        ));
+    }
+    let blank = if flags.single {
+        Prompt::new().single()
+    } else {
+        Prompt::new()
+    };
+    if flags.boxes.len() > 1 {
+        if !flags.points.is_empty() || flags.mask.is_some() {
+            return Err(CliError::usage(
+                "several --box are several objects: --point and --mask go with at most one --box",
+            ));
+        }
+        return Ok(flags
+            .boxes
+            .iter()
+            .map(|b| blank.clone().and_box(*b))
+            .collect());
+    }
+    let mut prompt = flags.points.iter().copied().fold(blank, Prompt::and_click);
+    if let Some(b) = flags.boxes.first() {
+        prompt = prompt.and_box(*b);
+    }
+    if let Some(path) = &flags.mask {
+        let mask = mask_file::read(path, limits)?;
+        if let MaskPrompt::Mask(mask) = &mask
+            && (mask.width(), mask.height()) != image.dimensions()
+        {
+            let notice = format!(
+                "--mask {}: {}×{} pixels, stretched to the image's {}×{}",
+                path.display(),
+                mask.width(),
+                mask.height(),
+                image.width(),
+                image.height()
+            );
+            terminal::tell("notice", &notice);
+        }
+        prompt = prompt.and_mask(mask);
+    }
+    Ok(vec![prompt])
+}
+
+/// Computes the embedding, or loads the one that was kept.
+fn embedding(flags: &SegmentFlags, segmenter: &Segmenter, image: &RgbImage) -> Result<Embedding> {
+    let Some(path) = &flags.embedding else {
+        return Ok(terminal::spin("embedding the image", || {
+            segmenter.embed(image)
+        })?);
+    };
+    let embedding = Embedding::load(path, segmenter)?;
+    if !embedding.is_of(image) {
+        return Err(CliError::failed(format!(
+            "--embedding {}: made from another image than {}",
+            path.display(),
+            flags.image.display()
+        )));
+    }
+    Ok(embedding)
+}
+
+fn report(
+    flags: &SegmentFlags,
+    segmenter: &Segmenter,
+    image: &RgbImage,
+    objects: &[Object],
+    timing_ms: Timing,
+) -> Report {
+    let mut records: Vec<ObjectRecord> = objects
+        .iter()
+        .map(|object| ObjectRecord::new(&object.candidates, &object.selection))
+        .collect();
+    let objects = if records.len() == 1 {
+        Objects::One(records.remove(0))
+    } else {
+        Objects::Many { objects: records }
+    };
+    Report {
+        image: ImageRecord {
+            path: flags.image.display().to_string(),
+            width: image.width(),
+            height: image.height(),
+        },
+        model: segmenter.architecture(),
+        objects,
+        timing_ms,
+    }
+}
+
+/// Where the results go.
+#[derive(Default)]
+struct Outputs {
+    picture: Option<PathBuf>,
+    folder: Option<PathBuf>,
+    mask: Option<PathBuf>,
+    json: Option<PathBuf>,
+    raw: Option<PathBuf>,
+}
+
+impl Outputs {
+    fn resolve(flags: &SegmentFlags) -> Result<Self> {
+        let mut outputs = Self {
+            mask: flags.out_mask.clone(),
+            json: flags.json.clone(),
+            raw: flags.raw.clone(),
+            ..Self::default()
+        };
+        match &flags.out {
+            Some(out) if is_folder(out) => {
+                fs::create_dir_all(out)
+                    .map_err(|e| CliError::failed(format!("--out {}: {e}", out.display())))?;
+                outputs.folder = Some(out.clone());
+            }
+            Some(out) => outputs.picture = Some(out.clone()),
+            None if outputs.mask.is_none() && outputs.json.is_none() && outputs.raw.is_none() => {
+                outputs.picture = Some(format!("{}.overlay.png", stem(&flags.image)).into());
+            }
+            None => {}
+        }
+        for (flag, path) in [
+            ("--out", &outputs.picture),
+            ("--out-mask", &outputs.mask),
+            ("--json", &outputs.json),
+            ("--raw", &outputs.raw),
+            ("--save-embedding", &flags.save_embedding),
+        ] {
+            if let Some(path) = path {
+                check_parent(flag, path)?;
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn json_on_stdout(&self) -> bool {
+        self.json.as_deref() == Some(Path::new("-"))
+    }
+
+    fn write(
+        &self,
+        flags: &SegmentFlags,
+        image: &RgbImage,
+        embedding: &Embedding,
+        objects: &[Object],
+        report: &Report,
+    ) -> Result<()> {
+        let all = flags.select == SelectArg::All;
+        if let Some(path) = &self.picture {
+            save_image(path, &picture(image, objects, all))?;
+        }
+        if let Some(folder) = &self.folder {
+            let stem = stem(&flags.image);
+            let file = |name: &str| folder.join(format!("{stem}.{name}"));
+            save_image(file("overlay.png"), &picture(image, objects, all))?;
+            write_atomic(file("json"), &json(report)?)?;
+            for (i, object) in objects.iter().enumerate() {
+                let tag = if objects.len() == 1 {
+                    String::new()
+                } else {
+                    format!("object-{i}.")
+                };
+                object
+                    .selection
+                    .mask
+                    .save_png(file(&format!("{tag}mask.png")))?;
+                for c in &object.candidates {
+                    c.mask
+                        .save_png(file(&format!("{tag}candidate-{}.png", c.index)))?;
+                }
+            }
+        }
+        if let Some(path) = &self.mask {
+            selected_mask(objects)?.save_png(path)?;
+        }
+        if let Some(path) = &self.raw {
+            write_raw(path, embedding, objects, flags)?;
+        }
+        match &self.json {
+            Some(_) if self.json_on_stdout() => {
+                terminal::print(&String::from_utf8_lossy(&json(report)?))
+            }
+            Some(path) => Ok(write_atomic(path, &json(report)?)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The table, and which files were written.
+    fn tell(&self, report: &Report, objects: &[Object]) -> Result<()> {
+        let timing = &report.timing_ms;
+        let mut text = format!(
+            "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms\n",
+            report.image.path,
+            report.image.width,
+            report.image.height,
+            report.model,
+            timing.load,
+            timing.embed,
+            timing.decode,
+            timing.mask
+        );
+        for object in objects {
+            text += &table(&object.candidates, &object.selection);
+        }
+        let written = [
+            &self.picture,
+            &self.folder,
+            &self.mask,
+            &self.json,
+            &self.raw,
+        ];
+        for path in written.into_iter().flatten() {
+            text += &format!("wrote {}\n", path.display());
+        }
+        terminal::print(&text)
+    }
+}
+
+/// An existing folder, or a path that looks like one.
+fn is_folder(path: &Path) -> bool {
+    path.is_dir() || path.to_string_lossy().ends_with(['/', '\\']) || path.extension().is_none()
+}
+
+/// The folder of an output file must be there; better to say so before the work.
+fn check_parent(flag: &str, path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            let message = format!(
+                "{flag} {}: folder {} does not exist",
+                path.display(),
+                parent.display()
+            );
+            Err(CliError::failed(message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(
+        || "image".into(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
+}
+
+fn json(report: &Report) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(report).map_err(CliError::failed)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The union of the objects' selected masks.
+fn selected_mask(objects: &[Object]) -> Result<samara::Mask> {
+    let mut masks = objects.iter().map(|object| &object.selection.mask);
+    let first = masks
+        .next()
+        .cloned()
+        .ok_or_else(|| CliError::failed("nothing was segmented"))?;
+    masks.try_fold(first, |all, mask| Ok(all.or(mask)?))
+}
+
+/// The photo with masks, prompts and scores.
+fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
+    let mut overlay = Overlay::new(image);
+    let mut color = 0;
+    for object in objects {
+        if all {
+            for c in &object.candidates {
+                let label = format!("{} {:.2}", c.granularity, c.predicted_iou);
+                overlay = overlay.mask(&c.mask, palette(color)).label(label);
+                color += 1;
+            }
+        } else {
+            overlay = overlay.mask(&object.selection.mask, palette(color));
+            if let Some(index) = object.selection.index {
+                let c = &object.candidates.as_slice()[index];
+                overlay = overlay.label(format!("{} {:.2}", c.granularity, c.predicted_iou));
+            }
+            color += 1;
+        }
+        for click in object.prompt.clicks() {
+            overlay = overlay.point(click.at, click.positive);
+        }
+        if let Some(b) = object.prompt.box_prompt() {
+            overlay = overlay.prompt_box(b);
+        }
+    }
+    overlay.render()
+}
+
+/// Writes `image_embedding` [1, C, h, w], `low_res_logits` [k, n, n] and `iou` [k]: of the
+/// candidates, or with `--select all` of every mask token. Several objects follow one another.
+fn write_raw(
+    path: &Path,
+    embedding: &Embedding,
+    objects: &[Object],
+    flags: &SegmentFlags,
+) -> Result<()> {
+    let mut logits = Vec::new();
+    let mut iou = Vec::new();
+    for object in objects {
+        if flags.select == SelectArg::All {
+            let tokens = object.candidates.tokens();
+            iou.extend(tokens.iou.iter().map(|score| score.0));
+            logits.extend(tokens.low_res_logits.iter().flat_map(|l| l.values()));
+        } else {
+            iou.extend(object.candidates.iter().map(|c| c.predicted_iou.0));
+            logits.extend(
+                object
+                    .candidates
+                    .iter()
+                    .flat_map(|c| c.low_res_logits.values()),
+            );
+        }
+    }
+    let side = embedding.segmenter().logits_side();
+    let (features, shape) = embedding.values()?;
+    let count = iou.len();
+    let tensors = [
+        ("image_embedding", shape.to_vec(), bytes(&features)),
+        ("iou", vec![count], bytes(&iou)),
+        ("low_res_logits", vec![count, side, side], bytes(&logits)),
+    ];
+    let failed = |e: safetensors::SafeTensorError| {
+        CliError::failed(format!("--raw {}: {e}", path.display()))
+    };
+    let mut views = Vec::new();
+    for (name, shape, bytes) in &tensors {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?;
+        views.push((*name, view));
+    }
+    Ok(write_atomic(
+        path,
+        &safetensors::serialize(views, None).map_err(failed)?,
+    )?)
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}

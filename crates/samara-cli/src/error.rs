@@ -1,0 +1,54 @@
+//! Errors that reach the user: one line and an exit status.
+
+use std::fmt::Display;
+
+/// What ends a command early.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// The command line asks for something that makes no sense: exit status 2.
+    Usage(String),
+    /// The work failed: exit status 1.
+    Failed(String),
+}
+
+impl CliError {
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::Usage(message.to_string())
+    }
+
+    pub(crate) fn failed(message: impl Display) -> Self {
+        Self::Failed(message.to_string())
+    }
+
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+
+    /// The message, in one line.
+    pub(crate) fn line(&self) -> String {
+        let (Self::Usage(message) | Self::Failed(message)) = self;
+        message.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl From<samara::Error> for CliError {
+    fn from(error: samara::Error) -> Self {
+        match error {
+            // A prompt comes from the flags.
+            samara::Error::Prompt(_) => Self::usage(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<samara::image::ImageError> for CliError {
+    fn from(error: samara::image::ImageError) -> Self {
+        Self::failed(error)
+    }
+}
+
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;

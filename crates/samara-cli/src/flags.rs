@@ -1,0 +1,202 @@
+//! The command line as it is typed. `args` turns it into something to act on.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use samara::{Click, DeviceKind, OriginalBox};
+
+use crate::args::{SelectArg, parse_box, parse_point};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "samara",
+    version,
+    about = "Promptable segmentation: a click, a box or a rough mask in, three candidate masks out",
+    after_help = "Examples:\n  \
+        samara models download mobile-sam\n  \
+        samara segment photo.jpg --model mobile-sam --point 520,360\n  \
+        samara segment photo.jpg --checkpoint sam_vit_b_01ec64.pth --box 100,80,640,470 --json -"
+)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Segment an object: from clicks, a box or a mask to a picture, a mask, or JSON
+    Segment(Box<SegmentFlags>),
+    /// List, inspect, download and convert models
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Write a completion script for a shell to standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Coordinates are pixels of the original image: x before y, from the top left.
+
+Without an output flag the picture goes to IMAGE_STEM.overlay.png in the current folder.
+
+Examples:
+  One click, the best of three masks drawn over the photo:
+    samara segment photo.jpg --model mobile-sam --point 520,360 --out shirt.png
+  A click on the object and one beside it, one mask, as JSON with COCO RLE:
+    samara segment photo.jpg --model mobile-sam --point 520,360 --point 610,90,0 --single --json -
+  The part rather than the whole, and why:
+    samara segment photo.jpg --model mobile-sam --point 520,360 --select part --explain
+  Embed once, ask again at once:
+    samara segment photo.jpg --model sam-vit-b --point 520,360 --save-embedding photo.emb
+    samara segment photo.jpg --model sam-vit-b --point 300,200 --embedding photo.emb
+  Refine the last answer with a further click:
+    samara segment photo.jpg --model sam-vit-b --point 520,360 --raw last.safetensors
+    samara segment photo.jpg --model sam-vit-b --point 520,360 --point 500,420 --mask last.safetensors --single")]
+pub(crate) struct SegmentFlags {
+    /// The picture: JPEG, PNG, WebP, TIFF, BMP or GIF
+    pub(crate) image: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+
+    /// A click: on the object (1, the default) or beside it (0); repeatable
+    #[arg(long = "point", value_name = "X,Y[,0|1]", value_parser = parse_point,
+          allow_hyphen_values = true, help_heading = "Prompt")]
+    pub(crate) points: Vec<Click>,
+
+    /// A box around the object, corners in any order; several boxes are several objects
+    #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = parse_box,
+          allow_hyphen_values = true, help_heading = "Prompt")]
+    pub(crate) boxes: Vec<OriginalBox>,
+
+    /// A rough mask: a picture (white on black), an .npy array (bool, u8: mask; f32: logits), or
+    /// the .safetensors of an earlier --raw
+    #[arg(long, value_name = "FILE", help_heading = "Prompt")]
+    pub(crate) mask: Option<PathBuf>,
+
+    /// One mask instead of three, for a prompt that is not ambiguous
+    #[arg(long, help_heading = "Prompt")]
+    pub(crate) single: bool,
+
+    /// Which mask: best, whole, part, subpart, largest, smallest, area=R, box=X0,Y0,X1,Y1, union,
+    /// intersection, weighted, vote, oracle=TRUTH.png, or all
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "best",
+        help_heading = "Selection"
+    )]
+    pub(crate) select: SelectArg,
+
+    /// Say in one line why this mask was selected
+    #[arg(long, help_heading = "Selection")]
+    pub(crate) explain: bool,
+
+    /// A picture of the selected mask (.png, .jpg), or a folder for pictures, masks and JSON
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// The selected mask, white on black
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    pub(crate) out_mask: Option<PathBuf>,
+
+    /// Candidates and selection as JSON, masks as COCO RLE; - is standard output
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Image embedding, low-resolution logits and scores as tensors
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
+    pub(crate) raw: Option<PathBuf>,
+
+    /// Keep the image embedding for later prompts
+    #[arg(long, value_name = "FILE", help_heading = "Embedding")]
+    pub(crate) save_embedding: Option<PathBuf>,
+
+    /// Use a kept embedding of this image by this model
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "save_embedding",
+        help_heading = "Embedding"
+    )]
+    pub(crate) embedding: Option<PathBuf>,
+
+    /// Largest picture to decode, in megapixels
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    pub(crate) max_megapixels: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelFlags {
+    /// A downloaded model by name; see `samara models list`
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "checkpoint",
+        help_heading = "Model"
+    )]
+    pub(crate) model: Option<String>,
+
+    /// A checkpoint file (.pth, .safetensors); the architecture is recognised
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub(crate) checkpoint: Option<PathBuf>,
+
+    /// Where to run: cpu, or a GPU that this build supports (wgpu, vulkan, metal, cuda, rocm)
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "cpu",
+        help_heading = "Model"
+    )]
+    pub(crate) device: DeviceKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the released models and which of them are on this machine
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a checkpoint file or a downloaded model holds
+    Info {
+        /// A name from the list, or a file
+        model: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a released model into the cache (SAMARA_HOME, or the platform's cache folder)
+    Download {
+        /// A name from the list
+        name: String,
+        /// A mirror: replaces everything before the file name (also SAMARA_BASE_URL)
+        #[arg(long, value_name = "URL")]
+        base_url: Option<String>,
+        /// Download even if it is there, from the start
+        #[arg(long)]
+        force: bool,
+    },
+    /// Rewrite a checkpoint as safetensors under official names
+    Convert {
+        /// The checkpoint to read
+        input: PathBuf,
+        /// The .safetensors file to write
+        output: PathBuf,
+        /// How to store floating-point weights; unchanged by default
+        #[arg(long, value_name = "TYPE")]
+        dtype: Option<DtypeFlag>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DtypeFlag {
+    F32,
+    F16,
+    Bf16,
+}

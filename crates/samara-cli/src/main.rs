@@ -1,0 +1,67 @@
+//! The command line of Samara.
+//!
+//! `flags` (what was typed) → `args` (what was meant) → `commands` (what is done).
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod error;
+mod flags;
+mod mask_file;
+mod report;
+mod terminal;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use error::{CliError, Result};
+use flags::{Command, Flags};
+
+fn main() -> ExitCode {
+    // A panic is our mistake; the user still gets one line and a status.
+    panic::set_hook(Box::new(|_| {}));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown cause");
+        Err(CliError::failed(format!(
+            "internal error, please report it: {text}"
+        )))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::tell("error", &error.line());
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    match parse()?.command {
+        Command::Segment(flags) => commands::segment::run(&flags),
+        Command::Models(command) => commands::models::run(command),
+        Command::Completions { shell } => commands::completions::run(shell),
+    }
+}
+
+/// Parses the command line; clap's own messages are cut down to their first statement.
+fn parse() -> Result<Flags> {
+    use clap::error::ErrorKind;
+    Flags::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        _ => {
+            let text = error.render().to_string();
+            let statement = text.split("\n\nUsage:").next().unwrap_or(&text);
+            let statement = statement.split("\n\nFor more").next().unwrap_or(statement);
+            let statement = statement.strip_prefix("error: ").unwrap_or(statement);
+            CliError::usage(statement)
+        }
+    })
+}

@@ -1,0 +1,124 @@
+//! The file of `--mask`: a picture, a NumPy array, or the tensors of an earlier answer.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use npyz::{NpyFile, TypeChar};
+use safetensors::{Dtype, SafeTensors};
+use samara::{Limits, Logits, Mask, MaskPrompt, read_mask};
+
+use crate::error::{CliError, Result};
+
+/// Reads a mask prompt; the kind of file is told by its extension.
+pub(crate) fn read(path: &Path, limits: &Limits) -> Result<MaskPrompt> {
+    let extension = path
+        .extension()
+        .map(|e| e.to_string_lossy().to_ascii_lowercase());
+    match extension.as_deref() {
+        Some("npy") => read_npy(path),
+        Some("safetensors") => read_answer(path),
+        _ => Ok(MaskPrompt::Mask(read_mask(path, limits)?)),
+    }
+}
+
+fn failed(path: &Path, why: impl std::fmt::Display) -> CliError {
+    CliError::failed(format!("--mask {}: {why}", path.display()))
+}
+
+/// A 2-D array, leading axes of size 1 allowed: floating point is logits, bool and integers a
+/// mask.
+fn read_npy(path: &Path) -> Result<MaskPrompt> {
+    let file = File::open(path).map_err(|e| failed(path, e))?;
+    let array = NpyFile::new(BufReader::new(file)).map_err(|e| failed(path, e))?;
+    let shape = array.shape().to_vec();
+    let plain = match shape[..] {
+        [rows, columns] | [1, rows, columns] | [1, 1, rows, columns] => Some((rows, columns)),
+        _ => None,
+    };
+    let (rows, columns) = plain
+        .filter(|&(rows, columns)| rows > 0 && columns > 0 && rows * columns <= 1 << 28)
+        .ok_or_else(|| failed(path, format!("an array of shape {shape:?} is not one mask")))?;
+    let kind = match array.dtype() {
+        npyz::DType::Plain(dtype) => (dtype.type_char(), dtype.num_bytes().unwrap_or(0)),
+        _ => return Err(failed(path, "a structured array is not a mask")),
+    };
+    if array.order() == npyz::Order::Fortran {
+        return Err(failed(path, "save it in C order (np.ascontiguousarray)"));
+    }
+    let values: Vec<f32> = match kind {
+        (TypeChar::Float, 4) => array.into_vec::<f32>().map_err(|e| failed(path, e))?,
+        (TypeChar::Float, 8) => {
+            let values = array.into_vec::<f64>().map_err(|e| failed(path, e))?;
+            values.into_iter().map(|v| v as f32).collect()
+        }
+        (TypeChar::Bool, 1) => {
+            let inside = array.into_vec::<bool>().map_err(|e| failed(path, e))?;
+            return Ok(MaskPrompt::Mask(Mask::from_bools(
+                columns as u32,
+                rows as u32,
+                &inside,
+            )?));
+        }
+        (TypeChar::Uint, 1) => {
+            let values = array.into_vec::<u8>().map_err(|e| failed(path, e))?;
+            let inside: Vec<bool> = values.iter().map(|&v| v > 0).collect();
+            return Ok(MaskPrompt::Mask(Mask::from_bools(
+                columns as u32,
+                rows as u32,
+                &inside,
+            )?));
+        }
+        _ => return Err(failed(path, "its values are neither bool, u8, f32 nor f64")),
+    };
+    if rows != columns {
+        return Err(failed(
+            path,
+            format!("logits are square, not {rows}×{columns}"),
+        ));
+    }
+    let logits = Logits::new(rows as usize, values).map_err(|e| failed(path, e))?;
+    Ok(MaskPrompt::Logits(logits))
+}
+
+/// The logits with the highest score in a file that `--raw` wrote.
+fn read_answer(path: &Path) -> Result<MaskPrompt> {
+    let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
+    let tensor = |name: &str| -> Result<(Vec<usize>, Vec<f32>)> {
+        let view = file.tensor(name).map_err(|e| failed(path, e))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(failed(path, format!("tensor {name} is not f32")));
+        }
+        let values = view
+            .data()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .copied()
+            .map(f32::from_le_bytes);
+        Ok((view.shape().to_vec(), values.collect()))
+    };
+    let (shape, logits) = tensor("low_res_logits")?;
+    let (_, iou) = tensor("iou")?;
+    let [count, rows, columns] = shape[..] else {
+        return Err(failed(
+            path,
+            format!("low_res_logits has shape {shape:?}, not [k, n, n]"),
+        ));
+    };
+    if rows != columns || count == 0 || iou.len() != count {
+        return Err(failed(
+            path,
+            "low_res_logits and iou do not belong together",
+        ));
+    }
+    let best = (0..count)
+        .max_by(|&a, &b| iou[a].total_cmp(&iou[b]))
+        .unwrap_or(0);
+    let size = rows * columns;
+    let values = logits[best * size..(best + 1) * size].to_vec();
+    Ok(MaskPrompt::Logits(
+        Logits::new(rows, values).map_err(|e| failed(path, e))?,
+    ))
+}

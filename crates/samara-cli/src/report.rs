@@ -1,0 +1,140 @@
+//! What `segment` tells: a table for people, JSON for programs.
+
+use std::fmt::Write;
+
+use samara::image::{BBox, Rle};
+use samara::{Candidate, Candidates, Mask, Selection};
+use serde::Serialize;
+
+/// Milliseconds that each stage took.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Timing {
+    pub(crate) load: f64,
+    pub(crate) embed: f64,
+    pub(crate) decode: f64,
+    pub(crate) mask: f64,
+}
+
+/// The picture.
+#[derive(Debug, Serialize)]
+pub(crate) struct ImageRecord {
+    pub(crate) path: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+/// A candidate or a selection. What does not apply to a combined mask is null.
+#[derive(Debug, Serialize)]
+pub(crate) struct MaskRecord {
+    index: Option<usize>,
+    predicted_iou: Option<f32>,
+    stability_score: Option<f32>,
+    area: u64,
+    bbox: [u32; 4],
+    granularity: Option<&'static str>,
+    segmentation: Rle,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl MaskRecord {
+    fn of_mask(mask: &Mask) -> Self {
+        Self {
+            index: None,
+            predicted_iou: None,
+            stability_score: None,
+            area: mask.area(),
+            bbox: mask.bbox().as_ref().map_or([0; 4], BBox::xywh),
+            granularity: None,
+            segmentation: mask.to_rle(),
+            reason: None,
+        }
+    }
+
+    fn of_candidate(candidate: &Candidate) -> Self {
+        Self {
+            index: Some(candidate.index),
+            predicted_iou: Some(candidate.predicted_iou.0),
+            stability_score: Some(candidate.stability_score.0),
+            granularity: Some(candidate.granularity.name()),
+            ..Self::of_mask(&candidate.mask)
+        }
+    }
+
+    fn of_selection(selection: &Selection, candidates: &Candidates) -> Self {
+        let record = match selection.index {
+            Some(index) => Self::of_candidate(&candidates.as_slice()[index]),
+            None => Self::of_mask(&selection.mask),
+        };
+        Self {
+            reason: Some(selection.reason.clone()),
+            ..record
+        }
+    }
+}
+
+/// The answer for one object.
+#[derive(Debug, Serialize)]
+pub(crate) struct ObjectRecord {
+    candidates: Vec<MaskRecord>,
+    selected: MaskRecord,
+}
+
+impl ObjectRecord {
+    pub(crate) fn new(candidates: &Candidates, selection: &Selection) -> Self {
+        Self {
+            candidates: candidates.iter().map(MaskRecord::of_candidate).collect(),
+            selected: MaskRecord::of_selection(selection, candidates),
+        }
+    }
+}
+
+/// One object lies flat in the record; several (from several boxes) lie under `objects`, in the
+/// order of the boxes.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Objects {
+    One(ObjectRecord),
+    Many { objects: Vec<ObjectRecord> },
+}
+
+/// The JSON of `segment`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) image: ImageRecord,
+    pub(crate) model: String,
+    #[serde(flatten)]
+    pub(crate) objects: Objects,
+    pub(crate) timing_ms: Timing,
+}
+
+/// The candidates of one object as a table; `*` marks the selected one.
+pub(crate) fn table(candidates: &Candidates, selection: &Selection) -> String {
+    let mut text = String::from("  candidate  level    predicted IoU  stability      area  box\n");
+    for c in candidates {
+        let mark = if selection.index == Some(c.index) {
+            '*'
+        } else {
+            ' '
+        };
+        let [x, y, w, h] = c.mask.bbox().as_ref().map_or([0; 4], BBox::xywh);
+        let _ = writeln!(
+            text,
+            "{mark} {:<9}  {:<7}  {:>13.3}  {:>9.3}  {:>8}  {x},{y} {w}×{h}",
+            c.index,
+            c.granularity,
+            c.predicted_iou,
+            c.stability_score,
+            c.mask.area(),
+        );
+    }
+    if selection.index.is_none() {
+        let _ = writeln!(
+            text,
+            "* {} ({} pixels)",
+            selection.reason,
+            selection.mask.area()
+        );
+    }
+    text
+}

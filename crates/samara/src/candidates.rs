@@ -1,0 +1,142 @@
+//! The model's answer to a prompt: candidate masks with their scores.
+
+use std::fmt;
+
+use rayon::prelude::*;
+use samara_image::{Frame, Mask};
+
+use crate::Result;
+use crate::granularity::{Granularity, granularities};
+use crate::logits::Logits;
+use crate::select::{Select, Selection};
+
+/// The `IoU` of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
+/// not bounded: a score can exceed 1.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct PredictedIou(pub f32);
+
+/// How little a mask changes with its threshold: area above +offset over area above −offset,
+/// from full-resolution logits (`calculate_stability_score` of the official code). 0 for a mask
+/// without any pixel above −offset.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct StabilityScore(pub f32);
+
+impl StabilityScore {
+    /// Offset of the official code, in logits.
+    pub const OFFSET: f32 = 1.0;
+
+    pub(crate) fn from_areas(high: u64, low: u64) -> Self {
+        Self(if low == 0 {
+            0.0
+        } else {
+            (high as f64 / low as f64) as f32
+        })
+    }
+}
+
+impl fmt::Display for PredictedIou {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for StabilityScore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One candidate mask.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Position in the model's answer.
+    pub index: usize,
+    /// The mask in original pixels.
+    pub mask: Mask,
+    /// The model's estimate of the mask's `IoU`.
+    pub predicted_iou: PredictedIou,
+    /// Stability of the mask at offset 1.
+    pub stability_score: StabilityScore,
+    /// Whole, part or subpart, by area and containment among the candidates.
+    pub granularity: Granularity,
+    /// The logits from which the mask was made; feed them back to refine the mask.
+    pub low_res_logits: Logits,
+}
+
+/// What the decoder said, mask token by mask token: token 0 is the single mask, the others the
+/// candidates of an ambiguous prompt.
+#[derive(Debug, Clone)]
+pub struct MaskTokens {
+    /// Logits of every token.
+    pub low_res_logits: Vec<Logits>,
+    /// Predicted `IoU` of every token.
+    pub iou: Vec<PredictedIou>,
+}
+
+/// The answer to one prompt: three candidates, or one when a single mask was asked for.
+#[derive(Debug, Clone)]
+pub struct Candidates {
+    candidates: Vec<Candidate>,
+    tokens: MaskTokens,
+}
+
+impl Candidates {
+    /// Turns the tokens that were asked for into masks of the original size.
+    pub(crate) fn new(tokens: MaskTokens, frame: &Frame, single: bool) -> Self {
+        let shown = if single { 0..1 } else { 1..tokens.iou.len() };
+        let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
+            .par_iter()
+            .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
+            .collect();
+        let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
+        let candidates = masks
+            .into_iter()
+            .zip(shown)
+            .zip(levels)
+            .enumerate()
+            .map(
+                |(index, (((mask, stability_score), token), granularity))| Candidate {
+                    index,
+                    mask,
+                    predicted_iou: tokens.iou[token],
+                    stability_score,
+                    granularity,
+                    low_res_logits: tokens.low_res_logits[token].clone(),
+                },
+            )
+            .collect();
+        Self { candidates, tokens }
+    }
+
+    /// The candidates, in the model's order.
+    pub fn as_slice(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// The candidates, in the model's order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Candidate> {
+        self.candidates.iter()
+    }
+
+    /// All mask tokens of the decoder, also those that are not shown as candidates.
+    pub fn tokens(&self) -> &MaskTokens {
+        &self.tokens
+    }
+
+    /// Picks a mask; see [`Select`].
+    ///
+    /// # Errors
+    /// The strategy's parameter makes no sense for this picture.
+    pub fn select(&self, select: &Select) -> Result<Selection> {
+        select.apply(&self.candidates)
+    }
+}
+
+impl<'a> IntoIterator for &'a Candidates {
+    type Item = &'a Candidate;
+    type IntoIter = std::slice::Iter<'a, Candidate>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

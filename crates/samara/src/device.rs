@@ -1,0 +1,101 @@
+//! Where a model runs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use samara_model::burn::tensor::Device;
+
+use crate::{Error, Result};
+
+/// A kind of device. Which of them work depends on the cargo features of the build; `cpu` needs
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceKind {
+    /// The processor, in pure Rust.
+    #[default]
+    Cpu,
+    /// Any GPU, through WebGPU.
+    Wgpu,
+    /// A GPU, through Vulkan.
+    Vulkan,
+    /// A GPU of Apple.
+    Metal,
+    /// A GPU of NVIDIA.
+    Cuda,
+    /// A GPU of AMD.
+    Rocm,
+}
+
+impl DeviceKind {
+    /// All kinds, whether built in or not.
+    pub const ALL: [Self; 6] = [
+        Self::Cpu,
+        Self::Wgpu,
+        Self::Vulkan,
+        Self::Metal,
+        Self::Cuda,
+        Self::Rocm,
+    ];
+
+    /// The name, which is also that of the cargo feature (`cpu` is `flex` there).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+        }
+    }
+
+    /// The device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when this build has no support for it.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Ok(Device::wgpu(Default::default())),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Ok(Device::vulkan(Default::default())),
+            #[cfg(feature = "metal")]
+            Self::Metal => Ok(Device::metal(Default::default())),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Ok(Device::cuda(0)),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Ok(Device::rocm(0)),
+            #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
+            absent => {
+                let feature = if absent == Self::Cpu {
+                    "flex"
+                } else {
+                    absent.name()
+                };
+                Err(Error::Device(format!(
+                    "{absent} is not part of this build; build with --features {feature}"
+                )))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DeviceKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| Error::Device(format!("unknown device {name:?}: one of {}", names())))
+    }
+}

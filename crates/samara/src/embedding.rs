@@ -1,0 +1,294 @@
+//! The embedding of an image: computed once, asked many times, saved to a file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn_store::{ModuleStore, SafetensorsStore, bridge};
+use safetensors::tensor::{Dtype, TensorView};
+use samara_image::{Frame, RgbImage, write_atomic};
+use samara_model::burn::tensor::{DType, Tensor, TensorData};
+use samara_model::sam::PromptBatch;
+
+use crate::candidates::{Candidates, MaskTokens, PredictedIou};
+use crate::logits::Logits;
+use crate::prompt::{MaskPrompt, Prompt};
+use crate::segmenter::{Segmenter, image_digest};
+use crate::{Error, Result};
+
+/// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this
+/// bounds the working memory of a batch to well under a gigabyte.
+const MAX_BATCH: usize = 16;
+
+const TENSOR: &str = "image_embedding";
+const FINGERPRINT: &str = "samara.fingerprint";
+const ARCHITECTURE: &str = "samara.architecture";
+const FRAME: &str = "samara.frame";
+const IMAGE: &str = "samara.image_sha256";
+
+/// What a model knows of one image. Prompts are answered from it in milliseconds.
+#[derive(Clone)]
+pub struct Embedding {
+    segmenter: Segmenter,
+    frame: Frame,
+    features: Tensor<4>,
+    image: String,
+}
+
+impl Embedding {
+    pub(crate) fn new(
+        segmenter: Segmenter,
+        frame: Frame,
+        features: Tensor<4>,
+        image: String,
+    ) -> Self {
+        Self {
+            segmenter,
+            frame,
+            features,
+            image,
+        }
+    }
+
+    /// How original and model pixels relate.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// The model that made the embedding.
+    pub fn segmenter(&self) -> &Segmenter {
+        &self.segmenter
+    }
+
+    /// True if the embedding was made from exactly these pixels.
+    pub fn is_of(&self, image: &RgbImage) -> bool {
+        self.image == image_digest(image)
+    }
+
+    /// The embedding's values and shape `[1, channels, rows, columns]`.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn values(&self) -> Result<(Vec<f32>, [usize; 4])> {
+        Ok((read(self.features.clone())?, self.features.dims()))
+    }
+
+    /// Answers one prompt.
+    ///
+    /// # Errors
+    /// The prompt is empty, lies outside the image, or carries logits of another size.
+    pub fn predict(&self, prompt: &Prompt) -> Result<Candidates> {
+        let mut answers = self.predict_batch(std::slice::from_ref(prompt))?;
+        answers
+            .pop()
+            .ok_or_else(|| Error::Prompt("the prompt was not answered".into()))
+    }
+
+    /// Answers many prompts, in the given order. Prompts of the same shape are decoded together.
+    ///
+    /// # Errors
+    /// As [`Embedding::predict`]; the first bad prompt is reported and nothing is computed.
+    pub fn predict_batch(&self, prompts: &[Prompt]) -> Result<Vec<Candidates>> {
+        let tokens = self.decode(prompts)?;
+        Ok(tokens
+            .into_iter()
+            .zip(prompts)
+            .map(|(t, p)| self.candidates(t, p))
+            .collect())
+    }
+
+    /// The first half of [`Embedding::predict_batch`]: logits and scores of every mask token, for
+    /// every prompt, without masks of the original size.
+    ///
+    /// # Errors
+    /// As [`Embedding::predict_batch`].
+    pub fn decode(&self, prompts: &[Prompt]) -> Result<Vec<MaskTokens>> {
+        let logits_side = self.segmenter.logits_side();
+        for prompt in prompts {
+            prompt.validate(&self.frame, logits_side)?;
+        }
+        let mut order: Vec<usize> = (0..prompts.len()).collect();
+        order.sort_by_key(|&i| prompts[i].shape());
+        let mut answers: Vec<(usize, MaskTokens)> = Vec::with_capacity(prompts.len());
+        for same in order.chunk_by(|&a, &b| prompts[a].shape() == prompts[b].shape()) {
+            for batch in same.chunks(MAX_BATCH) {
+                let chosen: Vec<&Prompt> = batch.iter().map(|&i| &prompts[i]).collect();
+                answers.extend(batch.iter().copied().zip(self.decode_same(&chosen)?));
+            }
+        }
+        answers.sort_by_key(|&(i, _)| i);
+        Ok(answers.into_iter().map(|(_, tokens)| tokens).collect())
+    }
+
+    /// The second half of [`Embedding::predict_batch`]: masks of the original size from the tokens
+    /// that the prompt asked for.
+    pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Candidates {
+        Candidates::new(tokens, &self.frame, prompt.single)
+    }
+
+    /// Runs the decoder on prompts of one shape.
+    fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
+        let decoded = self
+            .segmenter
+            .sam()
+            .decode(self.features.clone(), &self.batch(prompts));
+        let [_, tokens, side, _] = decoded.low_res_logits.dims();
+        let logits = read(decoded.low_res_logits)?;
+        let iou = read(decoded.iou)?;
+        let of_prompt = |(logits, iou): (&[f32], &[f32])| MaskTokens {
+            low_res_logits: logits
+                .chunks_exact(side * side)
+                .map(|values| Logits::from_decoder(side, values.to_vec()))
+                .collect(),
+            iou: iou.iter().copied().map(PredictedIou).collect(),
+        };
+        let logits = logits.chunks_exact(tokens * side * side);
+        Ok(logits
+            .zip(iou.chunks_exact(tokens))
+            .map(of_prompt)
+            .collect())
+    }
+
+    /// Prompts of one shape as tensors in model pixels.
+    fn batch(&self, prompts: &[&Prompt]) -> PromptBatch {
+        let device = self.segmenter.device();
+        let tensor = |values: Vec<f32>, shape: &[usize]| TensorData::new(values, shape.to_vec());
+        let (batch, (clicks, has_box, has_mask)) = (prompts.len(), prompts[0].shape());
+        let points = (clicks > 0).then(|| {
+            let all = || prompts.iter().flat_map(|p| &p.clicks);
+            let coords = all().flat_map(|click| {
+                let at = self.frame.to_model(click.at);
+                [at.x as f32, at.y as f32]
+            });
+            let labels = all().map(|click| f32::from(u8::from(click.positive)));
+            let coords = tensor(coords.collect(), &[batch, clicks, 2]);
+            let labels = tensor(labels.collect(), &[batch, clicks]);
+            (
+                Tensor::from_data(coords, device),
+                Tensor::from_data(labels, device),
+            )
+        });
+        let boxes = has_box.then(|| {
+            let corners = prompts.iter().filter_map(|p| p.bbox).flat_map(|b| {
+                let b = self.frame.box_to_model(&b);
+                [
+                    b.min.x as f32,
+                    b.min.y as f32,
+                    b.max.x as f32,
+                    b.max.y as f32,
+                ]
+            });
+            Tensor::from_data(tensor(corners.collect(), &[batch, 4]), device)
+        });
+        let masks = has_mask.then(|| {
+            let side = self.segmenter.logits_side();
+            let logits = prompts.iter().filter_map(|p| p.mask.as_ref());
+            let values = logits.flat_map(|mask| match mask {
+                MaskPrompt::Logits(logits) => logits.values().to_vec(),
+                MaskPrompt::Mask(mask) => {
+                    Logits::from_mask(mask, &self.frame, side).values().to_vec()
+                }
+            });
+            Tensor::from_data(tensor(values.collect(), &[batch, 1, side, side]), device)
+        });
+        PromptBatch {
+            points,
+            boxes,
+            masks,
+        }
+    }
+
+    /// Saves the embedding to one file (`safetensors`), bound to the weights that made it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let (values, shape) = self.values()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let failed = |reason: String| Error::Embedding {
+            path: path.into(),
+            reason,
+        };
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes)
+            .map_err(|e| failed(e.to_string()))?;
+        let frame = serde_json::to_string(&self.frame).map_err(|e| failed(e.to_string()))?;
+        let metadata = HashMap::from([
+            (
+                FINGERPRINT.to_owned(),
+                self.segmenter.fingerprint()?.to_owned(),
+            ),
+            (ARCHITECTURE.to_owned(), self.segmenter.architecture()),
+            (FRAME.to_owned(), frame),
+            (IMAGE.to_owned(), self.image.clone()),
+        ]);
+        let file = safetensors::serialize([(TENSOR, view)], Some(metadata))
+            .map_err(|e| failed(e.to_string()))?;
+        Ok(write_atomic(path, &file)?)
+    }
+
+    /// Loads an embedding that the same weights made.
+    ///
+    /// # Errors
+    /// [`Error::Embedding`] when the file is missing, damaged, no embedding, or made by other
+    /// weights.
+    pub fn load(path: impl AsRef<Path>, segmenter: &Segmenter) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |reason: String| Error::Embedding {
+            path: path.into(),
+            reason,
+        };
+        let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        let damaged = |e: &dyn std::fmt::Display| failed(format!("no saved embedding: {e}"));
+        let (_, header) =
+            safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let field = |key: &str| {
+            metadata
+                .get(key)
+                .ok_or_else(|| damaged(&format!("{key} is missing in its metadata")))
+        };
+        let made_by = field(FINGERPRINT)?;
+        if made_by != segmenter.fingerprint()? {
+            return Err(failed(format!(
+                "this embedding was made by other weights ({}, fingerprint {}…), not by these ({}, {}…)",
+                field(ARCHITECTURE)?.escape_debug(),
+                made_by.get(..12).unwrap_or(made_by).escape_debug(),
+                segmenter.architecture(),
+                &segmenter.fingerprint()?[..12],
+            )));
+        }
+        let frame: Frame = serde_json::from_str(field(FRAME)?).map_err(|e| damaged(&e))?;
+        let (width, height) = frame.original_size();
+        if segmenter.frame(width, height)? != frame {
+            return Err(damaged(&format!("{FRAME} is none that this model makes")));
+        }
+        let image = field(IMAGE)?.clone();
+        let mut store = SafetensorsStore::from_bytes(Some(bytes));
+        let tensor = store
+            .get_tensor(TENSOR)
+            .map_err(|e| damaged(&e))?
+            .ok_or_else(|| damaged(&format!("tensor {TENSOR} is missing")))?;
+        let expected = segmenter.embedding_shape();
+        if tensor.dtype != DType::F32 || tensor.shape[..] != expected {
+            let (dtype, shape) = (tensor.dtype, &tensor.shape[..]);
+            return Err(damaged(&format!(
+                "{TENSOR} is {dtype:?} {shape:?}, not F32 {expected:?}"
+            )));
+        }
+        let values = bridge::to_data(tensor).map_err(|e| damaged(&e))?;
+        let features = Tensor::from_data(values, segmenter.device());
+        Ok(Self {
+            segmenter: segmenter.clone(),
+            frame,
+            features,
+            image,
+        })
+    }
+}
+
+/// Reads a tensor back from its device.
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    tensor
+        .try_into_vec_as::<f32>()
+        .map_err(|e| Error::Device(e.to_string()))
+}

@@ -1,0 +1,35 @@
+//! Errors of the public API.
+
+use std::path::PathBuf;
+
+use samara_image::ImageError;
+use samara_model::checkpoint::CheckpointError;
+
+/// What can go wrong; every message is one line and names what it is about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A picture or mask.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A prompt or a selection that makes no sense for this image.
+    #[error("{0}")]
+    Prompt(String),
+    /// A saved embedding that is damaged or belongs to other weights.
+    #[error("{}: {reason}", path.display())]
+    Embedding {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A device that this build or this machine does not have, or that failed.
+    #[error("device: {0}")]
+    Device(String),
+}
+
+/// `Result` with [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,36 @@
+//! **Samara** is promptable segmentation: give it an image and a click, a box or a rough mask, and
+//! it answers with three candidate masks (whole, part, subpart), each with a predicted `IoU`, and
+//! helps to pick the right one. It runs the Segment Anything family on a plain CPU.
+//!
+//! - [`Segmenter`]: a loaded model,
+//! - [`Embedding`]: what it knows of one image; computed once, asked many times, savable,
+//! - [`Prompt`]: clicks, a box, a mask, in original pixels,
+//! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use.
+//!
+//! All coordinates are original pixels: x before y, origin at the top left.
+#![forbid(unsafe_code)]
+
+mod candidates;
+mod device;
+mod embedding;
+mod error;
+mod granularity;
+mod logits;
+mod prompt;
+mod segmenter;
+mod select;
+
+pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
+pub use device::DeviceKind;
+pub use embedding::Embedding;
+pub use error::{Error, Result};
+pub use granularity::Granularity;
+pub use logits::Logits;
+pub use prompt::{Click, MaskPrompt, Prompt};
+pub use segmenter::Segmenter;
+pub use select::{Select, Selection};
+
+pub use samara_image as image;
+pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};
+pub use samara_model as model;
+pub use samara_model::checkpoint;

@@ -1,0 +1,333 @@
+//! Low-resolution mask logits, and the way from them to a mask in original pixels and back.
+
+use samara_image::{Frame, Mask};
+
+use crate::candidates::StabilityScore;
+use crate::{Error, Result};
+
+/// Mask logits as the decoder gives them: one value per cell of a square grid that covers the
+/// model's input (256×256 cells of 4×4 model pixels for SAM), padding included. Positive means
+/// inside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logits {
+    side: usize,
+    values: Vec<f32>,
+}
+
+impl Logits {
+    /// Logits of a `side`×`side` grid, row by row.
+    ///
+    /// # Errors
+    /// The number of values is not `side²`, or one of them is not finite.
+    pub fn new(side: usize, values: Vec<f32>) -> Result<Self> {
+        if side == 0 || values.len() != side * side {
+            return Err(Error::Prompt(format!(
+                "mask logits: {} values do not make a {side}×{side} grid",
+                values.len()
+            )));
+        }
+        if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::Prompt(format!(
+                "mask logits: the value at row {}, column {} is not a finite number",
+                bad / side,
+                bad % side
+            )));
+        }
+        Ok(Self { side, values })
+    }
+
+    /// What a decoder gave; it may hold anything.
+    pub(crate) fn from_decoder(side: usize, values: Vec<f32>) -> Self {
+        Self { side, values }
+    }
+
+    /// Cells along a side.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The values, row by row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Logits that express a binary mask, for use as a prompt.
+    ///
+    /// A cell gets the log-odds of the share of its area that the mask covers, limited to ±6.9
+    /// (odds of 1 : 999), which is the range a decoder itself produces for a confident mask;
+    /// padding counts as outside. The mask is stretched to the picture whatever its size. A 0/1
+    /// mask used as logits directly would say "undecided" everywhere outside and "barely" inside,
+    /// which is why such prompts fail with the official predictor.
+    pub fn from_mask(mask: &Mask, frame: &Frame, side: usize) -> Self {
+        /// Odds beyond this are not expressed.
+        const LIMIT: f64 = 1e-3;
+        let cells = side as f64 / f64::from(frame.side());
+        let (width, height) = frame.content_size();
+        // The content's share of the grid, and the mask pixels that one cell covers.
+        let (across, down) = (f64::from(width) * cells, f64::from(height) * cells);
+        let columns = CoverageAxis::new(mask.width(), across, side);
+        let rows = CoverageAxis::new(mask.height(), down, side);
+        let mut values = Vec::with_capacity(side * side);
+        let mut line = vec![0.0; side];
+        for row in 0..side {
+            line.fill(0.0);
+            for (y, y_share) in rows.pixels(row) {
+                for (column, sum) in line.iter_mut().enumerate() {
+                    let covered = columns
+                        .pixels(column)
+                        .filter(|&(x, _)| mask.get(x, y))
+                        .map(|(_, x_share)| x_share);
+                    *sum += y_share * covered.sum::<f64>();
+                }
+            }
+            values.extend(line.iter().map(|covered| {
+                let p = covered.clamp(LIMIT, 1.0 - LIMIT);
+                (p / (1.0 - p)).ln() as f32
+            }));
+        }
+        Self { side, values }
+    }
+
+    /// The mask in original pixels, and its stability score at `offset`, both from full-resolution
+    /// logits as in the official code: 256 → 1024 → crop the padding → original size, each step
+    /// bilinear without aligned corners, threshold 0.
+    ///
+    /// The two steps are linear and separable, so each row of the picture is made directly from
+    /// the grid; no float image of the full size is ever stored.
+    pub fn upsample(&self, frame: &Frame, offset: f32) -> (Mask, StabilityScore) {
+        let ((width, height), content) = (frame.original_size(), frame.content_size());
+        let columns = Taps::two_steps(self.side, frame.side(), content.0, width);
+        let rows = Taps::two_steps(self.side, frame.side(), content.1, height);
+        let mut stretched = Vec::with_capacity(self.side * width as usize);
+        for line in self.values.chunks_exact(self.side) {
+            stretched.extend(columns.iter().map(|taps| taps.apply(line)));
+        }
+        let stretched: Vec<&[f32]> = stretched.chunks_exact(width as usize).collect();
+
+        let mut mask = Mask::new(width, height);
+        let mut line = vec![0.0; width as usize];
+        let (mut high, mut low) = (0_u64, 0_u64);
+        for (y, taps) in rows.iter().enumerate() {
+            taps.mix(&stretched, &mut line);
+            mask.set_row_from_logits(y as u32, &line, 0.0);
+            let above =
+                |threshold: f32| line.iter().map(|&v| u32::from(v > threshold)).sum::<u32>();
+            high += u64::from(above(offset));
+            low += u64::from(above(-offset));
+        }
+        (mask, StabilityScore::from_areas(high, low))
+    }
+}
+
+/// Which mask pixels each cell of a grid covers along one axis, and with what share of the cell.
+struct CoverageAxis {
+    /// Mask pixels per cell.
+    scale: f64,
+    /// Cells that the content covers.
+    content: f64,
+    pixels: u32,
+    cells: usize,
+}
+
+impl CoverageAxis {
+    fn new(pixels: u32, content: f64, cells: usize) -> Self {
+        let scale = f64::from(pixels) / content;
+        Self {
+            scale,
+            content,
+            pixels,
+            cells,
+        }
+    }
+
+    /// The pixels under `cell` with their share of it; nothing in the padding.
+    fn pixels(&self, cell: usize) -> impl Iterator<Item = (u32, f64)> + use<'_> {
+        debug_assert!(cell < self.cells);
+        let start = (cell as f64).min(self.content) * self.scale;
+        let end = (cell as f64 + 1.0).min(self.content) * self.scale;
+        let last = (end.ceil() as u32).min(self.pixels);
+        (start as u32..last).map(move |pixel| {
+            let (from, to) = (
+                f64::from(pixel).max(start),
+                (f64::from(pixel) + 1.0).min(end),
+            );
+            (pixel, (to - from).max(0.0) / self.scale)
+        })
+    }
+}
+
+/// A weighted sum of up to three neighbouring values: two bilinear steps composed.
+#[derive(Debug, Clone, Copy)]
+struct Taps {
+    first: usize,
+    weights: [f32; 3],
+}
+
+impl Taps {
+    /// For each of `out` positions: bilinear from `grid` to `side` values, crop to `content`,
+    /// bilinear to `out`.
+    fn two_steps(grid: usize, side: u32, content: u32, out: u32) -> Vec<Self> {
+        let coarse: Vec<_> = (0..side).map(|x| bilinear(x, grid as u32, side)).collect();
+        let fine = (0..out).map(|x| bilinear(x, content, out));
+        fine.map(|(a, b, t)| {
+            let first = coarse[a as usize].0;
+            let mut weights = [0.0; 3];
+            for (index, share) in [(a, 1.0 - t), (b, t)] {
+                let (a, b, t) = coarse[index as usize];
+                weights[(a - first) as usize] += share * (1.0 - t);
+                weights[(b - first) as usize] += share * t;
+            }
+            Self {
+                first: first as usize,
+                weights,
+            }
+        })
+        .collect()
+    }
+
+    fn apply(&self, values: &[f32]) -> f32 {
+        let near = &values[self.first..values.len().min(self.first + 3)];
+        near.iter().zip(self.weights).map(|(v, w)| v * w).sum()
+    }
+
+    /// The same sum of whole rows.
+    fn mix(&self, rows: &[&[f32]], out: &mut [f32]) {
+        let row = |i: usize| rows[(self.first + i).min(rows.len() - 1)];
+        let (a, b, c) = (row(0), row(1), row(2));
+        let [wa, wb, wc] = self.weights;
+        for (((out, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
+            *out = a * wa + b * wb + c * wc;
+        }
+    }
+}
+
+/// The two neighbours of output position `x` and the weight of the second, for a bilinear resize
+/// of `from` to `to` values without aligned corners; in `f32`, as the official code computes it.
+fn bilinear(x: u32, from: u32, to: u32) -> (u32, u32, f32) {
+    let scale = from as f32 / to as f32;
+    let at = (scale * (x as f32 + 0.5) - 0.5).max(0.0);
+    let first = (at as u32).min(from - 1);
+    let second = (first + 1).min(from - 1);
+    (first, second, at - first as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both steps written out with full-size float images.
+    fn oracle(logits: &Logits, frame: &Frame) -> Vec<f32> {
+        let resize = |src: &[f32], (w, h): (u32, u32), stride: u32, (ow, oh): (u32, u32)| {
+            let mut out = Vec::new();
+            for y in 0..oh {
+                let (y0, y1, ty) = bilinear(y, h, oh);
+                for x in 0..ow {
+                    let (x0, x1, tx) = bilinear(x, w, ow);
+                    let at = |x: u32, y: u32| src[(y * stride + x) as usize];
+                    let top = at(x0, y0) * (1.0 - tx) + at(x1, y0) * tx;
+                    let bottom = at(x0, y1) * (1.0 - tx) + at(x1, y1) * tx;
+                    out.push(top * (1.0 - ty) + bottom * ty);
+                }
+            }
+            out
+        };
+        let (grid, side) = (logits.side as u32, frame.side());
+        let full = resize(&logits.values, (grid, grid), grid, (side, side));
+        resize(&full, frame.content_size(), side, frame.original_size())
+    }
+
+    fn waves(side: usize) -> Logits {
+        let value = |i: usize| {
+            let (x, y) = ((i % side) as f32, (i / side) as f32);
+            3.0 * (x * 0.7).sin() + 2.0 * (y * 0.45 + x * 0.1).cos() - 0.3
+        };
+        Logits::new(side, (0..side * side).map(value).collect()).unwrap()
+    }
+
+    #[test]
+    fn upsampling_equals_the_two_official_steps() {
+        for (width, height) in [
+            (97, 61),
+            (600, 400),
+            (33, 210),
+            (128, 128),
+            (1, 7),
+            (500, 3),
+        ] {
+            let frame = Frame::longest_side(width, height, 128).unwrap();
+            let logits = waves(32);
+            let (mask, stability) = logits.upsample(&frame, 1.0);
+            let full = oracle(&logits, &frame);
+            let flipped = full
+                .iter()
+                .enumerate()
+                .filter(|&(i, &v)| {
+                    let (x, y) = (i as u32 % width, i as u32 / width);
+                    mask.get(x, y) != (v > 0.0) && v.abs() > 1e-5
+                })
+                .count();
+            assert_eq!(flipped, 0, "{width}×{height}");
+            let area = |t: f32| full.iter().filter(|&&v| v > t).count() as f32;
+            assert!(
+                (stability.0 - area(1.0) / area(-1.0)).abs() < 1e-3,
+                "{width}×{height}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mask_becomes_logits_and_the_same_mask_again() {
+        for (width, height) in [(300, 200), (120, 333), (64, 64)] {
+            let frame = Frame::longest_side(width, height, 128).unwrap();
+            let (cx, cy) = (f64::from(width) * 0.4, f64::from(height) * 0.6);
+            let mask = Mask::from_fn(width, height, |x, y| {
+                let (dx, dy) = (f64::from(x) + 0.5 - cx, f64::from(y) + 0.5 - cy);
+                (dx / cx).powi(2) + (dy / (0.3 * cy)).powi(2) < 0.6
+            });
+            let logits = Logits::from_mask(&mask, &frame, 32);
+            let limit = logits.values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+            assert!((limit - 6.906_755).abs() < 1e-4, "{limit}");
+            let (again, _) = logits.upsample(&frame, 1.0);
+            assert!(again.iou(&mask) > 0.9, "{}", again.iou(&mask));
+        }
+    }
+
+    #[test]
+    fn a_mask_of_half_the_size_says_the_same() {
+        let frame = Frame::longest_side(200, 100, 128).unwrap();
+        let inside = |x: f64, y: f64| (0.25..0.75).contains(&x) && (0.5..1.0).contains(&y);
+        let mask = |w: u32, h: u32| {
+            Mask::from_fn(w, h, |x, y| {
+                inside(
+                    (f64::from(x) + 0.5) / f64::from(w),
+                    (f64::from(y) + 0.5) / f64::from(h),
+                )
+            })
+        };
+        let full = Logits::from_mask(&mask(200, 100), &frame, 32);
+        let half = Logits::from_mask(&mask(100, 50), &frame, 32);
+        for (a, b) in full.values.iter().zip(&half.values) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn padding_is_outside() {
+        let frame = Frame::longest_side(200, 100, 128).unwrap();
+        let logits = Logits::from_mask(&Mask::full(200, 100), &frame, 32);
+        assert!(logits.values[..16 * 32].iter().all(|&v| v > 6.9));
+        assert!(logits.values[16 * 32..].iter().all(|&v| v < -6.9));
+    }
+
+    #[test]
+    fn wrong_counts_and_values_are_refused() {
+        assert!(Logits::new(4, vec![0.0; 15]).is_err());
+        let mut values = vec![0.0; 16];
+        values[5] = f32::NAN;
+        let message = Logits::new(4, values).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "mask logits: the value at row 1, column 1 is not a finite number"
+        );
+    }
+}

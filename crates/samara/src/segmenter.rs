@@ -1,0 +1,184 @@
+//! A loaded model.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use burn_store::ModuleSnapshot;
+use samara_image::{Frame, RgbImage, resize_bilinear};
+use samara_model::burn::tensor::{Device, Tensor, TensorData};
+use samara_model::checkpoint::Checkpoint;
+use samara_model::sam::{PIXEL_MEAN, PIXEL_STD, Sam, SamConfig};
+use sha2::{Digest, Sha256};
+
+use crate::embedding::Embedding;
+use crate::{Error, Result};
+
+/// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
+///
+/// ```no_run
+/// use samara::{DeviceKind, Limits, Prompt, Segmenter, Select, read_image};
+///
+/// # fn main() -> samara::Result<()> {
+/// let segmenter = Segmenter::load("sam_vit_b_01ec64.pth", DeviceKind::Cpu)?;
+/// let image = read_image("photo.jpg", &Limits::default())?;
+/// let embedding = segmenter.embed(&image)?;
+/// let candidates = embedding.predict(&Prompt::point(520.0, 360.0))?;
+/// let chosen = candidates.select(&Select::Best)?;
+/// chosen.mask.save_png("mask.png")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Segmenter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sam: Sam,
+    config: SamConfig,
+    device: Device,
+    fingerprint: OnceLock<String>,
+}
+
+impl Segmenter {
+    /// Loads a checkpoint of any supported format; the architecture is recognised from its keys.
+    ///
+    /// # Errors
+    /// The checkpoint is unreadable or does not fit, or the device is not available.
+    pub fn load(checkpoint: impl AsRef<Path>, device: crate::DeviceKind) -> Result<Self> {
+        Self::from_checkpoint(&Checkpoint::open(checkpoint)?, &device.open()?)
+    }
+
+    /// Loads an opened checkpoint.
+    ///
+    /// # Errors
+    /// The tensors do not fit the model.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let config = checkpoint.config()?;
+        let sam = checkpoint.load_with(&config, device)?;
+        Ok(Self::from_model(sam, config, device))
+    }
+
+    /// Wraps a model that is already there.
+    pub fn from_model(sam: Sam, config: SamConfig, device: &Device) -> Self {
+        let device = device.clone();
+        let fingerprint = OnceLock::new();
+        Self {
+            inner: Arc::new(Inner {
+                sam,
+                config,
+                device,
+                fingerprint,
+            }),
+        }
+    }
+
+    /// A short name of the architecture, such as `sam-vit-b`.
+    pub fn architecture(&self) -> String {
+        self.inner.config.architecture()
+    }
+
+    /// Side of the model's square input, in model pixels.
+    pub fn input_side(&self) -> u32 {
+        self.inner.config.prompt_encoder.img_size as u32
+    }
+
+    /// Side of the grid of mask logits: four cells for every cell of the image embedding.
+    pub fn logits_side(&self) -> usize {
+        4 * self.inner.config.prompt_encoder.grid
+    }
+
+    /// Shape of an image embedding.
+    pub(crate) fn embedding_shape(&self) -> [usize; 4] {
+        let prompts = &self.inner.config.prompt_encoder;
+        [1, prompts.embed_dim, prompts.grid, prompts.grid]
+    }
+
+    /// How a picture of this size lies in the model's input.
+    pub(crate) fn frame(&self, width: u32, height: u32) -> Result<Frame> {
+        Ok(Frame::longest_side(width, height, self.input_side())?)
+    }
+
+    /// Computes the image embedding: the expensive step, done once per image.
+    ///
+    /// # Errors
+    /// The image has no pixels, or the device failed.
+    pub fn embed(&self, image: &RgbImage) -> Result<Embedding> {
+        let frame = self.frame(image.width(), image.height())?;
+        let features = self.inner.sam.encode_image(self.preprocess(image, &frame));
+        Ok(Embedding::new(
+            self.clone(),
+            frame,
+            features,
+            image_digest(image),
+        ))
+    }
+
+    /// The model's input `[1, 3, side, side]`: resized as Pillow does it, normalised, then padded
+    /// with zeros on the right and below (`Sam.preprocess` of the official code).
+    fn preprocess(&self, image: &RgbImage, frame: &Frame) -> Tensor<4> {
+        let side = frame.side() as usize;
+        let (width, height) = frame.content_size();
+        let resized = resize_bilinear(image, width, height);
+        let mut pixels = vec![0.0_f32; 3 * side * side];
+        for (channel, plane) in pixels.chunks_exact_mut(side * side).enumerate() {
+            let (mean, std) = (PIXEL_MEAN[channel], PIXEL_STD[channel]);
+            for (y, line) in plane
+                .chunks_exact_mut(side)
+                .take(height as usize)
+                .enumerate()
+            {
+                let source = resized.as_raw().chunks_exact(3).skip(y * width as usize);
+                for (out, rgb) in line.iter_mut().zip(source.take(width as usize)) {
+                    *out = (f32::from(rgb[channel]) - mean) / std;
+                }
+            }
+        }
+        Tensor::from_data(
+            TensorData::new(pixels, [1, 3, side, side]),
+            &self.inner.device,
+        )
+    }
+
+    /// SHA-256 over the names, shapes and values of all weights, in hexadecimal. Computed on
+    /// first use; the same weights give the same fingerprint whatever file they came from.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn fingerprint(&self) -> Result<&str> {
+        if let Some(known) = self.inner.fingerprint.get() {
+            return Ok(known);
+        }
+        let mut tensors = self.inner.sam.collect(None, None, true);
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut hash = Sha256::new();
+        for tensor in &tensors {
+            let values = tensor
+                .to_bytes()
+                .map_err(|e| Error::Device(e.to_string()))?;
+            hash.update(format!("{} {:?}\n", tensor.name, &tensor.shape[..]));
+            hash.update(&values[..]);
+        }
+        Ok(self.inner.fingerprint.get_or_init(|| hex(&hash.finalize())))
+    }
+
+    pub(crate) fn sam(&self) -> &Sam {
+        &self.inner.sam
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.inner.device
+    }
+}
+
+/// SHA-256 over size and pixels, in hexadecimal: tells one image from another.
+pub(crate) fn image_digest(image: &RgbImage) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{}×{}\n", image.width(), image.height()));
+    hash.update(image.as_raw());
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,286 @@
+//! Which of the candidates to use.
+
+use samara_image::{ImageError, Mask, OriginalBox};
+
+use crate::candidates::{Candidate, PredictedIou};
+use crate::granularity::Granularity;
+use crate::{Error, Result};
+
+/// A strategy that turns candidates into one mask.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Select {
+    /// Highest predicted `IoU`: the default of the official demo.
+    #[default]
+    Best,
+    /// Largest area.
+    Largest,
+    /// Smallest area that is not empty.
+    Smallest,
+    /// Area closest to this share of the image, in (0, 1].
+    AreaRatio(f64),
+    /// Bounding box that overlaps this box most (by `IoU`), such as that of a detector.
+    ForBox(OriginalBox),
+    /// This level among the candidates; the nearest one if there is none of this level.
+    Granularity(Granularity),
+    /// Every pixel of any candidate.
+    Union,
+    /// The pixels that all candidates share.
+    Intersection,
+    /// Pixels whose weighted vote exceeds a half, weights being the softmax of the scores.
+    Weighted,
+    /// Pixels of at least two candidates.
+    Vote,
+    /// Highest `IoU` with a known truth: for analysis, not for use.
+    Oracle(Mask),
+}
+
+/// The outcome of a [`Select`].
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The mask in original pixels.
+    pub mask: Mask,
+    /// The candidate that was chosen; `None` when the mask is made of several.
+    pub index: Option<usize>,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+impl Select {
+    /// Applies the strategy.
+    ///
+    /// # Errors
+    /// There is no candidate, the ratio is not in (0, 1], or the truth has another size.
+    pub fn apply(&self, candidates: &[Candidate]) -> Result<Selection> {
+        let Some(first) = candidates.first() else {
+            return Err(Error::Prompt("there is no candidate to select from".into()));
+        };
+        match self {
+            Self::Best => {
+                let chosen = best(candidates.iter()).unwrap_or(first);
+                let reason = format!("highest predicted IoU: {}", scores(candidates));
+                Ok(one(chosen, reason))
+            }
+            Self::Largest => {
+                let chosen = candidates.iter().rev().max_by_key(|c| c.mask.area());
+                Ok(one(
+                    chosen.unwrap_or(first),
+                    format!("largest area: {}", areas(candidates)),
+                ))
+            }
+            Self::Smallest => {
+                let filled = candidates.iter().filter(|c| !c.mask.is_empty());
+                let chosen = filled.min_by_key(|c| c.mask.area());
+                Ok(one(
+                    chosen.unwrap_or(first),
+                    format!("smallest area: {}", areas(candidates)),
+                ))
+            }
+            Self::AreaRatio(target) => area_ratio(*target, candidates),
+            Self::ForBox(b) => {
+                let overlap = |c: &Candidate| box_iou(&c.mask, b);
+                let (chosen, iou) = max_by(candidates, overlap);
+                Ok(one(
+                    chosen,
+                    format!("its box overlaps the given one best (IoU {iou:.2})"),
+                ))
+            }
+            Self::Granularity(level) => Ok(granularity(*level, candidates, first)),
+            Self::Oracle(truth) => {
+                if (truth.width(), truth.height()) != (first.mask.width(), first.mask.height()) {
+                    return Err(Error::Prompt(format!(
+                        "the truth has {}×{} pixels, the image {}×{}",
+                        truth.width(),
+                        truth.height(),
+                        first.mask.width(),
+                        first.mask.height()
+                    )));
+                }
+                let (chosen, iou) = max_by(candidates, |c| c.mask.iou(truth));
+                Ok(one(chosen, format!("closest to the truth (IoU {iou:.3})")))
+            }
+            Self::Union => Ok(combined(candidates, "union", fold(candidates, Mask::or)?)),
+            Self::Intersection => Ok(combined(
+                candidates,
+                "intersection",
+                fold(candidates, Mask::and)?,
+            )),
+            Self::Vote => Ok(combined(candidates, "majority", vote(candidates)?)),
+            Self::Weighted => weighted(candidates),
+        }
+    }
+}
+
+/// Chooses one candidate.
+fn one(candidate: &Candidate, reason: String) -> Selection {
+    Selection {
+        mask: candidate.mask.clone(),
+        index: Some(candidate.index),
+        reason: format!("candidate {}: {reason}", candidate.index),
+    }
+}
+
+/// The highest predicted `IoU`, the first of equals. A score that is not a number never wins.
+fn best<'a>(candidates: impl DoubleEndedIterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
+    candidates
+        .rev()
+        .max_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
+/// The predicted `IoU`; the lowest of all if it is not a number.
+fn score(candidate: &Candidate) -> f32 {
+    let PredictedIou(iou) = candidate.predicted_iou;
+    if iou.is_nan() { f32::NEG_INFINITY } else { iou }
+}
+
+/// The first candidate with the highest value, and the value.
+fn max_by(candidates: &[Candidate], value: impl Fn(&Candidate) -> f64) -> (&Candidate, f64) {
+    let mut found = (&candidates[0], value(&candidates[0]));
+    for candidate in &candidates[1..] {
+        let value = value(candidate);
+        if value > found.1 {
+            found = (candidate, value);
+        }
+    }
+    found
+}
+
+fn area_ratio(target: f64, candidates: &[Candidate]) -> Result<Selection> {
+    if !(target > 0.0 && target <= 1.0) {
+        return Err(Error::Prompt(format!(
+            "area ratio {target}: a share of the image, more than 0 and at most 1"
+        )));
+    }
+    let ratio = |c: &Candidate| {
+        c.mask.area() as f64 / (f64::from(c.mask.width()) * f64::from(c.mask.height()))
+    };
+    let (chosen, _) = max_by(candidates, |c| -(ratio(c) - target).abs());
+    let share = ratio(chosen) * 100.0;
+    let reason = format!(
+        "{share:.1} % of the image, nearest to {:.1} %",
+        target * 100.0
+    );
+    Ok(one(chosen, reason))
+}
+
+fn granularity(level: Granularity, candidates: &[Candidate], first: &Candidate) -> Selection {
+    let distance = |c: &&Candidate| (c.granularity as i32 - level as i32).abs();
+    // An empty mask is no answer while there is another.
+    let filled: Vec<&Candidate> = candidates.iter().filter(|c| !c.mask.is_empty()).collect();
+    let nearest = filled.iter().map(distance).min();
+    let near = filled
+        .iter()
+        .copied()
+        .filter(|c| Some(distance(c)) == nearest);
+    let chosen = best(near.collect::<Vec<_>>().into_iter()).unwrap_or(first);
+    let reason = if chosen.granularity == level {
+        format!("the {level} with the highest predicted IoU")
+    } else {
+        format!(
+            "no candidate is a {level}, this {} comes nearest",
+            chosen.granularity
+        )
+    };
+    one(chosen, reason)
+}
+
+/// A mask that is made of all candidates.
+fn combined(candidates: &[Candidate], name: &str, mask: Mask) -> Selection {
+    let reason = format!("{name} of {} candidates", candidates.len());
+    Selection {
+        mask,
+        index: None,
+        reason,
+    }
+}
+
+/// All masks joined by `op`.
+fn fold(
+    candidates: &[Candidate],
+    op: impl Fn(&Mask, &Mask) -> Result<Mask, ImageError>,
+) -> Result<Mask> {
+    let first = candidates[0].mask.clone();
+    Ok(candidates[1..]
+        .iter()
+        .try_fold(first, |mask, c| op(&mask, &c.mask))?)
+}
+
+/// The pixels of at least two candidates, or those of the only one.
+fn vote(candidates: &[Candidate]) -> Result<Mask> {
+    let mut once = candidates[0].mask.clone();
+    if candidates.len() == 1 {
+        return Ok(once);
+    }
+    let mut twice = Mask::new(once.width(), once.height());
+    for candidate in &candidates[1..] {
+        twice = twice.or(&once.and(&candidate.mask)?)?;
+        once = once.or(&candidate.mask)?;
+    }
+    Ok(twice)
+}
+
+fn weighted(candidates: &[Candidate]) -> Result<Selection> {
+    let weights = softmax(candidates);
+    let share = |x, y| {
+        let members = candidates
+            .iter()
+            .zip(&weights)
+            .filter(|(c, _)| c.mask.get(x, y));
+        members.map(|(_, weight)| weight).sum::<f64>()
+    };
+    let union = fold(candidates, Mask::or)?;
+    let mut mask = Mask::new(union.width(), union.height());
+    for (x, y) in union.iter_set() {
+        mask.set(x, y, share(x, y) > 0.5);
+    }
+    let shown: Vec<String> = weights.iter().map(|w| format!("{w:.2}")).collect();
+    let reason = format!(
+        "weighted vote of the candidates with weights {}",
+        shown.join(", ")
+    );
+    Ok(Selection {
+        mask,
+        index: None,
+        reason,
+    })
+}
+
+/// Softmax of the predicted `IoU`s. A score that is not a number has no weight, unless all are.
+fn softmax(candidates: &[Candidate]) -> Vec<f64> {
+    let scores: Vec<f64> = candidates.iter().map(|c| f64::from(score(c))).collect();
+    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // The difference of two infinities is not a number.
+    let exp = |score: &f64| {
+        if *score == top {
+            1.0
+        } else {
+            (score - top).exp()
+        }
+    };
+    let total: f64 = scores.iter().map(exp).sum();
+    scores.iter().map(|score| exp(score) / total).collect()
+}
+
+/// `IoU` of the mask's tight box with `b`; 0 for an empty mask.
+fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
+    let Some(tight) = mask.bbox() else {
+        return 0.0;
+    };
+    let (x, y) = (f64::from(tight.x), f64::from(tight.y));
+    let (w, h) = (f64::from(tight.width), f64::from(tight.height));
+    let across = (b.max.x.min(x + w) - b.min.x.max(x)).max(0.0);
+    let down = (b.max.y.min(y + h) - b.min.y.max(y)).max(0.0);
+    let shared = across * down;
+    shared / (w * h + b.area() - shared)
+}
+
+fn scores(candidates: &[Candidate]) -> String {
+    let shown = candidates
+        .iter()
+        .map(|c| format!("{:.3}", c.predicted_iou.0));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn areas(candidates: &[Candidate]) -> String {
+    let shown = candidates.iter().map(|c| c.mask.area().to_string());
+    format!("{} pixels", shown.collect::<Vec<_>>().join(", "))
+}
