@@ -127,7 +127,7 @@ pub(crate) fn downloaded(name: &str) -> Result<PathBuf> {
     let cache = ModelCache::locate().map_err(CliError::failed)?;
     cache.find(release).ok_or_else(|| {
         CliError::failed(format!(
-            "--model {0}: not on this machine; run 'samara models download {0}'",
+            "model {0} is not on this machine; run 'samara models download {0}'",
             release.name
         ))
     })

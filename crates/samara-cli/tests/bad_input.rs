@@ -1,0 +1,180 @@
+//! Bad input: one line that names the culprit, the right exit status, nothing half-written.
+
+mod common;
+
+use common::{Bench, assert_fails, model};
+
+/// A PNG header that promises `width`×`height` pixels, and no data.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut chunk = b"IHDR".to_vec();
+    chunk.extend(width.to_be_bytes());
+    chunk.extend(height.to_be_bytes());
+    chunk.extend([8, 2, 0, 0, 0]);
+    let crc = chunk.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| {
+            (c >> 1) ^ (0xEDB8_8320 & (c & 1).wrapping_neg())
+        })
+    });
+    let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    file.extend(&chunk);
+    file.extend((!crc).to_be_bytes());
+    file.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    file
+}
+
+#[test]
+fn images() {
+    let bench = Bench::new();
+    let photo = std::fs::read(bench.path("photo.png")).unwrap();
+    bench.write("empty.jpg", b"");
+    bench.write("cut.png", &photo[..photo.len() / 2]);
+    bench.write("text.jpg", b"this is no picture");
+    bench.write("huge.png", &png_header(30_000, 30_000));
+    let model = model();
+    for (name, words) in [
+        ("missing.jpg", &["missing.jpg", "no such file"][..]),
+        ("empty.jpg", &["empty.jpg", "empty"]),
+        ("cut.png", &["cut.png"]),
+        ("text.jpg", &["text.jpg"]),
+        ("huge.png", &["huge.png", "30000", "100"]),
+        (".", &["."]),
+    ] {
+        let output = bench.run(&["segment", name, "--checkpoint", &model, "--point", "1,1"]);
+        assert_fails(&output, 1, words);
+    }
+    assert!(!bench.files().iter().any(|name| name.contains("overlay")));
+}
+
+#[test]
+fn prompts() {
+    let bench = Bench::new();
+    for (args, words) in [
+        (&[][..], &["no prompt", "--point"][..]),
+        (&["--point", "96,10"], &["point 96,10", "96×64"]),
+        (&["--point", "-1,10"], &["point -1,10", "outside"]),
+        (&["--point", "10"], &["--point", "'10'"]),
+        (&["--point", "10,10,7"], &["--point", "label"]),
+        (
+            &["--box", "10,10,10,40"],
+            &["--box", "10,10,10,40", "no area"],
+        ),
+        (
+            &["--box", "200,200,300,300"],
+            &["box 200,200,300,300", "outside"],
+        ),
+        (&["--box", "1,2,3"], &["--box", "'1,2,3'"]),
+        (
+            &["--box", "1,2,3,4", "--box", "5,6,7,8", "--point", "1,1"],
+            &["--point", "one --box"],
+        ),
+        (
+            &["--point", "5,5", "--select", "bets"],
+            &["--select", "bets"],
+        ),
+        (
+            &["--point", "5,5", "--select", "area=3"],
+            &["--select", "area=3"],
+        ),
+        (
+            &["--point", "5,5", "--device", "abacus"],
+            &["--device", "abacus"],
+        ),
+        (
+            &["--point", "5,5", "--model", "sam-vit-b"],
+            &["--model", "--checkpoint"],
+        ),
+    ] {
+        assert_fails(&bench.segment(args), 2, words);
+    }
+    assert_eq!(bench.files(), ["photo.png"]);
+}
+
+#[test]
+fn swapped_corners_are_put_in_order() {
+    let bench = Bench::new();
+    let swapped = bench.json(&["--box", "60,50,10,5"]);
+    let ordered = bench.json(&["--box", "10,5,60,50"]);
+    assert_eq!(swapped["candidates"], ordered["candidates"]);
+}
+
+#[test]
+fn models() {
+    let bench = Bench::new();
+    let with = |args: &[&str]| {
+        let all = [&["segment", "photo.png", "--point", "5,5"], args].concat();
+        bench.run(&all)
+    };
+    assert_fails(&with(&[]), 2, &["--checkpoint FILE", "--model NAME"]);
+    assert_fails(
+        &with(&["--model", "sam-vitb"]),
+        2,
+        &["sam-vitb", "sam-vit-b?"],
+    );
+    assert_fails(
+        &with(&["--model", "mobile-sam"]),
+        1,
+        &["samara models download mobile-sam"],
+    );
+    assert_fails(
+        &with(&["--model", "sam2-tiny"]),
+        1,
+        &["sam2-tiny", "not supported"],
+    );
+
+    let checkpoint = std::fs::read(model()).unwrap();
+    bench.write("empty.pth", b"");
+    bench.write("cut.pth", &checkpoint[..checkpoint.len() / 2]);
+    bench.write(
+        "photo.pth",
+        &std::fs::read(bench.path("photo.png")).unwrap(),
+    );
+    for name in ["missing.pth", "empty.pth", "cut.pth", "photo.pth", "."] {
+        assert_fails(&with(&["--checkpoint", name]), 1, &[name]);
+    }
+    let part = common::golden("sam_vit_f16.pth");
+    assert_fails(&with(&["--checkpoint", &part]), 1, &["sam_vit_f16.pth"]);
+}
+
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn a_device_that_is_not_built_in() {
+    let output = Bench::new().segment(&["--point", "5,5", "--device", "wgpu"]);
+    assert_fails(&output, 1, &["wgpu", "--features wgpu"]);
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let bench = Bench::new();
+    bench.write("file", b"");
+    for (args, words) in [
+        (
+            &["--out", "nowhere/a.png"][..],
+            &["--out", "nowhere/a.png"][..],
+        ),
+        (&["--json", "nowhere/a.json"], &["--json", "nowhere/a.json"]),
+        (&["--raw", "nowhere/a.safetensors"], &["--raw", "nowhere"]),
+        (
+            &["--save-embedding", "nowhere/a"],
+            &["--save-embedding", "nowhere"],
+        ),
+        (&["--out", "file/a.png"], &["file/a.png"]),
+        (&["--out", "a.gif"], &["a.gif", ".gif"]),
+    ] {
+        let output = bench.segment(&[&["--point", "5,5"], args].concat());
+        assert_fails(&output, 1, words);
+    }
+    assert_eq!(bench.files(), ["file", "photo.png"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk() {
+    let bench = Bench::new();
+    for flag in ["--json", "--raw", "--save-embedding"] {
+        let output = bench.segment(&["--point", "5,5", flag, "/dev/full"]);
+        assert_fails(&output, 1, &["/dev/full", "space"]);
+    }
+    // A folder that nobody can write to, not even root.
+    let output = bench.segment(&["--point", "5,5", "--out", "/proc/a.png"]);
+    assert_fails(&output, 1, &["/proc/a.png"]);
+}

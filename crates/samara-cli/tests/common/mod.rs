@@ -1,0 +1,109 @@
+//! Running the binary in a folder of its own.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use samara::image::{RgbImage, save_png};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with a small photo in it.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        save_png(folder.path().join("photo.png"), &photo(96, 64, 0)).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    /// Runs `samara` here, with its cache here too.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        Command::cargo_bin("samara")
+            .unwrap()
+            .current_dir(self.folder.path())
+            .env("SAMARA_HOME", self.path("home"))
+            .env_remove("SAMARA_BASE_URL")
+            .args(args)
+            .output()
+            .unwrap()
+    }
+
+    /// Runs `samara segment photo.png` with the test model.
+    pub(crate) fn segment(&self, args: &[&str]) -> Output {
+        let model = model();
+        let mut all = vec!["segment", "photo.png", "--checkpoint", &model];
+        all.extend(args);
+        self.run(&all)
+    }
+
+    /// As [`Bench::segment`], giving the JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["--json", "-"]);
+        let output = self.segment(&all);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// A small model with random weights; its input is 128×128.
+pub(crate) fn model() -> String {
+    golden("sam_vit.pth")
+}
+
+pub(crate) fn golden(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samara-model/tests/golden");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+/// Some shapes and gradients.
+pub(crate) fn photo(width: u32, height: u32, seed: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let disc = (x.abs_diff(width / 2).pow(2) + y.abs_diff(height / 2).pow(2)) < 400;
+        let red = if disc { 220 } else { (x * 2 + seed * 40) as u8 };
+        [red, (y * 3) as u8, ((x + y) % 251) as u8].into()
+    })
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The command failed with `status` and one line on stderr that holds every word of `words`.
+#[track_caller]
+pub(crate) fn assert_fails(output: &Output, status: i32, words: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(status), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("error: "), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text:?}");
+    }
+    assert!(output.stdout.is_empty(), "{}", stdout(output));
+}

@@ -1,0 +1,184 @@
+//! `samara models` and `samara completions`.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use common::{Bench, assert_fails, golden, model, stderr, stdout};
+use serde_json::Value;
+
+#[test]
+fn list_names_every_release() {
+    let bench = Bench::new();
+    let text = stdout(&bench.run(&["models", "list"]));
+    for name in [
+        "sam-vit-b",
+        "sam-vit-l",
+        "sam-vit-h",
+        "mobile-sam",
+        "medsam-vit-b",
+        "sam2.1-tiny",
+    ] {
+        assert!(text.contains(name), "{name}");
+    }
+    assert!(!text.contains("on this machine"), "{text}");
+    let json: Value =
+        serde_json::from_str(&stdout(&bench.run(&["models", "list", "--json"]))).unwrap();
+    assert_eq!(json[0]["name"], "sam-vit-b");
+    assert_eq!(json[0]["size"], 375_042_383);
+    assert!(json[0]["path"].is_null());
+}
+
+#[test]
+fn info_recognises_a_checkpoint() {
+    let bench = Bench::new();
+    let text = stdout(&bench.run(&["models", "info", &model()]));
+    assert!(text.contains("sam-vit (width 16, 4 blocks)"), "{text}");
+    assert!(text.contains("pytorch, official names"), "{text}");
+    let file = golden("sam_hf.safetensors");
+    let json: Value =
+        serde_json::from_str(&stdout(&bench.run(&["models", "info", &file, "--json"]))).unwrap();
+    assert_eq!(json["naming"], "transformers");
+    assert_eq!(json["format"], "safetensors");
+    assert_fails(
+        &bench.run(&["models", "info", "mobile-sam"]),
+        1,
+        &["mobile-sam", "download"],
+    );
+    assert_fails(&bench.run(&["models", "info", "no.pth"]), 1, &["no.pth"]);
+}
+
+#[test]
+fn a_converted_checkpoint_answers_the_same() {
+    let bench = Bench::new();
+    let run = |checkpoint: &str| -> Value {
+        let args = [
+            "segment",
+            "photo.png",
+            "--checkpoint",
+            checkpoint,
+            "--point",
+            "40,30",
+        ];
+        let output = bench.run(&[&args[..], &["--json", "-"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let convert = |args: &[&str]| bench.run(&[&["models", "convert"], args].concat());
+    let output = convert(&[&model(), "same.safetensors"]);
+    assert_eq!(
+        stdout(&output),
+        "wrote same.safetensors\n",
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        run("same.safetensors")["candidates"],
+        run(&model())["candidates"]
+    );
+
+    assert!(
+        convert(&[&model(), "half.safetensors", "--dtype", "f16"])
+            .status
+            .success()
+    );
+    let size = |name: &str| std::fs::metadata(bench.path(name)).unwrap().len();
+    assert!(size("half.safetensors") < size("same.safetensors") * 6 / 10);
+    let score = |json: &Value| json["selected"]["predicted_iou"].as_f64().unwrap();
+    assert!((score(&run("half.safetensors")) - score(&run(&model()))).abs() < 0.01);
+
+    assert_fails(
+        &convert(&[&model(), "x.pth"]),
+        2,
+        &["x.pth", ".safetensors"],
+    );
+    assert_fails(&convert(&["photo.png", "x.safetensors"]), 1, &["photo.png"]);
+    assert!(!bench.path("x.safetensors").exists());
+}
+
+/// Answers one request with `reply`, gives the request back.
+fn serve_once(reply: &'static [u8]) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mirror", listener.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        let n = stream.read(&mut request).unwrap();
+        stream.write_all(reply).unwrap();
+        String::from_utf8_lossy(&request[..n]).into_owned()
+    });
+    (url, served)
+}
+
+#[test]
+fn download_asks_the_mirror() {
+    let bench = Bench::new();
+    let (url, served) =
+        serve_once(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let output = bench.run(&["models", "download", "mobile-sam", "--base-url", &url]);
+    assert_fails(&output, 1, &["404", "mobile_sam.pt"]);
+    let request = served.join().unwrap();
+    assert!(
+        request.starts_with("GET /mirror/mobile_sam.pt HTTP/1.1"),
+        "{request}"
+    );
+}
+
+#[test]
+fn download_refuses_what_is_not_the_release() {
+    let bench = Bench::new();
+    let (url, served) =
+        serve_once(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+    let output = bench.run(&["models", "download", "mobile-sam", "--base-url", &url]);
+    assert_fails(&output, 1, &["mobile_sam.pt", "40728226"]);
+    served.join().unwrap();
+    assert!(!bench.path("home/models/mobile_sam.pt").exists());
+}
+
+#[test]
+fn download_offline_says_what_to_do() {
+    let bench = Bench::new();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let output = bench.run(&["models", "download", "mobile-sam", "--base-url", &closed]);
+    assert_fails(&output, 1, &["127.0.0.1", "--checkpoint FILE"]);
+    let unknown = bench.run(&["models", "download", "mobilesam2"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_fails(
+        &bench.run(&["models", "download", "sam2-tiny"]),
+        1,
+        &["sam2-tiny"],
+    );
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = bench.run(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(stdout(&output).contains("segment"), "{shell}");
+    }
+    assert_fails(&bench.run(&["completions", "tcsh"]), 2, &["tcsh"]);
+}
+
+#[test]
+fn help_has_examples_and_usage_errors_are_one_line() {
+    let bench = Bench::new();
+    for args in [&["--help"][..], &["segment", "--help"]] {
+        let output = bench.run(args);
+        assert!(output.status.success());
+        assert!(stdout(&output).contains("Examples:"));
+        assert!(!stdout(&output).contains('\x1b'));
+    }
+    assert_fails(&bench.run(&["segment"]), 2, &["<IMAGE>"]);
+    assert_fails(
+        &bench.run(&["segment", "a.png", "--pint", "1,2"]),
+        2,
+        &["--pint"],
+    );
+    assert_fails(&bench.run(&["segmnt"]), 2, &["segmnt"]);
+}
