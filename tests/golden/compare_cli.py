@@ -65,7 +65,7 @@ def check(args: argparse.Namespace, expected: Tensors, case: str, kind: str) -> 
         print(f"{case + ' ' + kind:24}  {explain(error)}")
         return False
     good = {name: within(name, value) for name, value in figures.items()}
-    cells = [f"{figures[name]:11.2e}" + (" " if good[name] else "!") for name in BARS]
+    cells = [f"{show(name, figures[name]):>11}" + (" " if good[name] else "!") for name in BARS]
     print(f"{case + ' ' + kind:24}" + "".join(cells))
     return all(good.values())
 
@@ -136,6 +136,10 @@ def relative_l2(found: np.ndarray, wanted: np.ndarray) -> float:
 def mask_iou(found: np.ndarray, wanted: np.ndarray) -> float:
     union = np.logical_or(found, wanted).sum()
     return float(np.logical_and(found, wanted).sum() / union) if union else 1.0
+
+
+def show(name: str, value: float) -> str:
+    return f"{value:.7f}" if name == "masks" else f"{value:.2e}"
 
 
 def within(name: str, value: float) -> bool:

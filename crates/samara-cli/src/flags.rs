@@ -1,4 +1,5 @@
 //! The command line as it is typed. `args` turns it into something to act on.
+#![allow(clippy::doc_markdown, reason = "these comments are the help texts")]
 
 use std::path::PathBuf;
 
@@ -124,10 +125,23 @@ pub(crate) struct SegmentFlags {
     )]
     pub(crate) embedding: Option<PathBuf>,
 
-    /// Largest picture to decode, in megapixels
-    #[arg(long, value_name = "N", default_value_t = 100,
-          value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
-    pub(crate) max_megapixels: u64,
+    /// Most pixels of a picture, checked before it is decoded
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000_000,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_pixels: u64,
+
+    /// Most bytes of a picture's file and of its decoded form
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1 << 30,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_bytes: u64,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,9 @@
 //! Bad input: one line that names the culprit, the right exit status, nothing half-written.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -42,6 +47,8 @@ fn images() {
         let output = bench.run(&["segment", name, "--checkpoint", &model, "--point", "1,1"]);
         assert_fails(&output, 1, words);
     }
+    let limited = bench.segment(&["--point", "1,1", "--max-pixels", "6000"]);
+    assert_fails(&limited, 1, &["photo.png", "96x64", "max_pixels"]);
     assert!(!bench.files().iter().any(|name| name.contains("overlay")));
 }
 

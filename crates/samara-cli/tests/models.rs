@@ -1,4 +1,9 @@
 //! `samara models` and `samara completions`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

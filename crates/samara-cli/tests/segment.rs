@@ -1,4 +1,9 @@
 //! `samara segment`: what it writes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

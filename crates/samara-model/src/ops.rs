@@ -38,6 +38,7 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, layer: &LayerNorm) -> Tensor<D> 
 
 /// What is added to the attention scores before the softmax.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one lives per attention call")]
 pub enum AttentionBias {
     /// Nothing.
     None,

@@ -34,3 +34,8 @@ pub use samara_image as image;
 pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};
 pub use samara_model as model;
 pub use samara_model::checkpoint;
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

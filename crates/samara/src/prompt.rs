@@ -143,14 +143,14 @@ impl Prompt {
         if let Some(Click { at, .. }) = self.clicks.iter().find(|click| !inside(click.at)) {
             return outside(format!("point {},{}", at.x, at.y));
         }
-        match &self.bbox {
-            Some(OriginalBox { min, max })
-                if min.x >= w || min.y >= h || max.x <= 0.0 || max.y <= 0.0 =>
-            {
-                outside(format!("box {},{},{},{}", min.x, min.y, max.x, max.y))
+        if let Some(OriginalBox { min, max }) = &self.bbox {
+            // False also when a coordinate is not a number.
+            let overlaps = min.x < w && min.y < h && max.x > 0.0 && max.y > 0.0;
+            if !overlaps {
+                return outside(format!("box {},{},{},{}", min.x, min.y, max.x, max.y));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Checks the prompt against an embedded picture and the model's grid of mask logits.

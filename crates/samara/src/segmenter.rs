@@ -1,5 +1,6 @@
 //! A loaded model.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -180,5 +181,9 @@ pub(crate) fn image_digest(image: &RgbImage) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -58,13 +58,13 @@ impl Select {
             Self::Best => {
                 let chosen = best(candidates.iter()).unwrap_or(first);
                 let reason = format!("highest predicted IoU: {}", scores(candidates));
-                Ok(one(chosen, reason))
+                Ok(one(chosen, &reason))
             }
             Self::Largest => {
                 let chosen = candidates.iter().rev().max_by_key(|c| c.mask.area());
                 Ok(one(
                     chosen.unwrap_or(first),
-                    format!("largest area: {}", areas(candidates)),
+                    &format!("largest area: {}", areas(candidates)),
                 ))
             }
             Self::Smallest => {
@@ -72,7 +72,7 @@ impl Select {
                 let chosen = filled.min_by_key(|c| c.mask.area());
                 Ok(one(
                     chosen.unwrap_or(first),
-                    format!("smallest area: {}", areas(candidates)),
+                    &format!("smallest area: {}", areas(candidates)),
                 ))
             }
             Self::AreaRatio(target) => area_ratio(*target, candidates),
@@ -81,7 +81,7 @@ impl Select {
                 let (chosen, iou) = max_by(candidates, overlap);
                 Ok(one(
                     chosen,
-                    format!("its box overlaps the given one best (IoU {iou:.2})"),
+                    &format!("its box overlaps the given one best (IoU {iou:.2})"),
                 ))
             }
             Self::Granularity(level) => Ok(granularity(*level, candidates, first)),
@@ -96,7 +96,7 @@ impl Select {
                     )));
                 }
                 let (chosen, iou) = max_by(candidates, |c| c.mask.iou(truth));
-                Ok(one(chosen, format!("closest to the truth (IoU {iou:.3})")))
+                Ok(one(chosen, &format!("closest to the truth (IoU {iou:.3})")))
             }
             Self::Union => Ok(combined(candidates, "union", fold(candidates, Mask::or)?)),
             Self::Intersection => Ok(combined(
@@ -111,7 +111,7 @@ impl Select {
 }
 
 /// Chooses one candidate.
-fn one(candidate: &Candidate, reason: String) -> Selection {
+fn one(candidate: &Candidate, reason: &str) -> Selection {
     Selection {
         mask: candidate.mask.clone(),
         index: Some(candidate.index),
@@ -159,7 +159,7 @@ fn area_ratio(target: f64, candidates: &[Candidate]) -> Result<Selection> {
         "{share:.1} % of the image, nearest to {:.1} %",
         target * 100.0
     );
-    Ok(one(chosen, reason))
+    Ok(one(chosen, &reason))
 }
 
 fn granularity(level: Granularity, candidates: &[Candidate], first: &Candidate) -> Selection {
@@ -180,7 +180,7 @@ fn granularity(level: Granularity, candidates: &[Candidate], first: &Candidate) 
             chosen.granularity
         )
     };
-    one(chosen, reason)
+    one(chosen, &reason)
 }
 
 /// A mask that is made of all candidates.

@@ -1,4 +1,9 @@
 //! Saved embeddings: what is in them comes back, and what does not belong is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -76,15 +81,20 @@ fn converted(folder: &TempDir) -> PathBuf {
     path
 }
 
-/// The small model with the last bit of one weight changed.
-fn other_weights(folder: &TempDir) -> Segmenter {
+/// The small model with the last bit of one value changed, the first or last one of tensor `name`.
+fn with_changed_bit(folder: &TempDir, name: &str, last: bool) -> Segmenter {
     let path = converted(folder);
     let mut file = fs::read(&path).unwrap();
     let (header, metadata) = SafeTensors::read_metadata(&file).unwrap();
-    let weight = metadata.info("mask_decoder.iou_token.weight").unwrap();
-    file[8 + header + weight.data_offsets.0] ^= 1;
+    let (start, end) = metadata.info(name).unwrap().data_offsets;
+    let value = if last { end - size_of::<f32>() } else { start };
+    file[8 + header + value] ^= 1;
     fs::write(&path, file).unwrap();
     Segmenter::load(path, DeviceKind::Cpu).unwrap()
+}
+
+fn other_weights(folder: &TempDir) -> Segmenter {
+    with_changed_bit(folder, "mask_decoder.iou_token.weight", true)
 }
 
 #[test]
@@ -142,6 +152,26 @@ fn another_file_format_of_the_same_weights_is_accepted() {
         difference(&loaded.predict(&prompt).unwrap(), &expected),
         0.0
     );
+}
+
+#[test]
+fn one_bit_of_any_weight_changes_the_fingerprint() {
+    let folder = folder();
+    for name in [
+        "image_encoder.patch_embed.proj.weight",
+        "image_encoder.pos_embed",
+        "image_encoder.blocks.3.mlp.lin2.bias",
+        "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+        "prompt_encoder.no_mask_embed.weight",
+        "mask_decoder.output_upscaling.1.weight",
+        "mask_decoder.output_hypernetworks_mlps.3.layers.2.bias",
+    ] {
+        for last in [false, true] {
+            let other = with_changed_bit(&folder, name, last);
+            let (other, original) = (other.fingerprint(), segmenter().fingerprint());
+            assert_ne!(other.unwrap(), original.unwrap(), "{name}, last: {last}");
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! From a picture and a prompt to candidates, on a small model with random weights.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -93,8 +98,8 @@ fn assert_batch_equals_singles(embedding: &Embedding, prompts: &[Prompt]) {
 }
 
 #[track_caller]
-fn error(embedding: &Embedding, prompt: Prompt) -> String {
-    embedding.predict(&prompt).unwrap_err().to_string()
+fn error(embedding: &Embedding, prompt: &Prompt) -> String {
+    embedding.predict(prompt).unwrap_err().to_string()
 }
 
 #[test]
@@ -155,6 +160,27 @@ fn a_batch_may_be_larger_than_what_is_decoded_at_once() {
     let prompts: Vec<Prompt> = (0..20).map(point).collect();
     assert_batch_equals_singles(&embedding(), &prompts);
     assert!(embedding().predict_batch(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn decoding_and_making_candidates_are_the_halves_of_predicting() {
+    let embedding = embedding();
+    let prompts = [
+        Prompt::point(70.0, 60.0),
+        Prompt::new().and_box(bbox()),
+        Prompt::point(150.0, 30.0).single(),
+    ];
+    let whole = embedding.predict_batch(&prompts).unwrap();
+    let tokens = embedding.decode(&prompts).unwrap();
+    assert_eq!(tokens.len(), prompts.len());
+    for ((tokens, prompt), whole) in tokens.into_iter().zip(&prompts).zip(&whole) {
+        let answer = embedding.candidates(tokens, prompt);
+        assert_eq!(difference(&answer, whole), 0.0);
+        let masks = |answer: &Candidates| answer.iter().map(|c| c.mask.clone()).collect::<Vec<_>>();
+        assert_eq!(masks(&answer), masks(whole));
+    }
+    let message = embedding.decode(&[Prompt::new()]).unwrap_err().to_string();
+    assert_eq!(message, "the prompt has no point, box or mask");
 }
 
 #[test]
@@ -295,11 +321,11 @@ fn segmenters_and_embeddings_serve_several_threads_at_once() {
 #[test]
 fn an_empty_prompt_is_refused() {
     assert_eq!(
-        error(&embedding(), Prompt::new()),
+        error(&embedding(), &Prompt::new()),
         "the prompt has no point, box or mask"
     );
     assert_eq!(
-        error(&embedding(), Prompt::new().single()),
+        error(&embedding(), &Prompt::new().single()),
         "the prompt has no point, box or mask"
     );
 }
@@ -316,9 +342,9 @@ fn points_outside_the_image_are_refused() {
         (70.0, f64::INFINITY, "70,inf"),
     ] {
         let message = format!("point {shown} lies outside the image of 200×120 pixels");
-        assert_eq!(error(&embedding, Prompt::point(x, y)), message);
+        assert_eq!(error(&embedding, &Prompt::point(x, y)), message);
         assert_eq!(
-            error(&embedding, Prompt::point(5.0, 5.0).and_background(x, y)),
+            error(&embedding, &Prompt::point(5.0, 5.0).and_background(x, y)),
             message
         );
     }
@@ -338,8 +364,14 @@ fn only_boxes_fully_outside_the_image_are_refused() {
     ] {
         let prompt = Prompt::bbox(b[0], b[1], b[2], b[3]).unwrap();
         let message = format!("box {shown} lies outside the image of 200×120 pixels");
-        assert_eq!(error(&embedding, prompt), message);
+        assert_eq!(error(&embedding, &prompt), message);
     }
+    let mut no_number = bbox();
+    no_number.max.x = f64::NAN;
+    assert_eq!(
+        error(&embedding, &Prompt::new().and_box(no_number)),
+        "box 30,20,NaN,95 lies outside the image of 200×120 pixels"
+    );
     let beyond = Prompt::bbox(-5.0, -5.0, 300.0, 300.0).unwrap();
     assert!(embedding.predict(&beyond).is_ok());
 }
@@ -363,7 +395,7 @@ fn logits_of_another_side_are_refused() {
     let logits = Logits::new(16, vec![0.0; 256]).unwrap();
     let message = "mask logits of 16×16 values, the model takes 32×32";
     assert_eq!(
-        error(&embedding(), Prompt::point(5.0, 5.0).and_refine(&logits)),
+        error(&embedding(), &Prompt::point(5.0, 5.0).and_refine(&logits)),
         message
     );
 }

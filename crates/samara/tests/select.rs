@@ -1,4 +1,9 @@
 //! Every strategy of [`Select`] on candidates made by hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use samara::{
     Candidate, Granularity, Logits, Mask, OriginalBox, PredictedIou, Select, Selection,

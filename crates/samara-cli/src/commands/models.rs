@@ -122,7 +122,7 @@ fn fetch(name: &str, base_url: Option<String>, force: bool) -> Result<()> {
         match progress.stage {
             Stage::Checking => bar.set_message(format!("{}: checking", release.name)),
             Stage::Waiting => {
-                bar.set_message(format!("{}: connection lost, waiting", release.name))
+                bar.set_message(format!("{}: connection lost, waiting", release.name));
             }
             Stage::Verified => outcome = "SHA-256 verified",
             Stage::Unverified => outcome = "not verified: its SHA-256 is not known",

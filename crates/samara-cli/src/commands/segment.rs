@@ -1,12 +1,15 @@
 //! `samara segment`.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use safetensors::tensor::{Dtype, TensorView};
 use samara::image::{Overlay, RgbImage, palette, save_image, write_atomic};
-use samara::{Candidates, Embedding, Limits, MaskPrompt, Prompt, Segmenter, Selection, read_image};
+use samara::{
+    Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection, read_image,
+};
 
 use crate::args::{SelectArg, checkpoint_path};
 use crate::error::{CliError, Result};
@@ -27,8 +30,8 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let checkpoint = checkpoint_path(&flags.model)?;
     let outputs = Outputs::resolve(flags)?;
     let limits = Limits {
-        max_pixels: flags.max_megapixels.saturating_mul(1_000_000),
-        ..Limits::default()
+        max_pixels: flags.max_pixels,
+        max_bytes: flags.max_bytes,
     };
     let image = read_image(&flags.image, &limits)?;
     let prompts = prompts(flags, &image, &limits)?;
@@ -297,7 +300,7 @@ impl Outputs {
             &self.raw,
         ];
         for path in written.into_iter().flatten() {
-            text += &format!("wrote {}\n", path.display());
+            let _ = writeln!(text, "wrote {}", path.display());
         }
         terminal::print(&text)
     }
@@ -389,7 +392,7 @@ fn write_raw(
         if flags.select == SelectArg::All {
             let tokens = object.candidates.tokens();
             iou.extend(tokens.iou.iter().map(|score| score.0));
-            logits.extend(tokens.low_res_logits.iter().flat_map(|l| l.values()));
+            logits.extend(tokens.low_res_logits.iter().flat_map(Logits::values));
         } else {
             iou.extend(object.candidates.iter().map(|c| c.predicted_iou.0));
             logits.extend(

@@ -27,28 +27,34 @@ impl Shapes<'_> {
             let (img_size, grid) = (config.img_size, config.img_size / config.patch_size);
             (ImageEncoderConfig::ViT(config), img_size, grid)
         } else if self.has("image_encoder.patch_embed.seq.0.c.weight") {
-            (
-                ImageEncoderConfig::TinyViT(self.tiny_vit()?),
-                IMG_SIZE,
-                GRID,
-            )
+            let config = self.tiny_vit()?;
+            (ImageEncoderConfig::TinyViT(config), IMG_SIZE, GRID)
         } else {
             return Err(self.not_recognised());
         };
+        // What a lost part would need, so that all its keys are reported.
+        let width = self.out_chans()?;
+        let prompt_encoder = PromptEncoderConfig::new()
+            .with_embed_dim(width)
+            .with_img_size(img_size)
+            .with_grid(grid);
+        let transformer = TwoWayTransformerConfig::new().with_embedding_dim(width);
         Ok(SamConfig {
             image_encoder,
-            prompt_encoder: self.prompt_encoder(img_size, grid)?,
-            mask_decoder: self.mask_decoder()?,
+            prompt_encoder: if self.any("prompt_encoder.") {
+                self.prompt_encoder(prompt_encoder)?
+            } else {
+                prompt_encoder
+            },
+            mask_decoder: if self.any("mask_decoder.") {
+                self.mask_decoder()?
+            } else {
+                MaskDecoderConfig::new(transformer)
+            },
         })
     }
 
-    fn prompt_encoder(&self, img_size: usize, grid: usize) -> Result<PromptEncoderConfig, String> {
-        let config = PromptEncoderConfig::new()
-            .with_img_size(img_size)
-            .with_grid(grid);
-        if !self.any("prompt_encoder.") {
-            return Ok(config);
-        }
+    fn prompt_encoder(&self, config: PromptEncoderConfig) -> Result<PromptEncoderConfig, String> {
         Ok(PromptEncoderConfig {
             embed_dim: self.dim(&[
                 ("prompt_encoder.no_mask_embed.weight", 1),
@@ -80,6 +86,9 @@ impl Shapes<'_> {
         let depth = self.count("image_encoder.blocks.");
         let windows = (0..depth).map(|index| {
             let [h, w] = ["h", "w"].map(|axis| block(index, &format!("attn.rel_pos_{axis}")));
+            if !self.has(&h) && !self.has(&w) {
+                return Ok(0);
+            }
             let extent = self.dim(&[(&h, 0), (&w, 0)])?.div_ceil(2);
             Ok(if extent == grid { 0 } else { extent })
         });
@@ -145,9 +154,6 @@ impl Shapes<'_> {
     }
 
     fn mask_decoder(&self) -> Result<MaskDecoderConfig, String> {
-        if !self.any("mask_decoder.") {
-            return Ok(MaskDecoderConfig::new(TwoWayTransformerConfig::new()));
-        }
         let layers = "mask_decoder.transformer.layers.";
         let layer = |rest: &str| format!("{layers}0.{rest}");
         let cross = layer("cross_attn_token_to_image.q_proj.weight");
@@ -217,10 +223,13 @@ impl Shapes<'_> {
 
     fn not_recognised(&self) -> String {
         let keys = self.0.keys();
-        if keys
-            .clone()
-            .any(|k| k.contains("sam_mask_decoder.") || k.contains(".trunk."))
-        {
+        let of_sam2 = [
+            "sam_mask_decoder.",
+            "image_encoder.trunk.",
+            "image_encoder.backbone.",
+        ];
+        let is_sam2 = |key: &&str| of_sam2.iter().any(|part| key.contains(part));
+        if keys.clone().copied().any(|key| is_sam2(&key)) {
             return "a SAM 2 checkpoint: SAM 2 is not supported yet".into();
         }
         let first: Vec<&str> = keys.take(3).copied().collect();

@@ -74,6 +74,14 @@ impl Mismatch {
             && self.wrong_shape.is_empty()
             && self.unreadable.is_empty()
     }
+
+    /// Puts every list in the order of the keys.
+    pub(super) fn sort(&mut self) {
+        self.missing.sort();
+        self.unused.sort();
+        self.wrong_shape.sort_by(|a, b| a.key.cmp(&b.key));
+        self.unreadable.sort();
+    }
 }
 
 impl fmt::Display for Mismatch {
@@ -82,7 +90,7 @@ impl fmt::Display for Mismatch {
             .wrong_shape
             .iter()
             .map(|w| {
-                let found = short(format_args!("{:?}", w.found));
+                let found = cut(format_args!("{:?}", w.found), LONGEST_SHAPE);
                 format!("{} (file {found}, model {:?})", short(&w.key), w.expected)
             })
             .collect();
@@ -111,6 +119,8 @@ fn describe(what: &str, keys: &[String]) -> String {
 
 /// Longest text from a file or a library that a message quotes, in characters.
 const LONGEST_QUOTE: usize = 400;
+/// The same for a shape, which has four axes at most in a model.
+const LONGEST_SHAPE: usize = 100;
 
 /// The text on one line: a file chooses its keys, and must not break or colour our message.
 fn one_line(text: impl fmt::Display) -> String {
@@ -125,10 +135,14 @@ fn one_line(text: impl fmt::Display) -> String {
     line
 }
 
-/// As [`one_line`], cut at [`LONGEST_QUOTE`].
 fn short(text: impl fmt::Display) -> String {
+    cut(text, LONGEST_QUOTE)
+}
+
+/// As [`one_line`], with at most `longest` characters.
+fn cut(text: impl fmt::Display, longest: usize) -> String {
     let mut line = one_line(text);
-    if let Some((end, _)) = line.char_indices().nth(LONGEST_QUOTE) {
+    if let Some((end, _)) = line.char_indices().nth(longest) {
         line.truncate(end);
         line.push('…');
     }

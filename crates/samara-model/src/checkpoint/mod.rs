@@ -16,11 +16,13 @@ pub mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{DType, Device};
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{
-    ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter,
+    ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot,
+    PyTorchToBurnAdapter,
 };
 
 pub use convert::StorageType;
@@ -195,9 +197,13 @@ impl Checkpoint {
             tensor.name = module_path;
             tensors.push(tensor);
         }
+        let transposed = Transposed::default();
         let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
-        let mut mismatch = mismatch(sam.apply(tensors, None, Some(Box::new(adapter)), true));
+        let adapter = Box::new(transposed.clone().chain(adapter));
+        let result = sam.apply(tensors, None, Some(adapter), true);
+        let mut mismatch = mismatch(result, &transposed);
         mismatch.unused.extend(strays);
+        mismatch.sort();
         if mismatch.is_empty() {
             return Ok(sam);
         }
@@ -227,8 +233,39 @@ fn official_names(
     Ok(official)
 }
 
+/// Notes the weights that our modules keep transposed, as a message shows shapes as files have
+/// them.
+#[derive(Clone, Default)]
+struct Transposed(Arc<Mutex<BTreeSet<String>>>);
+
+impl Transposed {
+    /// A shape of ours as a file has it.
+    fn in_file(&self, path: &str, shape: &[usize]) -> Vec<usize> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shape = shape.to_vec();
+        if shape.len() == 2 && noted.contains(path) {
+            shape.reverse();
+        }
+        shape
+    }
+}
+
+impl ModuleAdapter for Transposed {
+    fn adapt(&self, tensor: StoredTensor, context: ModuleContext<'_>) -> StoredTensor {
+        if context.module_type() == Some("Struct:Linear") {
+            let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.insert(tensor.name.clone());
+        }
+        tensor
+    }
+
+    fn clone_box(&self) -> Box<dyn ModuleAdapter> {
+        Box::new(self.clone())
+    }
+}
+
 /// Translates the outcome of a load to official keys.
-fn mismatch(result: ApplyResult) -> Mismatch {
+fn mismatch(result: ApplyResult, transposed: &Transposed) -> Mismatch {
     let official = |path: &str| {
         let path = keys::OFFICIAL.restore(path);
         // Our layer norms call scale and shift gamma and beta.
@@ -245,7 +282,11 @@ fn mismatch(result: ApplyResult) -> Mismatch {
             .iter()
             .map(|(path, _)| official(&path.replace(".ViT.", ".").replace(".TinyViT.", ".")))
             .collect(),
-        unused: result.unused.iter().map(|path| official(path)).collect(),
+        unused: result
+            .unused
+            .iter()
+            .map(|path| keys::OFFICIAL.restore(path))
+            .collect(),
         ..Mismatch::default()
     };
     for error in &result.errors {
@@ -257,8 +298,8 @@ fn mismatch(result: ApplyResult) -> Mismatch {
             } => {
                 mismatch.wrong_shape.push(WrongShape {
                     key: official(path),
-                    expected: expected.to_vec(),
-                    found: found.to_vec(),
+                    expected: transposed.in_file(path, expected),
+                    found: transposed.in_file(path, found),
                 });
             }
             ApplyError::DTypeMismatch { path, found, .. } => {
@@ -275,4 +316,45 @@ fn mismatch(result: ApplyResult) -> Mismatch {
         }
     }
     mismatch
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_store::bridge;
+
+    use super::*;
+
+    fn values(name: &str) -> BTreeMap<String, Vec<f32>> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let checkpoint = Checkpoint::open(golden.join(name)).unwrap();
+        let to_f32 = FloatCastAdapter::to(DType::F32);
+        let read = |tensor: StoredTensor| {
+            let tensor = to_f32.adapt(tensor, ModuleContext::new(&[]));
+            bridge::into_data(tensor).unwrap().try_into_vec().unwrap()
+        };
+        let tensors = checkpoint.tensors.into_iter();
+        tensors.map(|(key, tensor)| (key, read(tensor))).collect()
+    }
+
+    #[test]
+    fn storage_types_and_the_legacy_format_hold_the_same_values() {
+        let mut expected = values("sam_vit.pth");
+        expected.retain(|key, _| key.starts_with("prompt_encoder."));
+        assert_eq!(values("sam_vit.legacy.pth"), expected);
+        // Half a unit in the last place of 11 and of 8 bits.
+        for (name, precision) in [
+            ("sam_vit_f16.pth", 2_f32.powi(-11)),
+            ("sam_vit_bf16.pth", 2_f32.powi(-8)),
+        ] {
+            let actual = values(name);
+            assert!(actual.keys().eq(expected.keys()), "{name}");
+            for (key, expected) in &expected {
+                for (&actual, &expected) in actual[key].iter().zip(expected) {
+                    let tolerance = precision * expected.abs() + f32::from(half::f16::MIN_POSITIVE);
+                    assert!((actual - expected).abs() <= tolerance, "{name}: {key}");
+                }
+            }
+            assert_ne!(actual, expected, "{name} is rounded");
+        }
+    }
 }

@@ -213,7 +213,6 @@ impl Stage {
 
 /// A block of a stage: convolutional in the first, attention in the others.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a model has a dozen of them")]
 enum Block {
     MbConv(MbConv),
     TinyViT(TinyViTBlock),
@@ -284,6 +283,7 @@ impl TinyViTBlock {
 
 /// Attention inside a window, with a learned bias per absolute offset.
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the checkpoint's names")]
 struct Attention {
     norm: LayerNorm,
     qkv: Linear,

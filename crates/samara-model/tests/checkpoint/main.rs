@@ -1,0 +1,15 @@
+//! Checkpoints: what opens, what is converted, and how everything else is refused.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at its first surprise"
+)]
+
+mod config;
+mod conversion;
+mod files;
+mod formats;
+mod hostile;
+mod mismatch;
+mod mutations;
+mod torch;
