@@ -82,12 +82,12 @@ pub struct Candidates {
 
 impl Candidates {
     /// Turns the tokens that were asked for into masks of the original size.
-    pub(crate) fn new(tokens: MaskTokens, frame: &Frame, single: bool) -> Self {
+    pub(crate) fn new(tokens: MaskTokens, frame: &Frame, single: bool) -> Result<Self> {
         let shown = if single { 0..1 } else { 1..tokens.iou.len() };
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
-            .collect();
+            .collect::<Result<_>>()?;
         let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
         let candidates = masks
             .into_iter()
@@ -105,12 +105,22 @@ impl Candidates {
                 },
             )
             .collect();
-        Self { candidates, tokens }
+        Ok(Self { candidates, tokens })
     }
 
     /// The candidates, in the model's order.
     pub fn as_slice(&self) -> &[Candidate] {
         &self.candidates
+    }
+
+    /// How many candidates there are: three, or one.
+    pub fn len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// True without any candidate, which no model answers.
+    pub fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
     }
 
     /// The candidates, in the model's order.

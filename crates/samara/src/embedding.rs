@@ -1,6 +1,7 @@
 //! The embedding of an image: computed once, asked many times, saved to a file.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 use burn_store::{ModuleStore, SafetensorsStore, bridge};
@@ -12,7 +13,7 @@ use samara_model::sam::PromptBatch;
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::segmenter::{Segmenter, image_digest};
+use crate::segmenter::{Segmenter, image_digest, sha256};
 use crate::{Error, Result};
 
 /// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this
@@ -24,6 +25,7 @@ const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
 const FRAME: &str = "samara.frame";
 const IMAGE: &str = "samara.image_sha256";
+const VALUES: &str = "samara.values_sha256";
 
 /// What a model knows of one image. Prompts are answered from it in milliseconds.
 #[derive(Clone)]
@@ -86,14 +88,12 @@ impl Embedding {
     /// Answers many prompts, in the given order. Prompts of the same shape are decoded together.
     ///
     /// # Errors
-    /// As [`Embedding::predict`]; the first bad prompt is reported and nothing is computed.
+    /// As [`Embedding::predict`]; the first bad prompt is named by its position, and nothing is
+    /// computed.
     pub fn predict_batch(&self, prompts: &[Prompt]) -> Result<Vec<Candidates>> {
         let tokens = self.decode(prompts)?;
-        Ok(tokens
-            .into_iter()
-            .zip(prompts)
-            .map(|(t, p)| self.candidates(t, p))
-            .collect())
+        let answers = tokens.into_iter().zip(prompts);
+        answers.map(|(t, p)| self.candidates(t, p)).collect()
     }
 
     /// The first half of [`Embedding::predict_batch`]: logits and scores of every mask token, for
@@ -103,8 +103,14 @@ impl Embedding {
     /// As [`Embedding::predict_batch`].
     pub fn decode(&self, prompts: &[Prompt]) -> Result<Vec<MaskTokens>> {
         let logits_side = self.segmenter.logits_side();
-        for prompt in prompts {
-            prompt.validate(&self.frame, logits_side)?;
+        for (i, prompt) in prompts.iter().enumerate() {
+            let checked = prompt.validate(&self.frame, logits_side);
+            checked.map_err(|error| match error {
+                Error::Prompt(why) if prompts.len() > 1 => {
+                    Error::Prompt(format!("prompt {i}: {why}"))
+                }
+                other => other,
+            })?;
         }
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&i| prompts[i].shape());
@@ -121,7 +127,10 @@ impl Embedding {
 
     /// The second half of [`Embedding::predict_batch`]: masks of the original size from the tokens
     /// that the prompt asked for.
-    pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Candidates {
+    ///
+    /// # Errors
+    /// The tokens belong to another model.
+    pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Result<Candidates> {
         Candidates::new(tokens, &self.frame, prompt.single)
     }
 
@@ -220,6 +229,7 @@ impl Embedding {
             (ARCHITECTURE.to_owned(), self.segmenter.architecture()),
             (FRAME.to_owned(), frame),
             (IMAGE.to_owned(), self.image.clone()),
+            (VALUES.to_owned(), sha256([&bytes[..]])),
         ]);
         let file = safetensors::serialize([(TENSOR, view)], Some(metadata))
             .map_err(|e| failed(e.to_string()))?;
@@ -238,7 +248,7 @@ impl Embedding {
             reason,
         };
         let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
-        let damaged = |e: &dyn std::fmt::Display| failed(format!("no saved embedding: {e}"));
+        let damaged = |e: &dyn fmt::Display| failed(format!("no saved embedding: {e}"));
         let (_, header) =
             safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
@@ -276,6 +286,11 @@ impl Embedding {
             )));
         }
         let values = bridge::to_data(tensor).map_err(|e| damaged(&e))?;
+        if sha256([values.as_bytes()]) != *field(VALUES)? {
+            return Err(damaged(&format!(
+                "the values of {TENSOR} are not those that were saved"
+            )));
+        }
         let features = Tensor::from_data(values, segmenter.device());
         Ok(Self {
             segmenter: segmenter.clone(),
@@ -283,6 +298,15 @@ impl Embedding {
             features,
             image,
         })
+    }
+}
+
+impl fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedding")
+            .field("segmenter", &self.segmenter)
+            .field("frame", &self.frame)
+            .finish_non_exhaustive()
     }
 }
 

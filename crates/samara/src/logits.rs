@@ -94,7 +94,17 @@ impl Logits {
     ///
     /// The two steps are linear and separable, so each row of the picture is made directly from
     /// the grid; no float image of the full size is ever stored.
-    pub fn upsample(&self, frame: &Frame, offset: f32) -> (Mask, StabilityScore) {
+    ///
+    /// # Errors
+    /// The model's input is smaller than the grid: the logits do not belong to such a frame.
+    pub fn upsample(&self, frame: &Frame, offset: f32) -> Result<(Mask, StabilityScore)> {
+        if (frame.side() as usize) < self.side {
+            return Err(Error::Prompt(format!(
+                "mask logits of {0}×{0} values do not belong to a model input of {1}×{1} pixels",
+                self.side,
+                frame.side()
+            )));
+        }
         let ((width, height), content) = (frame.original_size(), frame.content_size());
         let columns = Taps::two_steps(self.side, frame.side(), content.0, width);
         let rows = Taps::two_steps(self.side, frame.side(), content.1, height);
@@ -115,7 +125,7 @@ impl Logits {
             high += u64::from(above(offset));
             low += u64::from(above(-offset));
         }
-        (mask, StabilityScore::from_areas(high, low))
+        Ok((mask, StabilityScore::from_areas(high, low)))
     }
 }
 
@@ -256,7 +266,7 @@ mod tests {
         ] {
             let frame = Frame::longest_side(width, height, 128).unwrap();
             let logits = waves(32);
-            let (mask, stability) = logits.upsample(&frame, 1.0);
+            let (mask, stability) = logits.upsample(&frame, 1.0).unwrap();
             let full = oracle(&logits, &frame);
             let flipped = full
                 .iter()
@@ -287,7 +297,7 @@ mod tests {
             let logits = Logits::from_mask(&mask, &frame, 32);
             let limit = logits.values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
             assert!((limit - 6.906_755).abs() < 1e-4, "{limit}");
-            let (again, _) = logits.upsample(&frame, 1.0);
+            let (again, _) = logits.upsample(&frame, 1.0).unwrap();
             assert!(again.iou(&mask) > 0.9, "{}", again.iou(&mask));
         }
     }
@@ -317,6 +327,12 @@ mod tests {
         let logits = Logits::from_mask(&Mask::full(200, 100), &frame, 32);
         assert!(logits.values[..16 * 32].iter().all(|&v| v > 6.9));
         assert!(logits.values[16 * 32..].iter().all(|&v| v < -6.9));
+    }
+
+    #[test]
+    fn logits_of_another_model_are_refused() {
+        let frame = Frame::longest_side(20, 10, 8).unwrap();
+        assert!(waves(32).upsample(&frame, 1.0).is_err());
     }
 
     #[test]

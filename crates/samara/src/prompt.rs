@@ -133,6 +133,11 @@ impl Prompt {
         if self.clicks.is_empty() && self.bbox.is_none() && self.mask.is_none() {
             return Err(Error::Prompt("the prompt has no point, box or mask".into()));
         }
+        if let Some(MaskPrompt::Mask(mask)) = &self.mask
+            && mask.is_empty()
+        {
+            return Err(Error::Prompt("the mask prompt has no pixel set".into()));
+        }
         let (w, h) = (f64::from(width), f64::from(height));
         let outside = |what: String| {
             Err(Error::Prompt(format!(

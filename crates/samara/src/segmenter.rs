@@ -1,6 +1,6 @@
 //! A loaded model.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -172,11 +172,26 @@ impl Segmenter {
     }
 }
 
+impl fmt::Debug for Segmenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segmenter")
+            .field("architecture", &self.architecture())
+            .finish_non_exhaustive()
+    }
+}
+
 /// SHA-256 over size and pixels, in hexadecimal: tells one image from another.
 pub(crate) fn image_digest(image: &RgbImage) -> String {
+    let size = format!("{}×{}\n", image.width(), image.height());
+    sha256([size.as_bytes(), image.as_raw()])
+}
+
+/// SHA-256 over `parts` one after the other, in hexadecimal.
+pub(crate) fn sha256<const N: usize>(parts: [&[u8]; N]) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{}×{}\n", image.width(), image.height()));
-    hash.update(image.as_raw());
+    for part in parts {
+        hash.update(part);
+    }
     hex(&hash.finalize())
 }
 

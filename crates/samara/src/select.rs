@@ -79,10 +79,12 @@ impl Select {
             Self::ForBox(b) => {
                 let overlap = |c: &Candidate| box_iou(&c.mask, b);
                 let (chosen, iou) = max_by(candidates, overlap);
-                Ok(one(
-                    chosen,
-                    &format!("its box overlaps the given one best (IoU {iou:.2})"),
-                ))
+                let reason = if iou > 0.0 {
+                    format!("its box overlaps the given one best (IoU {iou:.2})")
+                } else {
+                    "no candidate's box overlaps the given one, this is the first".into()
+                };
+                Ok(one(chosen, &reason))
             }
             Self::Granularity(level) => Ok(granularity(*level, candidates, first)),
             Self::Oracle(truth) => {
@@ -104,7 +106,7 @@ impl Select {
                 "intersection",
                 fold(candidates, Mask::and)?,
             )),
-            Self::Vote => Ok(combined(candidates, "majority", vote(candidates)?)),
+            Self::Vote => Ok(combined(candidates, "at least two", vote(candidates)?)),
             Self::Weighted => weighted(candidates),
         }
     }

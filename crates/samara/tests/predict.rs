@@ -134,7 +134,8 @@ fn masks_and_stability_are_those_of_the_logits() {
     for candidate in &embedding.predict(&Prompt::point(70.0, 60.0)).unwrap() {
         let upsampled = candidate
             .low_res_logits
-            .upsample(&frame, StabilityScore::OFFSET);
+            .upsample(&frame, StabilityScore::OFFSET)
+            .unwrap();
         assert_eq!(
             (candidate.mask.width(), candidate.mask.height()),
             (WIDTH, HEIGHT)
@@ -174,7 +175,7 @@ fn decoding_and_making_candidates_are_the_halves_of_predicting() {
     let tokens = embedding.decode(&prompts).unwrap();
     assert_eq!(tokens.len(), prompts.len());
     for ((tokens, prompt), whole) in tokens.into_iter().zip(&prompts).zip(&whole) {
-        let answer = embedding.candidates(tokens, prompt);
+        let answer = embedding.candidates(tokens, prompt).unwrap();
         assert_eq!(difference(&answer, whole), 0.0);
         let masks = |answer: &Candidates| answer.iter().map(|c| c.mask.clone()).collect::<Vec<_>>();
         assert_eq!(masks(&answer), masks(whole));
@@ -411,7 +412,7 @@ fn a_bad_prompt_in_a_batch_is_reported() {
     let message = embedding().predict_batch(&prompts).unwrap_err().to_string();
     assert_eq!(
         message,
-        "point 900,5 lies outside the image of 200×120 pixels"
+        "prompt 1: point 900,5 lies outside the image of 200×120 pixels"
     );
 }
 

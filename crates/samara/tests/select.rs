@@ -456,7 +456,7 @@ fn combinations_say_what_they_combine() {
     let reason = |select| apply(&select, &candidates).reason;
     assert_eq!(reason(Select::Union), "union of 3 candidates");
     assert_eq!(reason(Select::Intersection), "intersection of 3 candidates");
-    assert_eq!(reason(Select::Vote), "majority of 3 candidates");
+    assert_eq!(reason(Select::Vote), "at least two of 3 candidates");
     assert_eq!(
         reason(Select::Weighted),
         "weighted vote of the candidates with weights 0.33, 0.33, 0.33"

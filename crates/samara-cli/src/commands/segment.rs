@@ -53,7 +53,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let tokens = timed(&mut timing.decode, || embedding.decode(&prompts))?;
     let objects = timed(&mut timing.mask, || {
         let answers = tokens.into_iter().zip(prompts).map(|(tokens, prompt)| {
-            let candidates = embedding.candidates(tokens, &prompt);
+            let candidates = embedding.candidates(tokens, &prompt)?;
             let selection = candidates.select(&select)?;
             Ok(Object {
                 prompt,

@@ -42,7 +42,7 @@ impl Shapes<'_> {
         Ok(SamConfig {
             image_encoder,
             prompt_encoder: if self.any("prompt_encoder.") {
-                self.prompt_encoder(prompt_encoder)?
+                self.prompt_encoder(&prompt_encoder)?
             } else {
                 prompt_encoder
             },
@@ -54,7 +54,7 @@ impl Shapes<'_> {
         })
     }
 
-    fn prompt_encoder(&self, config: PromptEncoderConfig) -> Result<PromptEncoderConfig, String> {
+    fn prompt_encoder(&self, config: &PromptEncoderConfig) -> Result<PromptEncoderConfig, String> {
         Ok(PromptEncoderConfig {
             embed_dim: self.dim(&[
                 ("prompt_encoder.no_mask_embed.weight", 1),
@@ -66,7 +66,7 @@ impl Shapes<'_> {
                 ("prompt_encoder.mask_downscaling.3.bias", 0),
                 ("prompt_encoder.mask_downscaling.6.weight", 1),
             ])?,
-            ..config
+            ..*config
         })
     }
 
@@ -244,7 +244,7 @@ impl Shapes<'_> {
 
 /// `a / b`, which must be whole.
 fn divide(a: usize, b: usize, key: &str) -> Result<usize, String> {
-    if b == 0 || a % b != 0 || a / b == 0 {
+    if a == 0 || b == 0 || !a.is_multiple_of(b) {
         return Err(format!("key {key}: {a} is not a multiple of {b}"));
     }
     Ok(a / b)

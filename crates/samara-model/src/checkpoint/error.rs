@@ -38,7 +38,7 @@ pub enum CheckpointError {
         /// The architecture that was built.
         architecture: String,
         /// What does not fit.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
 }
 

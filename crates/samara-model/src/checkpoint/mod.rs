@@ -201,7 +201,7 @@ impl Checkpoint {
         let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
         let adapter = Box::new(transposed.clone().chain(adapter));
         let result = sam.apply(tensors, None, Some(adapter), true);
-        let mut mismatch = mismatch(result, &transposed);
+        let mut mismatch = mismatch(&result, &transposed);
         mismatch.unused.extend(strays);
         mismatch.sort();
         if mismatch.is_empty() {
@@ -210,7 +210,7 @@ impl Checkpoint {
         Err(CheckpointError::Mismatch {
             path: self.path.clone(),
             architecture: config.architecture(),
-            mismatch,
+            mismatch: Box::new(mismatch),
         })
     }
 }
@@ -265,7 +265,7 @@ impl ModuleAdapter for Transposed {
 }
 
 /// Translates the outcome of a load to official keys.
-fn mismatch(result: ApplyResult, transposed: &Transposed) -> Mismatch {
+fn mismatch(result: &ApplyResult, transposed: &Transposed) -> Mismatch {
     let official = |path: &str| {
         let path = keys::OFFICIAL.restore(path);
         // Our layer norms call scale and shift gamma and beta.
@@ -276,11 +276,10 @@ fn mismatch(result: ApplyResult, transposed: &Transposed) -> Mismatch {
         }
     };
     let mut mismatch = Mismatch {
-        // With an encoder enum in the tree, its variant is part of the visited path.
         missing: result
             .missing
             .iter()
-            .map(|(path, _)| official(&path.replace(".ViT.", ".").replace(".TinyViT.", ".")))
+            .map(|(path, _)| official(path))
             .collect(),
         unused: result
             .unused

@@ -168,7 +168,7 @@ fn wrong_shapes_are_shown_as_they_are_in_the_file() {
 #[test]
 fn a_shape_of_many_axes_does_not_flood_the_message() {
     let mut tensors = sam_vit();
-    tensors.insert("image_encoder.neck.3.bias".into(), zeros(&[1; 100_000]));
+    tensors.insert("image_encoder.neck.3.bias".into(), zeros(&[1; 1000]));
     let message = verdict(&tensors);
     assert!(message.contains("model [32]"), "{message}");
 }
