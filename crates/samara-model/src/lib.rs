@@ -3,8 +3,8 @@
 //! Module and field names follow the official code, so that a checkpoint's keys and the module
 //! tree can be read side by side. Every model is written for any Burn backend.
 //!
-//! - [`sam`]: SAM 1 (`ViT-B`, `ViT-L`, `ViT-H`, `MedSAM`),
-//! - [`mobile_sam`]: the `TinyViT` encoder of `MobileSAM`,
+//! - [`sam`]: SAM 1 (ViT-B, ViT-L, ViT-H, MedSAM),
+//! - [`mobile_sam`]: the TinyViT encoder of MobileSAM,
 //! - [`checkpoint`]: reading, recognising, converting and downloading weights,
 //! - [`ops`]: the operations that carry the weight.
 #![forbid(unsafe_code)]

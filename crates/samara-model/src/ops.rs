@@ -42,9 +42,9 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, layer: &LayerNorm) -> Tensor<D> 
 pub enum AttentionBias {
     /// Nothing.
     None,
-    /// One table per head, shared by the batch: `[heads, queries, keys]` (`TinyViT`).
+    /// One table per head, shared by the batch: `[heads, queries, keys]` (TinyViT).
     Table(Tensor<3>),
-    /// Decomposed relative position (`SAM`'s `ViT`): the bias of query (y, x) to key (y', x') is
+    /// Decomposed relative position (SAM's ViT): the bias of query (y, x) to key (y', x') is
     /// `q · h[y, y'] + q · w[x, x']`, with the **unscaled** query.
     Decomposed {
         /// Row embeddings `[query rows, key rows, head_dim]`.

@@ -10,7 +10,7 @@ use crate::granularity::{Granularity, granularities};
 use crate::logits::Logits;
 use crate::select::{Select, Selection};
 
-/// The `IoU` of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
+/// The IoU of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
 /// not bounded: a score can exceed 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct PredictedIou(pub f32);
@@ -53,7 +53,7 @@ pub struct Candidate {
     pub index: usize,
     /// The mask in original pixels.
     pub mask: Mask,
-    /// The model's estimate of the mask's `IoU`.
+    /// The model's estimate of the mask's IoU.
     pub predicted_iou: PredictedIou,
     /// Stability of the mask at offset 1.
     pub stability_score: StabilityScore,
@@ -69,7 +69,7 @@ pub struct Candidate {
 pub struct MaskTokens {
     /// Logits of every token.
     pub low_res_logits: Vec<Logits>,
-    /// Predicted `IoU` of every token.
+    /// Predicted IoU of every token.
     pub iou: Vec<PredictedIou>,
 }
 

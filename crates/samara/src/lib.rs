@@ -1,5 +1,5 @@
 //! **Samara** is promptable segmentation: give it an image and a click, a box or a rough mask, and
-//! it answers with three candidate masks (whole, part, subpart), each with a predicted `IoU`, and
+//! it answers with three candidate masks (whole, part, subpart), each with a predicted IoU, and
 //! helps to pick the right one. It runs the Segment Anything family on a plain CPU.
 //!
 //! - [`Segmenter`]: a loaded model,

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// A strategy that turns candidates into one mask.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Select {
-    /// Highest predicted `IoU`: the default of the official demo.
+    /// Highest predicted IoU: the default of the official demo.
     #[default]
     Best,
     /// Largest area.
@@ -18,7 +18,7 @@ pub enum Select {
     Smallest,
     /// Area closest to this share of the image, in (0, 1].
     AreaRatio(f64),
-    /// Bounding box that overlaps this box most (by `IoU`), such as that of a detector.
+    /// Bounding box that overlaps this box most (by IoU), such as that of a detector.
     ForBox(OriginalBox),
     /// This level among the candidates; the nearest one if there is none of this level.
     Granularity(Granularity),
@@ -30,7 +30,7 @@ pub enum Select {
     Weighted,
     /// Pixels of at least two candidates.
     Vote,
-    /// Highest `IoU` with a known truth: for analysis, not for use.
+    /// Highest IoU with a known truth: for analysis, not for use.
     Oracle(Mask),
 }
 
@@ -121,14 +121,14 @@ fn one(candidate: &Candidate, reason: &str) -> Selection {
     }
 }
 
-/// The highest predicted `IoU`, the first of equals. A score that is not a number never wins.
+/// The highest predicted IoU, the first of equals. A score that is not a number never wins.
 fn best<'a>(candidates: impl DoubleEndedIterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
     candidates
         .rev()
         .max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
-/// The predicted `IoU`; the lowest of all if it is not a number.
+/// The predicted IoU; the lowest of all if it is not a number.
 fn score(candidate: &Candidate) -> f32 {
     let PredictedIou(iou) = candidate.predicted_iou;
     if iou.is_nan() { f32::NEG_INFINITY } else { iou }
@@ -246,7 +246,7 @@ fn weighted(candidates: &[Candidate]) -> Result<Selection> {
     })
 }
 
-/// Softmax of the predicted `IoU`s. A score that is not a number has no weight, unless all are.
+/// Softmax of the scores. A score that is not a number has no weight, unless all are.
 fn softmax(candidates: &[Candidate]) -> Vec<f64> {
     let scores: Vec<f64> = candidates.iter().map(|c| f64::from(score(c))).collect();
     let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -262,7 +262,7 @@ fn softmax(candidates: &[Candidate]) -> Vec<f64> {
     scores.iter().map(|score| exp(score) / total).collect()
 }
 
-/// `IoU` of the mask's tight box with `b`; 0 for an empty mask.
+/// IoU of the mask's tight box with `b`; 0 for an empty mask.
 fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
     let Some(tight) = mask.bbox() else {
         return 0.0;

@@ -378,7 +378,7 @@ fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
     overlay.render()
 }
 
-/// Writes `image_embedding` [1, C, h, w], `low_res_logits` [k, n, n] and `iou` [k]: of the
+/// Writes `image_embedding` `[1, C, h, w]`, `low_res_logits` `[k, n, n]` and `iou` `[k]`: of the
 /// candidates, or with `--select all` of every mask token. Several objects follow one another.
 fn write_raw(
     path: &Path,

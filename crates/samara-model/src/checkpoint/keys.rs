@@ -190,7 +190,7 @@ pub(super) fn is_shared_pe(key: &str) -> bool {
     key == SHARED_PE
 }
 
-/// True for official keys that take no part in inference: `TinyViT`'s classifier, the counters of
+/// True for official keys that take no part in inference: TinyViT's classifier, the counters of
 /// batch norm, and constants that some exports carry along.
 pub(super) fn is_unused_by_design(key: &str) -> bool {
     key.starts_with("image_encoder.norm_head.")

@@ -1,4 +1,4 @@
-//! `MobileSAM`: SAM's prompt encoder and mask decoder behind a small image encoder.
+//! MobileSAM: SAM's prompt encoder and mask decoder behind a small image encoder.
 
 mod tiny_vit;
 

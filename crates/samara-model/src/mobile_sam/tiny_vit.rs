@@ -1,4 +1,4 @@
-//! `TinyViT`, the image encoder of `MobileSAM` (`mobile_sam/modeling/tiny_vit_sam.py`): one
+//! TinyViT, the image encoder of MobileSAM (`mobile_sam/modeling/tiny_vit_sam.py`): one
 //! convolutional stage, then three stages of window attention with local convolutions.
 
 use burn::config::Config;
@@ -14,7 +14,7 @@ use crate::common::{window_partition, window_unpartition};
 use crate::ops::{self, Activation, AttentionBias};
 use crate::sam::{Neck, NeckConfig};
 
-/// Configuration of [`TinyViT`]. Vectors have one entry per stage.
+/// Configuration of [TinyViT]. Vectors have one entry per stage.
 #[derive(Config, Debug)]
 pub struct TinyViTConfig {
     /// Channels of each stage.
@@ -25,7 +25,7 @@ pub struct TinyViTConfig {
     pub num_heads: Vec<usize>,
     /// Attention window of each stage in tokens; unused in the first.
     pub window_sizes: Vec<usize>,
-    /// Stride of the merging layer after each stage but the last. `MobileSAM` keeps the resolution
+    /// Stride of the merging layer after each stage but the last. MobileSAM keeps the resolution
     /// before its last stage, so that the embedding has 64×64 cells.
     #[config(default = "vec![2, 2, 1]")]
     pub merge_strides: Vec<usize>,
@@ -41,7 +41,7 @@ pub struct TinyViTConfig {
 }
 
 impl TinyViTConfig {
-    /// The encoder of the released `MobileSAM`.
+    /// The encoder of the released MobileSAM.
     pub fn mobile_sam() -> Self {
         Self::new(
             vec![64, 128, 160, 320],
@@ -116,7 +116,7 @@ impl TinyViTConfig {
     }
 }
 
-/// The image encoder of `MobileSAM`: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
+/// The image encoder of MobileSAM: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
 #[derive(Module, Debug)]
 pub struct TinyViT {
     patch_embed: PatchEmbed,
@@ -265,7 +265,7 @@ impl TinyViTBlock {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
         let tokens = x.permute([0, 2, 3, 1]);
-        // Here padding comes before the norm (inside the attention), unlike in SAM's `ViT`: a
+        // Here padding comes before the norm (inside the attention), unlike in SAM's ViT: a
         // padded token enters attention as the norm's shift.
         let windows = self
             .attn

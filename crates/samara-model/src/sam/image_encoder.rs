@@ -1,4 +1,4 @@
-//! SAM's image encoder: a `ViT` with window attention, a few global blocks and decomposed relative
+//! SAM's image encoder: a ViT with window attention, a few global blocks and decomposed relative
 //! positions (`segment_anything/modeling/image_encoder.py`).
 
 use burn::config::Config;
@@ -102,7 +102,7 @@ impl ImageEncoderViTConfig {
     }
 }
 
-/// The `ViT` image encoder of SAM: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
+/// The ViT image encoder of SAM: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
 #[derive(Module, Debug)]
 pub struct ImageEncoderViT {
     patch_embed: PatchEmbed,

@@ -1,4 +1,4 @@
-//! SAM's mask decoder: four mask tokens, their hyper-networks and the `IoU` head
+//! SAM's mask decoder: four mask tokens, their hyper-networks and the IoU head
 //! (`segment_anything/modeling/mask_decoder.py`).
 
 use burn::config::Config;
@@ -20,10 +20,10 @@ pub struct MaskDecoderConfig {
     /// Number of mask tokens: one for the single mask, the others for the candidates.
     #[config(default = 4)]
     pub num_mask_tokens: usize,
-    /// Layers of the `IoU` head.
+    /// Layers of the IoU head.
     #[config(default = 3)]
     pub iou_head_depth: usize,
-    /// Hidden width of the `IoU` head.
+    /// Hidden width of the IoU head.
     #[config(default = 256)]
     pub iou_head_hidden_dim: usize,
 }
@@ -58,7 +58,7 @@ pub struct DecodedMasks {
     /// Mask logits `[batch, tokens, 4 · grid, 4 · grid]`: token 0 is the single mask, tokens 1 to
     /// 3 are the candidates of an ambiguous prompt.
     pub low_res_logits: Tensor<4>,
-    /// Predicted `IoU` `[batch, tokens]`, as the head gives it (SAM 1 has no sigmoid there, so a
+    /// Predicted IoU `[batch, tokens]`, as the head gives it (SAM 1 has no sigmoid there, so a
     /// score can exceed 1).
     pub iou: Tensor<2>,
 }
@@ -175,7 +175,7 @@ impl MlpConfig {
     }
 }
 
-/// Linear layers with `ReLU` between them.
+/// Linear layers with ReLU between them.
 #[derive(Module, Debug)]
 struct Mlp {
     layers: Vec<Linear>,

@@ -1,5 +1,5 @@
-//! Segment Anything (SAM 1): `ViT-B`, `ViT-L`, `ViT-H`, and every model with its graph (`MedSAM`,
-//! `MobileSAM` with another image encoder).
+//! Segment Anything (SAM 1): ViT-B, ViT-L, ViT-H, and every model with its graph (MedSAM,
+//! MobileSAM with another image encoder).
 
 mod image_encoder;
 mod mask_decoder;
@@ -27,9 +27,9 @@ pub const PIXEL_STD: [f32; 3] = [58.395, 57.12, 57.375];
 /// Which image encoder a model has.
 #[derive(Config, Debug)]
 pub enum ImageEncoderConfig {
-    /// The `ViT` of SAM.
+    /// The ViT of SAM.
     ViT(ImageEncoderViTConfig),
-    /// The `TinyViT` of `MobileSAM`.
+    /// The TinyViT of MobileSAM.
     TinyViT(TinyViTConfig),
 }
 
@@ -45,22 +45,22 @@ pub struct SamConfig {
 }
 
 impl SamConfig {
-    /// SAM with the `ViT-B` encoder.
+    /// SAM with the ViT-B encoder.
     pub fn vit_b() -> Self {
         Self::with_encoder(ImageEncoderConfig::ViT(ImageEncoderViTConfig::vit_b()))
     }
 
-    /// SAM with the `ViT-L` encoder.
+    /// SAM with the ViT-L encoder.
     pub fn vit_l() -> Self {
         Self::with_encoder(ImageEncoderConfig::ViT(ImageEncoderViTConfig::vit_l()))
     }
 
-    /// SAM with the `ViT-H` encoder.
+    /// SAM with the ViT-H encoder.
     pub fn vit_h() -> Self {
         Self::with_encoder(ImageEncoderConfig::ViT(ImageEncoderViTConfig::vit_h()))
     }
 
-    /// `MobileSAM`.
+    /// MobileSAM.
     pub fn mobile_sam() -> Self {
         Self::with_encoder(ImageEncoderConfig::TinyViT(TinyViTConfig::mobile_sam()))
     }
@@ -286,9 +286,9 @@ fn equal(a: (&str, usize), b: (&str, usize)) -> Result<(), InvalidConfig> {
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one encoder per model")]
 pub enum ImageEncoder {
-    /// The `ViT` of SAM.
+    /// The ViT of SAM.
     ViT(ImageEncoderViT),
-    /// The `TinyViT` of `MobileSAM`.
+    /// The TinyViT of MobileSAM.
     TinyViT(TinyViT),
 }
 
