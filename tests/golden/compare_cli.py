@@ -24,8 +24,9 @@ from safetensors.numpy import load_file
 Tensors = dict[str, np.ndarray]
 
 # Relative L2 of the embedding and of the logits, largest difference of the predicted IoU,
-# smallest IoU of a mask with the reference's.
-BARS = {"embedding": 1e-4, "logits": 1e-3, "iou": 1e-3, "masks": 0.999}
+# smallest IoU of a mask with the reference's. A point that is off by 0.15 model pixels moves the
+# logits by 5e-4, so the bar for them lies below that.
+BARS = {"embedding": 1e-4, "logits": 1e-4, "iou": 1e-4, "masks": 0.999}
 CASES = ["point", "points", "box", "box_points", "mask", "point_mask"]
 INPUTS = ("points", "labels", "boxes", "mask_input")
 OUTPUTS = ("low_res_logits", "iou", "masks")

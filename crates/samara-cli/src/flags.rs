@@ -28,7 +28,14 @@ pub(crate) enum Command {
     /// Segment an object: from clicks, a box or a mask to a picture, a mask, or JSON
     Segment(Box<SegmentFlags>),
     /// List, inspect, download and convert models
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        samara models list\n  \
+        samara models download mobile-sam\n  \
+        samara models info sam_vit_b_01ec64.pth\n  \
+        samara models convert sam_vit_b_01ec64.pth sam_vit_b.safetensors --dtype f16"
+    )]
     Models(ModelsCommand),
     /// Write a completion script for a shell to standard output
     Completions {

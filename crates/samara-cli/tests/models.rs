@@ -173,7 +173,11 @@ fn completions_for_every_shell() {
 #[test]
 fn help_has_examples_and_usage_errors_are_one_line() {
     let bench = Bench::new();
-    for args in [&["--help"][..], &["segment", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["segment", "--help"],
+        &["models", "--help"],
+    ] {
         let output = bench.run(args);
         assert!(output.status.success());
         assert!(stdout(&output).contains("Examples:"));

@@ -17,10 +17,10 @@ use safetensors::SafeTensors;
 use samara::{DeviceKind, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, read_image};
 
 /// Bars of the project: relative L2 of embedding and logits, largest difference of the predicted
-/// IoU, smallest IoU of a mask.
+/// IoU, smallest IoU of a mask. A point that is off by 0.15 model pixels moves the logits by 5e-4.
 const EMBEDDING: f64 = 1e-4;
-const LOGITS: f64 = 1e-3;
-const IOU: f64 = 1e-3;
+const LOGITS: f64 = 1e-4;
+const IOU: f64 = 1e-4;
 const MASKS: f64 = 0.999;
 
 #[test]

@@ -206,6 +206,7 @@ fn open_pytorch(path: &Path) -> Result<CheckpointFile, CheckpointError> {
             source,
         })?
         .len();
+    check_archive(path)?;
     let reader = PytorchReader::new(path)
         .map_err(|e| invalid(path, &format!("damaged or unsupported PyTorch file: {e}")))?;
     let tensors: BTreeMap<String, StoredTensor> = reader
@@ -223,6 +224,31 @@ fn open_pytorch(path: &Path) -> Result<CheckpointFile, CheckpointError> {
         tensors,
         metadata: BTreeMap::new(),
     })
+}
+
+/// Refuses an archive whose pickle is blown up: parsing takes some 90 bytes of memory for every
+/// byte of it, and `torch.save` never compresses. What is no archive passes.
+fn check_archive(path: &Path) -> Result<(), CheckpointError> {
+    /// Well above the 0.1 MB of the largest released model.
+    const MAX_COMPRESSED_PICKLE: u64 = 4 << 20;
+    let archive = File::open(path)
+        .ok()
+        .and_then(|file| zip::ZipArchive::new(file).ok());
+    let Some(mut archive) = archive else {
+        return Ok(());
+    };
+    for index in 0..archive.len() {
+        let Ok(entry) = archive.by_index_raw(index) else {
+            continue;
+        };
+        let blown_up = entry.size() > entry.compressed_size().max(MAX_COMPRESSED_PICKLE);
+        let is_pickle = entry.name().is_ok_and(|name| name.ends_with(".pkl"));
+        if is_pickle && blown_up {
+            let reason = format!("damaged: its pickle unpacks to {} bytes", entry.size());
+            return Err(invalid(path, &reason));
+        }
+    }
+    Ok(())
 }
 
 /// Gives the weights out of nesting such as `{"model": …, "optimizer": …}` or a data-parallel
