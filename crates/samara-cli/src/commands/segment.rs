@@ -1,5 +1,6 @@
 //! `samara segment`.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -355,7 +356,10 @@ fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
     let mut color = 0;
     for object in objects {
         if all {
-            for c in &object.candidates {
+            // Small masks over large ones.
+            let mut candidates: Vec<_> = object.candidates.iter().collect();
+            candidates.sort_by_key(|c| Reverse(c.mask.area()));
+            for c in candidates {
                 let label = format!("{} {:.2}", c.granularity, c.predicted_iou);
                 overlay = overlay.mask(&c.mask, palette(color)).label(label);
                 color += 1;
