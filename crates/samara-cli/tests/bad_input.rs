@@ -166,10 +166,18 @@ fn outputs_that_cannot_be_written() {
         ),
         (&["--out", "file/a.png"], &["file/a.png"]),
         (&["--out", "a.gif"], &["a.gif", ".gif"]),
+        (&["--out", "file"], &["--out file", "not a folder"]),
+        (
+            &["--out", "file/deep/er/"],
+            &["file/deep/er/", "not a folder"],
+        ),
     ] {
         let output = bench.segment(&[&["--point", "5,5"], args].concat());
         assert_fails(&output, 1, words);
     }
+    // A folder is not made for work that fails.
+    let output = bench.segment(&["--point", "500,5", "--out", "result/"]);
+    assert_fails(&output, 2, &["point 500,5"]);
     assert_eq!(bench.files(), ["file", "photo.png"]);
 }
 

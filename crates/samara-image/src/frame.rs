@@ -22,6 +22,11 @@ impl OriginalPx {
     pub fn new(x: f64, y: f64) -> Self {
         Self { x, y }
     }
+
+    /// Whether the point lies in a picture of this size: `0 <= x < width` and `0 <= y < height`.
+    pub fn is_inside(&self, width: u32, height: u32) -> bool {
+        (0.0..f64::from(width)).contains(&self.x) && (0.0..f64::from(height)).contains(&self.y)
+    }
 }
 
 /// A point in pixels of the model's square input.
@@ -225,8 +230,7 @@ impl Frame {
 
     /// Whether the point lies in the original picture: `0 <= x < width` and `0 <= y < height`.
     pub fn contains(&self, p: OriginalPx) -> bool {
-        (0.0..f64::from(self.original.0)).contains(&p.x)
-            && (0.0..f64::from(self.original.1)).contains(&p.y)
+        p.is_inside(self.original.0, self.original.1)
     }
 }
 

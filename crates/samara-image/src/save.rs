@@ -91,12 +91,9 @@ pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), Im
 /// [`ImageError::Unsupported`] for another extension, otherwise as [`save_png`].
 pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageError> {
     let path = path.as_ref();
-    let extension = path
-        .extension()
-        .map(|e| e.to_string_lossy().to_ascii_lowercase());
-    match extension.as_deref() {
-        None | Some("png") => save_png(path, image),
-        Some("jpg" | "jpeg") => {
+    match PictureFormat::of(path)? {
+        PictureFormat::Png => save_png(path, image),
+        PictureFormat::Jpeg => {
             let mut bytes = Vec::new();
             JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
                 .write_image(
@@ -108,10 +105,35 @@ pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageE
                 .map_err(|e| encoding(path, &e))?;
             write_atomic(path, &bytes)
         }
-        Some(other) => Err(ImageError::unsupported(
-            &path.display().to_string(),
-            format!("pictures are saved as .png, .jpg or .jpeg, not .{other}"),
-        )),
+    }
+}
+
+/// What [`save_image`] writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureFormat {
+    /// PNG.
+    Png,
+    /// JPEG.
+    Jpeg,
+}
+
+impl PictureFormat {
+    /// The format that the extension of `path` names; PNG without an extension.
+    ///
+    /// # Errors
+    /// [`ImageError::Unsupported`] for another extension.
+    pub fn of(path: &Path) -> Result<Self, ImageError> {
+        let extension = path
+            .extension()
+            .map(|e| e.to_string_lossy().to_ascii_lowercase());
+        match extension.as_deref() {
+            None | Some("png") => Ok(Self::Png),
+            Some("jpg" | "jpeg") => Ok(Self::Jpeg),
+            Some(other) => Err(ImageError::unsupported(
+                &path.display().to_string(),
+                format!("pictures are saved as .png, .jpg or .jpeg, not .{other}"),
+            )),
+        }
     }
 }
 

@@ -144,8 +144,11 @@ impl Prompt {
                 "{what} lies outside the image of {width}×{height} pixels"
             )))
         };
-        let inside = |p: OriginalPx| (0.0..w).contains(&p.x) && (0.0..h).contains(&p.y);
-        if let Some(Click { at, .. }) = self.clicks.iter().find(|click| !inside(click.at)) {
+        if let Some(Click { at, .. }) = self
+            .clicks
+            .iter()
+            .find(|click| !click.at.is_inside(width, height))
+        {
             return outside(format!("point {},{}", at.x, at.y));
         }
         if let Some(OriginalBox { min, max }) = &self.bbox {

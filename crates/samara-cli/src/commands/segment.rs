@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use safetensors::tensor::{Dtype, TensorView};
-use samara::image::{Overlay, RgbImage, palette, save_image, write_atomic};
+use samara::image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
 use samara::{
     Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection, read_image,
 };
@@ -200,11 +200,20 @@ impl Outputs {
         };
         match &flags.out {
             Some(out) if is_folder(out) => {
-                fs::create_dir_all(out)
-                    .map_err(|e| CliError::failed(format!("--out {}: {e}", out.display())))?;
+                // It is made once there is something to put in it.
+                if let Some(file) = out.ancestors().find(|p| p.exists() && !p.is_dir()) {
+                    return Err(CliError::failed(format!(
+                        "--out {}: {} is not a folder",
+                        out.display(),
+                        file.display()
+                    )));
+                }
                 outputs.folder = Some(out.clone());
             }
-            Some(out) => outputs.picture = Some(out.clone()),
+            Some(out) => {
+                PictureFormat::of(out)?;
+                outputs.picture = Some(out.clone());
+            }
             None if outputs.mask.is_none() && outputs.json.is_none() && outputs.raw.is_none() => {
                 outputs.picture = Some(format!("{}.overlay.png", stem(&flags.image)).into());
             }
@@ -241,6 +250,8 @@ impl Outputs {
             save_image(path, &picture(image, objects, all))?;
         }
         if let Some(folder) = &self.folder {
+            fs::create_dir_all(folder)
+                .map_err(|e| CliError::failed(format!("--out {}: {e}", folder.display())))?;
             let stem = stem(&flags.image);
             let file = |name: &str| folder.join(format!("{stem}.{name}"));
             save_image(file("overlay.png"), &picture(image, objects, all))?;

@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
-use burn::tensor::{BoolStore, DType};
+use burn::tensor::DType;
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{FloatCastAdapter, ModuleAdapter};
 use safetensors::tensor::{Dtype, View};
 
-use super::file::invalid;
+use super::file::{file_dtype, invalid, io_error};
 use super::{CONFIG_KEY, Checkpoint, CheckpointError};
 
 /// How floating-point weights are stored.
@@ -51,7 +51,7 @@ impl Checkpoint {
                 Some(storage) => cast(tensor.clone(), storage),
                 None => tensor.clone(),
             };
-            let dtype = dtype_of(&tensor).ok_or_else(|| {
+            let dtype = file_dtype(tensor.dtype).ok_or_else(|| {
                 invalid(
                     &self.path,
                     &format!("key {key} has type {:?}", tensor.dtype),
@@ -67,10 +67,7 @@ impl Checkpoint {
             ));
         }
         let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
-        let io = |source| CheckpointError::Io {
-            path: out.into(),
-            source,
-        };
+        let io = io_error(out);
 
         // Written beside the target and moved there once every tensor could be read.
         let folder = match out.parent() {
@@ -105,25 +102,6 @@ fn new_file_in(folder: &Path) -> std::io::Result<(tempfile::TempPath, std::fs::P
 fn cast(tensor: StoredTensor, storage: StorageType) -> StoredTensor {
     let context = burn_store::ModuleContext::new(&[]);
     FloatCastAdapter::to(storage.into()).adapt(tensor, context)
-}
-
-fn dtype_of(tensor: &StoredTensor) -> Option<Dtype> {
-    Some(match tensor.dtype {
-        DType::F64 => Dtype::F64,
-        DType::F32 => Dtype::F32,
-        DType::F16 => Dtype::F16,
-        DType::BF16 => Dtype::BF16,
-        DType::I64 => Dtype::I64,
-        DType::I32 => Dtype::I32,
-        DType::I16 => Dtype::I16,
-        DType::I8 => Dtype::I8,
-        DType::U64 => Dtype::U64,
-        DType::U32 => Dtype::U32,
-        DType::U16 => Dtype::U16,
-        DType::U8 => Dtype::U8,
-        DType::Bool(BoolStore::Native) => Dtype::BOOL,
-        _ => return None,
-    })
 }
 
 /// A tensor that is read when it is written.

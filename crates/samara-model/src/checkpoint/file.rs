@@ -54,10 +54,7 @@ impl CheckpointFile {
 
 /// Recognises the format by content.
 fn format_of(path: &Path) -> Result<Format, CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        path: path.into(),
-        source,
-    };
+    let io = io_error(path);
     // Asked before opening: opening a pipe waits for a writer.
     let metadata = std::fs::metadata(path).map_err(io)?;
     if metadata.is_dir() {
@@ -93,10 +90,7 @@ fn format_of(path: &Path) -> Result<Format, CheckpointError> {
 /// The tensors are read from the open file rather than from a memory map: a file that shrinks
 /// while it is read is an error then, and not the end of the process.
 fn open_safetensors(path: &Path) -> Result<CheckpointFile, CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        path: path.into(),
-        source,
-    };
+    let io = io_error(path);
     let mut file = File::open(path).map_err(io)?;
     let (header, data_start) = safetensors_header(path, &mut file)?;
     let file = Arc::new(Mutex::new(file));
@@ -124,10 +118,7 @@ fn open_safetensors(path: &Path) -> Result<CheckpointFile, CheckpointError> {
 
 /// The header, checked against the length of the file, and where the data starts.
 fn safetensors_header(path: &Path, file: &mut File) -> Result<(Metadata, u64), CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        path: path.into(),
-        source,
-    };
+    let io = io_error(path);
     let damaged = |e: &dyn std::fmt::Display| {
         invalid(
             path,
@@ -173,23 +164,32 @@ fn lazy_tensor(
     })
 }
 
+/// Storage types of safetensors files, as the file and as the tensor library name them.
+const DTYPES: [(Dtype, DType); 13] = [
+    (Dtype::F64, DType::F64),
+    (Dtype::F32, DType::F32),
+    (Dtype::F16, DType::F16),
+    (Dtype::BF16, DType::BF16),
+    (Dtype::I64, DType::I64),
+    (Dtype::I32, DType::I32),
+    (Dtype::I16, DType::I16),
+    (Dtype::I8, DType::I8),
+    (Dtype::U64, DType::U64),
+    (Dtype::U32, DType::U32),
+    (Dtype::U16, DType::U16),
+    (Dtype::U8, DType::U8),
+    (Dtype::BOOL, DType::Bool(BoolStore::Native)),
+];
+
 fn stored_dtype(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I16 => DType::I16,
-        Dtype::I8 => DType::I8,
-        Dtype::U64 => DType::U64,
-        Dtype::U32 => DType::U32,
-        Dtype::U16 => DType::U16,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool(BoolStore::Native),
-        _ => return None,
-    })
+    let found = DTYPES.iter().find(|(in_file, _)| *in_file == dtype);
+    found.map(|&(_, stored)| stored)
+}
+
+/// The safetensors type that holds a stored type.
+pub(super) fn file_dtype(dtype: DType) -> Option<Dtype> {
+    let found = DTYPES.iter().find(|(_, stored)| *stored == dtype);
+    found.map(|&(in_file, _)| in_file)
 }
 
 /// Keys under which training code likes to put the weights.
@@ -200,12 +200,7 @@ const WRAPPERS: [&str; 5] = ["", "model.", "state_dict.", "model_state_dict.", "
 const MAX_SHARING: u64 = 8;
 
 fn open_pytorch(path: &Path) -> Result<CheckpointFile, CheckpointError> {
-    let length = std::fs::metadata(path)
-        .map_err(|source| CheckpointError::Io {
-            path: path.into(),
-            source,
-        })?
-        .len();
+    let length = std::fs::metadata(path).map_err(io_error(path))?.len();
     check_archive(path)?;
     let reader = PytorchReader::new(path)
         .map_err(|e| invalid(path, &format!("damaged or unsupported PyTorch file: {e}")))?;
@@ -273,6 +268,14 @@ fn unwrap_nesting(tensors: BTreeMap<String, StoredTensor>) -> BTreeMap<String, S
 
 fn is_model_key(key: &str) -> bool {
     key.starts_with("image_encoder.") || key.starts_with("vision_encoder.")
+}
+
+/// Puts the file's name to errors of the operating system.
+pub(super) fn io_error(path: &Path) -> impl Fn(std::io::Error) -> CheckpointError + Copy + '_ {
+    move |source| CheckpointError::Io {
+        path: path.into(),
+        source,
+    }
 }
 
 pub(super) fn invalid(path: &Path, reason: &str) -> CheckpointError {
