@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use burn_store::{ModuleStore, SafetensorsStore, bridge};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use samara_image::{Frame, RgbImage, write_atomic};
-use samara_model::burn::tensor::{DType, Tensor, TensorData};
+use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
@@ -249,8 +248,7 @@ impl Embedding {
         };
         let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
         let damaged = |e: &dyn fmt::Display| failed(format!("no saved embedding: {e}"));
-        let (_, header) =
-            safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let field = |key: &str| {
             metadata
@@ -273,24 +271,25 @@ impl Embedding {
             return Err(damaged(&format!("{FRAME} is none that this model makes")));
         }
         let image = field(IMAGE)?.clone();
-        let mut store = SafetensorsStore::from_bytes(Some(bytes));
-        let tensor = store
-            .get_tensor(TENSOR)
-            .map_err(|e| damaged(&e))?
-            .ok_or_else(|| damaged(&format!("tensor {TENSOR} is missing")))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+        let tensor = file
+            .tensor(TENSOR)
+            .map_err(|_| damaged(&format!("tensor {TENSOR} is missing")))?;
         let expected = segmenter.embedding_shape();
-        if tensor.dtype != DType::F32 || tensor.shape[..] != expected {
-            let (dtype, shape) = (tensor.dtype, &tensor.shape[..]);
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
+            let (dtype, shape) = (tensor.dtype(), tensor.shape());
             return Err(damaged(&format!(
                 "{TENSOR} is {dtype:?} {shape:?}, not F32 {expected:?}"
             )));
         }
-        let values = bridge::to_data(tensor).map_err(|e| damaged(&e))?;
-        if sha256([values.as_bytes()]) != *field(VALUES)? {
+        if sha256([tensor.data()]) != *field(VALUES)? {
             return Err(damaged(&format!(
                 "the values of {TENSOR} are not those that were saved"
             )));
         }
+        let values = tensor.data().as_chunks::<4>().0.iter();
+        let values: Vec<f32> = values.copied().map(f32::from_le_bytes).collect();
+        let values = TensorData::new(values, expected);
         let features = Tensor::from_data(values, segmenter.device());
         Ok(Self {
             segmenter: segmenter.clone(),
