@@ -5,14 +5,18 @@
 //!
 //! - [`sam`]: SAM 1 (ViT-B, ViT-L, ViT-H, MedSAM),
 //! - [`mobile_sam`]: the TinyViT encoder of MobileSAM,
+//! - [`lite`]: the small model of this project,
 //! - [`checkpoint`]: reading, recognising, converting and downloading weights,
 //! - [`ops`]: the operations that carry the weight.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
 pub mod common;
+pub mod lite;
 pub mod mobile_sam;
+mod model;
 pub mod ops;
 pub mod sam;
 
 pub use burn;
+pub use model::{ImageFeatures, InvalidConfig, Model, ModelConfig};

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use samara_image::{Frame, RgbImage, write_atomic};
+use samara_model::ImageFeatures;
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
 
@@ -31,7 +32,7 @@ const VALUES: &str = "samara.values_sha256";
 pub struct Embedding {
     segmenter: Segmenter,
     frame: Frame,
-    features: Tensor<4>,
+    features: ImageFeatures,
     image: String,
 }
 
@@ -39,7 +40,7 @@ impl Embedding {
     pub(crate) fn new(
         segmenter: Segmenter,
         frame: Frame,
-        features: Tensor<4>,
+        features: ImageFeatures,
         image: String,
     ) -> Self {
         Self {
@@ -65,12 +66,14 @@ impl Embedding {
         self.image == image_digest(image)
     }
 
-    /// The embedding's values and shape `[1, channels, rows, columns]`.
+    /// The embedding's values and shape: `[1, channels, rows, columns]` of SAM,
+    /// `[1, rows, columns, channels]` of `lite`. Finer features of the decoder are not included.
     ///
     /// # Errors
     /// The device failed.
     pub fn values(&self) -> Result<(Vec<f32>, [usize; 4])> {
-        Ok((read(self.features.clone())?, self.features.dims()))
+        let embedding = &self.features.image_embed;
+        Ok((read(embedding.clone())?, embedding.dims()))
     }
 
     /// Answers one prompt.
@@ -137,8 +140,8 @@ impl Embedding {
     fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
         let decoded = self
             .segmenter
-            .sam()
-            .decode(self.features.clone(), &self.batch(prompts));
+            .model()
+            .decode(&self.features, &self.batch(prompts));
         let [_, tokens, side, _] = decoded.low_res_logits.dims();
         let logits = read(decoded.low_res_logits)?;
         let iou = read(decoded.iou)?;
@@ -211,14 +214,24 @@ impl Embedding {
     /// The file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let (values, shape) = self.values()?;
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let failed = |reason: String| Error::Embedding {
             path: path.into(),
             reason,
         };
-        let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes)
-            .map_err(|e| failed(e.to_string()))?;
+        let mut tensors = Vec::new();
+        for tensor in self.features.tensors() {
+            let shape = tensor.dims().to_vec();
+            let bytes: Vec<u8> = read(tensor)?.iter().flat_map(|v| v.to_le_bytes()).collect();
+            tensors.push((shape, bytes));
+        }
+        let views: Vec<(String, TensorView<'_>)> = tensors
+            .iter()
+            .enumerate()
+            .map(|(i, (shape, bytes))| {
+                let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+                Ok((tensor_name(i), view.map_err(|e| failed(e.to_string()))?))
+            })
+            .collect::<Result<_>>()?;
         let frame = serde_json::to_string(&self.frame).map_err(|e| failed(e.to_string()))?;
         let metadata = HashMap::from([
             (
@@ -228,10 +241,13 @@ impl Embedding {
             (ARCHITECTURE.to_owned(), self.segmenter.architecture()),
             (FRAME.to_owned(), frame),
             (IMAGE.to_owned(), self.image.clone()),
-            (VALUES.to_owned(), sha256([&bytes[..]])),
+            (
+                VALUES.to_owned(),
+                sha256(tensors.iter().map(|(_, bytes)| &bytes[..])),
+            ),
         ]);
-        let file = safetensors::serialize([(TENSOR, view)], Some(metadata))
-            .map_err(|e| failed(e.to_string()))?;
+        let file =
+            safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
         Ok(write_atomic(path, &file)?)
     }
 
@@ -272,25 +288,32 @@ impl Embedding {
         }
         let image = field(IMAGE)?.clone();
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
-        let tensor = file
-            .tensor(TENSOR)
-            .map_err(|_| damaged(&format!("tensor {TENSOR} is missing")))?;
-        let expected = segmenter.embedding_shape();
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
-            let (dtype, shape) = (tensor.dtype(), tensor.shape());
-            return Err(damaged(&format!(
-                "{TENSOR} is {dtype:?} {shape:?}, not F32 {expected:?}"
-            )));
+        let mut tensors = Vec::new();
+        let mut hashed = Vec::new();
+        for (i, expected) in segmenter.config().feature_shapes().into_iter().enumerate() {
+            let name = tensor_name(i);
+            let tensor = file
+                .tensor(&name)
+                .map_err(|_| damaged(&format!("tensor {name} is missing")))?;
+            if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
+                let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                return Err(damaged(&format!(
+                    "{name} is {dtype:?} {shape:?}, not F32 {expected:?}"
+                )));
+            }
+            hashed.push(tensor.data());
+            let values = tensor.data().as_chunks::<4>().0.iter();
+            let values: Vec<f32> = values.copied().map(f32::from_le_bytes).collect();
+            let values = TensorData::new(values, expected);
+            tensors.push(Tensor::from_data(values, segmenter.device()));
         }
-        if sha256([tensor.data()]) != *field(VALUES)? {
+        if sha256(hashed) != *field(VALUES)? {
             return Err(damaged(&format!(
                 "the values of {TENSOR} are not those that were saved"
             )));
         }
-        let values = tensor.data().as_chunks::<4>().0.iter();
-        let values: Vec<f32> = values.copied().map(f32::from_le_bytes).collect();
-        let values = TensorData::new(values, expected);
-        let features = Tensor::from_data(values, segmenter.device());
+        let features = ImageFeatures::from_tensors(tensors)
+            .ok_or_else(|| damaged(&"the model has no features"))?;
         Ok(Self {
             segmenter: segmenter.clone(),
             frame,
@@ -306,6 +329,14 @@ impl fmt::Debug for Embedding {
             .field("segmenter", &self.segmenter)
             .field("frame", &self.frame)
             .finish_non_exhaustive()
+    }
+}
+
+/// Name of the `index`th tensor of an image's features in a file.
+fn tensor_name(index: usize) -> String {
+    match index {
+        0 => TENSOR.to_owned(),
+        n => format!("high_res_feats.{}", n - 1),
     }
 }
 

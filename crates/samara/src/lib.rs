@@ -27,7 +27,7 @@ pub use error::{Error, Result};
 pub use granularity::Granularity;
 pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};
-pub use segmenter::Segmenter;
+pub use segmenter::{Segmenter, normalise_pixels};
 pub use select::{Select, Selection};
 
 pub use samara_image as image;

@@ -8,7 +8,8 @@ use burn_store::ModuleSnapshot;
 use samara_image::{Frame, RgbImage, resize_bilinear};
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_model::checkpoint::Checkpoint;
-use samara_model::sam::{PIXEL_MEAN, PIXEL_STD, Sam, SamConfig};
+use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
+use samara_model::{Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
 use crate::embedding::Embedding;
@@ -35,8 +36,8 @@ pub struct Segmenter {
 }
 
 struct Inner {
-    sam: Sam,
-    config: SamConfig,
+    model: Model,
+    config: ModelConfig,
     device: Device,
     fingerprint: OnceLock<String>,
 }
@@ -56,17 +57,17 @@ impl Segmenter {
     /// The tensors do not fit the model.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let config = checkpoint.config()?;
-        let sam = checkpoint.load_with(&config, device)?;
-        Ok(Self::from_model(sam, config, device))
+        let model = checkpoint.load_with(&config, device)?;
+        Ok(Self::from_model(model, config, device))
     }
 
     /// Wraps a model that is already there.
-    pub fn from_model(sam: Sam, config: SamConfig, device: &Device) -> Self {
+    pub fn from_model(model: Model, config: ModelConfig, device: &Device) -> Self {
         let device = device.clone();
         let fingerprint = OnceLock::new();
         Self {
             inner: Arc::new(Inner {
-                sam,
+                model,
                 config,
                 device,
                 fingerprint,
@@ -81,18 +82,17 @@ impl Segmenter {
 
     /// Side of the model's square input, in model pixels.
     pub fn input_side(&self) -> u32 {
-        self.inner.config.prompt_encoder.img_size as u32
+        self.inner.config.input_side() as u32
     }
 
     /// Side of the grid of mask logits: four cells for every cell of the image embedding.
     pub fn logits_side(&self) -> usize {
-        4 * self.inner.config.prompt_encoder.grid
+        self.inner.config.logits_side()
     }
 
-    /// Shape of an image embedding.
-    pub(crate) fn embedding_shape(&self) -> [usize; 4] {
-        let prompts = &self.inner.config.prompt_encoder;
-        [1, prompts.embed_dim, prompts.grid, prompts.grid]
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.inner.config
     }
 
     /// How a picture of this size lies in the model's input.
@@ -106,7 +106,10 @@ impl Segmenter {
     /// The image has no pixels, or the device failed.
     pub fn embed(&self, image: &RgbImage) -> Result<Embedding> {
         let frame = self.frame(image.width(), image.height())?;
-        let features = self.inner.sam.encode_image(self.preprocess(image, &frame));
+        let features = self
+            .inner
+            .model
+            .encode_image(self.preprocess(image, &frame));
         Ok(Embedding::new(
             self.clone(),
             frame,
@@ -118,23 +121,9 @@ impl Segmenter {
     /// The model's input `[1, 3, side, side]`: resized as Pillow does it, normalised, then padded
     /// with zeros on the right and below (`Sam.preprocess` of the official code).
     fn preprocess(&self, image: &RgbImage, frame: &Frame) -> Tensor<4> {
-        let side = frame.side() as usize;
         let (width, height) = frame.content_size();
-        let resized = resize_bilinear(image, width, height);
-        let mut pixels = vec![0.0_f32; 3 * side * side];
-        for (channel, plane) in pixels.chunks_exact_mut(side * side).enumerate() {
-            let (mean, std) = (PIXEL_MEAN[channel], PIXEL_STD[channel]);
-            for (y, line) in plane
-                .chunks_exact_mut(side)
-                .take(height as usize)
-                .enumerate()
-            {
-                let source = resized.as_raw().chunks_exact(3).skip(y * width as usize);
-                for (out, rgb) in line.iter_mut().zip(source.take(width as usize)) {
-                    *out = (f32::from(rgb[channel]) - mean) / std;
-                }
-            }
-        }
+        let side = frame.side() as usize;
+        let pixels = normalise_pixels(&resize_bilinear(image, width, height), side);
         Tensor::from_data(
             TensorData::new(pixels, [1, 3, side, side]),
             &self.inner.device,
@@ -150,7 +139,7 @@ impl Segmenter {
         if let Some(known) = self.inner.fingerprint.get() {
             return Ok(known);
         }
-        let mut tensors = self.inner.sam.collect(None, None, true);
+        let mut tensors = self.inner.model.collect(None, None, true);
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         let mut hash = Sha256::new();
         for tensor in &tensors {
@@ -163,13 +152,31 @@ impl Segmenter {
         Ok(self.inner.fingerprint.get_or_init(|| hex(&hash.finalize())))
     }
 
-    pub(crate) fn sam(&self) -> &Sam {
-        &self.inner.sam
+    /// The model itself.
+    pub fn model(&self) -> &Model {
+        &self.inner.model
     }
 
     pub(crate) fn device(&self) -> &Device {
         &self.inner.device
     }
+}
+
+/// Pixels of a picture of at most `side` × `side`, normalised by the models' mean and standard
+/// deviation and padded with zeros on the right and below: planes `[3, side, side]`.
+pub fn normalise_pixels(image: &RgbImage, side: usize) -> Vec<f32> {
+    let mut pixels = vec![0.0_f32; 3 * side * side];
+    let width = image.width() as usize;
+    for (channel, plane) in pixels.chunks_exact_mut(side * side).enumerate() {
+        let (mean, std) = (PIXEL_MEAN[channel], PIXEL_STD[channel]);
+        let lines = image.as_raw().chunks_exact(3 * width);
+        for (line, source) in plane.chunks_exact_mut(side).zip(lines) {
+            for (out, rgb) in line.iter_mut().zip(source.chunks_exact(3)) {
+                *out = (f32::from(rgb[channel]) - mean) / std;
+            }
+        }
+    }
+    pixels
 }
 
 impl fmt::Debug for Segmenter {
@@ -187,7 +194,7 @@ pub(crate) fn image_digest(image: &RgbImage) -> String {
 }
 
 /// SHA-256 over `parts` one after the other, in hexadecimal.
-pub(crate) fn sha256<const N: usize>(parts: [&[u8]; N]) -> String {
+pub(crate) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);

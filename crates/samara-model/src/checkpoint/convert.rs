@@ -44,46 +44,55 @@ impl Checkpoint {
     pub fn convert(&self, out: &Path, storage: Option<StorageType>) -> Result<(), CheckpointError> {
         let config = serde_json::to_string(&self.config()?)
             .map_err(|e| invalid(&self.path, &e.to_string()))?;
-        let failure = RefCell::new(None);
-        let mut views = Vec::with_capacity(self.tensors.len());
-        for (key, tensor) in &self.tensors {
+        let tensors = self.tensors.iter().map(|(key, tensor)| {
             let tensor = match storage {
                 Some(storage) => cast(tensor.clone(), storage),
                 None => tensor.clone(),
             };
-            let dtype = file_dtype(tensor.dtype).ok_or_else(|| {
-                invalid(
-                    &self.path,
-                    &format!("key {key} has type {:?}", tensor.dtype),
-                )
-            })?;
-            views.push((
-                key.as_str(),
-                LazyView {
-                    tensor,
-                    dtype,
-                    failure: &failure,
-                },
-            ));
-        }
+            (key.clone(), tensor)
+        });
         let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
-        let io = io_error(out);
-
-        // Written beside the target and moved there once every tensor could be read.
-        let folder = match out.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let (temporary, permissions) = new_file_in(folder).map_err(io)?;
-        safetensors::serialize_to_file(views, Some(metadata), &temporary)
-            .map_err(|e| io(std::io::Error::other(e.to_string())))?;
-        if let Some(reason) = failure.into_inner() {
-            return Err(invalid(&self.path, &reason));
-        }
-        // The library replaces the file by one that only its owner may read.
-        std::fs::set_permissions(&temporary, permissions).map_err(io)?;
-        temporary.persist(out).map_err(|e| io(e.error))
+        write_tensors(&self.path, tensors.collect(), metadata, out)
     }
+}
+
+/// Writes tensors of `source` as `safetensors`, one in memory at a time. The file appears only
+/// when it is complete.
+pub(super) fn write_tensors(
+    source: &Path,
+    tensors: Vec<(String, StoredTensor)>,
+    metadata: HashMap<String, String>,
+    out: &Path,
+) -> Result<(), CheckpointError> {
+    let failure = RefCell::new(None);
+    let mut views = Vec::with_capacity(tensors.len());
+    for (key, tensor) in tensors {
+        let dtype = file_dtype(tensor.dtype)
+            .ok_or_else(|| invalid(source, &format!("key {key} has type {:?}", tensor.dtype)))?;
+        views.push((
+            key,
+            LazyView {
+                tensor,
+                dtype,
+                failure: &failure,
+            },
+        ));
+    }
+    let io = io_error(out);
+    // Written beside the target and moved there once every tensor could be read.
+    let folder = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (temporary, permissions) = new_file_in(folder).map_err(io)?;
+    safetensors::serialize_to_file(views, Some(metadata), &temporary)
+        .map_err(|e| io(std::io::Error::other(e.to_string())))?;
+    if let Some(reason) = failure.into_inner() {
+        return Err(invalid(source, &reason));
+    }
+    // The library replaces the file by one that only its owner may read.
+    std::fs::set_permissions(&temporary, permissions).map_err(io)?;
+    temporary.persist(out).map_err(|e| io(e.error))
 }
 
 /// A temporary file in `folder`, removed unless it is persisted, and the permissions of a new

@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod keys;
 pub mod registry;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,8 +29,9 @@ use burn_store::{
 pub use convert::StorageType;
 pub use error::{CheckpointError, Mismatch, WrongShape};
 pub use file::Format;
+pub use weights::{Weights, save_model};
 
-use crate::sam::{Sam, SamConfig};
+use crate::{Model, ModelConfig};
 use file::CheckpointFile;
 
 /// Metadata key under which our own files keep the model's configuration as JSON.
@@ -110,7 +112,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The file belongs to no architecture that is known here.
-    pub fn config(&self) -> Result<SamConfig, CheckpointError> {
+    pub fn config(&self) -> Result<ModelConfig, CheckpointError> {
         if let Some(json) = self.metadata.get(CONFIG_KEY) {
             let bad = |e: &dyn std::fmt::Display| {
                 file::invalid(
@@ -118,18 +120,19 @@ impl Checkpoint {
                     &format!("bad {CONFIG_KEY} in its metadata: {e}"),
                 )
             };
-            let config: SamConfig = serde_json::from_str(json).map_err(|e| bad(&e))?;
+            let config: ModelConfig = serde_json::from_str(json).map_err(|e| bad(&e))?;
             return config.validate().map_err(|e| bad(&e)).map(|()| config);
         }
         let shapes = self.tensors.iter().map(|(k, t)| (k.as_str(), &t.shape[..]));
         let config = detect::Shapes(shapes.collect())
             .sam_config()
+            .map(ModelConfig::Sam)
             .map_err(|reason| self.unsupported(reason))?;
         self.check(&config)?;
         Ok(config)
     }
 
-    fn check(&self, config: &SamConfig) -> Result<(), CheckpointError> {
+    fn check(&self, config: &ModelConfig) -> Result<(), CheckpointError> {
         config
             .validate()
             .map_err(|e| self.unsupported(e.to_string()))
@@ -168,7 +171,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::Mismatch`] names missing, unused, wrongly shaped and unreadable keys.
-    pub fn load(&self, device: &Device) -> Result<Sam, CheckpointError> {
+    pub fn load(&self, device: &Device) -> Result<Model, CheckpointError> {
         self.load_with(&self.config()?, device)
     }
 
@@ -176,11 +179,15 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::load`].
-    pub fn load_with(&self, config: &SamConfig, device: &Device) -> Result<Sam, CheckpointError> {
+    pub fn load_with(
+        &self,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<Model, CheckpointError> {
         // A panic while weights are applied would end the process, so nothing reaches that point
         // unchecked.
         self.check(config)?;
-        let mut sam = config.init(device);
+        let mut model = config.init(device);
         let mut strays = Vec::new();
         let mut tensors = Vec::new();
         for (key, tensor) in &self.tensors {
@@ -200,12 +207,12 @@ impl Checkpoint {
         let transposed = Transposed::default();
         let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
         let adapter = Box::new(transposed.clone().chain(adapter));
-        let result = sam.apply(tensors, None, Some(adapter), true);
+        let result = model.apply(tensors, None, Some(adapter), true);
         let mut mismatch = mismatch(&result, &transposed);
         mismatch.unused.extend(strays);
         mismatch.sort();
         if mismatch.is_empty() {
-            return Ok(sam);
+            return Ok(model);
         }
         Err(CheckpointError::Mismatch {
             path: self.path.clone(),

@@ -11,7 +11,7 @@ use burn::nn::{
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::common::{window_partition, window_unpartition};
-use crate::ops::{self, Activation, AttentionBias};
+use crate::ops::{self, Activation, AttentionBias, LAYER_NORM_EPSILON};
 use crate::sam::{Neck, NeckConfig};
 
 /// Configuration of [TinyViT]. Vectors have one entry per stage.
@@ -297,7 +297,7 @@ impl Attention {
         let [windows, window, _, dim] = x.dims();
         let heads = self.attention_biases.val().dims()[0];
         let (tokens, head_dim) = (window * window, dim / heads);
-        let x = ops::layer_norm(x, &self.norm);
+        let x = ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON);
         // Every head's query, key and value lie side by side.
         let qkv = ops::linear(x, &self.qkv, Activation::Identity)
             .reshape([windows, tokens, heads, 3, head_dim])
@@ -339,7 +339,11 @@ struct Mlp {
 impl Mlp {
     /// `[batch, height, width, dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = ops::linear(ops::layer_norm(x, &self.norm), &self.fc1, Activation::Gelu);
+        let hidden = ops::linear(
+            ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON),
+            &self.fc1,
+            Activation::Gelu,
+        );
         ops::linear(hidden, &self.fc2, Activation::Identity)
     }
 }

@@ -161,7 +161,7 @@ impl Block {
     /// `[batch, height, width, embed_dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [_, height, width, _] = x.dims();
-        let normed = ops::layer_norm(x.clone(), &self.norm1);
+        let normed = ops::layer_norm(x.clone(), &self.norm1, LAYER_NORM_EPSILON);
         let attended = if self.window == 0 {
             self.attn.forward(normed)
         } else {
@@ -170,7 +170,10 @@ impl Block {
             window_unpartition(windows, height, width)
         };
         let x = x + attended;
-        x.clone() + self.mlp.forward(ops::layer_norm(x, &self.norm2))
+        x.clone()
+            + self
+                .mlp
+                .forward(ops::layer_norm(x, &self.norm2, LAYER_NORM_EPSILON))
     }
 }
 

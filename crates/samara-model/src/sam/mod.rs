@@ -17,7 +17,6 @@ pub use mask_decoder::{DecodedMasks, MaskDecoder, MaskDecoderConfig};
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
-pub use validate::InvalidConfig;
 
 use crate::mobile_sam::{TinyViT, TinyViTConfig};
 

@@ -7,7 +7,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, AttentionBias};
+use crate::ops::{self, Activation, AttentionBias, LAYER_NORM_EPSILON};
 
 /// Configuration of [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -99,7 +99,11 @@ impl TwoWayTransformer {
             keys.clone(),
         );
         (
-            ops::layer_norm(queries + attended, &self.norm_final_attn),
+            ops::layer_norm(
+                queries + attended,
+                &self.norm_final_attn,
+                LAYER_NORM_EPSILON,
+            ),
             keys,
         )
     }
@@ -137,22 +141,26 @@ impl TwoWayAttentionBlock {
             let q = queries.clone() + query_pe.clone();
             queries.clone() + self.self_attn.forward(q.clone(), q, queries)
         };
-        let queries = ops::layer_norm(queries, &self.norm1);
+        let queries = ops::layer_norm(queries, &self.norm1, LAYER_NORM_EPSILON);
 
         let q = queries.clone() + query_pe.clone();
         let k = keys.clone() + key_pe.clone();
         let attended = self
             .cross_attn_token_to_image
             .forward(q, k.clone(), keys.clone());
-        let queries = ops::layer_norm(queries + attended, &self.norm2);
+        let queries = ops::layer_norm(queries + attended, &self.norm2, LAYER_NORM_EPSILON);
 
-        let queries = ops::layer_norm(queries.clone() + self.mlp.forward(queries), &self.norm3);
+        let queries = ops::layer_norm(
+            queries.clone() + self.mlp.forward(queries),
+            &self.norm3,
+            LAYER_NORM_EPSILON,
+        );
 
         let q = queries.clone() + query_pe.clone();
         let attended = self
             .cross_attn_image_to_token
             .forward(k, q, queries.clone());
-        let keys = ops::layer_norm(keys + attended, &self.norm4);
+        let keys = ops::layer_norm(keys + attended, &self.norm4, LAYER_NORM_EPSILON);
         (queries, keys)
     }
 }

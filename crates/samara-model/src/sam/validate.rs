@@ -3,6 +3,7 @@
 use super::{
     ImageEncoderConfig, ImageEncoderViTConfig, MaskDecoderConfig, PromptEncoderConfig, SamConfig,
 };
+use crate::InvalidConfig;
 use crate::mobile_sam::TinyViTConfig;
 
 /// Bounds of what is accepted, well above every released model: sizes from a file must not ask for
@@ -14,11 +15,6 @@ const MAX_RATIO: usize = 16;
 const MAX_GRID: usize = 256;
 const MAX_WINDOW: usize = 64;
 const MAX_MASK_TOKENS: usize = 16;
-
-/// A [`SamConfig`] that no model can have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("impossible configuration: {0}")]
-pub struct InvalidConfig(String);
 
 impl SamConfig {
     /// Refuses what no model can be built from or run with: sizes that are 0 or absurd, or that do
@@ -162,7 +158,7 @@ fn require(holds: bool, reason: &str) -> Result<(), InvalidConfig> {
     if holds {
         Ok(())
     } else {
-        Err(InvalidConfig(reason.to_owned()))
+        Err(InvalidConfig::new(reason.to_owned()))
     }
 }
 

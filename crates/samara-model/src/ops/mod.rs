@@ -1,8 +1,17 @@
 //! The operations that carry the weight of every model here: linear + activation, layer norm
 //! and attention. All models go through these, so that a faster implementation has one door.
 
+#[cfg(feature = "flex")]
+mod fused;
+
+#[cfg(feature = "flex")]
+use burn::backend::Dispatch;
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Device, Tensor, activation};
+use samara_kernels::activation::Rectifier;
+use samara_kernels::depthwise::Depthwise;
 
 /// Activation applied to the result of [`linear`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +20,8 @@ pub enum Activation {
     Identity,
     /// max(0, x).
     Relu,
+    /// min(max(0, x), 6).
+    Relu6,
     /// x · Φ(x), with the exact error function (not the tanh approximation).
     Gelu,
 }
@@ -21,6 +32,7 @@ impl Activation {
         match self {
             Self::Identity => x,
             Self::Relu => activation::relu(x),
+            Self::Relu6 => x.clamp(0.0, 6.0),
             Self::Gelu => activation::gelu(x),
         }
     }
@@ -28,12 +40,112 @@ impl Activation {
 
 /// `activation(x · W + b)` over the last axis: `[.., d_in]` → `[.., d_out]`.
 pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activation) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let (Some(rectifier), Some(bias), true) =
+        (activation.rectifier(), &layer.bias, is_flex(&x.device()))
+    {
+        let mut dims = x.dims();
+        let rows = x.reshape([-1, dims[D - 1] as i32]);
+        dims[D - 1] = layer.weight.dims()[1];
+        let y = <Dispatch as fused::FusedOps>::fused_linear(
+            rows.into_dispatch(),
+            layer.weight.val().into_dispatch(),
+            bias.val().into_dispatch(),
+            rectifier,
+        );
+        return Tensor::<2>::from_dispatch(y).reshape(dims);
+    }
     activation.apply(layer.forward(x))
 }
 
-/// Layer norm over the last axis, any rank.
-pub fn layer_norm<const D: usize>(x: Tensor<D>, layer: &LayerNorm) -> Tensor<D> {
+/// The epsilon of PyTorch's layer norm, and of Burn's.
+pub const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+/// Layer norm over the last axis, any rank. `epsilon` must be the layer's own, which it does not
+/// tell.
+pub fn layer_norm<const D: usize>(x: Tensor<D>, layer: &LayerNorm, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let (Some(beta), true) = (&layer.beta, is_flex(&x.device())) {
+        let y = <Dispatch as fused::FusedOps>::fused_layer_norm(
+            x.into_dispatch(),
+            layer.gamma.val().into_dispatch(),
+            beta.val().into_dispatch(),
+            epsilon,
+        );
+        return Tensor::from_dispatch(y);
+    }
+    let _ = epsilon;
     layer.forward(x)
+}
+
+/// Depthwise convolution of a channels-last image with `SAME` padding.
+///
+/// `x` is `[batch, height, width, channels]` with an input that is square when the stride is not
+/// 1, `weight` `[kernel², channels]`, `bias` `[channels]`.
+pub fn depthwise(
+    x: Tensor<4>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    stride: usize,
+    activation: Activation,
+) -> Tensor<4> {
+    let kernel = weight.dims()[0].isqrt();
+    let shape = Depthwise::same(x.dims(), kernel, stride);
+    #[cfg(feature = "flex")]
+    if let (Some(rectifier), true) = (activation.rectifier(), is_flex(&x.device())) {
+        return Tensor::from_dispatch(<Dispatch as fused::FusedOps>::fused_depthwise(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            shape,
+            rectifier,
+        ));
+    }
+    let channels = shape.channels;
+    let after = |size: usize, out: usize| {
+        (((out - 1) * stride + kernel).saturating_sub(size)).saturating_sub(shape.pad)
+    };
+    let padded = x.permute([0, 3, 1, 2]).pad(
+        [
+            (0, 0),
+            (0, 0),
+            (shape.pad, after(shape.height, shape.out_height)),
+            (shape.pad, after(shape.width, shape.out_width)),
+        ],
+        PadMode::Constant(0.0),
+    );
+    let weight = weight
+        .swap_dims(0, 1)
+        .reshape([channels, 1, kernel, kernel]);
+    let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], channels);
+    let y = conv2d(padded, weight, Some(bias), options);
+    activation.apply(y.permute([0, 2, 3, 1]))
+}
+
+/// True for a tensor of the CPU backend, which has fused kernels.
+fn is_flex(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return matches!(
+        device.as_dispatch().clone().inner(),
+        burn::backend::DispatchDevice::Flex(_)
+    );
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+impl Activation {
+    /// The activation as the fused kernels know it.
+    fn rectifier(self) -> Option<Rectifier> {
+        match self {
+            Self::Identity => Some(Rectifier::Identity),
+            Self::Relu => Some(Rectifier::Relu),
+            Self::Relu6 => Some(Rectifier::Relu6),
+            Self::Gelu => None,
+        }
+    }
 }
 
 /// What is added to the attention scores before the softmax.

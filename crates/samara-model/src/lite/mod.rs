@@ -1,0 +1,202 @@
+//! `lite`: a small promptable model that runs anywhere, trained by this project.
+//!
+//! An EfficientNet-Lite0 trunk with ImageNet weights, a small feature pyramid, and SAM's decoder
+//! design: prompt tokens and four mask tokens in a two-way transformer, hyper-networks, an IoU
+//! head, and SAM 2's high-resolution features in the upscaling. Three things differ, because the
+//! model learns from two thousand images and not from eleven million:
+//!
+//! - **dense prompt maps** beside the tokens ([`prompt_maps`]),
+//! - convolution blocks between the transformer's layers and in the upscaling,
+//! - an IoU head that looks at the mask it judges, with a sigmoid.
+//!
+//! Images are channels-last inside, so every 1×1 convolution is one matrix product.
+
+mod conv_block;
+mod imagenet;
+mod iou_head;
+mod mask_decoder;
+mod neck;
+mod prompt_encoder;
+mod prompt_maps;
+mod trunk;
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+pub use mask_decoder::MaskDecoder;
+pub use neck::Neck;
+pub use prompt_encoder::PromptEncoder;
+pub use trunk::EfficientNetLite0;
+
+use crate::sam::{DecodedMasks, PromptBatch};
+use crate::{ImageFeatures, InvalidConfig};
+use prompt_maps::{Points, PromptMaps};
+
+/// Pixels per cell of the image embedding.
+pub(crate) const STRIDE: usize = 16;
+/// Levels of features that are compared with those under the clicks.
+const SIMILARITIES: usize = 3;
+/// Channels of the features at stride 8 and 4, and of the learned similarity.
+const DIM8: usize = 64;
+const DIM4: usize = 32;
+const DIM_SIMILARITY: usize = 32;
+
+/// Configuration of [`Lite`].
+#[derive(Config, Debug)]
+pub struct LiteConfig {
+    /// Side of the model's input in model pixels, a multiple of 32.
+    #[config(default = 512)]
+    pub img_size: usize,
+    /// Width of the decoder.
+    #[config(default = 160)]
+    pub embed_dim: usize,
+    /// Attention heads.
+    #[config(default = 5)]
+    pub num_heads: usize,
+    /// Layers of the transformer.
+    #[config(default = 2)]
+    pub depth: usize,
+    /// Mask tokens: one for the single mask, the others for the candidates.
+    #[config(default = 4)]
+    pub num_mask_tokens: usize,
+}
+
+impl LiteConfig {
+    /// Refuses what no model can be built from.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the first field that is wrong.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let check = |holds: bool, what: String| {
+            if holds {
+                Ok(())
+            } else {
+                Err(InvalidConfig::new(what))
+            }
+        };
+        let side = self.img_size;
+        check(
+            (64..=2048).contains(&side) && side.is_multiple_of(32),
+            format!("img_size {side} is no multiple of 32 between 64 and 2048"),
+        )?;
+        let (dim, heads) = (self.embed_dim, self.num_heads);
+        check(
+            (16..=1024).contains(&dim) && heads > 0 && dim.is_multiple_of(2 * heads),
+            format!("embed_dim {dim} is no multiple of twice {heads} heads, or not in 16..=1024"),
+        )?;
+        let (depth, tokens) = (self.depth, self.num_mask_tokens);
+        check(
+            (1..=8).contains(&depth),
+            format!("depth {depth} is not in 1..=8"),
+        )?;
+        check(
+            (2..=16).contains(&tokens),
+            format!("num_mask_tokens {tokens} is not in 2..=16"),
+        )
+    }
+
+    /// Side of the image embedding in cells.
+    pub fn grid(&self) -> usize {
+        self.img_size / STRIDE
+    }
+
+    /// Shapes of [`ImageFeatures`], the embedding first.
+    pub fn feature_shapes(&self) -> Vec<[usize; 4]> {
+        let g = self.grid();
+        vec![
+            [1, g, g, self.embed_dim],
+            [1, 2 * g, 2 * g, DIM8],
+            [1, 4 * g, 4 * g, DIM4],
+            [1, g, g, trunk::CHANNELS[2]],
+            [1, 2 * g, 2 * g, trunk::CHANNELS[1]],
+            [1, 2 * g, 2 * g, DIM_SIMILARITY],
+        ]
+    }
+
+    /// A model with random weights.
+    pub fn init(&self, device: &Device) -> Lite {
+        Lite {
+            trunk: EfficientNetLite0::new(device),
+            neck: Neck::new(self.embed_dim, device),
+            prompt_encoder: PromptEncoder::new(self.embed_dim, device),
+            mask_decoder: MaskDecoder::new(self, device),
+        }
+    }
+}
+
+/// The small promptable model.
+#[derive(Module, Debug)]
+pub struct Lite {
+    /// The trunk.
+    pub trunk: EfficientNetLite0,
+    neck: Neck,
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+}
+
+/// Which part of the trunk learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrunkGradient {
+    /// None of it.
+    None,
+    /// The blocks above stride 4.
+    Late,
+    /// All of it.
+    All,
+}
+
+impl Lite {
+    /// Features of normalised and padded pixels `[1, 3, side, side]`; the side may be any multiple
+    /// of 32.
+    pub fn encode_image(&self, pixels: Tensor<4>, gradient: TrunkGradient) -> ImageFeatures {
+        let taps = self.trunk.forward(pixels, gradient == TrunkGradient::Late);
+        let taps = match gradient {
+            TrunkGradient::None => taps.map(Tensor::detach),
+            TrunkGradient::Late | TrunkGradient::All => taps,
+        };
+        self.neck.forward(taps)
+    }
+
+    /// Answers of all mask tokens to a batch of prompts on one image.
+    pub fn decode(&self, features: &ImageFeatures, prompts: &PromptBatch) -> DecodedMasks {
+        let [_, grid, _, _] = features.image_embed.dims();
+        let points = Points::of(prompts, &features.image_embed);
+        let similarity = &features.high_res_feats[2..];
+        let maps = PromptMaps::new(prompts, &points, similarity, grid);
+        let tokens = self.prompt_encoder.forward(&points, grid * STRIDE);
+        let pe = self.prompt_encoder.dense_pe(grid);
+        self.mask_decoder.forward(features, maps, tokens, pe)
+    }
+}
+
+/// Rows of unit length; a zero row stays zero.
+fn normalise<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let norm = (x.clone() * x.clone()).sum_dim(D - 1) + 1e-8;
+    x / norm.sqrt()
+}
+
+/// Doubles height and width by repetition.
+fn upsample_nearest(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height, 1, width, 1, channels])
+        .expand([batch, height, 2, width, 2, channels])
+        .reshape([batch, 2 * height, 2 * width, channels])
+}
+
+/// Four neighbours' channels in one pixel of half the size: `[b, 2h, 2w, c]` → `[b, h, w, 4c]`.
+fn space_to_depth(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height / 2, 2, width / 2, 2, channels])
+        .swap_dims(2, 3)
+        .reshape([batch, height / 2, width / 2, 4 * channels])
+}
+
+/// The inverse of [`space_to_depth`]: with a linear layer before it, a transposed convolution of
+/// window and stride 2 as one matrix product.
+fn depth_to_space(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height, width, 2, 2, channels / 4])
+        .swap_dims(2, 3)
+        .reshape([batch, 2 * height, 2 * width, channels / 4])
+}

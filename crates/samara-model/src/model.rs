@@ -1,0 +1,162 @@
+//! Any model of the family, behind one face.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::lite::{Lite, LiteConfig, TrunkGradient};
+use crate::sam::{DecodedMasks, PromptBatch, Sam, SamConfig};
+
+/// A configuration that no model can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("impossible configuration: {0}")]
+pub struct InvalidConfig(String);
+
+impl InvalidConfig {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Configuration of a [`Model`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ModelConfig {
+    /// SAM 1, MobileSAM, MedSAM.
+    Sam(SamConfig),
+    /// The small default model.
+    Lite(LiteConfig),
+}
+
+impl ModelConfig {
+    /// A short name of the architecture, such as `sam-vit-b`.
+    pub fn architecture(&self) -> String {
+        match self {
+            Self::Sam(config) => config.architecture(),
+            Self::Lite(_) => "lite".into(),
+        }
+    }
+
+    /// The configuration of a SAM, if it is one.
+    pub fn as_sam(&self) -> Option<&SamConfig> {
+        match self {
+            Self::Sam(config) => Some(config),
+            Self::Lite(_) => None,
+        }
+    }
+
+    /// Side of the model's square input, in model pixels.
+    pub fn input_side(&self) -> usize {
+        match self {
+            Self::Sam(config) => config.prompt_encoder.img_size,
+            Self::Lite(config) => config.img_size,
+        }
+    }
+
+    /// Side of the grid of mask logits: four cells for every cell of the image embedding.
+    pub fn logits_side(&self) -> usize {
+        4 * match self {
+            Self::Sam(config) => config.prompt_encoder.grid,
+            Self::Lite(config) => config.grid(),
+        }
+    }
+
+    /// Shapes of the [`ImageFeatures`] of one image, the embedding first.
+    pub fn feature_shapes(&self) -> Vec<[usize; 4]> {
+        match self {
+            Self::Sam(config) => {
+                let prompts = &config.prompt_encoder;
+                vec![[1, prompts.embed_dim, prompts.grid, prompts.grid]]
+            }
+            Self::Lite(config) => config.feature_shapes(),
+        }
+    }
+
+    /// Refuses what no model can be built from or run with.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the first field that is wrong.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        match self {
+            Self::Sam(config) => config.validate(),
+            Self::Lite(config) => config.validate(),
+        }
+    }
+
+    /// A model with random weights.
+    ///
+    /// # Panics
+    /// May panic on a configuration that [`validate`](Self::validate) refuses.
+    pub fn init(&self, device: &Device) -> Model {
+        match self {
+            Self::Sam(config) => Model::Sam(config.init(device)),
+            Self::Lite(config) => Model::Lite(config.init(device)),
+        }
+    }
+}
+
+/// What a model computes once per image.
+#[derive(Debug, Clone)]
+pub struct ImageFeatures {
+    /// The image embedding: `[1, dim, grid, grid]` of SAM, `[1, grid, grid, dim]` of `lite`.
+    pub image_embed: Tensor<4>,
+    /// Finer features for the decoder, none for SAM 1.
+    pub high_res_feats: Vec<Tensor<4>>,
+}
+
+impl ImageFeatures {
+    /// All tensors, the embedding first.
+    pub fn tensors(&self) -> Vec<Tensor<4>> {
+        let mut tensors = vec![self.image_embed.clone()];
+        tensors.extend(self.high_res_feats.iter().cloned());
+        tensors
+    }
+
+    /// The inverse of [`tensors`](Self::tensors); `None` without any.
+    pub fn from_tensors(tensors: Vec<Tensor<4>>) -> Option<Self> {
+        let mut tensors = tensors.into_iter();
+        Some(Self {
+            image_embed: tensors.next()?,
+            high_res_feats: tensors.collect(),
+        })
+    }
+}
+
+/// A promptable segmentation model.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one model per program")]
+pub enum Model {
+    /// SAM 1, MobileSAM, MedSAM.
+    Sam(Sam),
+    /// The small default model.
+    Lite(Lite),
+}
+
+impl Model {
+    /// Features of normalised and padded pixels `[1, 3, side, side]`.
+    pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
+        match self {
+            Self::Sam(sam) => ImageFeatures {
+                image_embed: sam.encode_image(pixels),
+                high_res_feats: Vec::new(),
+            },
+            Self::Lite(lite) => lite.encode_image(pixels, TrunkGradient::All),
+        }
+    }
+
+    /// The SAM inside, if it is one.
+    pub fn into_sam(self) -> Option<Sam> {
+        match self {
+            Self::Sam(sam) => Some(sam),
+            Self::Lite(_) => None,
+        }
+    }
+
+    /// Answers of all mask tokens to a batch of prompts on one image.
+    pub fn decode(&self, features: &ImageFeatures, prompts: &PromptBatch) -> DecodedMasks {
+        match self {
+            Self::Sam(sam) => sam.decode(features.image_embed.clone(), prompts),
+            Self::Lite(lite) => lite.decode(features, prompts),
+        }
+    }
+}
