@@ -1,0 +1,134 @@
+//! Focal and dice loss of masks, and the choice among candidates.
+
+use samara_model::burn::tensor::activation::{log_sigmoid, sigmoid};
+use samara_model::burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{LossWeights, weighted_sum};
+
+/// The constants of the focal loss (Lin et al., 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FocalConfig {
+    /// Weight of object pixels; background has `1 - alpha`. 0.25 by default.
+    pub alpha: f32,
+    /// Exponent that turns easy pixels down: 0, or at least 1. 2 by default.
+    pub gamma: f32,
+}
+
+impl Default for FocalConfig {
+    fn default() -> Self {
+        Self {
+            alpha: 0.25,
+            gamma: 2.0,
+        }
+    }
+}
+
+/// Focal and dice loss of every candidate, `[n, k]`, without weights.
+#[derive(Debug, Clone)]
+pub struct MaskLosses {
+    /// As [`sigmoid_focal_loss`].
+    pub focal: Tensor<2>,
+    /// As [`dice_loss`].
+    pub dice: Tensor<2>,
+}
+
+impl MaskLosses {
+    /// `weights.focal` · focal + `weights.dice` · dice, `[n, k]`.
+    pub fn combine(self, weights: &LossWeights) -> Tensor<2> {
+        self.focal * weights.focal + self.dice * weights.dice
+    }
+}
+
+/// Focal loss of logits `[n, k, h, w]` against targets `[n, 1, h, w]`: the mean over the pixels,
+/// `[n, k]`.
+///
+/// Stable for logits of any size. Targets between 0 and 1 are valid; as in the official code,
+/// the probability of the target is then `p·t + (1 - p)·(1 - t)`.
+pub fn sigmoid_focal_loss(logits: Tensor<4>, targets: Tensor<4>, config: FocalConfig) -> Tensor<2> {
+    Pixels::new(logits, targets).focal(config)
+}
+
+/// Dice loss of logits `[n, k, h, w]` against targets `[n, 1, h, w]`, `[n, k]`:
+/// `1 - (2·Σpt + 1) / (Σp + Σt + 1)`.
+///
+/// Targets between 0 and 1 are valid.
+pub fn dice_loss(logits: Tensor<4>, targets: Tensor<4>) -> Tensor<2> {
+    Pixels::new(logits, targets).dice()
+}
+
+/// [`sigmoid_focal_loss`] and [`dice_loss`], which share the sigmoid.
+pub fn mask_losses(logits: Tensor<4>, targets: Tensor<4>, focal: FocalConfig) -> MaskLosses {
+    let pixels = Pixels::new(logits, targets);
+    MaskLosses {
+        focal: pixels.focal(focal),
+        dice: pixels.dice(),
+    }
+}
+
+/// The weighted sum of focal and dice loss of every candidate, `[n, k]`.
+pub fn mask_loss(
+    logits: Tensor<4>,
+    targets: Tensor<4>,
+    weights: &LossWeights,
+    focal: FocalConfig,
+) -> Tensor<2> {
+    mask_losses(logits, targets, focal).combine(weights)
+}
+
+/// The lowest of the losses `[n, k]` of each object, `[n]`, and its candidate, `[n]`.
+///
+/// Only that candidate has a gradient.
+pub fn min_over_candidates(losses: Tensor<2>) -> (Tensor<1>, Tensor<1, Int>) {
+    let best = losses.clone().argmin(1);
+    let lowest = losses.gather(1, best.clone());
+    (lowest.squeeze_dim(1), best.squeeze_dim(1))
+}
+
+/// Logits `[n, k, p]`, their sigmoid, and targets `[n, 1, p]`.
+struct Pixels {
+    logits: Tensor<3>,
+    probability: Tensor<3>,
+    targets: Tensor<3>,
+}
+
+impl Pixels {
+    fn new(logits: Tensor<4>, targets: Tensor<4>) -> Self {
+        let logits: Tensor<3> = logits.flatten(2, 3);
+        Self {
+            probability: sigmoid(logits.clone()),
+            logits,
+            targets: targets.flatten(2, 3),
+        }
+    }
+
+    fn focal(&self, config: FocalConfig) -> Tensor<2> {
+        let t = self.targets.clone();
+        // The cross-entropy is softplus(x) - x·t, and softplus(x) = -log_sigmoid(-x): one stable
+        // operation. It is kept negative; the weights of the pixels carry the sign.
+        let log_likelihood =
+            log_sigmoid(self.logits.clone().neg()) + self.logits.clone() * t.clone();
+        let miss = || self.probability.clone() * (t.clone() * -2.0 + 1.0) + t.clone();
+        let modulated = match config.gamma {
+            0.0 => log_likelihood,
+            1.0 => miss() * log_likelihood,
+            2.0 => {
+                let miss = miss();
+                miss.clone() * miss * log_likelihood
+            }
+            gamma => miss().powf_scalar(gamma) * log_likelihood,
+        };
+        let pixels = t.dims()[2] as f32;
+        let background = 1.0 - config.alpha;
+        let weights = (t * (config.alpha - background) + background) * (-1.0 / pixels);
+        weighted_sum(modulated, weights)
+    }
+
+    fn dice(&self) -> Tensor<2> {
+        let shared = weighted_sum(self.probability.clone(), self.targets.clone());
+        let predicted: Tensor<2> = self.probability.clone().sum_dim(2).squeeze_dim(2);
+        let target: Tensor<2> = self.targets.clone().sum_dim(2).squeeze_dim(2);
+        (shared * 2.0 + 1.0) / (predicted + target + 1.0) * -1.0 + 1.0
+    }
+}

@@ -1,0 +1,28 @@
+//! The losses of promptable segmentation, differentiable, each usable alone.
+//!
+//! `n` objects have `k` candidate masks each: logits are `[n, k, h, w]`, targets `[n, 1, h, w]`
+//! with 1 inside of the object. The pieces give a value for every candidate, `[n, k]`;
+//! [`promptable_loss`] makes a scalar of them, the mean over the objects. All tensors of a call lie
+//! on one device, and targets carry no gradient.
+//!
+//! Sources: SAM, appendix A (Kirillov et al., 2023); SAM 2, `training/loss_fns.py`.
+
+mod iou;
+mod mask;
+mod promptable;
+
+pub use iou::{IouKind, IouLoss, iou_l1, iou_mse, iou_targets, object_score_bce};
+pub use mask::{
+    FocalConfig, MaskLosses, dice_loss, mask_loss, mask_losses, min_over_candidates,
+    sigmoid_focal_loss,
+};
+pub use promptable::{LossConfig, LossWeights, Predictions, PromptableLoss, promptable_loss};
+
+use samara_model::burn::tensor::Tensor;
+
+/// Sum over pixels of `values` times `weights`, `[n, k, p]` and `[n, 1, p]` to `[n, k]`.
+///
+/// A product of matrices: one pass over the pixels, forward and backward.
+fn weighted_sum(values: Tensor<3>, weights: Tensor<3>) -> Tensor<2> {
+    values.matmul(weights.swap_dims(1, 2)).squeeze_dim(2)
+}

@@ -1,0 +1,196 @@
+//! The loss of one round of prompts.
+
+use samara_model::burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    FocalConfig, IouLoss, iou_targets, mask_loss, mask_losses, min_over_candidates,
+    object_score_bce,
+};
+
+/// The weights of the parts of the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossWeights {
+    /// Of the focal loss of the best mask.
+    pub focal: f32,
+    /// Of its dice loss.
+    pub dice: f32,
+    /// Of the loss of the predicted IoU.
+    pub iou: f32,
+    /// Of the loss of the object score; 0 turns it off, and absent objects count as any other.
+    pub object_score: f32,
+}
+
+impl LossWeights {
+    /// SAM: 20, 1, 1, and no object score.
+    pub const fn sam() -> Self {
+        Self {
+            object_score: 0.0,
+            ..Self::sam2()
+        }
+    }
+
+    /// SAM 2: 20, 1, 1, 1.
+    pub const fn sam2() -> Self {
+        Self {
+            focal: 20.0,
+            dice: 1.0,
+            iou: 1.0,
+            object_score: 1.0,
+        }
+    }
+}
+
+impl Default for LossWeights {
+    fn default() -> Self {
+        Self::sam2()
+    }
+}
+
+/// Everything that [`promptable_loss`] can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {
+    /// The weights of the parts.
+    pub weights: LossWeights,
+    /// The constants of the focal loss.
+    #[serde(default)]
+    pub focal: FocalConfig,
+    /// How the predicted IoU is supervised.
+    pub iou: IouLoss,
+}
+
+impl LossConfig {
+    /// As SAM was trained.
+    pub fn sam() -> Self {
+        Self {
+            weights: LossWeights::sam(),
+            focal: FocalConfig::default(),
+            iou: IouLoss::sam(),
+        }
+    }
+
+    /// As SAM 2 was trained.
+    pub fn sam2() -> Self {
+        Self {
+            weights: LossWeights::sam2(),
+            focal: FocalConfig::default(),
+            iou: IouLoss::sam2(),
+        }
+    }
+}
+
+/// What the decoder says about `n` objects with `k` candidates each.
+#[derive(Debug, Clone)]
+pub struct Predictions {
+    /// Mask logits, `[n, k, h, w]`.
+    pub logits: Tensor<4>,
+    /// Predicted IoU, `[n, k]`.
+    pub iou: Tensor<2>,
+    /// Logits of there being an object, `[n, 1]`, from models that have them.
+    pub object_score: Option<Tensor<2>>,
+}
+
+/// The loss of one round. The parts are means over the objects, before their weights, detached.
+#[derive(Debug, Clone)]
+pub struct PromptableLoss {
+    /// The weighted sum of the parts, `[1]`, to be differentiated.
+    pub total: Tensor<1>,
+    /// Focal loss of the best candidates, `[1]`.
+    pub focal: Tensor<1>,
+    /// Dice loss of the best candidates, `[1]`.
+    pub dice: Tensor<1>,
+    /// Loss of the predicted IoU, `[1]`.
+    pub iou: Tensor<1>,
+    /// Loss of the object score, `[1]`, where it is supervised.
+    pub object_score: Option<Tensor<1>>,
+    /// The candidate with the lowest mask loss of each object, `[n]`.
+    pub best: Tensor<1, Int>,
+}
+
+/// The loss of one round of prompts against targets `[n, 1, h, w]`, divided by the number of
+/// objects.
+///
+/// Of several candidates (multimask output) only the one with the lowest mask loss is
+/// differentiated. It is found without gradient first, so that the operations that are recorded
+/// cover one candidate. Where the object score is supervised, an object whose target is empty
+/// counts for nothing else, as in SAM 2.
+pub fn promptable_loss(
+    predictions: Predictions,
+    targets: Tensor<4>,
+    config: &LossConfig,
+) -> PromptableLoss {
+    let Predictions {
+        logits,
+        iou,
+        object_score,
+    } = predictions;
+    let LossConfig {
+        weights,
+        focal,
+        iou: iou_loss,
+    } = config;
+    let best = best_candidate(&logits, &targets, config);
+    let chosen = candidate(logits.clone(), best.clone());
+    let (iou, true_iou) = if iou_loss.supervise_all {
+        (iou, iou_targets(logits.detach(), targets.clone()))
+    } else {
+        let iou = iou.gather(1, best.clone().unsqueeze_dim(1));
+        (iou, iou_targets(chosen.clone().detach(), targets.clone()))
+    };
+    let score = object_score.filter(|_| weights.object_score > 0.0);
+    let score = score.map(|score| (score, presence(targets.clone())));
+    let mean = |losses: Tensor<2>| match &score {
+        Some((_, present)) => (losses * present.clone()).mean(),
+        None => losses.mean(),
+    };
+    let mask = mask_losses(chosen, targets, *focal);
+    let focal = mean(mask.focal);
+    let dice = mean(mask.dice);
+    let iou = mean(iou_loss.per_candidate(iou, true_iou).mean_dim(1));
+    let object_score = score.map(|(score, present)| object_score_bce(score, present));
+
+    let mut total =
+        focal.clone() * weights.focal + dice.clone() * weights.dice + iou.clone() * weights.iou;
+    if let Some(loss) = object_score.clone() {
+        total = total + loss * weights.object_score;
+    }
+    PromptableLoss {
+        total,
+        focal: focal.detach(),
+        dice: dice.detach(),
+        iou: iou.detach(),
+        object_score: object_score.map(Tensor::detach),
+        best,
+    }
+}
+
+/// The candidate with the lowest mask loss of each object, `[n]`.
+fn best_candidate(logits: &Tensor<4>, targets: &Tensor<4>, config: &LossConfig) -> Tensor<1, Int> {
+    let [objects, candidates, ..] = logits.dims();
+    if candidates == 1 {
+        return Tensor::zeros([objects], &logits.device());
+    }
+    let logits = logits.clone().detach().set_require_grad(false);
+    let losses = mask_loss(logits, targets.clone(), &config.weights, config.focal);
+    min_over_candidates(losses).1
+}
+
+/// The logits of one candidate of each object, `[n, 1, h, w]`.
+fn candidate(logits: Tensor<4>, index: Tensor<1, Int>) -> Tensor<4> {
+    let [objects, candidates, height, width] = logits.dims();
+    if candidates == 1 {
+        return logits;
+    }
+    let first = Tensor::arange(0..objects as i64, &index.device()) * candidates as i64;
+    let rows: Tensor<2> = logits.reshape([objects * candidates, height * width]);
+    rows.select(0, first + index)
+        .reshape([objects, 1, height, width])
+}
+
+/// 1 for objects with a pixel, `[n, 1]`.
+fn presence(targets: Tensor<4>) -> Tensor<2> {
+    let pixels: Tensor<2> = targets.flatten(1, 3);
+    pixels.max_dim(1).greater_elem(0.0).float()
+}
