@@ -115,7 +115,7 @@ fn objects_outside_of_the_sizes_and_crowds_are_not_chosen() {
         min_area: 10,
         ..data_spec(&folder)
     };
-    let sampler = Sampler::open(&[data.clone()], plain(8, 0.5)).unwrap();
+    let sampler = Sampler::open(std::slice::from_ref(&data), plain(8, 0.5)).unwrap();
     for seed in 0..20 {
         let example = sampler
             .draw(&mut rng(seed), &mut Skipped::default())
@@ -179,8 +179,8 @@ fn settings_out_of_range_are_named() {
     let refused =
         |data: &[DataSpec], spec: ExampleSpec| Sampler::open(data, spec).unwrap_err().to_string();
     assert!(refused(&[], plain(1, 0.0)).starts_with("data: "));
-    assert!(refused(&[data.clone()], plain(0, 0.0)).starts_with("masks_per_image: "));
-    assert!(refused(&[data.clone()], plain(1, 1.5)).starts_with("ambiguous_clicks: "));
+    assert!(refused(std::slice::from_ref(&data), plain(0, 0.0)).starts_with("masks_per_image: "));
+    assert!(refused(std::slice::from_ref(&data), plain(1, 1.5)).starts_with("ambiguous_clicks: "));
     let weight = DataSpec {
         weight: f64::NAN,
         ..data
