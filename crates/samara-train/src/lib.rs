@@ -1,5 +1,17 @@
 //! Training and evaluation of promptable segmentation models.
 
 pub mod data;
+mod error;
 pub mod losses;
+pub mod optimizer;
+pub mod parameters;
 pub mod prompts;
+pub mod recipe;
+mod run_folder;
+pub mod schedule;
+pub mod step;
+pub mod trainer;
+
+pub use error::TrainError;
+pub use recipe::Recipe;
+pub use trainer::{StepReport, Trainer, Watcher};
