@@ -27,6 +27,10 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     /// Segment an object: from clicks, a box or a mask to a picture, a mask, or JSON
     Segment(Box<SegmentFlags>),
+    /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
+    #[command(after_help = "Examples:\n  \
+        samara train models/lite/recipe.toml --out runs/lite")]
+    Train(TrainFlags),
     /// List, inspect, download and convert models
     #[command(
         subcommand,
@@ -166,14 +170,8 @@ pub(crate) struct ModelFlags {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub(crate) checkpoint: Option<PathBuf>,
 
-    /// Where to run: cpu, or a GPU that this build supports (wgpu, vulkan, metal, cuda, rocm)
-    #[arg(
-        long,
-        value_name = "DEVICE",
-        default_value = "cpu",
-        help_heading = "Model"
-    )]
-    pub(crate) device: DeviceKind,
+    #[command(flatten)]
+    pub(crate) device: DeviceFlag,
 }
 
 #[derive(Debug, Subcommand)]
@@ -220,4 +218,29 @@ pub(crate) enum DtypeFlag {
     F32,
     F16,
     Bf16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainFlags {
+    /// The recipe, a TOML file; its paths are relative to its folder
+    pub(crate) recipe: PathBuf,
+
+    /// Folder of the run: checkpoints, log, curves and the model [default: runs/RECIPE_STEM]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceFlag {
+    /// Where to run: cpu, or a GPU that this build supports (wgpu, vulkan, metal, cuda, rocm)
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "cpu",
+        help_heading = "Model"
+    )]
+    pub(crate) device: DeviceKind,
 }

@@ -1,6 +1,7 @@
 //! AdamW over groups of parameters, each with its learning rate and weight decay.
 
-use burn_optim::lr_scheduler::{LrScheduler, LrSchedulerRecord, ModuleLrScheduler};
+use burn_optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn_optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn_optim::{AdamWConfig, GradientsParams, LearningRate, ModuleOptimizer};
 use samara_model::Model;
 use samara_model::burn::module::ParamGroup;
@@ -60,8 +61,7 @@ impl Optimizer {
         for (paths, rate) in &self.rates {
             if *rate != 1.0 {
                 let group = ParamGroup::from_paths(paths.clone());
-                let fixed: Box<dyn LrScheduler> = Box::new(Fixed(lr * rate));
-                scheduler = scheduler.with_group(group, fixed);
+                scheduler = scheduler.with_group(group, Fixed(lr * rate));
             }
         }
         self.inner.step(scheduler.step(), model, gradients)

@@ -151,6 +151,9 @@ pub struct Stage {
     /// Side of the input in this stage; the model's own without it. Only `lite` takes any other.
     #[serde(default)]
     pub side: Option<u32>,
+    /// Replaces `augmentation.scale` in this stage.
+    #[serde(default)]
+    pub scale: Option<[f64; 2]>,
     /// Pictures per optimizer step: accumulated one by one.
     #[serde(default = "one")]
     pub images_per_step: usize,

@@ -445,7 +445,10 @@ fn example_spec(recipe: &Recipe, stage: &Stage, side: u32) -> ExampleSpec {
         masks_per_image: stage.masks_per_image,
         ambiguous_clicks: recipe.ambiguous_clicks,
         augmentation: match recipe.embedding_cache {
-            None => recipe.augmentation,
+            None => Augmentation {
+                scale: stage.scale.unwrap_or(recipe.augmentation.scale),
+                ..recipe.augmentation
+            },
             Some(_) => Augmentation::none(),
         },
     }

@@ -3,3 +3,4 @@
 pub(crate) mod completions;
 pub(crate) mod models;
 pub(crate) mod segment;
+pub(crate) mod train;

@@ -44,7 +44,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
         terminal::spin("loading the model", || {
-            Segmenter::load(checkpoint, flags.model.device)
+            Segmenter::load(checkpoint, flags.model.device.device)
         })
     })?;
     let embedding = timed(&mut timing.embed, || embedding(flags, &segmenter, &image))?;

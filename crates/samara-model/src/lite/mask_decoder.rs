@@ -1,7 +1,7 @@
 //! The mask decoder of `lite`.
 
 use burn::module::{Module, Param};
-use burn::nn::{Initializer, Linear, LinearConfig};
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::conv_block::ConvBlock;
@@ -9,7 +9,7 @@ use super::iou_head::IouHead;
 use super::prompt_maps::{ALL_MAPS, PLAIN_MAPS, PromptMaps};
 use super::{DIM4, DIM8, LiteConfig, depth_to_space, space_to_depth};
 use crate::ImageFeatures;
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
 use crate::sam::{DecodedMasks, TwoWayTransformer, TwoWayTransformerConfig};
 
 /// Predicts masks from image features, prompt maps and prompt tokens.
@@ -28,6 +28,7 @@ pub struct MaskDecoder {
     up8_block: ConvBlock,
     up4: Linear,
     up4_block: ConvBlock,
+    pixel_norm: LayerNorm,
     /// One per mask token.
     hyper1: Vec<Linear>,
     hyper2: Vec<Linear>,
@@ -60,6 +61,7 @@ impl MaskDecoder {
             up8_block: ConvBlock::new(DIM8, 5, DIM8 * 3 / 2, device),
             up4: linear(DIM8, 4 * DIM4),
             up4_block: ConvBlock::new(DIM4, 3, DIM4, device),
+            pixel_norm: LayerNormConfig::new(DIM4).init(device),
             hyper1: (0..masks).map(|_| linear(dim, dim)).collect(),
             hyper2: (0..masks).map(|_| linear(dim, DIM4)).collect(),
             iou_head: IouHead::new(dim, device),
@@ -100,6 +102,7 @@ impl MaskDecoder {
         let up = ops::linear(up, &self.up4, Activation::Identity);
         let m4 = ops::linear(maps.stride4, &self.maps4, Activation::Identity);
         let pixels = self.up4_block.forward(depth_to_space(up) + m4 + f4.clone());
+        let pixels = ops::layer_norm(pixels, &self.pixel_norm, LAYER_NORM_EPSILON);
 
         self.read_masks(&tokens, cells, pixels)
     }
@@ -116,7 +119,9 @@ impl MaskDecoder {
         });
         let hyper = Tensor::cat(hyper.collect(), 1);
         let flat = pixels.clone().reshape([batch, side * side, channels]);
-        let logits = hyper.matmul(flat.swap_dims(1, 2));
+        // Scaled so that logits begin around 0, whatever the width.
+        let scale = (channels as f64).powf(-0.5);
+        let logits = hyper.mul_scalar(scale).matmul(flat.swap_dims(1, 2));
         let logits = logits.reshape([batch, masks, side, side]);
         let mask_tokens = tokens.clone().slice([0..batch, 1..1 + masks]);
         let iou = self

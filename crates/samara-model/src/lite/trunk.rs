@@ -89,7 +89,7 @@ impl EfficientNetLite0 {
 
     /// Normalised pixels `[batch, 3, side, side]` → features at strides 4, 8, 16 and 32,
     /// channels last. `detach_early` cuts the gradient to the stem and the blocks up to stride 4.
-    pub(super) fn forward(&self, pixels: Tensor<4>, detach_early: bool) -> [Tensor<4>; 4] {
+    pub fn forward(&self, pixels: Tensor<4>, detach_early: bool) -> [Tensor<4>; 4] {
         let mut x = self.conv_stem.forward(pixels);
         let mut taps = Vec::with_capacity(TAPS.len());
         for (index, block) in self.blocks.iter().enumerate() {

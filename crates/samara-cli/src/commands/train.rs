@@ -1,0 +1,86 @@
+//! `samara train`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use samara_train::step::StepMetrics;
+use samara_train::{Recipe, StepReport, TrainError, Trainer, Watcher};
+
+use crate::error::{CliError, Result};
+use crate::flags::TrainFlags;
+use crate::terminal;
+
+/// Trains as a recipe says.
+pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
+    let recipe = Recipe::read(&flags.recipe).map_err(CliError::failed)?;
+    samara_kernels::denormals::flush_denormals_in_pool(None);
+    let out = flags.out.clone().unwrap_or_else(|| {
+        let stem = flags.recipe.file_stem().unwrap_or_default();
+        PathBuf::from("runs").join(stem)
+    });
+    let device = flags.device.device.open()?;
+    let mut trainer = Trainer::new(recipe, &out, &device).map_err(failed)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&stop);
+    // Without a handler an interrupt ends the process, which loses the steps since the last
+    // checkpoint and nothing else.
+    let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
+    let mut watcher = TerminalWatcher::new();
+    let model = trainer.run(&mut watcher, &stop).map_err(failed)?;
+    watcher.bar.finish_and_clear();
+    match model {
+        Some(model) => terminal::print(&format!("{}\n", model.display())),
+        None => {
+            let (step, out) = (trainer.step(), out.display());
+            let line =
+                format!("stopped after step {step}; the same command goes on from there ({out})");
+            terminal::tell("note", &line);
+            Ok(())
+        }
+    }
+}
+
+fn failed(error: TrainError) -> CliError {
+    CliError::failed(error)
+}
+
+/// Shows a run on a terminal; elsewhere, a line per validation.
+struct TerminalWatcher {
+    bar: ProgressBar,
+}
+
+impl TerminalWatcher {
+    fn new() -> Self {
+        let bar = ProgressBar::no_length();
+        let template = "{bar:24} {pos}/{len} {eta} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+}
+
+impl Watcher for TerminalWatcher {
+    fn step(&mut self, report: &StepReport) {
+        self.bar.set_length(report.steps);
+        self.bar.set_position(report.step);
+        let m = &report.metrics;
+        self.bar.set_message(format!(
+            "loss {:.3} oracle {:.3} auto {:.3} lr {:.1e} {:.1} s/step",
+            m.loss, m.oracle, m.automatic, report.lr, report.seconds
+        ));
+    }
+
+    fn validation(&mut self, step: u64, m: &StepMetrics) {
+        self.note(&format!(
+            "step {step}: validation loss {:.3}, first prompt oracle {:.3}, automatic {:.3}, IoU error {:.3}, second {:.3}",
+            m.loss, m.oracle, m.automatic, m.iou_error, m.last
+        ));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.bar.suspend(|| terminal::tell("note", text));
+    }
+}

@@ -1,0 +1,98 @@
+//! The fused operations of the CPU backend give the values and gradients of the composed ones.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use burn::nn::{LayerNormConfig, LinearConfig};
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Device, Distribution, Tensor, activation};
+use samara_model::burn;
+use samara_model::ops::{self, Activation, LAYER_NORM_EPSILON};
+
+fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+fn assert_close<const D: usize>(actual: Tensor<D>, expected: Tensor<D>, what: &str) {
+    assert_eq!(actual.dims(), expected.dims(), "{what}");
+    for (a, b) in values(actual).iter().zip(values(expected)) {
+        assert!((a - b).abs() <= 2e-4 * (1.0 + b.abs()), "{what}: {a} {b}");
+    }
+}
+
+#[test]
+fn linear() {
+    let device = Device::flex().autodiff();
+    for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+        let layer = LinearConfig::new(13, 21).init(&device);
+        let x = random([2, 3, 5, 13], &device);
+        let weight = random([2, 3, 5, 21], &device);
+        let fused = ops::linear(x.clone(), &layer, activation);
+        let composed = activation.apply(layer.forward(x.clone()));
+        assert_close(fused.clone(), composed.clone(), "output");
+        let a = (fused * weight.clone()).sum().backward();
+        let b = (composed * weight).sum().backward();
+        let bias = layer.bias.as_ref().unwrap();
+        let w = &layer.weight;
+        assert_close(w.grad(&a).unwrap(), w.grad(&b).unwrap(), "weight");
+        assert_close(bias.grad(&a).unwrap(), bias.grad(&b).unwrap(), "bias");
+    }
+}
+
+#[test]
+fn linear_passes_the_gradient_on() {
+    let device = Device::flex().autodiff();
+    let layer = LinearConfig::new(7, 5).init(&device);
+    let x = random([4, 7], &device);
+    let a = ops::linear(x.clone(), &layer, Activation::Relu).sum().backward();
+    let b = activation::relu(layer.forward(x.clone())).sum().backward();
+    assert_close(x.grad(&a).unwrap(), x.grad(&b).unwrap(), "input");
+}
+
+#[test]
+fn layer_norm() {
+    let device = Device::flex().autodiff();
+    let layer = LayerNormConfig::new(19).init(&device);
+    let x = random([3, 4, 19], &device);
+    let weight = random([3, 4, 19], &device);
+    let fused = ops::layer_norm(x.clone(), &layer, LAYER_NORM_EPSILON);
+    let composed = layer.forward(x.clone());
+    assert_close(fused.clone(), composed.clone(), "output");
+    let a = (fused * weight.clone()).sum().backward();
+    let b = (composed * weight).sum().backward();
+    assert_close(x.grad(&a).unwrap(), x.grad(&b).unwrap(), "input");
+    let gamma = &layer.gamma;
+    assert_close(gamma.grad(&a).unwrap(), gamma.grad(&b).unwrap(), "gamma");
+}
+
+#[test]
+fn depthwise() {
+    let device = Device::flex().autodiff();
+    for (kernel, stride, side) in [(3, 1, 7), (5, 1, 8), (3, 2, 8), (5, 2, 8), (7, 1, 5)] {
+        let x = random([2, side, side, 11], &device);
+        let w = random([kernel * kernel, 11], &device);
+        let b = random([11], &device);
+        let fused = ops::depthwise(x.clone(), w.clone(), b.clone(), stride, Activation::Relu6);
+        let out = fused.dims()[1];
+        let total = (out - 1) * stride + kernel - side;
+        let (before, after) = (total / 2, total - total / 2);
+        let padded = x.clone().permute([0, 3, 1, 2]).pad(
+            [(0, 0), (0, 0), (before, after), (before, after)],
+            PadMode::Constant(0.0),
+        );
+        let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 11);
+        let kernels = w.clone().swap_dims(0, 1).reshape([11, 1, kernel, kernel]);
+        let composed = conv2d(padded, kernels, Some(b.clone()), options);
+        let composed = composed.permute([0, 2, 3, 1]).clamp(0.0, 6.0);
+        assert_close(fused.clone(), composed.clone(), "output");
+        let weight = random(fused.dims(), &device);
+        let f = (fused * weight.clone()).sum().backward();
+        let c = (composed * weight).sum().backward();
+        assert_close(x.grad(&f).unwrap(), x.grad(&c).unwrap(), "input");
+        assert_close(w.grad(&f).unwrap(), w.grad(&c).unwrap(), "weight");
+        assert_close(b.grad(&f).unwrap(), b.grad(&c).unwrap(), "bias");
+    }
+}
