@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     match parse()?.command {
         Command::Segment(flags) => commands::segment::run(&flags),
+        Command::Eval(flags) => commands::eval::run(&flags),
         Command::Models(command) => commands::models::run(command),
         Command::Completions { shell } => commands::completions::run(shell),
     }
