@@ -9,6 +9,7 @@ mod complete;
 pub mod components;
 mod contour;
 pub mod decode;
+mod distance;
 pub mod error;
 pub mod frame;
 pub mod mask;
@@ -24,6 +25,7 @@ mod smooth;
 
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
 pub use decode::{Limits, decode_image, read_image};
+pub use distance::DistanceTransform;
 pub use error::ImageError;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
 pub use image::{GrayImage, Rgb, RgbImage};

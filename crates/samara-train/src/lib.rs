@@ -1,1 +1,3 @@
 //! Training and evaluation of promptable segmentation models.
+
+pub mod prompts;
