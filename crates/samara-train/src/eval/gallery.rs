@@ -12,9 +12,9 @@ const SIDE: u32 = 320;
 /// JPEG quality of a picture.
 const QUALITY: u8 = 82;
 /// Colour of the truth.
-pub const TRUTH: Rgb<u8> = Rgb([255, 205, 30]);
+const TRUTH: Rgb<u8> = Rgb([255, 205, 30]);
 /// Colour of the prediction.
-pub const PREDICTION: Rgb<u8> = Rgb([38, 128, 235]);
+const PREDICTION: Rgb<u8> = Rgb([38, 128, 235]);
 
 /// The best and the worst answers to a first click, at most one of each per image.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +70,7 @@ fn offer<E>(
 ///
 /// # Errors
 /// The picture has no pixels.
-pub fn picture(
+pub(super) fn picture(
     image: &RgbImage,
     truth: &Mask,
     prediction: &Mask,
