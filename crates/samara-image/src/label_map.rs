@@ -1,0 +1,155 @@
+//! Label maps: one picture holds all objects of an image, each with a value of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use image::DynamicImage;
+
+use crate::decode::{Limits, decode_dynamic, read_bytes};
+use crate::error::ImageError;
+use crate::rle::Rle;
+
+/// The objects of a label map; pixels with the value 0 are background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelMap {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Where each non-zero value stands, by value.
+    pub objects: BTreeMap<u32, Rle>,
+}
+
+/// Reads a label map: an 8- or 16-bit grey picture whose values are the labels, or an 8-bit colour
+/// or palette picture whose colours are, as `red · 65536 + green · 256 + blue`. Transparency is
+/// ignored. Lossless formats only make sense (PNG, TIFF).
+///
+/// # Errors
+/// As [`read_image`](crate::read_image); [`ImageError::Unsupported`] also for other sample types.
+pub fn read_label_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelMap, ImageError> {
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let picture = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
+    let (width, height) = (picture.width(), picture.height());
+    let values: Vec<u32> = match picture {
+        DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
+            let grey = picture.into_luma8();
+            grey.pixels().map(|p| u32::from(p[0])).collect()
+        }
+        DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
+            let grey = picture.into_luma16();
+            grey.pixels().map(|p| u32::from(p[0])).collect()
+        }
+        DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_) => {
+            let rgb = picture.into_rgb8();
+            let label = |p: &image::Rgb<u8>| u32::from_be_bytes([0, p[0], p[1], p[2]]);
+            rgb.pixels().map(label).collect()
+        }
+        other => {
+            let what = format!(
+                "a label map has 8- or 16-bit values, not {:?}",
+                other.color()
+            );
+            return Err(ImageError::unsupported(&name, what));
+        }
+    };
+    if u32::try_from(values.len()).is_err() {
+        let what = format!("{width}x{height} is too large for a label map");
+        return Err(ImageError::limits(&name, what));
+    }
+    Ok(LabelMap {
+        width,
+        height,
+        objects: run_lengths(&values, width, height),
+    })
+}
+
+/// Run lengths of every non-zero value, without a mask for each. `values` holds `width × height`
+/// items, row by row, and fewer than 2^32.
+fn run_lengths(values: &[u32], width: u32, height: u32) -> BTreeMap<u32, Rle> {
+    let mut objects: BTreeMap<u32, Rle> = BTreeMap::new();
+    let mut finish = |label: u32, start: u32, end: u32, sums: &mut BTreeMap<u32, u32>| {
+        if label != 0 {
+            let rle = objects.entry(label).or_insert_with(|| Rle {
+                size: [height, width],
+                counts: Vec::new(),
+            });
+            let sum = sums.entry(label).or_insert(0);
+            rle.counts.extend([start - *sum, end - start]);
+            *sum = end;
+        }
+    };
+    let mut sums = BTreeMap::new();
+    let (mut label, mut start, mut at) = (0, 0, 0);
+    for x in 0..width as usize {
+        for value in values[x..].iter().step_by(width as usize) {
+            if *value != label {
+                finish(label, start, at, &mut sums);
+                (label, start) = (*value, at);
+            }
+            at += 1;
+        }
+    }
+    finish(label, start, at, &mut sums);
+    for (label, rle) in &mut objects {
+        match sums.get(label) {
+            Some(&sum) if sum < at => rle.counts.push(at - sum),
+            _ => {}
+        }
+    }
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageBuffer, Luma, Rgb, RgbImage};
+
+    use super::*;
+    use crate::mask::Mask;
+
+    fn value(x: u32, y: u32) -> u32 {
+        // Label 3 runs over the end of a column, label 300 needs 16 bits, label 7 is the last pixel.
+        match (x, y) {
+            (1, 3..) | (2, 0..2) => 3,
+            (0, 1) | (3, 2) => 300,
+            (5, 4) => 7,
+            _ => 0,
+        }
+    }
+
+    fn check(map: &LabelMap, labels: [u32; 3], value: impl Fn(u32, u32) -> u32) {
+        assert_eq!((map.width, map.height), (6, 5));
+        assert_eq!(map.objects.keys().copied().collect::<Vec<_>>(), labels);
+        for (&label, rle) in &map.objects {
+            let expected = Mask::from_fn(6, 5, |x, y| value(x, y) == label);
+            assert_eq!(rle, &expected.to_rle(), "label {label}");
+        }
+    }
+
+    #[test]
+    fn sixteen_bit_grey_and_colours_give_the_run_lengths_of_their_masks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.png");
+        ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(6, 5, |x, y| Luma([value(x, y) as u16]))
+            .save(&path)
+            .unwrap();
+        let map = read_label_map(&path, &Limits::default()).unwrap();
+        check(&map, [3, 7, 300], value);
+
+        let colour = |x, y| [0, (value(x, y) >> 8) as u8, value(x, y) as u8];
+        RgbImage::from_fn(6, 5, |x, y| Rgb(colour(x, y)))
+            .save(&path)
+            .unwrap();
+        let map = read_label_map(&path, &Limits::default()).unwrap();
+        check(&map, [3, 7, 300], value);
+    }
+
+    #[test]
+    fn a_damaged_label_map_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.png");
+        std::fs::write(&path, b"not a picture").unwrap();
+        let error = read_label_map(&path, &Limits::default()).unwrap_err();
+        assert!(error.to_string().contains("labels.png"), "{error}");
+    }
+}
