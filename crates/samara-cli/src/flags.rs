@@ -175,7 +175,12 @@ pub(crate) struct EvalFlags {
     pub(crate) model: ModelFlags,
 
     /// The split: val, train, … or all images
-    #[arg(long, value_name = "NAME", default_value = "val", help_heading = "Data")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "val",
+        help_heading = "Data"
+    )]
     pub(crate) split: String,
 
     /// At most N images of a set, evenly spread
@@ -187,7 +192,12 @@ pub(crate) struct EvalFlags {
     pub(crate) max_objects: Option<usize>,
 
     /// Leave out objects of fewer pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 1, help_heading = "Data")]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        default_value_t = 1,
+        help_heading = "Data"
+    )]
     pub(crate) min_area: u64,
 
     /// Clicks on every object, 1 to 20

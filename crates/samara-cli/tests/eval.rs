@@ -110,9 +110,19 @@ fn the_first_click_is_that_of_segment() {
     let [x, y] = [0, 1].map(|i| case["click"][i].as_f64().unwrap());
     let image = case["image"].as_str().unwrap().to_owned();
     let (point, model) = (format!("{x},{y}"), model());
-    let args = ["segment", &image, "--checkpoint", &model, "--point", &point, "--json", "-"];
+    let args = [
+        "segment",
+        &image,
+        "--checkpoint",
+        &model,
+        "--point",
+        &point,
+        "--json",
+        "-",
+    ];
     let answer: Value = serde_json::from_slice(&bench.run(&args).stdout).unwrap();
-    assert_eq!(answer["selected"]["predicted_iou"], case["predicted_iou"]);
+    let score = |record: &Value| record["predicted_iou"].as_f64().unwrap() as f32;
+    assert_eq!(score(&answer["selected"]), score(case));
 }
 
 #[test]
@@ -144,11 +154,24 @@ fn the_same_twice_and_parts_of_it() {
 #[test]
 fn a_table_a_page_and_a_calibrated_model() {
     let bench = bench();
-    let args = ["--clicks", "2", "--report", "r.html", "--json", "r.json", "--calibrate"];
+    let args = [
+        "--clicks",
+        "2",
+        "--report",
+        "r.html",
+        "--json",
+        "r.json",
+        "--calibrate",
+    ];
     let output = eval(&bench, &[&args[..], &["c.safetensors"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
-    for words in ["mIoU, 1 click, automatic", "score, ECE", "calibrated, ECE", "wrote r.html"] {
+    for words in [
+        "mIoU, 1 click, automatic",
+        "score, ECE",
+        "calibrated, ECE",
+        "wrote r.html",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let page = std::fs::read_to_string(bench.path("r.html")).unwrap();
@@ -163,7 +186,15 @@ fn a_table_a_page_and_a_calibrated_model() {
 
     // The calibrated model says other scores for the same masks.
     let segment = |model: &str| {
-        let args = ["segment", "photo.png", "--checkpoint", model, "--point", "40,30", "--json"];
+        let args = [
+            "segment",
+            "photo.png",
+            "--checkpoint",
+            model,
+            "--point",
+            "40,30",
+            "--json",
+        ];
         let output = bench.run(&[&args[..], &["-"]].concat());
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         answer["candidates"].as_array().unwrap().clone()
@@ -178,12 +209,26 @@ fn a_table_a_page_and_a_calibrated_model() {
         let [low, high] = [low, high].map(|v| v.as_f64().unwrap());
         assert!(low - 1e-6 <= score && score <= high + 1e-6, "{score}");
     }
-    let again = bench.run(&["eval", "data", "--checkpoint", "c.safetensors", "--json", "-"]);
+    let again = bench.run(&[
+        "eval",
+        "data",
+        "--checkpoint",
+        "c.safetensors",
+        "--json",
+        "-",
+    ]);
     let again: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(again["calibration"], "checkpoint");
 
     // Conversion keeps the calibration.
-    let converted = ["models", "convert", "c.safetensors", "h.safetensors", "--dtype", "f16"];
+    let converted = [
+        "models",
+        "convert",
+        "c.safetensors",
+        "h.safetensors",
+        "--dtype",
+        "f16",
+    ];
     assert!(bench.run(&converted).status.success());
     let info = bench.run(&["models", "info", "h.safetensors"]);
     assert!(stdout(&info).contains("samara.calibration"));
@@ -196,19 +241,39 @@ fn bad_input() {
     let missing = bench.run(&["eval", "nowhere", "--checkpoint", &model]);
     assert_fails(&missing, 1, &["nowhere", "no such file or folder"]);
     for (args, status, words) in [
-        (&["--split", "test"][..], 1, &["data", "'test'", "train", "val"][..]),
+        (
+            &["--split", "test"][..],
+            1,
+            &["data", "'test'", "train", "val"][..],
+        ),
         (&["--clicks", "0"], 2, &["--clicks", "1..=20"]),
         (&["--clicks", "21"], 2, &["--clicks", "1..=20"]),
         (&["--limit", "0"], 2, &["--limit", "at least 1"]),
         (&["--max-objects", "x"], 2, &["--max-objects", "at least 1"]),
-        (&["--min-area", "9999"], 1, &["data", "nothing to evaluate", "4 objects too small"]),
+        (
+            &["--min-area", "9999"],
+            1,
+            &["data", "nothing to evaluate", "4 objects too small"],
+        ),
         (&["--json", "no/r.json"], 1, &["--json", "no/r.json"]),
         (&["--report", "no/r.html"], 1, &["--report", "no/r.html"]),
-        (&["--calibrate", "c.pth"], 2, &["--calibrate", "c.pth", ".safetensors"]),
+        (
+            &["--calibrate", "c.pth"],
+            2,
+            &["--calibrate", "c.pth", ".safetensors"],
+        ),
     ] {
         assert_fails(&eval(&bench, args), status, words);
     }
-    assert_fails(&bench.run(&["eval", "data"]), 2, &["--checkpoint", "--model"]);
-    assert_fails(&bench.run(&["eval", "--model", "sam-vit-b"]), 2, &["<DATA>"]);
+    assert_fails(
+        &bench.run(&["eval", "data"]),
+        2,
+        &["--checkpoint", "--model"],
+    );
+    assert_fails(
+        &bench.run(&["eval", "--model", "sam-vit-b"]),
+        2,
+        &["<DATA>"],
+    );
     assert_eq!(bench.files(), ["data", "photo.png"]);
 }

@@ -22,7 +22,7 @@ impl CalibrationCurve {
     ///
     /// # Errors
     /// [`Error::Calibration`]: there are no knots or more than [`Self::MAX_KNOTS`], the scores do
-    /// not increase, the IoUs decrease or leave 0..=1, or a value is not finite.
+    /// not increase, the IoU decreases or leaves 0..=1, or a value is not finite.
     pub fn new(knots: Vec<[f32; 2]>) -> Result<Self> {
         let wrong = |reason: String| Err(Error::Calibration(reason));
         if knots.is_empty() || knots.len() > Self::MAX_KNOTS {
@@ -178,7 +178,10 @@ mod tests {
             r"[[0,1.5]]",
             r"[[1e99,0.5]]",
         ] {
-            assert!(serde_json::from_str::<CalibrationCurve>(bad).is_err(), "{bad}");
+            assert!(
+                serde_json::from_str::<CalibrationCurve>(bad).is_err(),
+                "{bad}"
+            );
         }
         let many = (0..33).map(|i| [i as f32, 0.5]).collect();
         assert!(CalibrationCurve::new(many).is_err());

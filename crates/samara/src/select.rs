@@ -123,9 +123,11 @@ fn one(candidate: &Candidate, reason: &str) -> Selection {
 
 /// The highest predicted IoU, the first of equals. A score that is not a number never wins.
 fn best<'a>(candidates: impl DoubleEndedIterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
-    candidates
-        .rev()
-        .max_by(|a, b| score(a).total_cmp(&score(b)).then(raw(a).total_cmp(&raw(b))))
+    candidates.rev().max_by(|a, b| {
+        score(a)
+            .total_cmp(&score(b))
+            .then(raw(a).total_cmp(&raw(b)))
+    })
 }
 
 /// The predicted IoU; the lowest of all if it is not a number.

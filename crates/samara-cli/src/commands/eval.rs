@@ -69,9 +69,12 @@ fn check_outputs(flags: &EvalFlags) -> Result<()> {
         }
     }
     match &flags.calibrate {
-        Some(path) if path.extension().is_none_or(|e| e != "safetensors") => Err(CliError::usage(
-            format!("--calibrate {}: the output is a .safetensors file", path.display()),
-        )),
+        Some(path) if path.extension().is_none_or(|e| e != "safetensors") => {
+            Err(CliError::usage(format!(
+                "--calibrate {}: the output is a .safetensors file",
+                path.display()
+            )))
+        }
         _ => Ok(()),
     }
 }

@@ -80,11 +80,19 @@ impl Checkpoint {
                 },
             ));
         }
-        let kept = self.metadata.iter().filter(|(key, _)| key.starts_with(OUR_KEYS));
-        let mut metadata: HashMap<String, String> =
-            kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let kept = self
+            .metadata
+            .iter()
+            .filter(|(key, _)| key.starts_with(OUR_KEYS));
+        let mut metadata: HashMap<String, String> = kept
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         metadata.insert(CONFIG_KEY.to_owned(), config);
-        metadata.extend(entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        metadata.extend(
+            entries
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
         let io = io_error(out);
 
         // Written beside the target and moved there once every tensor could be read.

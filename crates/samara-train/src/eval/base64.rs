@@ -6,7 +6,9 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(super) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, &b| (bits << 8) | u32::from(b));
+        let bits = group
+            .iter()
+            .fold(0_u32, |bits, &b| (bits << 8) | u32::from(b));
         let bits = bits << (8 * (3 - group.len()));
         for i in 0..4 {
             let index = (bits >> (18 - 6 * i)) & 63;

@@ -13,7 +13,13 @@ use super::outcome::{ObjectOutcome, Scored};
 /// No score is finite.
 pub fn fit_calibration(evaluations: &[Evaluation]) -> Result<Calibration, Error> {
     let objects = || evaluations.iter().flat_map(|e| &e.objects);
-    let single = |o: &ObjectOutcome| o.single.iter().chain([&o.boxed]).map(pair).collect::<Vec<_>>();
+    let single = |o: &ObjectOutcome| {
+        o.single
+            .iter()
+            .chain([&o.boxed])
+            .map(pair)
+            .collect::<Vec<_>>()
+    };
     let singles: Vec<(f64, f64)> = objects().flat_map(single).collect();
     Ok(Calibration {
         multimask: fit_candidates(objects())?,

@@ -196,7 +196,10 @@ fn spread<T>(items: Vec<T>, most: Option<usize>) -> Vec<T> {
             // The i-th of `most` equal stretches begins a new stretch.
             let chosen = |i: &usize| (i * most) / count != ((i + 1) * most) / count;
             let items = items.into_iter().enumerate();
-            items.filter(|(i, _)| chosen(i)).map(|(_, item)| item).collect()
+            items
+                .filter(|(i, _)| chosen(i))
+                .map(|(_, item)| item)
+                .collect()
         }
         _ => items,
     }

@@ -1,7 +1,9 @@
 //! The best and the worst cases, as small pictures.
 
-use samara::image::{BBox, ImageError, OriginalPx, Overlay, Rgb, RgbImage, encode_jpeg, resize_bilinear};
 use samara::Mask;
+use samara::image::{
+    BBox, ImageError, OriginalPx, Overlay, Rgb, RgbImage, encode_jpeg, resize_bilinear,
+};
 
 use super::outcome::Case;
 
@@ -157,7 +159,12 @@ mod tests {
         let truth = Mask::from_fn(640, 480, |x, y| x < 40 && y < 20);
         let view = surroundings(&truth, (640, 480));
         assert_eq!((view.x, view.y, view.width, view.height), (0, 0, 80, 60));
-        let jpeg = picture(&photo, &truth, &Mask::new(640, 480), OriginalPx::new(9.5, 9.5));
+        let jpeg = picture(
+            &photo,
+            &truth,
+            &Mask::new(640, 480),
+            OriginalPx::new(9.5, 9.5),
+        );
         let jpeg = jpeg.unwrap();
         let limits = samara::Limits::default();
         let decoded = samara::image::decode_image(&jpeg, "case", &limits).unwrap();

@@ -62,7 +62,10 @@ impl Report {
         }
         html += "</tr></thead><tbody>\n";
         for (key, label, unit) in METRICS {
-            if columns.iter().all(|(_, figures)| !figures.contains_key(key)) {
+            if columns
+                .iter()
+                .all(|(_, figures)| !figures.contains_key(key))
+            {
                 continue;
             }
             let _ = write!(html, "<tr><th>{label}</th>");

@@ -171,7 +171,10 @@ mod tests {
         assert_close(spearman.correlation(&ONES), 0.963_855_421_686_746_9);
         assert_close(spearman.correlation(&TIMES), 0.983_442_281_763_464_8);
         assert_close(mean_absolute_error(&X, &Y, &ONES), 0.1125);
-        assert_close(mean_absolute_error(&X, &Y, &TIMES), 0.113_636_363_636_363_63);
+        assert_close(
+            mean_absolute_error(&X, &Y, &TIMES),
+            0.113_636_363_636_363_63,
+        );
     }
 
     #[test]

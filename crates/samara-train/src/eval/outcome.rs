@@ -180,6 +180,9 @@ pub(super) mod tests {
         let outcome = outcome(0, [(0.9, 0.3), (0.5, 0.8), (0.1, 0.2)]);
         let ious = [1, 2, 3, 9].map(|clicks| outcome.iou_after(clicks));
         assert_eq!(ious, [0.3, 0.9, 0.9, 0.9]);
-        assert_eq!((outcome.clicks_to(0.85), outcome.clicks_to(0.95)), (2.0, 20.0));
+        assert_eq!(
+            (outcome.clicks_to(0.85), outcome.clicks_to(0.95)),
+            (2.0, 20.0)
+        );
     }
 }

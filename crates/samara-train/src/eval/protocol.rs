@@ -93,8 +93,9 @@ impl ImageProtocol<'_> {
         })?;
         // A mask without pixels has no click.
         let clicked = objects.iter().zip(clicks);
-        let clicked: Vec<(&SampleObject, Click)> =
-            clicked.filter_map(|(o, click)| Some((*o, click?))).collect();
+        let clicked: Vec<(&SampleObject, Click)> = clicked
+            .filter_map(|(o, click)| Some((*o, click?)))
+            .collect();
         let prompt = |&(_, click): &(_, Click)| Prompt::new().and_click(click);
         let prompts: Vec<Prompt> = clicked.iter().map(prompt).collect();
         let answers = self.answer(&prompts, timing)?;
@@ -238,7 +239,12 @@ impl ImageProtocol<'_> {
     }
 
     /// Offers the worst and the best of the image.
-    fn show(&self, shown: &[Shown<'_>], path: &str, gallery: &mut Gallery) -> Result<(), EvalError> {
+    fn show(
+        &self,
+        shown: &[Shown<'_>],
+        path: &str,
+        gallery: &mut Gallery,
+    ) -> Result<(), EvalError> {
         let case = |s: &Shown<'_>| -> Result<Case, EvalError> {
             let at = s.click.at;
             let jpeg = picture(&self.sample.image, &s.object.mask, &s.mask, at)

@@ -125,7 +125,10 @@ impl Report {
             data_sets.push(data_set(evaluation, &summary, figures(&of_set), options));
             estimates.push(of_set);
         }
-        let sets: Vec<_> = evaluations.iter().map(|e| (&e.objects[..], e.images)).collect();
+        let sets: Vec<_> = evaluations
+            .iter()
+            .map(|e| (&e.objects[..], e.images))
+            .collect();
         let mean_over_data_sets = mean_over_sets(&estimates);
         let over_all_objects = match data_sets.as_slice() {
             [only] => only.figures.clone(),
@@ -195,7 +198,10 @@ impl Report {
         }
         text.push('\n');
         for (key, label, unit) in METRICS {
-            if columns.iter().all(|(_, figures)| !figures.contains_key(key)) {
+            if columns
+                .iter()
+                .all(|(_, figures)| !figures.contains_key(key))
+            {
                 continue;
             }
             let _ = write!(text, "{label:<32}");
@@ -252,7 +258,10 @@ fn data_set(
 
 fn notes(calibration: CalibrationSource, data_sets: &[DataSetReport]) -> Vec<String> {
     let mut notes = vec!["Intervals: 95 %, bootstrap over images.".to_owned()];
-    if data_sets.iter().any(|set| set.reliability_calibrated.is_some()) {
+    if data_sets
+        .iter()
+        .any(|set| set.reliability_calibrated.is_some())
+    {
         notes.push(match calibration {
             CalibrationSource::Checkpoint => {
                 "Calibrated: by the calibration in the checkpoint; optimistic if it was fitted on \
@@ -300,7 +309,13 @@ pub(super) mod tests {
             clicks: 2,
             ..EvalOptions::default()
         };
-        Report::new(model, "val", &options, CalibrationSource::CrossFit, &evaluations)
+        Report::new(
+            model,
+            "val",
+            &options,
+            CalibrationSource::CrossFit,
+            &evaluations,
+        )
     }
 
     #[test]
@@ -319,7 +334,9 @@ pub(super) mod tests {
         let overall = &json["overall"];
         assert_eq!(overall["objects"], 3);
         assert_eq!(overall["mean_over_data_sets"]["miou_1"]["value"], 0.75);
-        let pooled = overall["over_all_objects"]["miou_1"]["value"].as_f64().unwrap();
+        let pooled = overall["over_all_objects"]["miou_1"]["value"]
+            .as_f64()
+            .unwrap();
         assert!((pooled - 2.2 / 3.0).abs() < 1e-9);
     }
 
@@ -329,9 +346,15 @@ pub(super) mod tests {
         let line = |begin: &str| text.lines().find(|l| l.starts_with(begin)).unwrap();
         let row = line("mIoU, 1 click, automatic");
         assert_eq!(row.matches('[').count(), 4, "{row}");
-        assert!(row.contains("70.0 [60.0, 80.0]") && row.contains("75.0 ["), "{row}");
+        assert!(
+            row.contains("70.0 [60.0, 80.0]") && row.contains("75.0 ["),
+            "{row}"
+        );
         assert!(text.contains("<first> & more than f…"), "{text}");
-        assert!(!text.contains("NoC") && !text.contains("9 clicks"), "{text}");
+        assert!(
+            !text.contains("NoC") && !text.contains("9 clicks"),
+            "{text}"
+        );
         assert!(text.contains("Fewer than 30 images"), "{text}");
     }
 }
