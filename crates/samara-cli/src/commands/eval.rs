@@ -1,5 +1,6 @@
 //! `samara eval`.
 
+use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -140,7 +141,7 @@ fn write(flags: &EvalFlags, report: &Report) -> Result<()> {
     let mut text = report.to_text();
     let files = [&flags.json, &flags.report, &flags.calibrate];
     for path in files.into_iter().flatten() {
-        text += &format!("wrote {}\n", path.display());
+        let _ = writeln!(text, "wrote {}", path.display());
     }
     terminal::print(&text)
 }

@@ -68,7 +68,7 @@ pub fn cross_fit(evaluations: &mut [Evaluation]) {
     }
 }
 
-/// Takes the predicted IoUs as they came, for a model that has a calibration.
+/// Takes every predicted IoU as it came, for a model that has a calibration.
 pub fn keep_predicted(evaluations: &mut [Evaluation]) {
     for object in evaluations.iter_mut().flat_map(|e| &mut e.objects) {
         object.calibrated = Some(object.candidates.iter().map(|c| c.predicted).collect());

@@ -115,7 +115,7 @@ fn section(set: &DataSetReport) -> String {
              <span class='key' style='background:#2680eb'></span>answer</h3>\
              <div class='row cases'>"
         );
-        cases.iter().for_each(|case| html += &thumbnail(case));
+        html.extend(cases.iter().map(thumbnail));
         html += "</div>\n";
     }
     html

@@ -1,4 +1,4 @@
-//! Fitting a monotone curve from scores to IoUs.
+//! Fitting a monotone curve from score to IoU.
 
 use samara::{CalibrationCurve, Error};
 
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// Values from `scipy.optimize.isotonic_regression` (SciPy 1.17) of the means of equal scores.
+    /// Values from `scipy.optimize.isotonic_regression` of the means of equal scores.
     #[test]
     fn pooling_equals_scipy() {
         let x = [0.9, 0.2, 0.4, 0.4, 0.75, 1.1, 0.05, 0.6];

@@ -81,7 +81,9 @@ impl Ranking {
             let (group, after) = rest.split_at(length);
             let weight: f64 = group.iter().map(|&i| weights[i]).sum();
             let rank = below + f64::midpoint(weight, 1.0);
-            group.iter().for_each(|&i| ranks[i] = rank);
+            for &i in group {
+                ranks[i] = rank;
+            }
             below += weight;
             rest = after;
         }
@@ -162,7 +164,7 @@ mod tests {
         assert!((actual - expected).abs() < 1e-12, "{actual} {expected}");
     }
 
-    /// Expected values from SciPy 1.17: `pearsonr`, `spearmanr`; and NumPy.
+    /// Expected values from `scipy.stats` 1.17 (`pearsonr`, `spearmanr`) and `numpy`.
     #[test]
     fn correlations_and_errors_equal_scipy() {
         assert_close(pearson(&X, &Y, &ONES), 0.934_480_845_435_059_2);

@@ -17,7 +17,7 @@ use crate::prompts::eval_click;
 /// Objects that are taken through all clicks together: bounds the logits that are kept, a quarter
 /// of a megabyte an object and mask token.
 const OBJECTS_AT_ONCE: usize = 64;
-/// The highest quality of NoC; further clicks are spared once it is reached.
+/// The highest quality of `NoC`; further clicks are spared once it is reached.
 const HIGHEST_NOC: f64 = 0.9;
 /// After as many clicks the boundary is measured again.
 const BOUNDARY_CLICK: usize = 5;
@@ -270,7 +270,7 @@ impl ImageProtocol<'_> {
 }
 
 impl Target<'_> {
-    /// NoC wants clicks beyond `clicks` only until its highest quality is reached.
+    /// `NoC` wants clicks beyond `clicks` only until its highest quality is reached.
     fn is_done(&self, number: usize, clicks: usize) -> bool {
         let ious = &self.outcome.ious;
         number > clicks && ious.iter().any(|&iou| iou >= HIGHEST_NOC)

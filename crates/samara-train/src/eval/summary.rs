@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn sets_count_equally_in_their_mean_and_objects_in_theirs() {
         let many = objects();
-        let one = vec![outcome(0, [(0.9, 0.2), (0.1, 0.1), (0.0, 0.0)])];
+        let one = [outcome(0, [(0.9, 0.2), (0.1, 0.1), (0.0, 0.0)])];
         let sets = [(&many[..], 2), (&one[..], 1)];
         let estimates = sets.map(|set| Summary::new(&[set], 0).estimates(1, false));
         let mean = mean_over_sets(&estimates)["miou_1"].value;
