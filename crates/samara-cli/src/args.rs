@@ -1,6 +1,6 @@
 //! From flags to arguments: values are parsed, files and models are found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use samara::checkpoint::cache::ModelCache;
@@ -38,6 +38,14 @@ fn parse_number(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err(format!("{text:?} is not a number")),
+    }
+}
+
+/// A count, at least 1.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number, at least 1".into()),
+        Ok(count) => Ok(count),
     }
 }
 
@@ -131,6 +139,21 @@ pub(crate) fn downloaded(name: &str) -> Result<PathBuf> {
             release.name
         ))
     })
+}
+
+/// The folder of an output file must be there; better to say so before the work.
+pub(crate) fn check_parent(flag: &str, path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            let message = format!(
+                "{flag} {}: folder {} does not exist",
+                path.display(),
+                parent.display()
+            );
+            Err(CliError::failed(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use samara::{Click, DeviceKind, OriginalBox};
 
-use crate::args::{SelectArg, parse_box, parse_point};
+use crate::args::{SelectArg, parse_box, parse_point, positive};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         samara train models/lite/recipe.toml --out runs/lite")]
     Train(TrainFlags),
+    /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU
+    Eval(Box<EvalFlags>),
     /// List, inspect, download and convert models
     #[command(
         subcommand,
@@ -153,6 +155,75 @@ pub(crate) struct SegmentFlags {
         help_heading = "Limits"
     )]
     pub(crate) max_bytes: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A data set is a folder with annotations.json (COCO) and images/, or with images/ and labels/ (label
+maps). Every object is clicked where it is deepest and answered with three candidates; each further
+click goes where the mask is most wrong and is answered with one mask, as the box is.
+
+Examples:
+  The mIoU after 1 to 5 clicks and of boxes, as a page:
+    samara eval data/coco256 --model mobile-sam --report mobile-sam.html
+  Quickly, over several sets:
+    samara eval data/coco256 data/camvid --model mobile-sam --limit 50 --max-objects 10 --clicks 3
+  Teach a model what its scores mean:
+    samara eval data/coco256 --split train --model sam-vit-b --calibrate sam_vit_b.calibrated.safetensors")]
+pub(crate) struct EvalFlags {
+    /// Data sets
+    #[arg(required = true)]
+    pub(crate) data: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+
+    /// The split: val, train, … or all images
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "val",
+        help_heading = "Data"
+    )]
+    pub(crate) split: String,
+
+    /// At most N images of a set, evenly spread
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
+    pub(crate) limit: Option<usize>,
+
+    /// At most N objects of an image, evenly spread
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
+    pub(crate) max_objects: Option<usize>,
+
+    /// Leave out objects of fewer pixels
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        default_value_t = 1,
+        help_heading = "Data"
+    )]
+    pub(crate) min_area: u64,
+
+    /// Clicks on every object, 1 to 20
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=20),
+          help_heading = "Protocol")]
+    pub(crate) clicks: u8,
+
+    /// Also count clicks to an IoU of 80, 85 and 90 %: up to 20 clicks on every object
+    #[arg(long, help_heading = "Protocol")]
+    pub(crate) noc: bool,
+
+    /// Figures with confidence intervals as JSON; - is standard output
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// A page with figures, charts and examples
+    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// The model with a calibration of its scores, fitted to what was evaluated
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
+    pub(crate) calibrate: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

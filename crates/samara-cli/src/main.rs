@@ -45,6 +45,7 @@ fn run() -> Result<()> {
     match parse()?.command {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
+        Command::Eval(flags) => commands::eval::run(&flags),
         Command::Models(command) => commands::models::run(command),
         Command::Completions { shell } => commands::completions::run(shell),
     }

@@ -28,6 +28,7 @@ pub(crate) struct ImageRecord {
 pub(crate) struct MaskRecord {
     index: Option<usize>,
     predicted_iou: Option<f32>,
+    raw_predicted_iou: Option<f32>,
     stability_score: Option<f32>,
     area: u64,
     bbox: [u32; 4],
@@ -42,6 +43,7 @@ impl MaskRecord {
         Self {
             index: None,
             predicted_iou: None,
+            raw_predicted_iou: None,
             stability_score: None,
             area: mask.area(),
             bbox: mask.bbox().as_ref().map_or([0; 4], BBox::xywh),
@@ -55,6 +57,7 @@ impl MaskRecord {
         Self {
             index: Some(candidate.index),
             predicted_iou: Some(candidate.predicted_iou.0),
+            raw_predicted_iou: Some(candidate.raw_predicted_iou.0),
             stability_score: Some(candidate.stability_score.0),
             granularity: Some(candidate.granularity.name()),
             ..Self::of_mask(&candidate.mask)

@@ -37,6 +37,15 @@ pub(crate) fn spin<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// A bar for `total` steps.
+pub(crate) fn steps_bar(total: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_message(what.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:32} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A bar for a transfer of `total` bytes.
 pub(crate) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what.to_owned());

@@ -38,4 +38,4 @@ pub use palette::palette;
 pub use polygon::{Polygon, Ring, coco_polygons_to_mask, polygons_to_mask};
 pub use resize::{resize_bilinear, resize_bilinear_gray};
 pub use rle::{CocoRle, Rle, RleCounts};
-pub use save::{PictureFormat, save_image, save_png, write_atomic};
+pub use save::{PictureFormat, encode_jpeg, save_image, save_png, write_atomic};

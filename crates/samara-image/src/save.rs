@@ -94,18 +94,30 @@ pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageE
     match PictureFormat::of(path)? {
         PictureFormat::Png => save_png(path, image),
         PictureFormat::Jpeg => {
-            let mut bytes = Vec::new();
-            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-                .write_image(
-                    image,
-                    image.width(),
-                    image.height(),
-                    image::ExtendedColorType::Rgb8,
-                )
-                .map_err(|e| encoding(path, &e))?;
+            let bytes = jpeg(image, JPEG_QUALITY).map_err(|e| encoding(path, &e))?;
             write_atomic(path, &bytes)
         }
     }
+}
+
+/// The picture as the bytes of a JPEG file; `quality` is 1 to 100.
+///
+/// # Errors
+/// [`ImageError::Parameter`] when the picture has no pixels or a side above 65 535.
+pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
+    jpeg(image, quality).map_err(|e| encoding(Path::new("JPEG"), &e))
+}
+
+fn jpeg(image: &RgbImage, quality: u8) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (width, height) = image.dimensions();
+    JpegEncoder::new_with_quality(&mut bytes, quality).write_image(
+        image,
+        width,
+        height,
+        image::ExtendedColorType::Rgb8,
+    )?;
+    Ok(bytes)
 }
 
 /// What [`save_image`] writes.

@@ -2,6 +2,7 @@
 
 pub mod data;
 mod error;
+pub mod eval;
 pub mod losses;
 pub mod optimizer;
 pub mod parameters;

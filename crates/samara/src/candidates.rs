@@ -6,12 +6,13 @@ use rayon::prelude::*;
 use samara_image::{Frame, Mask};
 
 use crate::Result;
+use crate::calibration::Calibration;
 use crate::granularity::{Granularity, granularities};
 use crate::logits::Logits;
 use crate::select::{Select, Selection};
 
 /// The IoU of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
-/// not bounded: a score can exceed 1.
+/// not bounded: without a [`Calibration`] a score can exceed 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct PredictedIou(pub f32);
 
@@ -53,8 +54,10 @@ pub struct Candidate {
     pub index: usize,
     /// The mask in original pixels.
     pub mask: Mask,
-    /// The model's estimate of the mask's IoU.
+    /// The model's estimate of the mask's IoU, calibrated if the model has a [`Calibration`].
     pub predicted_iou: PredictedIou,
+    /// The same as the decoder gave it.
+    pub raw_predicted_iou: PredictedIou,
     /// Stability of the mask at offset 1.
     pub stability_score: StabilityScore,
     /// Whole, part or subpart, by area and containment among the candidates.
@@ -64,7 +67,7 @@ pub struct Candidate {
 }
 
 /// What the decoder said, mask token by mask token: token 0 is the single mask, the others the
-/// candidates of an ambiguous prompt.
+/// candidates of an ambiguous prompt. Scores are raw.
 #[derive(Debug, Clone)]
 pub struct MaskTokens {
     /// Logits of every token.
@@ -82,12 +85,21 @@ pub struct Candidates {
 
 impl Candidates {
     /// Turns the tokens that were asked for into masks of the original size.
-    pub(crate) fn new(tokens: MaskTokens, frame: &Frame, single: bool) -> Result<Self> {
+    pub(crate) fn new(
+        tokens: MaskTokens,
+        frame: &Frame,
+        single: bool,
+        calibration: Option<&Calibration>,
+    ) -> Result<Self> {
         let shown = if single { 0..1 } else { 1..tokens.iou.len() };
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
             .collect::<Result<_>>()?;
+        let calibrated = |token: usize| {
+            let raw = tokens.iou[token];
+            calibration.map_or(raw, |calibration| calibration.apply(token, raw))
+        };
         let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
         let candidates = masks
             .into_iter()
@@ -98,7 +110,8 @@ impl Candidates {
                 |(index, (((mask, stability_score), token), granularity))| Candidate {
                     index,
                     mask,
-                    predicted_iou: tokens.iou[token],
+                    predicted_iou: calibrated(token),
+                    raw_predicted_iou: tokens.iou[token],
                     stability_score,
                     granularity,
                     low_res_logits: tokens.low_res_logits[token].clone(),

@@ -133,7 +133,8 @@ impl Embedding {
     /// # Errors
     /// The tokens belong to another model.
     pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Result<Candidates> {
-        Candidates::new(tokens, &self.frame, prompt.single)
+        let calibration = self.segmenter.calibration();
+        Candidates::new(tokens, &self.frame, prompt.single, calibration)
     }
 
     /// Runs the decoder on prompts of one shape.

@@ -26,6 +26,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A calibration of scores that is none.
+    #[error("calibration: {0}")]
+    Calibration(String),
     /// A device that this build or this machine does not have, or that failed.
     #[error("device: {0}")]
     Device(String),

@@ -10,6 +10,7 @@
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
 
+mod calibration;
 mod candidates;
 mod device;
 mod embedding;
@@ -20,6 +21,7 @@ mod prompt;
 mod segmenter;
 mod select;
 
+pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
 pub use device::DeviceKind;
 pub use embedding::Embedding;

@@ -12,6 +12,7 @@ use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
 use samara_model::{Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
+use crate::calibration::Calibration;
 use crate::embedding::Embedding;
 use crate::{Error, Result};
 
@@ -33,6 +34,7 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Segmenter {
     inner: Arc<Inner>,
+    calibration: Option<Arc<Calibration>>,
 }
 
 struct Inner {
@@ -51,14 +53,15 @@ impl Segmenter {
         Self::from_checkpoint(&Checkpoint::open(checkpoint)?, &device.open()?)
     }
 
-    /// Loads an opened checkpoint.
+    /// Loads an opened checkpoint, with the calibration in its metadata if there is one.
     ///
     /// # Errors
-    /// The tensors do not fit the model.
+    /// The tensors do not fit the model, or the calibration is damaged.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let config = checkpoint.config()?;
         let model = checkpoint.load_with(&config, device)?;
-        Ok(Self::from_model(model, config, device))
+        let calibration = Calibration::of_checkpoint(checkpoint)?;
+        Ok(Self::from_model(model, config, device).with_calibration(calibration))
     }
 
     /// Wraps a model that is already there.
@@ -72,7 +75,19 @@ impl Segmenter {
                 device,
                 fingerprint,
             }),
+            calibration: None,
         }
+    }
+
+    /// Answers with [`Candidate::predicted_iou`](crate::Candidate) calibrated so, or raw.
+    pub fn with_calibration(mut self, calibration: Option<Calibration>) -> Self {
+        self.calibration = calibration.map(Arc::new);
+        self
+    }
+
+    /// How raw scores become the predicted IoU of a candidate; raw scores are used without.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_deref()
     }
 
     /// A short name of the architecture, such as `sam-vit-b`.

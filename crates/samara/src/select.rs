@@ -123,14 +123,24 @@ fn one(candidate: &Candidate, reason: &str) -> Selection {
 
 /// The highest predicted IoU, the first of equals. A score that is not a number never wins.
 fn best<'a>(candidates: impl DoubleEndedIterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
-    candidates
-        .rev()
-        .max_by(|a, b| score(a).total_cmp(&score(b)))
+    candidates.rev().max_by(|a, b| {
+        score(a)
+            .total_cmp(&score(b))
+            .then(raw(a).total_cmp(&raw(b)))
+    })
 }
 
 /// The predicted IoU; the lowest of all if it is not a number.
 fn score(candidate: &Candidate) -> f32 {
-    let PredictedIou(iou) = candidate.predicted_iou;
+    lowest_if_nan(candidate.predicted_iou)
+}
+
+/// The raw score, which tells candidates apart where a calibration is flat.
+fn raw(candidate: &Candidate) -> f32 {
+    lowest_if_nan(candidate.raw_predicted_iou)
+}
+
+fn lowest_if_nan(PredictedIou(iou): PredictedIou) -> f32 {
     if iou.is_nan() { f32::NEG_INFINITY } else { iou }
 }
 

@@ -117,6 +117,7 @@ fn a_point_gives_three_candidates_and_single_gives_one() {
             assert_eq!(candidate.index, i);
             assert_eq!(candidate.low_res_logits, tokens.low_res_logits[token]);
             assert_eq!(candidate.predicted_iou, tokens.iou[token]);
+            assert_eq!(candidate.raw_predicted_iou, tokens.iou[token]);
         }
     }
     assert_eq!(difference(&three, &one), 0.0);

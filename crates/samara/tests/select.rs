@@ -33,6 +33,7 @@ fn candidates(of: impl IntoIterator<Item = (Mask, f32, Granularity)>) -> Vec<Can
             index,
             mask,
             predicted_iou: PredictedIou(score),
+            raw_predicted_iou: PredictedIou(score),
             stability_score: StabilityScore(0.5),
             granularity,
             low_res_logits: Logits::new(1, vec![0.0]).unwrap(),

@@ -1,6 +1,7 @@
 //! What each command does.
 
 pub(crate) mod completions;
+pub(crate) mod eval;
 pub(crate) mod models;
 pub(crate) mod segment;
 pub(crate) mod train;

@@ -12,7 +12,7 @@ use samara::{
     Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection, read_image,
 };
 
-use crate::args::{SelectArg, checkpoint_path};
+use crate::args::{SelectArg, check_parent, checkpoint_path};
 use crate::error::{CliError, Result};
 use crate::flags::SegmentFlags;
 use crate::report::{ImageRecord, ObjectRecord, Objects, Report, Timing, table};
@@ -321,21 +321,6 @@ impl Outputs {
 /// An existing folder, or a path that looks like one.
 fn is_folder(path: &Path) -> bool {
     path.is_dir() || path.to_string_lossy().ends_with(['/', '\\']) || path.extension().is_none()
-}
-
-/// The folder of an output file must be there; better to say so before the work.
-fn check_parent(flag: &str, path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            let message = format!(
-                "{flag} {}: folder {} does not exist",
-                path.display(),
-                parent.display()
-            );
-            Err(CliError::failed(message))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn stem(path: &Path) -> String {

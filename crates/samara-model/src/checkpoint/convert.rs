@@ -11,7 +11,7 @@ use burn_store::{FloatCastAdapter, ModuleAdapter};
 use safetensors::tensor::{Dtype, View};
 
 use super::file::{file_dtype, invalid, io_error};
-use super::{CONFIG_KEY, Checkpoint, CheckpointError};
+use super::{CONFIG_KEY, Checkpoint, CheckpointError, OUR_KEYS};
 
 /// How floating-point weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,27 @@ impl From<StorageType> for DType {
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint as `safetensors` under official names, with the configuration in the
-    /// metadata. Every tensor of the file is kept, one in memory at a time; `storage` changes how
+    /// Writes the checkpoint as `safetensors` under official names, with the configuration and
+    /// what else of ours was there in the metadata. Every tensor of the file is kept, one in memory at a time; `storage` changes how
     /// floating-point values are stored. The file appears only when it is complete.
     ///
     /// # Errors
     /// The checkpoint is not recognised, cannot be read, or `out` cannot be written.
     pub fn convert(&self, out: &Path, storage: Option<StorageType>) -> Result<(), CheckpointError> {
+        self.convert_with(out, storage, &[])
+    }
+
+    /// As [`Checkpoint::convert`], with `entries` put into the metadata. Their keys begin with
+    /// `samara.`, so that a later conversion keeps them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::convert`].
+    pub fn convert_with(
+        &self,
+        out: &Path,
+        storage: Option<StorageType>,
+        entries: &[(&str, String)],
+    ) -> Result<(), CheckpointError> {
         let config = serde_json::to_string(&self.config()?)
             .map_err(|e| invalid(&self.path, &e.to_string()))?;
         let tensors = self.tensors.iter().map(|(key, tensor)| {
@@ -51,7 +65,19 @@ impl Checkpoint {
             };
             (key.clone(), tensor)
         });
-        let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
+        let kept = self
+            .metadata
+            .iter()
+            .filter(|(key, _)| key.starts_with(OUR_KEYS));
+        let mut metadata: HashMap<String, String> = kept
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        metadata.insert(CONFIG_KEY.to_owned(), config);
+        metadata.extend(
+            entries
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
         write_tensors(&self.path, tensors.collect(), metadata, out)
     }
 }

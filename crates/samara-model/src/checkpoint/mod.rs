@@ -36,6 +36,8 @@ use file::CheckpointFile;
 
 /// Metadata key under which our own files keep the model's configuration as JSON.
 const CONFIG_KEY: &str = "samara.config";
+/// What our own metadata keys begin with.
+const OUR_KEYS: &str = "samara.";
 
 /// Whose names a checkpoint uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,11 @@ impl Checkpoint {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Free-form metadata of the file.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// Configuration of the model: from the metadata of our own files, otherwise recognised from

@@ -1,0 +1,147 @@
+//! `samara eval`.
+
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use samara::checkpoint::{Checkpoint, StorageType};
+use samara::image::write_atomic;
+use samara::{Calibration, Segmenter};
+use samara_train::data::DataSet;
+use samara_train::eval::{
+    CalibrationSource, EvalError, EvalOptions, Evaluation, ModelDescription, Report, cross_fit,
+    evaluate, fit_calibration, keep_predicted,
+};
+
+use crate::args::{check_parent, checkpoint_path};
+use crate::error::{CliError, Result};
+use crate::flags::{EvalFlags, ModelFlags};
+use crate::terminal;
+
+/// The split that means every image.
+const ALL: &str = "all";
+
+/// Evaluates the model that the flags name.
+pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let path = checkpoint_path(&flags.model)?;
+    check_outputs(flags)?;
+    let split = (flags.split != ALL).then_some(flags.split.as_str());
+    let open = |path| DataSet::open(path, split).map_err(CliError::failed);
+    let data_sets: Vec<DataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
+
+    let checkpoint = Checkpoint::open(&path).map_err(CliError::failed)?;
+    let device = flags.model.device.device.open()?;
+    let segmenter = terminal::spin("loading the model", || {
+        Segmenter::from_checkpoint(&checkpoint, &device)
+    })?;
+    let options = options(flags);
+    let mut evaluations = data_sets
+        .iter()
+        .map(|data| evaluate_with_bar(&segmenter, data, &options))
+        .collect::<Result<Vec<Evaluation>>>()?;
+
+    // A model that is about to get a new calibration is judged by that.
+    let source = if segmenter.calibration().is_some() && flags.calibrate.is_none() {
+        keep_predicted(&mut evaluations);
+        CalibrationSource::Checkpoint
+    } else {
+        cross_fit(&mut evaluations);
+        CalibrationSource::CrossFit
+    };
+    let model = describe(&flags.model, &path, &segmenter)?;
+    let report = terminal::spin("confidence intervals", || {
+        Report::new(model, &flags.split, &options, source, &evaluations)
+    });
+    if let Some(out) = &flags.calibrate {
+        calibrate(&checkpoint, &evaluations, out)?;
+    }
+    write(flags, &report)
+}
+
+fn check_outputs(flags: &EvalFlags) -> Result<()> {
+    for (flag, path) in [
+        ("--json", &flags.json),
+        ("--report", &flags.report),
+        ("--calibrate", &flags.calibrate),
+    ] {
+        if let Some(path) = path {
+            check_parent(flag, path)?;
+        }
+    }
+    match &flags.calibrate {
+        Some(path) if path.extension().is_none_or(|e| e != "safetensors") => {
+            Err(CliError::usage(format!(
+                "--calibrate {}: the output is a .safetensors file",
+                path.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn options(flags: &EvalFlags) -> EvalOptions {
+    EvalOptions {
+        clicks: flags.clicks.into(),
+        noc: flags.noc,
+        max_objects: flags.max_objects,
+        limit: flags.limit,
+        min_area: flags.min_area,
+        ..EvalOptions::default()
+    }
+}
+
+fn evaluate_with_bar(
+    segmenter: &Segmenter,
+    data: &DataSet,
+    options: &EvalOptions,
+) -> Result<Evaluation> {
+    let bar = terminal::steps_bar(0, &data.name);
+    let evaluation = evaluate(segmenter, data, options, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    evaluation.map_err(|error| match error {
+        EvalError::Model(error) => error.into(),
+        other => CliError::failed(other),
+    })
+}
+
+fn describe(flags: &ModelFlags, path: &Path, segmenter: &Segmenter) -> Result<ModelDescription> {
+    let file = || path.display().to_string();
+    Ok(ModelDescription {
+        model: flags.model.clone().unwrap_or_else(file),
+        architecture: segmenter.architecture(),
+        fingerprint: segmenter.fingerprint()?.to_owned(),
+        device: flags.device.device.to_string(),
+    })
+}
+
+/// Writes the checkpoint with a calibration fitted to everything that was evaluated.
+fn calibrate(checkpoint: &Checkpoint, evaluations: &[Evaluation], out: &Path) -> Result<()> {
+    let calibration = fit_calibration(evaluations)?.to_json()?;
+    let as_it_is: Option<StorageType> = None;
+    checkpoint
+        .convert_with(out, as_it_is, &[(Calibration::KEY, calibration)])
+        .map_err(CliError::failed)
+}
+
+fn write(flags: &EvalFlags, report: &Report) -> Result<()> {
+    if let Some(path) = &flags.report {
+        write_atomic(path, report.to_html().as_bytes())?;
+    }
+    let json = report.to_json().map_err(CliError::failed)?;
+    match &flags.json {
+        Some(path) if path == Path::new("-") => return terminal::print(&json),
+        Some(path) => write_atomic(path, json.as_bytes())?,
+        None => {}
+    }
+    let mut text = report.to_text();
+    let files = [&flags.json, &flags.report, &flags.calibrate];
+    for path in files.into_iter().flatten() {
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    terminal::print(&text)
+}

@@ -1,0 +1,279 @@
+//! `samara eval` on a small data set with a small random model.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Bench, assert_fails, model, photo, stderr, stdout};
+use samara::image::save_png;
+use serde_json::{Value, json};
+
+/// A COCO folder `data` with two images in `val`, one in `train`, and a damaged record.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path("data/images")).unwrap();
+    let image = |id: u32, split: &str| {
+        let name = format!("{id}.png");
+        save_png(bench.path("data/images").join(&name), &photo(96, 64, id)).unwrap();
+        json!({"id": id, "file_name": name, "width": 96, "height": 64, "split": split})
+    };
+    let mut id = 0;
+    let mut object = |image: u32, polygon: Value| {
+        id += 1;
+        json!({"id": id, "image_id": image, "category_id": 1, "iscrowd": 0,
+               "segmentation": [polygon]})
+    };
+    let annotations = json!({
+        "images": [image(1, "val"), image(2, "val"), image(3, "train")],
+        "annotations": [
+            object(1, json!([30, 12, 66, 12, 66, 52, 30, 52])),
+            object(1, json!([5, 5, 25, 5, 25, 30, 5, 30])),
+            object(1, json!([70, 40, 74, 40, 74, 43, 70, 43])),
+            object(1, json!([1, 2, 3])),
+            object(2, json!([20, 20, 80, 20, 50, 60])),
+            object(3, json!([10, 10, 60, 10, 60, 50])),
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    });
+    bench.write("data/annotations.json", annotations.to_string().as_bytes());
+    bench
+}
+
+fn eval(bench: &Bench, args: &[&str]) -> std::process::Output {
+    let model = model();
+    let mut all = vec!["eval", "data", "--checkpoint", &model];
+    all.extend(args);
+    bench.run(&all)
+}
+
+fn json(bench: &Bench, args: &[&str]) -> Value {
+    let mut all = args.to_vec();
+    all.extend(["--json", "-"]);
+    let output = eval(bench, &all);
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_json_has_all_figures() {
+    let bench = bench();
+    let report = json(&bench, &["--clicks", "3"]);
+    let set = &report["data_sets"][0];
+    assert_eq!(set["name"], "data");
+    assert_eq!((&set["images"], &set["objects"]), (&json!(2), &json!(4)));
+    assert_eq!(set["skipped"], 1, "{}", set["skipped_because"]);
+    for key in [
+        "miou_1",
+        "miou_1_oracle",
+        "oracle_gap",
+        "miou_2",
+        "miou_3",
+        "miou_box",
+        "boundary_iou_1",
+        "score_mae",
+        "score_ece",
+        "selection_accuracy",
+        "calibrated_mae",
+        "calibrated_ece",
+    ] {
+        let figure = &set["figures"][key];
+        let of = |name: &str| figure[name].as_f64().unwrap_or_else(|| panic!("{key}"));
+        assert!(of("low") <= of("value") + 1e-9 && of("value") <= of("high") + 1e-9);
+        assert_eq!(figure, &report["overall"]["mean_over_data_sets"][key]);
+    }
+    let value = |key: &str| set["figures"][key]["value"].as_f64().unwrap();
+    assert!(value("miou_1") <= value("miou_1_oracle"));
+    let gap = value("miou_1_oracle") - value("miou_1");
+    assert!((value("oracle_gap") - gap).abs() < 1e-9);
+    for absent in ["miou_5", "noc_90", "boundary_iou_5", "miou_1_any_annotator"] {
+        assert!(set["figures"].get(absent).is_none(), "{absent}");
+    }
+    assert_eq!(set["miou_by_clicks"].as_array().unwrap().len(), 3);
+    let counts = set["iou_histogram"].as_array().unwrap().iter();
+    assert_eq!(counts.map(|c| c.as_u64().unwrap()).sum::<u64>(), 4);
+    assert_eq!(set["worst"].as_array().unwrap().len(), 2);
+    // Four objects: three clicks and a box each, unless a mask had no error left.
+    assert_eq!(set["seconds"]["prompts"], 16);
+    assert_eq!(report["fingerprint"].as_str().unwrap().len(), 64);
+    assert_eq!(report["calibration"], "cross-fit");
+}
+
+#[test]
+fn the_first_click_is_that_of_segment() {
+    let bench = bench();
+    let report = json(&bench, &["--clicks", "1", "--limit", "1"]);
+    // The second of two images is the one: a triangle.
+    let case = &report["data_sets"][0]["worst"][0];
+    let [x, y] = [0, 1].map(|i| case["click"][i].as_f64().unwrap());
+    let image = case["image"].as_str().unwrap().to_owned();
+    let (point, model) = (format!("{x},{y}"), model());
+    let args = [
+        "segment",
+        &image,
+        "--checkpoint",
+        &model,
+        "--point",
+        &point,
+        "--json",
+        "-",
+    ];
+    let answer: Value = serde_json::from_slice(&bench.run(&args).stdout).unwrap();
+    let score = |record: &Value| record["predicted_iou"].as_f64().unwrap() as f32;
+    assert_eq!(score(&answer["selected"]), score(case));
+}
+
+#[test]
+fn the_same_twice_and_parts_of_it() {
+    let bench = bench();
+    let without_time = |args: &[&str]| {
+        let mut report = json(&bench, args);
+        report["seconds"] = Value::Null;
+        report["data_sets"][0]["seconds"] = Value::Null;
+        report["data_sets"][0]["ms_per_prompt"] = Value::Null;
+        report
+    };
+    assert_eq!(without_time(&["--noc"]), without_time(&["--noc"]));
+    let noc = json(&bench, &["--noc", "--clicks", "2"]);
+    let figures = &noc["data_sets"][0]["figures"];
+    let noc_90 = figures["noc_90"]["value"].as_f64().unwrap();
+    assert!((1.0..=20.0).contains(&noc_90));
+    assert!(figures["noc_80"]["value"].as_f64().unwrap() <= noc_90);
+    assert!(figures.get("miou_3").is_none());
+
+    let objects = |args: &[&str]| json(&bench, args)["overall"]["objects"].as_u64().unwrap();
+    assert_eq!(objects(&["--clicks", "1", "--max-objects", "1"]), 2);
+    assert_eq!(objects(&["--clicks", "1", "--limit", "1"]), 1);
+    assert_eq!(objects(&["--clicks", "1", "--min-area", "100"]), 3);
+    assert_eq!(objects(&["--clicks", "1", "--split", "train"]), 1);
+    assert_eq!(objects(&["--clicks", "1", "--split", "all"]), 5);
+}
+
+#[test]
+fn a_table_a_page_and_a_calibrated_model() {
+    let bench = bench();
+    let args = [
+        "--clicks",
+        "2",
+        "--report",
+        "r.html",
+        "--json",
+        "r.json",
+        "--calibrate",
+    ];
+    let output = eval(&bench, &[&args[..], &["c.safetensors"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    for words in [
+        "mIoU, 1 click, automatic",
+        "score, ECE",
+        "calibrated, ECE",
+        "wrote r.html",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let page = std::fs::read_to_string(bench.path("r.html")).unwrap();
+    assert_eq!(page.matches("data:image/jpeg;base64,").count(), 4);
+    assert!(!page.contains("<script"));
+
+    let info = bench.run(&["models", "info", "c.safetensors", "--json"]);
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+    let curves = info["metadata"]["samara.calibration"].as_str().unwrap();
+    let curves: Value = serde_json::from_str(curves).unwrap();
+    assert!(!curves["multimask"].as_array().unwrap().is_empty());
+
+    // The calibrated model says other scores for the same masks.
+    let segment = |model: &str| {
+        let args = [
+            "segment",
+            "photo.png",
+            "--checkpoint",
+            model,
+            "--point",
+            "40,30",
+            "--json",
+        ];
+        let output = bench.run(&[&args[..], &["-"]].concat());
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["candidates"].as_array().unwrap().clone()
+    };
+    let bounds = curves["multimask"].as_array().unwrap();
+    let (low, high) = (&bounds[0][1], &bounds[bounds.len() - 1][1]);
+    for (raw, calibrated) in segment(&model()).iter().zip(segment("c.safetensors")) {
+        assert_eq!(raw["segmentation"], calibrated["segmentation"]);
+        assert_eq!(raw["predicted_iou"], raw["raw_predicted_iou"]);
+        assert_eq!(raw["raw_predicted_iou"], calibrated["raw_predicted_iou"]);
+        let score = calibrated["predicted_iou"].as_f64().unwrap();
+        let [low, high] = [low, high].map(|v| v.as_f64().unwrap());
+        assert!(low - 1e-6 <= score && score <= high + 1e-6, "{score}");
+    }
+    let again = bench.run(&[
+        "eval",
+        "data",
+        "--checkpoint",
+        "c.safetensors",
+        "--json",
+        "-",
+    ]);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["calibration"], "checkpoint");
+
+    // Conversion keeps the calibration.
+    let converted = [
+        "models",
+        "convert",
+        "c.safetensors",
+        "h.safetensors",
+        "--dtype",
+        "f16",
+    ];
+    assert!(bench.run(&converted).status.success());
+    let info = bench.run(&["models", "info", "h.safetensors"]);
+    assert!(stdout(&info).contains("samara.calibration"));
+}
+
+#[test]
+fn bad_input() {
+    let bench = bench();
+    let model = model();
+    let missing = bench.run(&["eval", "nowhere", "--checkpoint", &model]);
+    assert_fails(&missing, 1, &["nowhere", "no such file or folder"]);
+    for (args, status, words) in [
+        (
+            &["--split", "test"][..],
+            1,
+            &["data", "'test'", "train", "val"][..],
+        ),
+        (&["--clicks", "0"], 2, &["--clicks", "1..=20"]),
+        (&["--clicks", "21"], 2, &["--clicks", "1..=20"]),
+        (&["--limit", "0"], 2, &["--limit", "at least 1"]),
+        (&["--max-objects", "x"], 2, &["--max-objects", "at least 1"]),
+        (
+            &["--min-area", "9999"],
+            1,
+            &["data", "nothing to evaluate", "4 objects too small"],
+        ),
+        (&["--json", "no/r.json"], 1, &["--json", "no/r.json"]),
+        (&["--report", "no/r.html"], 1, &["--report", "no/r.html"]),
+        (
+            &["--calibrate", "c.pth"],
+            2,
+            &["--calibrate", "c.pth", ".safetensors"],
+        ),
+    ] {
+        assert_fails(&eval(&bench, args), status, words);
+    }
+    assert_fails(
+        &bench.run(&["eval", "data"]),
+        2,
+        &["--checkpoint", "--model"],
+    );
+    assert_fails(
+        &bench.run(&["eval", "--model", "sam-vit-b"]),
+        2,
+        &["<DATA>"],
+    );
+    assert_eq!(bench.files(), ["data", "photo.png"]);
+}

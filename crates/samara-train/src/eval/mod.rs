@@ -1,0 +1,31 @@
+//! Evaluation of a model: clicks as SAM's protocol gives them, figures with confidence intervals,
+//! calibration of the predicted IoU, reports.
+//!
+//! The way of one evaluation: [`evaluate()`] notes an [`ObjectOutcome`] for every object,
+//! [`cross_fit`] calibrates their scores, a [`Summary`] makes figures of them, a [`Report`] shows
+//! the figures as JSON, text or a page.
+
+mod base64;
+mod bootstrap;
+mod calibrate;
+mod chart;
+mod error;
+mod evaluate;
+mod gallery;
+mod html;
+mod isotonic;
+pub mod metrics;
+mod outcome;
+mod protocol;
+mod report;
+mod summary;
+
+pub use bootstrap::{Bootstrap, Estimate, Figure};
+pub use calibrate::{cross_fit, fit_calibration, keep_predicted};
+pub use error::EvalError;
+pub use evaluate::{EvalOptions, Evaluation, Timing, evaluate};
+pub use gallery::Gallery;
+pub use isotonic::{Block, fit_curve, pool_adjacent_violators};
+pub use outcome::{BestAnnotator, Case, ObjectOutcome, Scored};
+pub use report::{CalibrationSource, DataSetReport, ModelDescription, Overall, Report};
+pub use summary::{BINS, Estimates, Figures, METRICS, Summary, Unit, figures, mean_over_sets};
