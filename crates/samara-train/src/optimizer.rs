@@ -29,7 +29,8 @@ impl Optimizer {
                 .with_epsilon(1e-8)
                 .with_weight_decay(decay as f32)
         };
-        let spared = all.iter().filter(|p| p.rank == 1).map(|p| p.path.clone());
+        let spared = all.iter().filter(|p| p.rank == 1);
+        let spared = spared.map(|p| p.module_path.clone());
         let inner = adamw(spec.weight_decay).init().with_group(
             ParamGroup::from_paths(spared.collect()),
             adamw(0.0).build(),
@@ -48,8 +49,8 @@ impl Optimizer {
                 rate *= decay.powi(depth_from_top(&parameter.path, blocks));
             }
             match rates.iter_mut().find(|(_, known)| *known == rate) {
-                Some((paths, _)) => paths.push(parameter.path.clone()),
-                None => rates.push((vec![parameter.path.clone()], rate)),
+                Some((paths, _)) => paths.push(parameter.module_path.clone()),
+                None => rates.push((vec![parameter.module_path.clone()], rate)),
             }
         }
         Self { inner, rates }

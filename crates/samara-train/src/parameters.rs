@@ -12,8 +12,10 @@ use samara_model::burn::tensor::Tensor;
 pub struct Parameter {
     /// Its id, under which optimizer and gradients know it.
     pub id: ParamId,
-    /// Its path as the modules name it, such as `trunk.blocks.0.project_conv.weight`.
+    /// Its path as a recipe names it, such as `trunk.blocks.0.project_conv.weight`.
     pub path: String,
+    /// Its path in the tree of modules, with the variants of enums.
+    pub module_path: String,
     /// Number of axes: 1 for biases and norms.
     pub rank: usize,
 }
@@ -27,13 +29,15 @@ pub fn parameters(model: &Model) -> Vec<Parameter> {
 
 #[derive(Default)]
 struct Lister {
-    path: Vec<String>,
+    /// Name of every module on the way, and whether it is the variant of an enum.
+    path: Vec<(String, bool)>,
     parameters: Vec<Parameter>,
 }
 
 impl ModuleVisitor for Lister {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        let variant = container.starts_with("Enum:");
+        self.path.push((name.to_owned(), variant));
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
@@ -41,9 +45,18 @@ impl ModuleVisitor for Lister {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let join = |with_variants: bool| {
+            let shown = self
+                .path
+                .iter()
+                .filter(|(_, variant)| with_variants || !variant);
+            let names: Vec<&str> = shown.map(|(name, _)| name.as_str()).collect();
+            names.join(".")
+        };
         self.parameters.push(Parameter {
             id: param.id,
-            path: self.path.join("."),
+            path: join(false),
+            module_path: join(true),
             rank: D,
         });
     }
