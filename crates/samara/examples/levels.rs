@@ -1,0 +1,50 @@
+//! Draws the three answers to one click side by side: whole, part and subpart, by the embedded
+//! model.
+//!
+//! `cargo run --release --example levels -- docs/coffee.png 290,150 docs/levels.jpg`
+
+use std::error::Error;
+
+use samara::image::{Overlay, RgbImage, palette, save_image};
+use samara::{DeviceKind, Limits, OriginalPx, Prompt, Segmenter, read_image};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [input, click, output] = &arguments[..] else {
+        return Err("usage: levels INPUT X,Y OUTPUT".into());
+    };
+    let (x, y) = click.split_once(',').ok_or("the click is X,Y")?;
+    let click = OriginalPx::new(x.parse()?, y.parse()?);
+
+    let photo = read_image(input, &Limits::default())?;
+    let embedding = Segmenter::embedded(DeviceKind::Cpu)?.embed(&photo)?;
+    let candidates = embedding.predict(&Prompt::point(click.x, click.y))?;
+
+    let mut largest_first: Vec<_> = candidates.iter().collect();
+    largest_first.sort_by_key(|candidate| std::cmp::Reverse(candidate.mask.area()));
+    let panels: Vec<RgbImage> = largest_first
+        .iter()
+        .enumerate()
+        .map(|(i, candidate)| {
+            let label = format!("{} {:.2}", candidate.granularity, candidate.predicted_iou);
+            let overlay = Overlay::new(&photo).mask(&candidate.mask, palette(i));
+            overlay.label(label).point(click, true).render()
+        })
+        .collect();
+    save_image(output, &side_by_side(&panels))?;
+    Ok(())
+}
+
+fn side_by_side(panels: &[RgbImage]) -> RgbImage {
+    const GAP: u32 = 8;
+    let (width, height) = panels[0].dimensions();
+    let count = panels.len() as u32;
+    let paper = [255, 255, 255].into();
+    let mut sheet = RgbImage::from_pixel(count * (width + GAP) - GAP, height, paper);
+    for (panel, left) in panels.iter().zip((0..).step_by((width + GAP) as usize)) {
+        for (x, y, pixel) in panel.enumerate_pixels() {
+            sheet.put_pixel(left + x, y, *pixel);
+        }
+    }
+    sheet
+}
