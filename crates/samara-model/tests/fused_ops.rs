@@ -47,7 +47,9 @@ fn linear_passes_the_gradient_on() {
     let device = Device::flex().autodiff();
     let layer = LinearConfig::new(7, 5).init(&device);
     let x = random([4, 7], &device);
-    let a = ops::linear(x.clone(), &layer, Activation::Relu).sum().backward();
+    let a = ops::linear(x.clone(), &layer, Activation::Relu)
+        .sum()
+        .backward();
     let b = activation::relu(layer.forward(x.clone())).sum().backward();
     assert_close(x.grad(&a).unwrap(), x.grad(&b).unwrap(), "input");
 }
