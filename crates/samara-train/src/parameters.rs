@@ -109,14 +109,16 @@ pub(crate) fn all_finite(model: &Model) -> bool {
 }
 
 /// Gives the parameters the ids 1, 2, 3 … in the order of the modules, so that a saved optimizer
-/// finds them again in another process.
+/// finds them again in another process, and lays them out as they are in memory after a step:
+/// products of the same matrices in another layout are not the same to the last bit.
 pub fn numbered(model: Model) -> Model {
     struct Numbering(u64);
     impl ModuleMapper for Numbering {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             self.0 += 1;
             let (_, tensor, _) = param.consume();
-            Param::initialized(ParamId::from(self.0), tensor.detach())
+            let (device, data) = (tensor.device(), tensor.into_data());
+            Param::initialized(ParamId::from(self.0), Tensor::from_data(data, &device))
         }
     }
     model.map(&mut Numbering(0))

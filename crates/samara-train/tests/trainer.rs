@@ -101,8 +101,9 @@ rounds = [1, 2]
 /// The keys that changed between two files.
 fn changed(before: &Path, after: &Path) -> Vec<String> {
     let (before, after) = (tensors(before), tensors(after));
-    assert!(before.keys().eq(after.keys()));
-    let keys = before.keys().filter(|key| before[*key] != after[*key]);
+    // Tables of indices are not written again.
+    assert!(after.keys().all(|key| before.contains_key(key)));
+    let keys = after.keys().filter(|key| before[*key] != after[*key]);
     keys.cloned().collect()
 }
 
@@ -156,22 +157,23 @@ fn parts_of_any_model_are_tuned() {
         );
         assert!(seen.steps.iter().all(|step| step.metrics.loss.is_finite()));
 
-        // With the features kept on disk, the very same; and again with those that are there.
+        // With the features kept on disk, the same up to rounding; then with those that are there.
         let cached = tuning(&checkpoint, &format!("embedding_cache = '{name}-cache'"));
+        let files = || {
+            std::fs::read_dir(bench.path(&format!("{name}-cache")))
+                .unwrap()
+                .count()
+        };
         for out in ["first", "second"] {
-            let out = format!("{name}-{out}");
-            bench.run(&cached, &out).unwrap();
-            assert_eq!(
-                std::fs::read_dir(bench.path(&format!("{name}-cache")))
-                    .unwrap()
-                    .count(),
-                3
-            );
-            assert!(
-                bench.weights(&out) == bench.weights(&format!("{name}-decoder")),
-                "{out}"
-            );
+            let kept = bench.run(&cached, &format!("{name}-{out}")).unwrap();
+            assert_eq!(files(), 3);
+            for (a, b) in seen.steps.iter().zip(&kept.steps) {
+                let (a, b) = (a.metrics.loss, b.metrics.loss);
+                assert!((a - b).abs() < 1e-3 * a, "{name}: {a} {b}");
+            }
         }
+        let weights = |out: &str| bench.weights(&format!("{name}-{out}"));
+        assert!(weights("first") == weights("second"));
 
         let only = format!(
             "groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{head}', lr_scale = 1.0 }}]"

@@ -14,12 +14,12 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// A folder with a COCO data set `shapes`: coloured shapes on noise, one or two per picture.
-pub struct Bench {
+pub(crate) struct Bench {
     folder: TempDir,
 }
 
 impl Bench {
-    pub fn new(pictures: u32, side: u32) -> Self {
+    pub(crate) fn new(pictures: u32, side: u32) -> Self {
         static POOL: Once = Once::new();
         POOL.call_once(|| {
             samara_kernels::denormals::flush_denormals_in_pool(None);
@@ -39,7 +39,8 @@ impl Bench {
                 let rle = serde_json::to_value(mask.to_rle()).unwrap();
                 let number = annotations.len();
                 annotations.push(json!({
-                    "id": number, "image_id": id, "category_id": 1, "segmentation": rle,
+                    "id": number, "image_id": id, "category_id": 1, "area": mask.area(),
+                    "segmentation": rle,
                 }));
             }
         }
@@ -51,24 +52,24 @@ impl Bench {
         bench
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Reads a recipe of this text.
-    pub fn recipe(&self, text: &str) -> Recipe {
+    pub(crate) fn recipe(&self, text: &str) -> Recipe {
         let path = self.path("recipe.toml");
         std::fs::write(&path, text).unwrap();
         Recipe::read(&path).unwrap()
     }
 
     /// Runs a recipe in the folder `out` and gives what was seen.
-    pub fn run(&self, text: &str, out: &str) -> Result<Seen, TrainError> {
+    pub(crate) fn run(&self, text: &str, out: &str) -> Result<Seen, TrainError> {
         self.run_until(text, out, u64::MAX)
     }
 
     /// As [`Bench::run`], stopped after `last` steps.
-    pub fn run_until(&self, text: &str, out: &str, last: u64) -> Result<Seen, TrainError> {
+    pub(crate) fn run_until(&self, text: &str, out: &str, last: u64) -> Result<Seen, TrainError> {
         let recipe = self.recipe(text);
         let mut seen = Seen::new(last);
         let mut trainer = Trainer::new(recipe, &self.path(out), &Device::flex())?;
@@ -79,13 +80,13 @@ impl Bench {
     }
 
     /// The values of the finished model by official key.
-    pub fn weights(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn weights(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
         tensors(&self.path(out).join("model.safetensors"))
     }
 }
 
 /// The tensors of a file as bytes.
-pub fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let bytes = std::fs::read(path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     file.iter()
@@ -95,11 +96,11 @@ pub fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// What a run told.
 #[derive(Debug)]
-pub struct Seen {
-    pub steps: Vec<StepReport>,
-    pub validations: Vec<StepMetrics>,
-    pub notes: Vec<String>,
-    pub skipped: u64,
+pub(crate) struct Seen {
+    pub(crate) steps: Vec<StepReport>,
+    pub(crate) validations: Vec<StepMetrics>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) skipped: u64,
     last: u64,
     stop: std::sync::Arc<AtomicBool>,
 }
@@ -176,7 +177,7 @@ fn picture(id: u32, side: u32, masks: &[Mask]) -> RgbImage {
 }
 
 /// A recipe for a tiny `lite` on `shapes`. `more` are keys of the top level.
-pub fn recipe(more: &str, lr: f64, stages: &str) -> String {
+pub(crate) fn recipe(more: &str, lr: f64, stages: &str) -> String {
     format!(
         "{more}
 [model.lite]
@@ -196,7 +197,7 @@ weight_decay = 0.01
 }
 
 /// Data, prompts and losses of a recipe; pictures as they are, or varied.
-pub fn middle(still: bool) -> String {
+pub(crate) fn middle(still: bool) -> String {
     let augmentation = "[augmentation]
 scale = [1.0, 1.0]
 flip = 0.0
