@@ -239,3 +239,18 @@ fn another_recipe_in_the_folder() {
     );
     assert_eq!(std::fs::read(bench.path("run/log.jsonl")).unwrap(), log);
 }
+
+#[test]
+fn the_recipe_in_the_help_can_be_read() {
+    let bench = bench();
+    let help = stdout(&bench.run(&["train", "--help"]));
+    let (_, recipe) = help.split_once("cells.toml, which").unwrap();
+    let (recipe, head) = recipe
+        .split_once("To train the IoU head only, add:")
+        .unwrap();
+    let (_, recipe) = recipe.split_once('\n').unwrap();
+    bench.write("cells.toml", format!("{head}{recipe}").as_bytes());
+    let output = bench.run(&["train", "cells.toml"]);
+    // It is the data set that is missing.
+    assert_fails(&output, 1, &["cells.toml", "data: ", "cells"]);
+}

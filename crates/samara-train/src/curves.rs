@@ -73,7 +73,7 @@ const PANELS: [Panel; 4] = [
 type Points = Vec<(f64, f64)>;
 
 /// Draws the lines of a `log.jsonl`.
-pub(crate) fn draw(log: &str) -> String {
+pub fn draw(log: &str) -> String {
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());

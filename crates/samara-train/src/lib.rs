@@ -1,6 +1,6 @@
 //! Training and evaluation of promptable segmentation models.
 
-mod curves;
+pub mod curves;
 pub mod data;
 mod error;
 pub mod eval;

@@ -16,7 +16,7 @@ fn eight_pictures_are_learnt_by_heart() {
     let bench = Bench::new(8, 64);
     let stages = "[[stages]]
 steps = 320
-images_per_step = 4
+images_per_step = 3
 masks_per_image = 2
 rounds = [1, 2]
 [validation]

@@ -335,6 +335,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_above_is_a_recipe() {
+        let lines = include_str!("mod.rs").lines();
+        let text = lines.map_while(|line| line.strip_prefix("//!"));
+        let text = text.skip_while(|line| !line.contains("```toml")).skip(1);
+        let text = text.take_while(|line| !line.contains("```"));
+        let text = text.collect::<Vec<_>>().join("\n");
+        let recipe: Recipe = toml::from_str(&text).unwrap();
+        recipe.validate().unwrap();
+        assert_eq!(recipe.groups[0].lr_scale, 0.0);
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         let recipe = recipe("ema = 0.9");
         let written = toml::to_string(&recipe).unwrap();
