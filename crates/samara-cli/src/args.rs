@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use samara::checkpoint::cache::ModelCache;
-use samara::checkpoint::registry;
+use samara::checkpoint::{Checkpoint, registry};
 use samara::{Click, Granularity, Limits, OriginalBox, OriginalPx, Select, read_mask};
 
 use crate::error::{CliError, Result};
@@ -114,11 +114,14 @@ impl SelectArg {
     }
 }
 
-/// The checkpoint that the flags name.
-pub(crate) fn checkpoint_path(flags: &ModelFlags) -> Result<PathBuf> {
-    match (&flags.checkpoint, &flags.model) {
-        (Some(path), _) => Ok(path.clone()),
-        (None, Some(name)) => downloaded(name),
+/// The checkpoint that the flags name; without any, the embedded model.
+pub(crate) fn checkpoint(flags: &ModelFlags) -> Result<Checkpoint> {
+    match (&flags.checkpoint, flags.model.as_deref()) {
+        (Some(path), _) => Checkpoint::open(path).map_err(CliError::failed),
+        #[cfg(feature = "embedded")]
+        (None, None | Some(samara::EMBEDDED_MODEL)) => Ok(samara::embedded_checkpoint()?),
+        (None, Some(name)) => Checkpoint::open(downloaded(name)?).map_err(CliError::failed),
+        #[cfg(not(feature = "embedded"))]
         (None, None) => Err(CliError::usage(
             "no model: name a checkpoint with --checkpoint FILE, or a downloaded model with \
              --model NAME (see 'samara models list')",

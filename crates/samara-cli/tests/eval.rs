@@ -266,11 +266,6 @@ fn bad_input() {
         assert_fails(&eval(&bench, args), status, words);
     }
     assert_fails(
-        &bench.run(&["eval", "data"]),
-        2,
-        &["--checkpoint", "--model"],
-    );
-    assert_fails(
         &bench.run(&["eval", "--model", "sam-vit-b"]),
         2,
         &["<DATA>"],

@@ -28,6 +28,18 @@ pub enum ModelConfig {
     Lite(LiteConfig),
 }
 
+impl From<SamConfig> for ModelConfig {
+    fn from(config: SamConfig) -> Self {
+        Self::Sam(config)
+    }
+}
+
+impl From<LiteConfig> for ModelConfig {
+    fn from(config: LiteConfig) -> Self {
+        Self::Lite(config)
+    }
+}
+
 impl ModelConfig {
     /// A short name of the architecture, such as `sam-vit-b`.
     pub fn architecture(&self) -> String {
@@ -37,8 +49,8 @@ impl ModelConfig {
         }
     }
 
-    /// The configuration of a SAM, if it is one.
-    pub fn as_sam(&self) -> Option<&SamConfig> {
+    /// The configuration of the SAM, if it is one.
+    pub fn into_sam(self) -> Option<SamConfig> {
         match self {
             Self::Sam(config) => Some(config),
             Self::Lite(_) => None,

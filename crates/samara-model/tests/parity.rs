@@ -180,13 +180,14 @@ fn sam_vit_equals_segment_anything() {
     let SamConfig {
         image_encoder: ImageEncoderConfig::ViT(vit),
         ..
-    } = checkpoint.config().unwrap()
+    } = checkpoint.config().unwrap().into_sam().unwrap()
     else {
         panic!("not recognised as a ViT");
     };
     assert_eq!(vit.windows, [3, 0, 3, 0]);
     assert_eq!((vit.img_size, vit.num_heads), (128, 2));
     let sam = checkpoint.load(&Device::flex()).unwrap();
+    let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("sam_vit.expected.safetensors"));
 }
 
@@ -195,13 +196,14 @@ fn transformers_names_give_the_same_model() {
     let checkpoint = Checkpoint::open(golden("sam_hf.safetensors")).unwrap();
     assert_eq!(checkpoint.info().unwrap().naming, Naming::Transformers);
     let sam = checkpoint.load(&Device::flex()).unwrap();
+    let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("sam_hf.expected.safetensors"));
 }
 
 #[test]
 fn mobile_sam_equals_mobile_sam() {
     let checkpoint = Checkpoint::open(golden("mobile_sam.pth")).unwrap();
-    let mut config = checkpoint.config().unwrap();
+    let mut config = checkpoint.config().unwrap().into_sam().unwrap();
     let ImageEncoderConfig::TinyViT(tiny) = &config.image_encoder else {
         panic!("not recognised as a TinyViT");
     };
@@ -210,6 +212,9 @@ fn mobile_sam_equals_mobile_sam() {
     // The weights of a TinyViT do not tell the size of the input.
     config.prompt_encoder.img_size = 128;
     config.prompt_encoder.grid = 8;
-    let sam = checkpoint.load_with(&config, &Device::flex()).unwrap();
+    let sam = checkpoint
+        .load_with(&config.into(), &Device::flex())
+        .unwrap();
+    let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("mobile_sam.expected.safetensors"));
 }

@@ -74,10 +74,7 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             let model = checkpoint.load(device).map_err(wrong)?;
             Ok((config, model))
         }
-        Start::Embedded => Err(TrainError::setting(
-            "model",
-            "no model is embedded in this build",
-        )),
+        Start::Embedded => embedded(device),
         Start::Lite {
             imagenet,
             img_size,
@@ -102,6 +99,18 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             Ok((config, model))
         }
     }
+}
+
+#[cfg(feature = "embedded")]
+fn embedded(device: &Device) -> Result<(ModelConfig, Model), TrainError> {
+    let checkpoint = samara::embedded_checkpoint()?;
+    Ok((checkpoint.config()?, checkpoint.load(device)?))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded(_: &Device) -> Result<(ModelConfig, Model), TrainError> {
+    let why = "no model is embedded in this build";
+    Err(TrainError::setting("model", why))
 }
 
 fn check_side(i: usize, stage: &Stage, config: &ModelConfig) -> Result<(), TrainError> {

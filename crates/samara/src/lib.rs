@@ -13,6 +13,8 @@
 mod calibration;
 mod candidates;
 mod device;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod embedding;
 mod error;
 mod granularity;
@@ -24,6 +26,8 @@ mod select;
 pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
 pub use device::DeviceKind;
+#[cfg(feature = "embedded")]
+pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use granularity::Granularity;

@@ -28,6 +28,8 @@ fn sam() -> Sam {
         .unwrap()
         .load(&Device::flex())
         .unwrap()
+        .into_sam()
+        .unwrap()
 }
 
 fn tensor<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {

@@ -13,7 +13,7 @@ use samara_train::eval::{
     evaluate, fit_calibration, keep_predicted,
 };
 
-use crate::args::{check_parent, checkpoint_path};
+use crate::args::{check_parent, checkpoint};
 use crate::error::{CliError, Result};
 use crate::flags::{EvalFlags, ModelFlags};
 use crate::terminal;
@@ -24,13 +24,12 @@ const ALL: &str = "all";
 /// Evaluates the model that the flags name.
 pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
-    let path = checkpoint_path(&flags.model)?;
+    let checkpoint = checkpoint(&flags.model)?;
     check_outputs(flags)?;
     let split = (flags.split != ALL).then_some(flags.split.as_str());
     let open = |path| DataSet::open(path, split).map_err(CliError::failed);
     let data_sets: Vec<DataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
 
-    let checkpoint = Checkpoint::open(&path).map_err(CliError::failed)?;
     let device = flags.model.device.device.open()?;
     let segmenter = terminal::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, &device)
@@ -49,7 +48,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
         cross_fit(&mut evaluations);
         CalibrationSource::CrossFit
     };
-    let model = describe(&flags.model, &path, &segmenter)?;
+    let model = describe(&flags.model, checkpoint.path(), &segmenter)?;
     let report = terminal::spin("confidence intervals", || {
         Report::new(model, &flags.split, &options, source, &evaluations)
     });

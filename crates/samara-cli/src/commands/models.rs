@@ -48,6 +48,15 @@ fn list(as_json: bool) -> Result<()> {
         return terminal::print(&format!("{:#}\n", json!(records)));
     }
     let mut text = String::from("name              download    parameters  licence     state\n");
+    #[cfg(feature = "embedded")]
+    let _ = writeln!(
+        text,
+        "{:<16}  {:>10}  {:>8.1} M  {:<10}  the default, part of this program",
+        samara::EMBEDDED_MODEL,
+        "",
+        embedded_parameters()? / 1e6,
+        "see card"
+    );
     for r in releases() {
         let state = match (r.supported, cache.contains(r)) {
             (false, _) => "not supported yet",
@@ -68,15 +77,32 @@ fn list(as_json: bool) -> Result<()> {
     terminal::print(&text)
 }
 
-/// A file, or else the name of a downloaded model.
-fn info(model: &str, as_json: bool) -> Result<()> {
+#[cfg(feature = "embedded")]
+fn embedded_parameters() -> Result<f64> {
+    let info = samara::embedded_checkpoint()?.info();
+    Ok(info.map_err(CliError::failed)?.parameters as f64)
+}
+
+/// The checkpoint of a file, or else of the embedded or a downloaded model of that name.
+fn named(model: &str) -> Result<Checkpoint> {
+    if Path::new(model).exists() {
+        return Checkpoint::open(model).map_err(CliError::failed);
+    }
+    #[cfg(feature = "embedded")]
+    if model == samara::EMBEDDED_MODEL {
+        return Ok(samara::embedded_checkpoint()?);
+    }
     let path = match find(model) {
-        Ok(release) if !Path::new(model).exists() => downloaded(release.name)?,
-        _ => model.into(),
+        Ok(release) => downloaded(release.name)?,
+        Err(_) => model.into(),
     };
-    let info = Checkpoint::open(&path)
-        .and_then(|checkpoint| checkpoint.info())
-        .map_err(CliError::failed)?;
+    Checkpoint::open(path).map_err(CliError::failed)
+}
+
+fn info(model: &str, as_json: bool) -> Result<()> {
+    let checkpoint = named(model)?;
+    let info = checkpoint.info().map_err(CliError::failed)?;
+    let path = checkpoint.path();
     let naming = match info.naming {
         Naming::Official => "official",
         Naming::Transformers => "transformers",
@@ -150,9 +176,8 @@ fn convert(input: &Path, output: &Path, dtype: Option<DtypeFlag>) -> Result<()> 
         DtypeFlag::F16 => StorageType::F16,
         DtypeFlag::Bf16 => StorageType::BF16,
     });
-    let converted = terminal::spin("converting", || {
-        Checkpoint::open(input).and_then(|checkpoint| checkpoint.convert(output, storage))
-    });
+    let checkpoint = named(&input.to_string_lossy())?;
+    let converted = terminal::spin("converting", || checkpoint.convert(output, storage));
     converted.map_err(CliError::failed)?;
     terminal::print(&format!("wrote {}\n", output.display()))
 }

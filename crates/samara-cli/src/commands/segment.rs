@@ -12,7 +12,7 @@ use samara::{
     Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection, read_image,
 };
 
-use crate::args::{SelectArg, check_parent, checkpoint_path};
+use crate::args::{SelectArg, check_parent, checkpoint};
 use crate::error::{CliError, Result};
 use crate::flags::SegmentFlags;
 use crate::report::{ImageRecord, ObjectRecord, Objects, Report, Timing, table};
@@ -28,7 +28,8 @@ struct Object {
 /// Segments the objects that the flags name.
 pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
-    let checkpoint = checkpoint_path(&flags.model)?;
+    let checkpoint = checkpoint(&flags.model)?;
+    let device = flags.model.device.device.open()?;
     let outputs = Outputs::resolve(flags)?;
     let limits = Limits {
         max_pixels: flags.max_pixels,
@@ -44,7 +45,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
         terminal::spin("loading the model", || {
-            Segmenter::load(checkpoint, flags.model.device.device)
+            Segmenter::from_checkpoint(&checkpoint, &device)
         })
     })?;
     let embedding = timed(&mut timing.embed, || embedding(flags, &segmenter, &image))?;

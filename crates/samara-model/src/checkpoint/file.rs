@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,9 +39,23 @@ impl CheckpointFile {
     /// Opens a file and reads its directory of tensors.
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
         let file = match format_of(path)? {
-            Format::Safetensors => open_safetensors(path)?,
+            // Read from the open file rather than from a memory map: a file that shrinks while it
+            // is read is an error then, and not the end of the process.
+            Format::Safetensors => {
+                let file = File::open(path).map_err(io_error(path))?;
+                open_safetensors(path, file)?
+            }
             Format::PyTorch => open_pytorch(path)?,
         };
+        Self::checked(path, file)
+    }
+
+    /// As [`open`](Self::open), from the bytes of a `safetensors` file that is part of the program.
+    pub(super) fn embedded(name: &Path, bytes: &'static [u8]) -> Result<Self, CheckpointError> {
+        Self::checked(name, open_safetensors(name, Cursor::new(bytes))?)
+    }
+
+    fn checked(path: &Path, file: Self) -> Result<Self, CheckpointError> {
         if file.tensors.is_empty() {
             return Err(invalid(path, "holds no tensors"));
         }
@@ -87,11 +101,12 @@ fn format_of(path: &Path) -> Result<Format, CheckpointError> {
     ))
 }
 
-/// The tensors are read from the open file rather than from a memory map: a file that shrinks
-/// while it is read is an error then, and not the end of the process.
-fn open_safetensors(path: &Path) -> Result<CheckpointFile, CheckpointError> {
-    let io = io_error(path);
-    let mut file = File::open(path).map_err(io)?;
+/// Where the bytes of a checkpoint come from.
+trait Source: Read + Seek + Send + 'static {}
+
+impl<T: Read + Seek + Send + 'static> Source for T {}
+
+fn open_safetensors(path: &Path, mut file: impl Source) -> Result<CheckpointFile, CheckpointError> {
     let (header, data_start) = safetensors_header(path, &mut file)?;
     let file = Arc::new(Mutex::new(file));
     let mut tensors = BTreeMap::new();
@@ -117,7 +132,10 @@ fn open_safetensors(path: &Path) -> Result<CheckpointFile, CheckpointError> {
 }
 
 /// The header, checked against the length of the file, and where the data starts.
-fn safetensors_header(path: &Path, file: &mut File) -> Result<(Metadata, u64), CheckpointError> {
+fn safetensors_header(
+    path: &Path,
+    file: &mut impl Source,
+) -> Result<(Metadata, u64), CheckpointError> {
     let io = io_error(path);
     let damaged = |e: &dyn std::fmt::Display| {
         invalid(
@@ -125,7 +143,8 @@ fn safetensors_header(path: &Path, file: &mut File) -> Result<(Metadata, u64), C
             &format!("damaged or truncated safetensors header: {e}"),
         )
     };
-    let length = file.metadata().map_err(io)?.len();
+    let length = file.seek(SeekFrom::End(0)).map_err(io)?;
+    file.rewind().map_err(io)?;
     let mut size = [0; HEADER_START as usize];
     file.read_exact(&mut size).map_err(io)?;
     let size = u64::from_le_bytes(size).min(MAX_HEADER);
@@ -150,7 +169,7 @@ fn lazy_tensor(
     dtype: DType,
     info: &TensorInfo,
     data_start: u64,
-    file: Arc<Mutex<File>>,
+    file: Arc<Mutex<impl Source>>,
 ) -> StoredTensor {
     let shape = Shape::from(info.shape.clone());
     let (start, end) = info.data_offsets;

@@ -84,7 +84,20 @@ impl Checkpoint {
     /// The file is missing, empty, truncated, damaged, or no checkpoint.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
-        let file = CheckpointFile::open(path)?;
+        Self::of_file(path, CheckpointFile::open(path)?)
+    }
+
+    /// A checkpoint that is part of the program: the bytes of a `safetensors` file. `name` stands
+    /// for the path in messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, CheckpointError> {
+        let name = Path::new(name);
+        Self::of_file(name, CheckpointFile::embedded(name, bytes)?)
+    }
+
+    fn of_file(path: &Path, file: CheckpointFile) -> Result<Self, CheckpointError> {
         let is_theirs = |k: &String| k.starts_with("vision_encoder.");
         let naming = if file.tensors.keys().any(is_theirs) {
             Naming::Transformers

@@ -129,9 +129,9 @@ fn a_bad_configuration_names_its_field() {
 fn a_caller_cannot_build_an_impossible_model() {
     let path = golden("sam_vit.pth");
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let mut config = checkpoint.config().unwrap();
+    let mut config = checkpoint.config().unwrap().into_sam().unwrap();
     config.mask_decoder.iou_head_depth = 0;
-    let message = refusal(&path, checkpoint.load_with(&config, &Device::flex()));
+    let message = refusal(&path, checkpoint.load_with(&config.into(), &Device::flex()));
     let expected = "impossible configuration: mask_decoder.iou_head_depth is 0, not 1 to 64";
     assert_eq!(message, expected);
 }

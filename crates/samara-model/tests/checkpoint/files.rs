@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use samara_model::Model;
 use samara_model::checkpoint::{Checkpoint, CheckpointError, StorageType};
-use samara_model::sam::{PromptBatch, Sam};
+use samara_model::sam::PromptBatch;
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -99,21 +100,21 @@ pub(crate) fn sam_vit() -> Tensors {
 }
 
 /// What a model says to one point on the golden image: embedding, mask logits and scores.
-pub(crate) fn answers(sam: &Sam) -> Vec<Vec<f32>> {
+pub(crate) fn answers(model: &Model) -> Vec<Vec<f32>> {
     let device = Device::flex();
     let (tensors, _) = read(&golden("pixels.safetensors"));
     let pixels = &tensors["pixels"];
     let pixels = TensorData::new(pixels.values(), pixels.shape.clone());
-    let embedding = sam.encode_image(Tensor::<4>::from_data(pixels, &device));
+    let features = model.encode_image(Tensor::<4>::from_data(pixels, &device));
     let point = Tensor::from_data([[[40.0, 70.0]]], &device);
     let prompts = PromptBatch {
         points: Some((point, Tensor::from_data([[1.0]], &device))),
         ..PromptBatch::default()
     };
-    let decoded = sam.decode(embedding.clone(), &prompts);
+    let decoded = model.decode(&features, &prompts);
     let values = |data: TensorData| data.try_into_vec::<f32>().unwrap();
     vec![
-        values(embedding.into_data()),
+        values(features.image_embed.into_data()),
         values(decoded.low_res_logits.into_data()),
         values(decoded.iou.into_data()),
     ]
@@ -128,7 +129,7 @@ pub(crate) fn difference(actual: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// Opens, recognises and loads.
-pub(crate) fn load(path: &Path) -> Result<Sam, CheckpointError> {
+pub(crate) fn load(path: &Path) -> Result<Model, CheckpointError> {
     Checkpoint::open(path)?.load(&Device::flex())
 }
 

@@ -147,7 +147,7 @@ fn a_safetensors_header_of_any_length_is_recognised() {
 fn the_configuration_in_the_metadata_wins() {
     let (tensors, mut metadata) = files::converted("mobile_sam.pth", StorageType::F32);
     let checkpoint = Checkpoint::open(golden("mobile_sam.pth")).unwrap();
-    let mut config = checkpoint.config().unwrap();
+    let mut config = checkpoint.config().unwrap().into_sam().unwrap();
     assert!(matches!(
         config.image_encoder,
         ImageEncoderConfig::TinyViT(_)
@@ -160,7 +160,7 @@ fn the_configuration_in_the_metadata_wins() {
     config.prompt_encoder.grid = 8;
     let expected = answers(
         &checkpoint
-            .load_with(&config, &burn::tensor::Device::flex())
+            .load_with(&config.clone().into(), &burn::tensor::Device::flex())
             .unwrap(),
     );
 

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use burn::tensor::Device;
+use samara_model::ModelConfig;
 use samara_model::checkpoint::Checkpoint;
-use samara_model::sam::SamConfig;
 
 use crate::files::{self, golden, refusal, sam_vit};
 use crate::torch;
@@ -47,7 +47,7 @@ fn mutate(bytes: &mut [u8], random: &mut Lcg) {
 }
 
 /// Everything that reads a file.
-fn read(path: &Path, config: &SamConfig) {
+fn read(path: &Path, config: &ModelConfig) {
     let told = |error| drop(refusal(path, Err::<(), _>(error)));
     match Checkpoint::open(path) {
         Err(error) => told(error),

@@ -1,0 +1,36 @@
+//! The model that is compiled in: `lite`, see `models/lite/README.md`.
+
+use samara_model::checkpoint::Checkpoint;
+
+use crate::{DeviceKind, Result, Segmenter};
+
+/// The name of the embedded model.
+pub const EMBEDDED_MODEL: &str = "lite";
+
+static WEIGHTS: &[u8] = include_bytes!("../../../models/lite/lite.safetensors");
+
+/// The checkpoint of the embedded model.
+///
+/// # Errors
+/// Never, unless the build was tampered with.
+pub fn embedded_checkpoint() -> Result<Checkpoint> {
+    Ok(Checkpoint::embedded(EMBEDDED_MODEL, WEIGHTS)?)
+}
+
+impl Segmenter {
+    /// The embedded model `lite`: no file, no download.
+    ///
+    /// ```
+    /// use samara::{DeviceKind, Segmenter};
+    ///
+    /// let segmenter = Segmenter::embedded(DeviceKind::Cpu)?;
+    /// assert_eq!(segmenter.architecture(), "lite");
+    /// # samara::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// The device is not available in this build.
+    pub fn embedded(device: DeviceKind) -> Result<Self> {
+        Self::from_checkpoint(&embedded_checkpoint()?, &device.open()?)
+    }
+}
