@@ -28,8 +28,6 @@ pub(crate) enum Command {
     /// Segment an object: from clicks, a box or a mask to a picture, a mask, or JSON
     Segment(Box<SegmentFlags>),
     /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
-    #[command(after_help = "Examples:\n  \
-        samara train models/lite/recipe.toml --out runs/lite")]
     Train(TrainFlags),
     /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU
     Eval(Box<EvalFlags>),
@@ -292,6 +290,30 @@ pub(crate) enum DtypeFlag {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Ctrl-C stops at a checkpoint, and the same command goes on from there; a killed run goes on from its
+last checkpoint, and ends as one that was not killed. OUT/curves.svg shows the course of the run.
+
+Examples:
+  Train the small model from the start:
+    samara train models/lite/recipe.toml --out runs/lite
+  Fine-tune a released model on your own masks, and use it:
+    samara train cells.toml --out runs/cells
+    samara segment photo.jpg --checkpoint runs/cells/model.safetensors --point 520,360
+
+A recipe for the second one, cells.toml, which trains all but the image encoder:
+    embedding_cache = \"features\"      # the encoder runs once on every picture
+    model = { checkpoint = \"mobile_sam.pt\" }
+    data = [{ path = \"cells\", split = \"train\" }]
+    prompts = { recipe = \"sam\" }      # clicks, boxes and corrections as SAM was trained
+    optimizer = { lr = 1e-4, warmup = 50 }
+    stages = [{ steps = 500, masks_per_image = 16, rounds = [1, 4] }]
+    [losses]
+    weights = { focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }
+    iou = { kind = \"mse\", supervise_all = false }
+To train the IoU head only, add:
+    groups = [{ prefix = \"\", lr_scale = 0.0 },
+              { prefix = \"mask_decoder.iou_prediction_head.\", lr_scale = 1.0 }]")]
 pub(crate) struct TrainFlags {
     /// The recipe, a TOML file; its paths are relative to its folder
     pub(crate) recipe: PathBuf,

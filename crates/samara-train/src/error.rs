@@ -1,5 +1,7 @@
 //! What can go wrong in a run.
 
+use std::path::PathBuf;
+
 use samara_image::ImageError;
 use samara_model::checkpoint::CheckpointError;
 
@@ -7,18 +9,32 @@ use crate::data::DataError;
 use crate::prompts::PromptError;
 use crate::recipe::RecipeError;
 
-/// Why training stopped or did not start.
+/// Why training stopped or did not start; every message is one line.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrainError {
-    /// The recipe is wrong.
+    /// The recipe cannot be read.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// A value of the recipe does not fit the model, the data or the machine.
+    #[error("{key}: {why}")]
+    Setting {
+        /// The key, such as `stages[1].side`.
+        key: String,
+        /// What is wrong with its value.
+        why: String,
+    },
     /// The data is wrong.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A prompt could not be simulated.
-    #[error(transparent)]
-    Prompt(#[from] PromptError),
+    #[error("example {example}: {why}")]
+    Prompt {
+        /// Data set and image id.
+        example: String,
+        /// What is wrong.
+        why: PromptError,
+    },
     /// A checkpoint could not be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -28,12 +44,42 @@ pub enum TrainError {
     /// The segmenter failed.
     #[error(transparent)]
     Samara(#[from] samara::Error),
+    /// A file or folder of the run.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A saved state does not fit.
     #[error("{0}")]
     State(String),
-    /// The loss was not finite for several steps in a row.
+    /// Several steps in a row could not be used.
     #[error(
-        "the loss was not a number for {0} steps in a row: a lower optimizer.lr or a clip_norm may help"
+        "step {step}: the loss or its gradient was not finite {steps} times in a row; the last \
+         checkpoint is from before. A lower optimizer.lr or optimizer.clip_norm may help"
     )]
-    NotFinite(u32),
+    NotFinite {
+        /// The step at which the run gave up.
+        step: u64,
+        /// Steps in a row.
+        steps: u32,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn setting(key: impl Into<String>, why: impl ToString) -> Self {
+        Self::Setting {
+            key: key.into(),
+            why: why.to_string(),
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, why: impl ToString) -> Self {
+        Self::File {
+            path: path.into(),
+            why: why.to_string(),
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! Training and evaluation of promptable segmentation models.
 
+pub mod curves;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod features;
+pub mod groups;
 pub mod losses;
 pub mod optimizer;
 pub mod parameters;
+mod prepare;
 pub mod prompts;
 pub mod recipe;
 mod run_folder;

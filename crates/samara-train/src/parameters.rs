@@ -1,114 +1,153 @@
 //! The parameters of a model as a list: names, gradients, averages.
+//!
+//! A path is the names of the modules from the model down, joined by dots, without the variants of
+//! enums: `trunk.blocks.0.project_conv.weight` of `lite`, `image_encoder.blocks.0.attn.qkv.weight`
+//! of SAM. Gradients and optimizer know a parameter by its id.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use burn_optim::GradientsParams;
 use samara_model::Model;
 use samara_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use samara_model::burn::tensor::Tensor;
+use sha2::{Digest, Sha256};
+
+/// The random frequencies of the positional encoding, which are no weights: they never learn.
+const FIXED: &str = "positional_encoding_gaussian_matrix";
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
     /// Its id, under which optimizer and gradients know it.
     pub id: ParamId,
-    /// Its path as a recipe names it, such as `trunk.blocks.0.project_conv.weight`.
+    /// Its path.
     pub path: String,
-    /// Its path in the tree of modules, with the variants of enums.
-    pub module_path: String,
     /// Number of axes: 1 for biases and norms.
     pub rank: usize,
 }
 
+impl Parameter {
+    /// Whether it learns unless it is frozen.
+    pub fn is_weight(&self) -> bool {
+        !self.path.ends_with(FIXED)
+    }
+}
+
 /// All parameters in the order of the modules.
 pub fn parameters(model: &Model) -> Vec<Parameter> {
-    let mut lister = Lister::default();
+    let mut lister = Lister {
+        path: Vec::new(),
+        parameters: Vec::new(),
+        digest: None,
+    };
     model.visit(&mut lister);
     lister.parameters
 }
 
-#[derive(Default)]
+/// SHA-256 of the names and values of the parameters whose paths start with one of `prefixes`.
+pub(crate) fn fingerprint(model: &Model, prefixes: &'static [&'static str]) -> [u8; 32] {
+    let mut lister = Lister {
+        path: Vec::new(),
+        parameters: Vec::new(),
+        digest: Some((Sha256::new(), prefixes)),
+    };
+    model.visit(&mut lister);
+    let digest = lister.digest.map(|(digest, _)| digest).unwrap_or_default();
+    digest.finalize().into()
+}
+
 struct Lister {
-    /// Name of every module on the way, and whether it is the variant of an enum.
-    path: Vec<(String, bool)>,
+    path: Vec<String>,
     parameters: Vec<Parameter>,
+    digest: Option<(Sha256, &'static [&'static str])>,
 }
 
 impl ModuleVisitor for Lister {
     fn enter_module(&mut self, name: &str, container: &str) {
-        let variant = container.starts_with("Enum:");
-        self.path.push((name.to_owned(), variant));
+        if !container.starts_with("Enum:") {
+            self.path.push(name.to_owned());
+        }
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.path.pop();
+        }
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let join = |with_variants: bool| {
-            let shown = self
-                .path
-                .iter()
-                .filter(|(_, variant)| with_variants || !variant);
-            let names: Vec<&str> = shown.map(|(name, _)| name.as_str()).collect();
-            names.join(".")
-        };
+        let path = self.path.join(".");
+        if let Some((digest, prefixes)) = &mut self.digest
+            && prefixes.iter().any(|prefix| path.starts_with(prefix))
+        {
+            digest.update(&path);
+            digest.update(param.val().into_data().as_bytes());
+        }
         self.parameters.push(Parameter {
             id: param.id,
-            path: join(false),
-            module_path: join(true),
+            path,
             rank: D,
         });
     }
 }
 
-/// Gives the parameters the ids 1, 2, 3 … in the order of the modules, so that a saved optimizer
-/// finds them again in another process, and makes all but the fixed ones learnable.
-pub fn numbered(model: Model) -> Model {
-    struct Numbering {
-        next: u64,
-        path: Vec<String>,
-    }
-    impl ModuleMapper for Numbering {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            self.next += 1;
-            let fixed = self
-                .path
-                .last()
-                .is_some_and(|name| name == "positional_encoding_gaussian_matrix");
-            let (_, tensor, _) = param.consume();
-            let tensor = tensor.detach();
-            let tensor = if fixed { tensor } else { tensor.require_grad() };
-            Param::initialized(ParamId::from(self.next), tensor)
+/// Whether every value of every parameter is finite.
+pub(crate) fn all_finite(model: &Model) -> bool {
+    struct Checking(bool);
+    impl ModuleVisitor for Checking {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let data = param.val().into_data();
+            let finite = data
+                .as_slice::<f32>()
+                .is_ok_and(|v| v.iter().all(|v| v.is_finite()));
+            self.0 &= finite;
         }
     }
-    let mut numbering = Numbering {
-        next: 0,
-        path: Vec::new(),
-    };
-    model.map(&mut numbering)
+    let mut checking = Checking(true);
+    model.visit(&mut checking);
+    checking.0
 }
 
-/// The sum of gradients of the same parameters, times `scale`, without those of `frozen`; and the
-/// norm of the result. The order of addition is that of the list.
+/// Gives the parameters the ids 1, 2, 3 … in the order of the modules, so that a saved optimizer
+/// finds them again in another process, and lays them out as they are in memory after a step:
+/// products of the same matrices in another layout are not the same to the last bit.
+pub fn numbered(model: Model) -> Model {
+    struct Numbering(u64);
+    impl ModuleMapper for Numbering {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.0 += 1;
+            let (_, tensor, _) = param.consume();
+            let (device, data) = (tensor.device(), tensor.into_data());
+            Param::initialized(ParamId::from(self.0), Tensor::from_data(data, &device))
+        }
+    }
+    model.map(&mut Numbering(0))
+}
+
+/// The model on an autodiff device with gradients for the parameters in `learning` only: nothing
+/// is recorded of what lies before the first of them.
+pub fn learnable(model: Model, learning: &HashSet<ParamId>) -> Model {
+    struct Marking<'a>(&'a HashSet<ParamId>);
+    impl ModuleMapper for Marking<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, tensor, _) = param.consume();
+            let learns = self.0.contains(&id);
+            Param::initialized(id, tensor.detach().set_require_grad(learns))
+        }
+    }
+    model.map(&mut Marking(learning))
+}
+
+/// The sum of gradients of the same parameters, times `scale`, and its norm. The order of addition
+/// is that of the list.
 pub fn sum_gradients(
     model: &Model,
     mut parts: Vec<GradientsParams>,
     scale: f64,
-    frozen: &HashSet<ParamId>,
 ) -> (GradientsParams, f64) {
     struct Summing<'a> {
         parts: &'a mut [GradientsParams],
         scale: f64,
-        frozen: &'a HashSet<ParamId>,
         sum: GradientsParams,
         squares: f64,
     }
@@ -119,9 +158,6 @@ pub fn sum_gradients(
             let Some(sum) = gradients.reduce(|a, b| a + b) else {
                 return;
             };
-            if self.frozen.contains(&param.id) {
-                return;
-            }
             let sum = sum.mul_scalar(self.scale);
             self.squares += f64::from((sum.clone() * sum.clone()).sum().into_scalar::<f32>());
             self.sum.register(param.id, sum);
@@ -130,7 +166,6 @@ pub fn sum_gradients(
     let mut summing = Summing {
         parts: &mut parts,
         scale,
-        frozen,
         sum: GradientsParams::new(),
         squares: 0.0,
     };
@@ -140,7 +175,7 @@ pub fn sum_gradients(
 
 /// All gradients times `factor`.
 pub fn scale_gradients(model: &Model, gradients: GradientsParams, factor: f64) -> GradientsParams {
-    sum_gradients(model, vec![gradients], factor, &HashSet::new()).0
+    sum_gradients(model, vec![gradients], factor).0
 }
 
 /// Exponential moving average of a model's weights.
@@ -151,7 +186,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts at `model`.
+    /// Starts at `model`, which lies on a device without autodiff.
     pub fn new(model: Model, decay: f64) -> Self {
         Self { model, decay }
     }
@@ -162,43 +197,135 @@ impl Ema {
     }
 
     /// Takes the weights of `model` after `step` steps into the average. The average follows
-    /// faster at first, so that it does not remember the random start.
+    /// faster at first, so that it does not remember the random start. A weight that did not
+    /// change stays the same to the last bit.
     pub fn update(&mut self, model: &Model, step: u64) {
-        struct Collecting(HashMap<ParamId, Vec<f32>>);
+        struct Collecting(GradientsParams);
         impl ModuleVisitor for Collecting {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let values = param.val().detach().into_data().try_into_vec::<f32>();
-                self.0.insert(param.id, values.unwrap_or_default());
+                self.0.register(param.id, param.val().inner());
             }
         }
         struct Averaging {
-            values: HashMap<ParamId, Vec<f32>>,
-            decay: f32,
+            weights: GradientsParams,
+            share: f64,
         }
         impl ModuleMapper for Averaging {
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let Some(new) = self.values.remove(&param.id) else {
-                    return param;
-                };
-                let decay = self.decay;
-                param.map(|tensor| {
-                    let (shape, device) = (tensor.shape(), tensor.device());
-                    let old = tensor.detach().into_data().try_into_vec::<f32>();
-                    let old = old.unwrap_or_default();
-                    let mixed = old.iter().zip(&new);
-                    let mixed = mixed.map(|(o, n)| decay * o + (1.0 - decay) * n).collect();
-                    let data = samara_model::burn::tensor::TensorData::new::<f32, _>(mixed, shape);
-                    Tensor::from_data(data, &device)
+                let new = self.weights.remove::<D>(param.id);
+                param.map(|old| match new {
+                    Some(new) => old.clone() + (new - old).mul_scalar(self.share),
+                    None => old,
                 })
             }
         }
-        let mut collecting = Collecting(HashMap::new());
+        let mut collecting = Collecting(GradientsParams::new());
         model.visit(&mut collecting);
         let early = (1.0 + step as f64) / (10.0 + step as f64);
         let mut averaging = Averaging {
-            values: collecting.0,
-            decay: self.decay.min(early) as f32,
+            weights: collecting.0,
+            share: 1.0 - self.decay.min(early),
         };
         self.model = self.model.clone().map(&mut averaging);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_model::ModelConfig;
+    use samara_model::burn::tensor::Device;
+    use samara_model::lite::LiteConfig;
+    use samara_model::sam::SamConfig;
+
+    use super::*;
+
+    fn lite(device: &Device) -> Model {
+        let config = LiteConfig::new()
+            .with_img_size(64)
+            .with_embed_dim(16)
+            .with_num_heads(1)
+            .with_depth(1);
+        numbered(ModelConfig::Lite(config).init(device))
+    }
+
+    #[test]
+    fn paths_are_those_of_the_modules_without_variants() {
+        let device = Device::flex();
+        let golden = "../samara-model/tests/golden/sam_vit.pth";
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(golden);
+        let sam = samara_model::checkpoint::Checkpoint::open(golden).unwrap();
+        let sam = sam.load(&device).unwrap();
+        let tiny = Model::Sam(SamConfig::mobile_sam().init(&device));
+        for (model, starts) in [
+            (
+                lite(&device),
+                &["trunk.conv_stem", "neck.", "mask_decoder.iou_head."][..],
+            ),
+            (
+                sam,
+                &[
+                    "image_encoder.blocks.0.",
+                    "mask_decoder.iou_prediction_head.",
+                ],
+            ),
+            (tiny, &["image_encoder.layers.0.", "prompt_encoder."]),
+        ] {
+            let all = parameters(&model);
+            for start in starts {
+                assert!(all.iter().any(|p| p.path.starts_with(start)), "{start}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_count_the_parameters() {
+        let model = lite(&Device::flex());
+        let ids = parameters(&model).into_iter().map(|p| p.id.val());
+        assert!(ids.eq(1..=parameters(&model).len() as u64));
+    }
+
+    #[test]
+    fn the_average_moves_by_its_share_and_still_weights_stay() {
+        let device = Device::flex();
+        let (old, new) = (lite(&device), lite(&device.clone().autodiff()));
+        let bias = |model: &Model| {
+            let Model::Lite(lite) = model else {
+                unreachable!()
+            };
+            let all = lite
+                .trunk
+                .forward(Tensor::ones([1, 3, 64, 64], &device), false);
+            all[0].clone().into_data().try_into_vec::<f32>().unwrap()
+        };
+        let mut same = Ema::new(old.clone(), 0.9);
+        same.update(&on_autodiff(&old), 1000);
+        assert_eq!(bias(same.model()), bias(&old));
+        let mut other = Ema::new(old.clone(), 0.0);
+        other.update(&new, 1000);
+        let (a, b) = (bias(other.model()), bias(&new.valid()));
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4));
+        assert_ne!(bias(&old), a);
+    }
+
+    fn on_autodiff(model: &Model) -> Model {
+        model.clone().to_device(&Device::flex().autodiff())
+    }
+
+    #[test]
+    fn a_fingerprint_covers_what_it_should() {
+        let device = Device::flex();
+        let model = lite(&device);
+        let (trunk, all) = (&["trunk."][..], &[""][..]);
+        let trunk: &'static [&'static str] = trunk;
+        assert_eq!(
+            fingerprint(&model, trunk),
+            fingerprint(&model.clone(), trunk)
+        );
+        assert_ne!(fingerprint(&model, trunk), fingerprint(&model, all));
+        assert_ne!(
+            fingerprint(&model, trunk),
+            fingerprint(&lite(&device), trunk)
+        );
+        assert!(all_finite(&model));
     }
 }

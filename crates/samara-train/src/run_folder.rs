@@ -3,20 +3,23 @@
 //! ```text
 //! OUT/recipe.toml                  the recipe, with defaults written out
 //! OUT/log.jsonl                    one line per step and per validation
+//! OUT/curves.svg                   the log as a picture
 //! OUT/checkpoint-00000200/         weights, average, optimizer state; the last two are kept
 //! OUT/model.safetensors            the finished model
 //! ```
 //!
 //! A checkpoint is written under another name and renamed when it is complete, so a process that
-//! is killed at any moment leaves the previous one.
+//! is killed at any moment leaves the previous one. The log is cut to the step of the checkpoint
+//! when a run goes on, so that it has every step once.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::TrainError;
+use crate::curves;
 use crate::recipe::Recipe;
 use crate::step::StepMetrics;
 use crate::trainer::StepReport;
@@ -24,14 +27,21 @@ use crate::trainer::StepReport;
 /// Checkpoints that are kept.
 const KEEP: usize = 2;
 const PREFIX: &str = "checkpoint-";
+const BUILDING: &str = ".checkpoint";
+const RECIPE: &str = "recipe.toml";
+const LOG: &str = "log.jsonl";
 
 /// A run's folder.
+#[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
     log: File,
+    /// The recipe's file, locked as long as this process trains here.
+    _lock: File,
 }
 
 /// The files of the last checkpoint.
+#[derive(Debug)]
 pub(crate) struct Saved {
     pub(crate) model: PathBuf,
     pub(crate) average: Option<PathBuf>,
@@ -44,34 +54,57 @@ impl RunFolder {
     pub(crate) const AVERAGE: &str = "average.safetensors";
     pub(crate) const OPTIMIZER: &str = "optimizer.bin";
 
-    /// Opens or makes the folder. A run that is there must have the same recipe.
-    pub(crate) fn open(path: &Path, recipe: &Recipe) -> Result<(Self, Option<Saved>), TrainError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |e: std::io::Error| TrainError::State(format!("{}: {e}", path.display()))
-        };
-        fs::create_dir_all(path).map_err(at(path))?;
-        let text = toml::to_string(recipe).map_err(|e| TrainError::State(e.to_string()))?;
-        let known = path.join("recipe.toml");
-        match fs::read_to_string(&known) {
-            Ok(there) if there != text => {
-                return Err(TrainError::State(format!(
-                    "{}: the run there has another recipe; choose another folder or remove it",
-                    path.display()
-                )));
-            }
-            Ok(_) => {}
-            Err(_) => samara_image::write_atomic(&known, text.as_bytes())?,
+    /// Looks for the last checkpoint without changing anything.
+    ///
+    /// # Errors
+    /// The run that is there has another recipe, or its checkpoint cannot be read.
+    pub(crate) fn look(path: &Path, recipe: &Recipe) -> Result<Option<Saved>, TrainError> {
+        if !path.exists() {
+            return Ok(None);
         }
-        let saved = last_checkpoint(path).map_err(at(path))?;
-        let log = path.join("log.jsonl");
-        cut_log(&log, saved.as_ref().map_or(0, |saved| saved.step)).map_err(at(&log))?;
-        let log_file = OpenOptions::new().create(true).append(true).open(&log);
-        let folder = Self {
+        let known = path.join(RECIPE);
+        if let Ok(there) = fs::read_to_string(&known)
+            && let Some(key) = difference(&there, recipe)?
+        {
+            let why = format!(
+                "the run there has another recipe ({key} differs); choose another folder or \
+                 remove this one"
+            );
+            return Err(TrainError::file(path, why));
+        }
+        let saved = last_checkpoint(path).map_err(|e| TrainError::file(path, e))?;
+        if saved.is_some() && !known.exists() {
+            return Err(TrainError::file(known, "is missing beside checkpoints"));
+        }
+        Ok(saved)
+    }
+
+    /// Opens or makes the folder for a run that goes on after `step`.
+    ///
+    /// # Errors
+    /// Another process trains there, or a file cannot be written.
+    pub(crate) fn open(path: &Path, recipe: &Recipe, step: u64) -> Result<Self, TrainError> {
+        fs::create_dir_all(path).map_err(|e| TrainError::file(path, e))?;
+        let known = path.join(RECIPE);
+        if !known.exists() {
+            samara_image::write_atomic(&known, text(recipe)?.as_bytes())?;
+        }
+        let lock = File::open(&known).map_err(|e| TrainError::file(&known, e))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(TrainError::file(path, "another process trains there"));
+            }
+            // A file system without locks is no reason not to train.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let log = path.join(LOG);
+        cut_log(&log, step)?;
+        let file = OpenOptions::new().create(true).append(true).open(&log);
+        Ok(Self {
             path: path.into(),
-            log: log_file.map_err(at(&log))?,
-        };
-        Ok((folder, saved))
+            log: file.map_err(|e| TrainError::file(&log, e))?,
+            _lock: lock,
+        })
     }
 
     /// Where the finished model is written.
@@ -104,8 +137,19 @@ impl RunFolder {
     fn line(&self, value: &impl Serialize) -> Result<(), TrainError> {
         let mut line = serde_json::to_vec(value).map_err(|e| TrainError::State(e.to_string()))?;
         line.push(b'\n');
-        let failed = |e| TrainError::State(format!("{}: {e}", self.path.display()));
+        let failed = |e| TrainError::file(self.path.join(LOG), e);
         (&self.log).write_all(&line).map_err(failed)
+    }
+
+    /// Draws the log.
+    pub(crate) fn draw(&self) -> Result<(), TrainError> {
+        let log = self.path.join(LOG);
+        let log = fs::read_to_string(&log).map_err(|e| TrainError::file(&log, e))?;
+        let svg = curves::draw(&log);
+        Ok(samara_image::write_atomic(
+            self.path.join("curves.svg"),
+            svg.as_bytes(),
+        )?)
     }
 
     /// Writes the checkpoint of `step`; `fill` writes its files.
@@ -118,8 +162,8 @@ impl RunFolder {
         if target.exists() {
             return Ok(());
         }
-        let failed = |e| TrainError::State(format!("{}: {e}", target.display()));
-        let building = self.path.join(".checkpoint");
+        let failed = |e: std::io::Error| TrainError::file(&target, e);
+        let building = self.path.join(BUILDING);
         if building.exists() {
             fs::remove_dir_all(&building).map_err(failed)?;
         }
@@ -131,6 +175,52 @@ impl RunFolder {
             fs::remove_dir_all(old).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+fn text(recipe: &Recipe) -> Result<String, TrainError> {
+    toml::to_string(recipe).map_err(|e| TrainError::State(e.to_string()))
+}
+
+/// The first key in which a recipe differs from the one that was written as `there`.
+fn difference(there: &str, recipe: &Recipe) -> Result<Option<String>, TrainError> {
+    let here = text(recipe)?;
+    // Read and written, so that a key that is new since then has its default.
+    let there = match toml::from_str::<Recipe>(there) {
+        Ok(there) => text(&there)?,
+        Err(_) => return Ok(Some("a key".into())),
+    };
+    if there == here {
+        return Ok(None);
+    }
+    let value = |text: &str| toml::from_str::<toml::Value>(text).ok();
+    let key = value(&there).zip(value(&here));
+    let key = key.and_then(|(a, b)| first_difference(&a, &b));
+    Ok(Some(key.unwrap_or_else(|| "a key".into())))
+}
+
+fn first_difference(a: &toml::Value, b: &toml::Value) -> Option<String> {
+    let join = |key: &str, rest: String| match rest.as_str() {
+        "" => key.to_owned(),
+        rest if rest.starts_with('[') => format!("{key}{rest}"),
+        rest => format!("{key}.{rest}"),
+    };
+    match (a, b) {
+        (toml::Value::Table(a), toml::Value::Table(b)) => {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            let mut different = keys.filter_map(|key| match (a.get(key), b.get(key)) {
+                (Some(a), Some(b)) => first_difference(a, b).map(|rest| join(key, rest)),
+                _ => Some(key.clone()),
+            });
+            different.next()
+        }
+        (toml::Value::Array(a), toml::Value::Array(b)) if a.len() == b.len() => {
+            let mut pairs = a.iter().zip(b).enumerate();
+            pairs.find_map(|(i, (a, b))| {
+                first_difference(a, b).map(|rest| join(&format!("[{i}]"), rest))
+            })
+        }
+        _ => (a != b).then(String::new),
     }
 }
 
@@ -161,19 +251,106 @@ fn last_checkpoint(path: &Path) -> std::io::Result<Option<Saved>> {
 }
 
 /// Removes what the log says about steps after `step`, and a half-written last line.
-fn cut_log(path: &Path, step: u64) -> std::io::Result<()> {
-    let Ok(file) = File::open(path) else {
+fn cut_log(path: &Path, step: u64) -> Result<(), TrainError> {
+    let Ok(log) = fs::read(path) else {
         return Ok(());
     };
-    let mut kept = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line?;
-        let known = serde_json::from_str::<serde_json::Value>(&line).ok();
+    let mut kept = Vec::with_capacity(log.len());
+    for line in log.split_inclusive(|&byte| byte == b'\n') {
+        let known = serde_json::from_slice::<serde_json::Value>(line).ok();
         let of = known.and_then(|value| value.get("step")?.as_u64());
-        if of.is_some_and(|of| of <= step) {
-            kept.extend_from_slice(line.as_bytes());
-            kept.push(b'\n');
+        if line.ends_with(b"\n") && of.is_some_and(|of| of <= step) {
+            kept.extend_from_slice(line);
         }
     }
-    fs::write(path, kept)
+    if kept != log {
+        samara_image::write_atomic(path, &kept)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::testing::{recipe, text};
+
+    fn parsed(text: &str) -> Recipe {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_last_two_checkpoints_are_kept_and_parts_are_not_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe("");
+        let run = RunFolder::open(folder.path(), &recipe, 0).unwrap();
+        let fill = |folder: &Path| {
+            let write = |name| samara_image::write_atomic(folder.join(name), b"x");
+            write(RunFolder::OPTIMIZER)?;
+            Ok(write(RunFolder::WEIGHTS)?)
+        };
+        for step in [5, 10, 15] {
+            run.save(step, fill).unwrap();
+        }
+        let failed = run.save(20, |_| Err(TrainError::State("no".into())));
+        assert!(failed.is_err());
+        let steps = || {
+            checkpoints(folder.path())
+                .unwrap()
+                .into_iter()
+                .map(|(step, _)| step)
+        };
+        assert!(steps().eq([10, 15]));
+        let saved = RunFolder::look(folder.path(), &recipe).unwrap().unwrap();
+        assert_eq!((saved.step, saved.average), (15, None));
+        run.save(20, fill).unwrap();
+        assert!(steps().eq([15, 20]), "the failed attempt is not in the way");
+    }
+
+    #[test]
+    fn a_folder_has_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::open(folder.path(), &recipe(""), 0).unwrap();
+        let error = RunFolder::open(folder.path(), &recipe(""), 0).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        drop(run);
+        RunFolder::open(folder.path(), &recipe(""), 0).unwrap();
+    }
+
+    #[test]
+    fn another_recipe_is_refused_with_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(RunFolder::open(folder.path(), &recipe(""), 0).unwrap());
+        RunFolder::look(folder.path(), &recipe("")).unwrap();
+        for (from, to, key) in [
+            ("lr = 0.001", "lr = 0.002", "optimizer.lr"),
+            ("rounds = [1, 2]", "rounds = [1, 3]", "stages[0].rounds[1]"),
+            (
+                "path = 'pictures'",
+                "path = 'p'\nsplit = 'a'",
+                "data[0].path",
+            ),
+        ] {
+            let other = parsed(&text("").replace(from, to));
+            let error = RunFolder::look(folder.path(), &other)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("({key} differs)")), "{error}");
+        }
+        let error = RunFolder::look(folder.path(), &parsed(&text("ema = 0.5"))).unwrap_err();
+        assert!(error.to_string().contains("(ema differs)"), "{error}");
+    }
+
+    #[test]
+    fn the_log_is_cut_to_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join(LOG);
+        let kept = "{\"step\":1,\"loss\":null}\n{\"step\":2}\n{\"step\":2,\"validation\":{}}\n";
+        let rest = "{\"step\":3}\nnonsense\n{\"step\":1";
+        fs::write(&log, format!("{kept}{rest}")).unwrap();
+        cut_log(&log, 2).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), kept);
+        cut_log(&log, 0).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "");
+        cut_log(&folder.path().join("none"), 0).unwrap();
+    }
 }

@@ -49,4 +49,12 @@ mod tests {
         assert!((at(ScheduleKind::Step, 90) - 0.2).abs() < 1e-12);
         assert!((at(ScheduleKind::Step, 109) - 0.02).abs() < 1e-12);
     }
+
+    #[test]
+    fn a_run_shorter_than_its_warm_up_only_rises() {
+        let spec = spec(ScheduleKind::Cosine);
+        let rates: Vec<f64> = (0..5).map(|step| learning_rate(&spec, step, 5)).collect();
+        assert!(rates.windows(2).all(|pair| pair[0] < pair[1]) && rates[4] <= 1.0);
+        assert_eq!(learning_rate(&spec, 10, 10), 2.0);
+    }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use burn_optim::GradientsParams;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use samara::{OriginalPx, normalise_pixels};
+use samara::OriginalPx;
 use samara_image::Mask;
 use samara_model::burn::tensor::{Device, Int, Tensor, TensorData};
-use samara_model::lite::TrunkGradient;
 use samara_model::sam::{DecodedMasks, PromptBatch};
 use samara_model::{ImageFeatures, Model};
 
@@ -30,8 +29,6 @@ pub struct StepConfig {
     pub simulation: Simulation,
     /// The losses.
     pub losses: LossConfig,
-    /// Which part of `lite`'s trunk learns.
-    pub trunk: TrunkGradient,
 }
 
 /// What was seen on an example: means over its objects.
@@ -70,22 +67,6 @@ impl StepMetrics {
             last: mean(|m| m.last),
             iou_error: mean(|m| m.iou_error),
         }
-    }
-}
-
-/// The features of an example's picture.
-pub fn encode(
-    model: &Model,
-    example: &Example,
-    config: &StepConfig,
-    device: &Device,
-) -> ImageFeatures {
-    let side = config.side;
-    let pixels = TensorData::new(normalise_pixels(&example.image, side), [1, 3, side, side]);
-    let pixels = Tensor::from_data(pixels, device);
-    match model {
-        Model::Lite(lite) => lite.encode_image(pixels, config.trunk),
-        Model::Sam(_) => model.encode_image(pixels),
     }
 }
 
@@ -146,19 +127,19 @@ pub fn rounds(
     Ok((loss, metrics))
 }
 
-/// Loss and gradients of an example.
+/// Loss and gradients of an example whose features are known.
 ///
 /// # Errors
 /// As [`rounds`].
 pub fn gradients(
     model: &Model,
+    features: &ImageFeatures,
     example: &Example,
     config: &StepConfig,
     seed: u64,
     device: &Device,
 ) -> Result<(GradientsParams, StepMetrics), PromptError> {
-    let features = encode(model, example, config, device);
-    let (loss, metrics) = rounds(model, &features, example, config, seed, device)?;
+    let (loss, metrics) = rounds(model, features, example, config, seed, device)?;
     let gradients = GradientsParams::from_grads(loss.backward(), model);
     Ok((gradients, metrics))
 }

@@ -1,30 +1,41 @@
 //! The training loop.
+//!
+//! A run is determined by its recipe: which examples a step sees, their prompts and the order of
+//! additions follow from the seed and the number of the step, neither from the number of threads
+//! nor from interruptions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn_optim::GradientsParams;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use samara_kernels::denormals::flush_denormals;
-use samara_model::burn::module::{Module, ParamId};
+use samara_model::burn::module::Module;
 use samara_model::burn::tensor::Device;
-use samara_model::checkpoint::{Checkpoint, StorageType, Weights, save_model};
-use samara_model::lite::{LiteConfig, TrunkGradient};
-use samara_model::{Model, ModelConfig};
+use samara_model::checkpoint::{StorageType, save_model};
+use samara_model::{ImageFeatures, Model, ModelConfig};
 
 use crate::TrainError;
-use crate::data::{Augmentation, Example, ExampleSpec, Loader, Sampler};
+use crate::data::{Example, Loader, Sampler};
+use crate::features::{FeatureCache, encode};
+use crate::groups::Groups;
 use crate::optimizer::Optimizer;
-use crate::parameters::{Ema, numbered, parameters, scale_gradients, sum_gradients};
-use crate::recipe::{Recipe, Stage, Start};
-use crate::run_folder::{RunFolder, Saved};
+use crate::parameters::{Ema, all_finite, learnable, scale_gradients, sum_gradients};
+use crate::prepare;
+use crate::recipe::{Recipe, Stage};
+use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
-use crate::step::{StepConfig, StepMetrics, encode, gradients, rounds};
+use crate::step::{StepConfig, StepMetrics, gradients, rounds};
 
-/// Steps without a finite loss after which a run gives up.
+/// Steps in a row that are left out before a run gives up.
 const PATIENCE: u32 = 10;
+
+/// Rounds of prompts in a validation.
+const VALIDATION_ROUNDS: u32 = 2;
 
 /// What a run tells while it goes.
 pub trait Watcher {
@@ -47,7 +58,10 @@ pub struct StepReport {
     pub lr: f64,
     /// Norm of the gradient before it was cut.
     pub gradient_norm: f64,
-    /// Seconds that the step took.
+    /// Whether nothing was learnt, because loss or gradient was not finite.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// Seconds that the step took, waiting for examples included.
     pub seconds: f64,
     /// Means over its pictures.
     #[serde(flatten)]
@@ -60,11 +74,18 @@ pub struct Trainer {
     folder: RunFolder,
     config: ModelConfig,
     device: Device,
+    data: Sampler,
+    validation: Vec<Example>,
+    groups: Groups,
+    cache: Option<FeatureCache>,
     model: Model,
     optimizer: Optimizer,
     ema: Option<Ema>,
     step: u64,
-    validation: Vec<Example>,
+    /// Steps that were left out since the last one that was not.
+    failures: u32,
+    /// All steps that were left out.
+    skipped: u64,
 }
 
 impl Trainer {
@@ -73,58 +94,58 @@ impl Trainer {
     ///
     /// # Errors
     /// The recipe does not fit the machine, the data or the run that is in `out`; the model cannot
-    /// be read.
+    /// be read. Nothing is written then.
     pub fn new(recipe: Recipe, out: &Path, device: &Device) -> Result<Self, TrainError> {
-        // Everything that can be wrong is found before any work starts.
-        for stage in &recipe.stages {
-            Sampler::open(&recipe.data, example_spec(&recipe, stage, 64))?;
-        }
-        let (config, start) = start(&recipe, device)?;
-        for stage in &recipe.stages {
-            check_side(stage, &config)?;
-        }
-        let validation = validation_examples(&recipe, config.input_side() as u32)?;
+        let saved = RunFolder::look(out, &recipe)?;
+        let data = prepare::data(&recipe)?;
         let device = device.clone().autodiff();
-        let (folder, saved) = RunFolder::open(out, &recipe)?;
-        let (model, average, step, state) = match saved {
-            None => (start, None, 0, None),
-            Some(Saved {
-                model,
-                average,
-                step,
-                optimizer,
-            }) => {
-                let read = |path: &PathBuf| Checkpoint::open(path)?.load(&device);
-                let average = average.as_ref().map(read).transpose()?;
-                (read(&model)?, average, step, Some(optimizer))
-            }
-        };
-        let model = numbered(on_autodiff(model, &device));
-        let mut optimizer = Optimizer::new(&model, &recipe.optimizer, &recipe.groups);
-        if let Some(state) = state {
-            optimizer = optimizer.restore(state)?;
+        let prepared = prepare::model(&recipe, saved.as_ref(), &device)?;
+        let (config, model) = (prepared.config, prepared.model);
+        let groups = Groups::new(&model, &recipe)?;
+        let mut optimizer = Optimizer::new(&recipe.optimizer, &groups);
+        for stage in &recipe.stages {
+            data.with_spec(prepare::example_spec(
+                &recipe,
+                stage,
+                side_of(stage, &config),
+            ))?;
         }
-        let ema = recipe.ema.map(|decay| {
-            let average =
-                average.map_or_else(|| model.clone(), |m| numbered(on_autodiff(m, &device)));
-            Ema::new(average.valid(), decay)
-        });
+        let validation = prepare::validation_examples(&recipe, config.input_side() as u32)?;
+        let cache = recipe.embedding_cache.as_ref();
+        let cache = cache
+            .map(|folder| FeatureCache::new(folder, &model))
+            .transpose()?;
+        let step = saved.as_ref().map_or(0, |saved| saved.step);
+        if let Some(saved) = saved {
+            optimizer = optimizer.restore(saved.optimizer)?;
+        }
+        let average = prepared.average.unwrap_or_else(|| model.valid());
         Ok(Self {
+            folder: RunFolder::open(out, &recipe, step)?,
+            ema: recipe.ema.map(|decay| Ema::new(average, decay)),
             recipe,
-            folder,
             config,
             device,
+            data,
+            validation,
+            groups,
+            cache,
             model,
             optimizer,
-            ema,
             step,
-            validation,
+            failures: 0,
+            skipped: 0,
         })
     }
 
     /// Steps made so far.
     pub fn step(&self) -> u64 {
         self.step
+    }
+
+    /// Steps from which nothing was learnt, because loss or gradient was not finite.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// The model as it would be saved: the average if there is one.
@@ -144,7 +165,7 @@ impl Trainer {
     /// model, or `None` when it was stopped; what was learnt until then is in a checkpoint.
     ///
     /// # Errors
-    /// A file cannot be written, data ran out, or the loss is not finite any more.
+    /// A file cannot be written, data ran out, or loss and gradient are not finite any more.
     pub fn run(
         &mut self,
         watcher: &mut dyn Watcher,
@@ -160,6 +181,10 @@ impl Trainer {
                 }
             }
             self.save()?;
+            if !all_finite(&self.model) {
+                let (step, steps) = (self.step, self.failures);
+                return Err(TrainError::NotFinite { step, steps });
+            }
             let out = self.folder.model();
             self.save_model(&self.model(), &out)?;
             Ok(Some(out))
@@ -174,48 +199,28 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let recipe = self.recipe.clone();
         let (stage, first) = recipe.stage(self.step);
-        let side = stage
-            .side
-            .map_or(self.config.input_side(), |side| side as usize);
-        let sampler = Arc::new(Sampler::open(
-            &recipe.data,
-            example_spec(&recipe, stage, side as u32),
-        )?);
+        let side = side_of(stage, &self.config);
+        let sampler = self
+            .data
+            .with_spec(prepare::example_spec(&recipe, stage, side))?;
         let begin = (self.step - first) * stage.images_per_step as u64;
         let seed = recipe.seed.wrapping_add(first);
-        let mut loader = Loader::new(&sampler, recipe.workers, seed, begin);
-        let frozen = self.frozen(stage);
-        let mut failures = 0;
+        let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, seed, begin);
+        self.model = learnable(self.model.clone(), &self.groups.learning(stage));
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
-            let began = Instant::now();
-            let mut examples = Vec::with_capacity(stage.images_per_step);
-            for example in loader.by_ref().take(stage.images_per_step) {
-                examples.push(example?);
-            }
-            let rounds = self.rounds(stage);
-            let config = self.step_config(stage, side, rounds);
-            let (parts, metrics) = self.work(&examples, &config)?;
-            let lr = learning_rate(&recipe.optimizer, self.step, recipe.steps());
-            let norm = self.learn(parts, lr, &frozen, examples.len());
-            failures = if norm.is_finite() && metrics.loss.is_finite() {
-                0
-            } else {
-                failures + 1
-            };
-            if failures == PATIENCE {
-                return Err(TrainError::NotFinite(failures));
-            }
-            self.step += 1;
-            let report = StepReport {
-                step: self.step,
-                steps: recipe.steps(),
-                lr,
-                gradient_norm: norm,
-                seconds: began.elapsed().as_secs_f64(),
-                metrics,
-            };
+            let report = self.make_step(stage, side as usize, &mut loader)?;
             self.folder.log(&report)?;
             watcher.step(&report);
+            if report.skipped {
+                let (step, all) = (report.step, self.skipped);
+                watcher.note(&format!(
+                    "step {step}: loss or gradient is not finite, nothing was learnt ({all} so far)"
+                ));
+            }
+            if self.failures == PATIENCE {
+                let (step, steps) = (self.step, self.failures);
+                return Err(TrainError::NotFinite { step, steps });
+            }
             self.now_and_then(watcher)?;
         }
         let skipped = loader.skipped();
@@ -225,14 +230,45 @@ impl Trainer {
         Ok(())
     }
 
+    fn make_step(
+        &mut self,
+        stage: &Stage,
+        side: usize,
+        loader: &mut Loader,
+    ) -> Result<StepReport, TrainError> {
+        let began = Instant::now();
+        let examples = loader.take(stage.images_per_step);
+        let examples = examples.collect::<Result<Vec<_>, _>>()?;
+        let config = self.step_config(side, self.rounds(stage));
+        let (parts, metrics) = self.work(&examples, &config)?;
+        let steps = self.recipe.steps();
+        let lr = learning_rate(&self.recipe.optimizer, self.step, steps);
+        let scale = 1.0 / examples.len() as f64;
+        let (sum, norm) = sum_gradients(&self.model, parts, scale);
+        let skipped = !(norm.is_finite() && metrics.loss.is_finite());
+        if skipped {
+            self.failures += 1;
+            self.skipped += 1;
+        } else {
+            self.failures = 0;
+            self.learn(sum, norm, lr);
+        }
+        self.step += 1;
+        Ok(StepReport {
+            step: self.step,
+            steps,
+            lr,
+            gradient_norm: norm,
+            skipped,
+            seconds: began.elapsed().as_secs_f64(),
+            metrics,
+        })
+    }
+
     /// Validation and checkpoints, when their time has come.
     fn now_and_then(&mut self, watcher: &mut dyn Watcher) -> Result<(), TrainError> {
-        let every = self
-            .recipe
-            .validation
-            .as_ref()
-            .map_or(u64::MAX, |v| v.every);
-        if self.step.is_multiple_of(every) {
+        let validation = self.recipe.validation.as_ref();
+        if validation.is_some_and(|v| self.step.is_multiple_of(v.every)) {
             let metrics = self.validate()?;
             self.folder.log_validation(self.step, &metrics)?;
             watcher.validation(self.step, &metrics);
@@ -245,51 +281,18 @@ impl Trainer {
 
     /// The number of rounds of this step: any of the stage's, the same after a restart.
     fn rounds(&self, stage: &Stage) -> u32 {
-        use rand::{RngExt, SeedableRng};
         let seed = self.recipe.seed ^ (self.step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.random_range(stage.rounds[0]..=stage.rounds[1])
     }
 
-    fn step_config(&self, stage: &Stage, side: usize, rounds: u32) -> StepConfig {
-        let freezes = |part: &str| {
-            let frozen = stage
-                .freeze
-                .iter()
-                .any(|prefix| part.starts_with(prefix.as_str()));
-            let still = self.recipe.groups.iter();
-            frozen
-                || still
-                    .clone()
-                    .any(|g| g.lr_scale == 0.0 && part.starts_with(&g.prefix))
-        };
-        let trunk = if freezes("trunk.blocks.15") {
-            TrunkGradient::None
-        } else if freezes("trunk.conv_stem") {
-            TrunkGradient::Late
-        } else {
-            TrunkGradient::All
-        };
+    fn step_config(&self, side: usize, rounds: u32) -> StepConfig {
         StepConfig {
             side,
             rounds,
             simulation: self.recipe.prompts,
             losses: self.recipe.losses,
-            trunk,
         }
-    }
-
-    /// Parameters that do not learn in a stage.
-    fn frozen(&self, stage: &Stage) -> HashSet<ParamId> {
-        let still = self.recipe.groups.iter().filter(|g| g.lr_scale == 0.0);
-        let prefixes: Vec<&str> = still
-            .map(|group| group.prefix.as_str())
-            .chain(stage.freeze.iter().map(String::as_str))
-            .collect();
-        let all = parameters(&self.model).into_iter();
-        all.filter(|p| prefixes.iter().any(|prefix| p.path.starts_with(prefix)))
-            .map(|p| p.id)
-            .collect()
     }
 
     /// Gradients and metrics of the examples, on as many threads as the recipe says. The result
@@ -303,19 +306,18 @@ impl Trainer {
         let seed = |i: usize| self.recipe.seed ^ (self.step << 16) ^ i as u64;
         let mut results: Vec<Option<_>> = examples.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
-            let (device, model) = (&self.device, &self.model);
             let per_thread = examples.len().div_ceil(replicas);
             let parts = results
                 .chunks_mut(per_thread)
                 .zip(examples.chunks(per_thread));
             for (part, (results, examples)) in parts.enumerate() {
                 // A graph of its own, so that the threads do not wait for each other.
-                let model = model.clone().fork(device);
+                let model = self.model.clone().fork(&self.device);
                 scope.spawn(move || {
                     flush_denormals(|| {
                         for (i, (result, example)) in results.iter_mut().zip(examples).enumerate() {
                             let seed = seed(part * per_thread + i);
-                            *result = Some(gradients(&model, example, config, seed, device));
+                            *result = Some(self.gradients(&model, example, config, seed));
                         }
                     });
                 });
@@ -331,50 +333,73 @@ impl Trainer {
         Ok((gradients, StepMetrics::mean(&metrics)))
     }
 
-    /// Makes the step, unless the gradient is not finite. Gives the gradient's norm.
-    fn learn(
-        &mut self,
-        parts: Vec<GradientsParams>,
-        lr: f64,
-        frozen: &HashSet<ParamId>,
-        examples: usize,
-    ) -> f64 {
-        let (mut sum, norm) = sum_gradients(&self.model, parts, 1.0 / examples as f64, frozen);
-        if !norm.is_finite() {
-            return norm;
+    fn gradients(
+        &self,
+        model: &Model,
+        example: &Example,
+        config: &StepConfig,
+        seed: u64,
+    ) -> Result<(GradientsParams, StepMetrics), TrainError> {
+        let features = self.features(model, example, config.side, &self.device)?;
+        let result = gradients(model, &features, example, config, seed, &self.device);
+        result.map_err(|why| TrainError::Prompt {
+            example: example.source.clone(),
+            why,
+        })
+    }
+
+    /// The features of an example's picture. Nothing is recorded when the encoder does not learn.
+    fn features(
+        &self,
+        model: &Model,
+        example: &Example,
+        side: usize,
+        device: &Device,
+    ) -> Result<ImageFeatures, TrainError> {
+        match &self.cache {
+            Some(cache) => cache.features(model, &example.image, side, device),
+            None => Ok(encode(model, &example.image, side, device)),
         }
+    }
+
+    /// Makes the step with a gradient of the norm `norm`.
+    fn learn(&mut self, mut gradient: GradientsParams, norm: f64, lr: f64) {
         if let Some(limit) = self.recipe.optimizer.clip_norm
             && norm > limit
         {
-            sum = scale_gradients(&self.model, sum, limit / norm);
+            gradient = scale_gradients(&self.model, gradient, limit / norm);
         }
-        self.model = self.optimizer.step(lr, self.model.clone(), sum);
+        self.model = self.optimizer.step(lr, self.model.clone(), gradient);
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model, self.step);
         }
-        norm
     }
 
     /// Two rounds on every validation example, with the model as it would be saved.
     fn validate(&self) -> Result<StepMetrics, TrainError> {
         let model = self.model();
         let device = self.device.clone().inner();
-        let config = StepConfig {
-            side: self.config.input_side(),
-            rounds: 2,
-            simulation: self.recipe.prompts,
-            losses: self.recipe.losses,
-            trunk: TrunkGradient::None,
-        };
+        let config = self.step_config(self.config.input_side(), VALIDATION_ROUNDS);
         let mut all = Vec::with_capacity(self.validation.len());
         for (i, example) in self.validation.iter().enumerate() {
-            let features = encode(&model, example, &config, &device);
-            all.push(rounds(&model, &features, example, &config, i as u64, &device)?.1);
+            let features = self.features(&model, example, config.side, &device)?;
+            let seen = rounds(&model, &features, example, &config, i as u64, &device);
+            let seen = seen.map_err(|why| TrainError::Prompt {
+                example: example.source.clone(),
+                why,
+            });
+            all.push(seen?.1);
         }
         Ok(StepMetrics::mean(&all))
     }
 
+    /// Writes a checkpoint and the curves. A checkpoint is always good: while loss, gradient or
+    /// weights are not finite, the last one stays.
     fn save(&self) -> Result<(), TrainError> {
+        self.folder.draw()?;
+        if self.failures > 0 || !all_finite(&self.model) {
+            return Ok(());
+        }
         self.folder.save(self.step, |folder| {
             self.save_model(&self.model.valid(), &folder.join(RunFolder::WEIGHTS))?;
             if let Some(ema) = &self.ema {
@@ -398,74 +423,7 @@ impl Trainer {
     }
 }
 
-/// The model before the first step.
-fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
-    match &recipe.model {
-        Start::Checkpoint(path) => {
-            let checkpoint = Checkpoint::open(path)?;
-            Ok((checkpoint.config()?, checkpoint.load(device)?))
-        }
-        Start::Embedded => Err(TrainError::State(
-            "no model is embedded in this build".into(),
-        )),
-        Start::Lite { imagenet, img_size } => {
-            let config = ModelConfig::Lite(LiteConfig::new().with_img_size(*img_size));
-            let invalid = |e: samara_model::InvalidConfig| TrainError::State(e.to_string());
-            config.validate().map_err(invalid)?;
-            device.seed(recipe.seed);
-            let mut model = config.init(device);
-            if let Model::Lite(lite) = &mut model {
-                lite.trunk.load_imagenet(&Weights::open(imagenet)?)?;
-            }
-            Ok((config, model))
-        }
-    }
-}
-
-/// The same model with its parameters on an autodiff device.
-fn on_autodiff(model: Model, device: &Device) -> Model {
-    model.train().to_device(device)
-}
-
-fn check_side(stage: &Stage, config: &ModelConfig) -> Result<(), TrainError> {
-    match (stage.side, config) {
-        (Some(side), ModelConfig::Sam(_)) if side as usize != config.input_side() => {
-            Err(TrainError::State(format!(
-                "stages.side = {side}, but this model's input has {} pixels",
-                config.input_side()
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn example_spec(recipe: &Recipe, stage: &Stage, side: u32) -> ExampleSpec {
-    ExampleSpec {
-        side,
-        masks_per_image: stage.masks_per_image,
-        ambiguous_clicks: recipe.ambiguous_clicks,
-        augmentation: match recipe.embedding_cache {
-            None => Augmentation {
-                scale: stage.scale.unwrap_or(recipe.augmentation.scale),
-                ..recipe.augmentation
-            },
-            Some(_) => Augmentation::none(),
-        },
-    }
-}
-
-/// The examples of the validation set: the same in every run.
-fn validation_examples(recipe: &Recipe, side: u32) -> Result<Vec<Example>, TrainError> {
-    let Some(validation) = &recipe.validation else {
-        return Ok(Vec::new());
-    };
-    let spec = ExampleSpec {
-        side,
-        masks_per_image: 8,
-        ambiguous_clicks: 0.0,
-        augmentation: Augmentation::none(),
-    };
-    let sampler = Arc::new(Sampler::open(&validation.data, spec)?);
-    let loader = Loader::new(&sampler, recipe.workers, 1, 0);
-    Ok(loader.take(validation.examples).collect::<Result<_, _>>()?)
+/// Side of the input in a stage, in model pixels.
+fn side_of(stage: &Stage, config: &ModelConfig) -> u32 {
+    stage.side.unwrap_or(config.input_side() as u32)
 }

@@ -1,6 +1,6 @@
 //! `samara train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,16 +21,17 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
         PathBuf::from("runs").join(stem)
     });
     let device = flags.device.device.open()?;
-    let mut trainer = Trainer::new(recipe, &out, &device).map_err(failed)?;
+    let trainer = Trainer::new(recipe, &out, &device);
+    let mut trainer = trainer.map_err(|e| does_not_fit(&flags.recipe, &e))?;
     let stop = Arc::new(AtomicBool::new(false));
     let handler = Arc::clone(&stop);
     // Without a handler an interrupt ends the process, which loses the steps since the last
     // checkpoint and nothing else.
     let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
     let mut watcher = TerminalWatcher::new();
-    let model = trainer.run(&mut watcher, &stop).map_err(failed)?;
+    let model = trainer.run(&mut watcher, &stop).map_err(CliError::failed);
     watcher.bar.finish_and_clear();
-    match model {
+    match model? {
         Some(model) => terminal::print(&format!("{}\n", model.display())),
         None => {
             let (step, out) = (trainer.step(), out.display());
@@ -42,8 +43,14 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
     }
 }
 
-fn failed(error: TrainError) -> CliError {
-    CliError::failed(error)
+/// Names the recipe where the error names a key of it.
+fn does_not_fit(recipe: &Path, error: &TrainError) -> CliError {
+    match error {
+        TrainError::Setting { .. } | TrainError::Data(_) => {
+            CliError::failed(format!("{}: {error}", recipe.display()))
+        }
+        _ => CliError::failed(error),
+    }
 }
 
 /// Shows a run on a terminal; elsewhere, a line per validation.

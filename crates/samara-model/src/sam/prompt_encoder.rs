@@ -17,7 +17,7 @@ use crate::ops::Activation;
 #[derive(Debug, Clone, Default)]
 pub struct PromptBatch {
     /// Points (x, y) `[batch, points, 2]` and their labels `[batch, points]`: 1 on the object,
-    /// 0 off it, −1 not a point.
+    /// 0 off it, 2 and 3 the top left and bottom right corner of a box, −1 not a point.
     pub points: Option<(Tensor<3>, Tensor<2>)>,
     /// Boxes (x0, y0, x1, y1) `[batch, 4]`.
     pub boxes: Option<Tensor<2>>,
@@ -151,9 +151,11 @@ impl PromptEncoder {
         let width = pe.dims()[2];
         // The padding point loses its position altogether.
         let pe = pe.mask_fill(has_label(-1.0).repeat_dim(2, width), 0.0);
-        pe + has_label(-1.0).float() * row(&self.not_a_point_embed)
-            + has_label(0.0).float() * row(&self.point_embeddings[0])
-            + has_label(1.0).float() * row(&self.point_embeddings[1])
+        let kinds = self.point_embeddings.iter().zip([0.0, 1.0, 2.0, 3.0]);
+        let start = pe + has_label(-1.0).float() * row(&self.not_a_point_embed);
+        kinds.fold(start, |sum, (embedding, label)| {
+            sum + has_label(label).float() * row(embedding)
+        })
     }
 
     /// `[batch, 4]` → `[batch, 2, dim]`.
@@ -213,5 +215,40 @@ impl MaskDownscaling {
         let x = Activation::Gelu.apply(self.norm1.forward(self.conv1.forward(masks)));
         let x = Activation::Gelu.apply(self.norm2.forward(self.conv2.forward(x)));
         self.conv3.forward(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_as_two_points_is_embedded_as_a_box() {
+        let device = Device::flex();
+        let encoder = PromptEncoderConfig::new()
+            .with_embed_dim(16)
+            .with_grid(4)
+            .with_img_size(64)
+            .init(&device);
+        let sparse = |prompts: &PromptBatch| encoder.forward(prompts).sparse.unwrap();
+        let values = |tensor: Tensor<3>| tensor.into_data().try_into_vec::<f32>().unwrap();
+        let boxed = sparse(&PromptBatch {
+            boxes: Some(Tensor::from_floats([[3.0, 4.0, 40.0, 50.0]], &device)),
+            ..PromptBatch::default()
+        });
+        let coords = Tensor::from_floats([[[3.0, 4.0], [40.0, 50.0]]], &device);
+        let labels = |labels: [f32; 2]| {
+            let labels = Tensor::<2>::from_floats([labels], &device);
+            let points = Some((coords.clone(), labels));
+            let prompts = PromptBatch {
+                points,
+                ..PromptBatch::default()
+            };
+            // A padding point follows.
+            values(sparse(&prompts).narrow(1, 0, 2))
+        };
+        assert_eq!(labels([2.0, 3.0]), values(boxed.clone()));
+        assert_ne!(labels([3.0, 2.0]), values(boxed.clone()));
+        assert_ne!(labels([1.0, 1.0]), values(boxed));
     }
 }

@@ -1,6 +1,7 @@
 //! The choice of examples.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
@@ -86,7 +87,7 @@ pub struct ExampleObject {
 /// Draws examples from a mixture of data sets.
 #[derive(Debug)]
 pub struct Sampler {
-    sources: Vec<Source>,
+    sources: Arc<Vec<Source>>,
     spec: ExampleSpec,
     skipped: Skipped,
 }
@@ -133,9 +134,22 @@ impl Sampler {
             sources.push(Source { set, spec, usable });
         }
         Ok(Self {
-            sources,
+            sources: Arc::new(sources),
             spec,
             skipped,
+        })
+    }
+
+    /// A sampler of other examples from the same data sets, which are not read again.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] for a value out of range.
+    pub fn with_spec(&self, spec: ExampleSpec) -> Result<Self, DataError> {
+        validate_spec(&spec)?;
+        Ok(Self {
+            sources: Arc::clone(&self.sources),
+            spec,
+            skipped: self.skipped.clone(),
         })
     }
 
@@ -191,22 +205,31 @@ impl Sampler {
 }
 
 fn validate(data: &[DataSpec], spec: &ExampleSpec) -> Result<(), DataError> {
-    let refuse = |key, what: String| Err(DataError::Setting { key, what });
     if data.is_empty() {
-        return refuse("data", "names no data set".to_owned());
+        let what = "names no data set".to_owned();
+        return Err(DataError::Setting { key: "data", what });
     }
+    for data in data {
+        let weight = data.weight;
+        if !(weight > 0.0 && weight <= 1e6) {
+            let what = format!("{weight} is not above 0 and at most 1e6");
+            return Err(DataError::Setting {
+                key: "weight",
+                what,
+            });
+        }
+        check_share("max_area_fraction", data.max_area_fraction)?;
+    }
+    validate_spec(spec)
+}
+
+fn validate_spec(spec: &ExampleSpec) -> Result<(), DataError> {
+    let refuse = |key, what: String| Err(DataError::Setting { key, what });
     if !(16..=4096).contains(&spec.side) {
         return refuse("side", format!("{} is not within 16 to 4096", spec.side));
     }
     if spec.masks_per_image == 0 {
         return refuse("masks_per_image", "0 leaves nothing to learn".to_owned());
-    }
-    for data in data {
-        let weight = data.weight;
-        if !(weight > 0.0 && weight <= 1e6) {
-            return refuse("weight", format!("{weight} is not above 0 and at most 1e6"));
-        }
-        check_share("max_area_fraction", data.max_area_fraction)?;
     }
     check_share("ambiguous_clicks", spec.ambiguous_clicks)?;
     spec.augmentation.validate()

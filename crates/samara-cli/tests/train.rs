@@ -1,0 +1,256 @@
+//! `samara train`: a run that is killed goes on as if nothing had happened, and recipes that cannot
+//! be run are refused in one line.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{Bench, assert_fails, golden, photo, stderr, stdout};
+use samara::image::save_png;
+use serde_json::{Value, json};
+
+const RECIPE: &str = "seed = 3
+ema = 0.9
+checkpoint_every = 4
+[model.lite]
+img_size = 64
+embed_dim = 16
+num_heads = 1
+depth = 1
+[[data]]
+path = 'data'
+split = 'train'
+[prompts]
+recipe = 'sam'
+[losses]
+weights = { focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }
+iou = { kind = 'l1', supervise_all = true }
+[optimizer]
+lr = 0.001
+warmup = 4
+clip_norm = 1.0
+[[stages]]
+steps = 12
+masks_per_image = 2
+rounds = [1, 2]
+freeze = ['trunk.']
+[[stages]]
+steps = 12
+images_per_step = 2
+masks_per_image = 2
+rounds = [1, 2]
+[validation]
+examples = 2
+every = 5
+[[validation.data]]
+path = 'data'
+";
+
+/// A folder with a COCO data set `data` and `recipe.toml`.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path("data/images")).unwrap();
+    let image = |id: u32| {
+        let name = format!("{id}.png");
+        save_png(bench.path("data/images").join(&name), &photo(96, 64, id)).unwrap();
+        json!({"id": id, "file_name": name, "width": 96, "height": 64, "split": "train"})
+    };
+    let object = |id: u32, image: u32, polygon: Value| json!({"id": id, "image_id": image, "category_id": 1, "segmentation": [polygon]});
+    let annotations = json!({
+        "images": [image(1), image(2)],
+        "annotations": [
+            object(1, 1, json!([30, 12, 66, 12, 66, 52, 30, 52])),
+            object(2, 1, json!([5, 5, 25, 5, 25, 30, 5, 30])),
+            object(3, 2, json!([20, 20, 80, 20, 50, 60])),
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    });
+    bench.write("data/annotations.json", annotations.to_string().as_bytes());
+    bench.write("recipe.toml", RECIPE.as_bytes());
+    bench
+}
+
+fn train(bench: &Bench, out: &str) -> std::process::Output {
+    bench.run(&["train", "recipe.toml", "--out", out])
+}
+
+fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(run) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("checkpoint-")
+        })
+        .collect()
+}
+
+/// The tensors of a file as bytes.
+fn weights(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file
+        .iter()
+        .map(|(key, view)| (key.to_owned(), view.data().to_vec()));
+    tensors.collect()
+}
+
+/// Lines of the log without the time that a step took.
+fn log(run: &Path) -> Vec<Value> {
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let lines = log.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("seconds");
+        line
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_killed_run_ends_as_one_that_was_not() {
+    let bench = bench();
+    let output = train(&bench, "whole");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).ends_with("model.safetensors\n"));
+
+    // Killed after the first checkpoint, and again at another moment.
+    for delay in [0, 150] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_samara"))
+            .current_dir(bench.folder.path())
+            .args(["train", "recipe.toml", "--out", "killed"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while checkpoints(&bench.path("killed")).is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint");
+            sleep(Duration::from_millis(5));
+        }
+        sleep(Duration::from_millis(delay));
+        // The signal that cannot be caught.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            !bench.path("killed/model.safetensors").exists(),
+            "it was too late"
+        );
+    }
+    let output = train(&bench, "killed");
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let weights = |run: &str| weights(&bench.path(run).join("model.safetensors"));
+    assert!(weights("killed") == weights("whole"), "other weights");
+    let lines = log(&bench.path("killed"));
+    assert_eq!(lines, log(&bench.path("whole")));
+    let steps = lines.iter().filter(|line| line.get("validation").is_none());
+    let steps = steps.map(|line| line["step"].as_u64().unwrap());
+    assert!(steps.eq(1..=24));
+    assert!(bench.path("killed/curves.svg").exists());
+    assert_eq!(checkpoints(&bench.path("killed")).len(), 2);
+}
+
+#[test]
+fn bad_recipes() {
+    let bench = bench();
+    let vit = golden("sam_vit.pth");
+    let checkpoint = |path: &str| {
+        let lite = "[model.lite]\nimg_size = 64\nembed_dim = 16\nnum_heads = 1\ndepth = 1";
+        RECIPE.replace(lite, &format!("[model]\ncheckpoint = '{path}'"))
+    };
+    for (text, words) in [
+        (RECIPE.replace("seed", "sead"), &["line 1", "sead"][..]),
+        (RECIPE.replace("seed = 3", "seed = "), &["line 1"]),
+        (RECIPE.replace("rounds", "round"), &["round"]),
+        (
+            RECIPE.replace("path = 'data'", "path = 'nothing'"),
+            &["data: ", "nothing"],
+        ),
+        (
+            RECIPE.replace("split = 'train'", "split = 'val'"),
+            &["data: ", "split 'val'", "train (2)"],
+        ),
+        (
+            RECIPE.replace("lr = 0.001", "lr = 0.0"),
+            &["optimizer.lr = 0 "],
+        ),
+        (
+            format!("workers = 9999\n{RECIPE}"),
+            &["workers = 9999", "cores"],
+        ),
+        (
+            RECIPE.replace("freeze", "side = 100\nfreeze"),
+            &["stages[0].side = 100", "32"],
+        ),
+        (
+            checkpoint("none.pth"),
+            &["model.checkpoint: ", "none.pth", "No such file"],
+        ),
+        (
+            checkpoint("data/annotations.json"),
+            &["model.checkpoint: ", "annotations.json"],
+        ),
+        (
+            checkpoint(&vit),
+            &["stages[0].freeze: 'trunk.'", "image_encoder."],
+        ),
+    ] {
+        bench.write("recipe.toml", text.as_bytes());
+        let output = train(&bench, "run");
+        let mut all = vec!["recipe.toml"];
+        all.extend(words);
+        assert_fails(&output, 1, &all);
+        assert!(!bench.path("run").exists(), "{words:?}");
+    }
+    let output = bench.run(&["train", "none.toml"]);
+    assert_fails(&output, 1, &["none.toml", "No such file"]);
+}
+
+#[test]
+fn another_recipe_in_the_folder() {
+    let bench = bench();
+    let short = RECIPE.replace("steps = 12", "steps = 1");
+    bench.write("recipe.toml", short.as_bytes());
+    let output = train(&bench, "run");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let log = std::fs::read(bench.path("run/log.jsonl")).unwrap();
+    bench.write(
+        "recipe.toml",
+        short.replace("lr = 0.001", "lr = 0.002").as_bytes(),
+    );
+    assert_fails(
+        &train(&bench, "run"),
+        1,
+        &["run: ", "another recipe", "optimizer.lr"],
+    );
+    assert_eq!(std::fs::read(bench.path("run/log.jsonl")).unwrap(), log);
+}
+
+#[test]
+fn the_recipe_in_the_help_can_be_read() {
+    let bench = bench();
+    let help = stdout(&bench.run(&["train", "--help"]));
+    let (_, recipe) = help.split_once("cells.toml, which").unwrap();
+    let (recipe, head) = recipe
+        .split_once("To train the IoU head only, add:")
+        .unwrap();
+    let (_, recipe) = recipe.split_once('\n').unwrap();
+    bench.write("cells.toml", format!("{head}{recipe}").as_bytes());
+    let output = bench.run(&["train", "cells.toml"]);
+    // It is the data set that is missing.
+    assert_fails(&output, 1, &["cells.toml", "data: ", "cells"]);
+}

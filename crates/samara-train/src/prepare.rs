@@ -1,0 +1,167 @@
+//! What a run needs before its first step: data, model, validation examples. Whatever can be wrong
+//! is found here, before any work starts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use samara_model::burn::module::Module;
+use samara_model::burn::tensor::Device;
+use samara_model::checkpoint::{Checkpoint, CheckpointError, Weights};
+use samara_model::lite::LiteConfig;
+use samara_model::{Model, ModelConfig};
+
+use crate::TrainError;
+use crate::data::{Augmentation, DataError, Example, ExampleSpec, Loader, Sampler};
+use crate::parameters::numbered;
+use crate::recipe::{Recipe, Stage, Start};
+use crate::run_folder::Saved;
+
+/// The model of a run, at its start or as it was saved, on an autodiff device.
+pub(crate) struct Prepared {
+    pub(crate) config: ModelConfig,
+    pub(crate) model: Model,
+    /// The saved average.
+    pub(crate) average: Option<Model>,
+}
+
+/// The data sets of a recipe, with the specification of its first stage.
+pub(crate) fn data(recipe: &Recipe) -> Result<Sampler, TrainError> {
+    // The side is not known yet.
+    let first = example_spec(recipe, &recipe.stages[0], 64);
+    let sampler = Sampler::open(&recipe.data, first);
+    sampler.map_err(|e| wrong_data("data", e))
+}
+
+/// The model that a run begins or goes on with.
+pub(crate) fn model(
+    recipe: &Recipe,
+    saved: Option<&Saved>,
+    device: &Device,
+) -> Result<Prepared, TrainError> {
+    let plain = device.clone().inner();
+    let read = |path: &PathBuf| -> Result<_, CheckpointError> {
+        let checkpoint = Checkpoint::open(path)?;
+        Ok((checkpoint.config()?, checkpoint.load(&plain)?))
+    };
+    let (config, model, average) = match saved {
+        Some(saved) => {
+            let (config, model) = read(&saved.model)?;
+            let average = saved.average.as_ref().map(read).transpose()?;
+            (config, model, average.map(|(_, model)| model))
+        }
+        None => {
+            let (config, model) = start(recipe, &plain)?;
+            (config, model, None)
+        }
+    };
+    for (i, stage) in recipe.stages.iter().enumerate() {
+        check_side(i, stage, &config)?;
+    }
+    Ok(Prepared {
+        config,
+        model: numbered(model.train().to_device(device)),
+        average: average.map(numbered),
+    })
+}
+
+/// The model before the first step.
+fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
+    match &recipe.model {
+        Start::Checkpoint(path) => {
+            let wrong = |e| TrainError::setting("model.checkpoint", e);
+            let checkpoint = Checkpoint::open(path).map_err(wrong)?;
+            let config = checkpoint.config().map_err(wrong)?;
+            let model = checkpoint.load(device).map_err(wrong)?;
+            Ok((config, model))
+        }
+        Start::Embedded => embedded(device),
+        Start::Lite {
+            imagenet,
+            img_size,
+            embed_dim,
+            num_heads,
+            depth,
+        } => {
+            let mut config = LiteConfig::new().with_img_size(*img_size);
+            config.embed_dim = embed_dim.unwrap_or(config.embed_dim);
+            config.num_heads = num_heads.unwrap_or(config.num_heads);
+            config.depth = depth.unwrap_or(config.depth);
+            let wrong = |e| TrainError::setting("model.lite", e);
+            config.validate().map_err(wrong)?;
+            device.seed(recipe.seed);
+            let config = ModelConfig::Lite(config);
+            let mut model = config.init(device);
+            if let (Model::Lite(lite), Some(path)) = (&mut model, imagenet) {
+                let wrong = |e| TrainError::setting("model.lite.imagenet", e);
+                let weights = Weights::open(path).map_err(wrong)?;
+                lite.trunk.load_imagenet(&weights).map_err(wrong)?;
+            }
+            Ok((config, model))
+        }
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn embedded(device: &Device) -> Result<(ModelConfig, Model), TrainError> {
+    let checkpoint = samara::embedded_checkpoint()?;
+    Ok((checkpoint.config()?, checkpoint.load(device)?))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded(_: &Device) -> Result<(ModelConfig, Model), TrainError> {
+    let why = "no model is embedded in this build";
+    Err(TrainError::setting("model", why))
+}
+
+fn check_side(i: usize, stage: &Stage, config: &ModelConfig) -> Result<(), TrainError> {
+    let own = config.input_side();
+    match (stage.side, config) {
+        (Some(side), ModelConfig::Sam(_)) if side as usize != own => Err(TrainError::setting(
+            format!("stages[{i}].side"),
+            format!("{side}, but the input of this model has {own} pixels"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the examples of a stage are made of.
+pub(crate) fn example_spec(recipe: &Recipe, stage: &Stage, side: u32) -> ExampleSpec {
+    ExampleSpec {
+        side,
+        masks_per_image: stage.masks_per_image,
+        ambiguous_clicks: recipe.ambiguous_clicks,
+        augmentation: match recipe.embedding_cache {
+            None => Augmentation {
+                scale: stage.scale.unwrap_or(recipe.augmentation.scale),
+                ..recipe.augmentation
+            },
+            Some(_) => Augmentation::none(),
+        },
+    }
+}
+
+/// The examples of the validation set: the same in every run.
+pub(crate) fn validation_examples(recipe: &Recipe, side: u32) -> Result<Vec<Example>, TrainError> {
+    let Some(validation) = &recipe.validation else {
+        return Ok(Vec::new());
+    };
+    let spec = ExampleSpec {
+        side,
+        masks_per_image: 8,
+        ambiguous_clicks: 0.0,
+        augmentation: Augmentation::none(),
+    };
+    let wrong = |e| wrong_data("validation.data", e);
+    let sampler = Arc::new(Sampler::open(&validation.data, spec).map_err(wrong)?);
+    let loader = Loader::new(&sampler, recipe.workers, 1, 0);
+    let examples = loader.take(validation.examples).collect::<Result<_, _>>();
+    examples.map_err(wrong)
+}
+
+fn wrong_data(key: &str, error: DataError) -> TrainError {
+    match error {
+        // It begins with the key.
+        DataError::Setting { .. } => error.into(),
+        _ => TrainError::setting(key, error),
+    }
+}

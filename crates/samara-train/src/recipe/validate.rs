@@ -1,0 +1,139 @@
+//! What a recipe's values may be.
+
+use super::{OptimizerSpec, Recipe, Stage};
+use crate::losses::LossWeights;
+
+impl Recipe {
+    /// Says what is wrong with the first value that is out of range, beginning with its key.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        self.optimizer.validate()?;
+        validate_weights(&self.losses.weights)?;
+        if let Some(ema) = self.ema {
+            above("ema", ema, 0.0, 0.999_999)?;
+        }
+        within("ambiguous_clicks", self.ambiguous_clicks, 0.0, 1.0)?;
+        for (i, group) in self.groups.iter().enumerate() {
+            let key = format!("groups[{i}].lr_scale");
+            within(&key, group.lr_scale, 0.0, 100.0)?;
+        }
+        if self.data.is_empty() {
+            return Err("data is empty".into());
+        }
+        if self.stages.is_empty() {
+            return Err("stages is empty".into());
+        }
+        for (i, stage) in self.stages.iter().enumerate() {
+            stage
+                .validate()
+                .map_err(|why| format!("stages[{i}].{why}"))?;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for (key, count) in [("workers", self.workers), ("replicas", self.replicas)] {
+            if count == 0 || count > cores {
+                return Err(format!(
+                    "{key} = {count}, but this machine has 1 to {cores} cores to give"
+                ));
+            }
+        }
+        at_least_one("checkpoint_every", self.checkpoint_every)?;
+        if let Some(validation) = &self.validation {
+            at_least_one("validation.every", validation.every)?;
+            at_least_one("validation.examples", validation.examples as u64)?;
+            if validation.data.is_empty() {
+                return Err("validation.data is empty".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl OptimizerSpec {
+    fn validate(&self) -> Result<(), String> {
+        // The learning rate of a mistake is large enough to be noticed in the loss.
+        above("optimizer.lr", self.lr, 0.0, 1e6)?;
+        within("optimizer.weight_decay", self.weight_decay, 0.0, 1.0)?;
+        for beta in self.betas {
+            above("optimizer.betas", beta, 0.0, 0.999_999)?;
+        }
+        if let Some(norm) = self.clip_norm {
+            above("optimizer.clip_norm", norm, 0.0, 1e6)?;
+        }
+        if let Some(decay) = self.layer_decay {
+            above("optimizer.layer_decay", decay, 0.0, 1.0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Stage {
+    fn validate(&self) -> Result<(), String> {
+        at_least_one("steps", self.steps)?;
+        at_least_one("masks_per_image", self.masks_per_image as u64)?;
+        at_least_one("images_per_step", self.images_per_step as u64)?;
+        let [least, most] = self.rounds;
+        if least == 0 || least > most || most > 64 {
+            return Err(format!(
+                "rounds = [{least}, {most}] is not two rising numbers from 1 to 64"
+            ));
+        }
+        if let Some(side) = self.side
+            && !(64..=2048).contains(&side) | !side.is_multiple_of(32)
+        {
+            return Err(format!(
+                "side = {side} is no multiple of 32 from 64 to 2048"
+            ));
+        }
+        if let Some([least, most]) = self.scale
+            && !(0.05 <= least && least <= most && most <= 20.0)
+        {
+            return Err(format!(
+                "scale = [{least}, {most}] is not two rising numbers from 0.05 to 20"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn validate_weights(weights: &LossWeights) -> Result<(), String> {
+    let LossWeights {
+        focal,
+        dice,
+        iou,
+        object_score,
+    } = *weights;
+    for (key, weight) in [
+        ("focal", focal),
+        ("dice", dice),
+        ("iou", iou),
+        ("object_score", object_score),
+    ] {
+        within(&format!("losses.weights.{key}"), weight.into(), 0.0, 1e6)?;
+    }
+    if focal + dice + iou + object_score == 0.0 {
+        return Err("losses.weights are all 0".into());
+    }
+    Ok(())
+}
+
+fn above(key: &str, value: f64, low: f64, high: f64) -> Result<(), String> {
+    if value > low && value <= high {
+        return Ok(());
+    }
+    Err(format!(
+        "{key} = {value} is not above {low} and at most {high}"
+    ))
+}
+
+fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), String> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{key} = {value} is not from {low} to {high}"))
+}
+
+fn at_least_one(key: &str, value: u64) -> Result<(), String> {
+    if value > 0 {
+        return Ok(());
+    }
+    Err(format!("{key} = 0, expected at least 1"))
+}

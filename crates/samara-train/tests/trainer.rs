@@ -1,0 +1,289 @@
+//! Runs of the trainer: the same whatever the threads and interruptions, fine-tuning of parts, and
+//! steps that cannot be used.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Bench, middle, recipe, tensors};
+use samara_model::burn::tensor::Device;
+use samara_model::checkpoint::{Checkpoint, StorageType};
+use samara_train::Trainer;
+
+const STAGES: &str = "[[stages]]
+steps = 4
+images_per_step = 3
+masks_per_image = 2
+rounds = [1, 3]
+freeze = ['trunk.']
+[[stages]]
+steps = 4
+side = 96
+images_per_step = 2
+masks_per_image = 2
+rounds = [1, 2]
+[validation]
+examples = 2
+every = 3
+[[validation.data]]
+path = 'shapes'
+";
+
+fn varied(more: &str) -> String {
+    recipe(more, 1e-3, STAGES).replace(&middle(true), &middle(false))
+}
+
+#[test]
+fn threads_and_interruptions_change_nothing() {
+    let bench = Bench::new(6, 64);
+    let one = varied("ema = 0.9\ncheckpoint_every = 3\nambiguous_clicks = 0.5");
+    let straight = bench.run(&one, "straight").unwrap();
+    let expected = bench.weights("straight");
+    assert_eq!(straight.steps.len(), 8);
+    assert_eq!(straight.validations.len(), 2);
+
+    let two = format!("replicas = 2\nworkers = 2\n{one}");
+    bench.run(&two, "two").unwrap();
+    assert!(bench.weights("two") == expected, "threads");
+
+    // Once within each stage, once between them.
+    for (i, last) in [2, 4, 5].into_iter().enumerate() {
+        let part = bench.run_until(&one, "parts", last).unwrap();
+        let begin = [0, 2, 4][i];
+        assert!(part.steps.iter().map(|s| s.step).eq(begin + 1..=last));
+        assert!(!bench.path("parts/model.safetensors").exists());
+    }
+    bench.run(&one, "parts").unwrap();
+    assert!(bench.weights("parts") == expected, "interruptions");
+    let log = |out: &str| {
+        let log = std::fs::read_to_string(bench.path(out).join("log.jsonl")).unwrap();
+        let lines = log.lines().map(|line| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("seconds");
+            line
+        });
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(log("parts"), log("straight"));
+
+    // A finished run is finished.
+    assert!(bench.run(&one, "parts").unwrap().steps.is_empty());
+    assert!(bench.weights("parts") == expected);
+}
+
+fn golden(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samara-model/tests/golden");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+/// A recipe that goes on with a checkpoint.
+fn tuning(checkpoint: &str, more: &str) -> String {
+    format!(
+        "model = {{ checkpoint = '{checkpoint}' }}
+workers = 1
+replicas = 2
+checkpoint_every = 100
+{more}
+{}[optimizer]
+lr = 1e-3
+warmup = 2
+[[stages]]
+steps = 6
+images_per_step = 2
+masks_per_image = 2
+rounds = [1, 2]
+",
+        middle(true)
+    )
+}
+
+/// The keys that changed between two files.
+fn changed(before: &Path, after: &Path) -> Vec<String> {
+    let (before, after) = (tensors(before), tensors(after));
+    // Tables of indices are not written again.
+    assert!(after.keys().all(|key| before.contains_key(key)));
+    let keys = after.keys().filter(|key| before[*key] != after[*key]);
+    keys.cloned().collect()
+}
+
+#[test]
+fn parts_of_any_model_are_tuned() {
+    let bench = Bench::new(3, 64);
+    let lite = recipe(
+        "",
+        1e-3,
+        "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]",
+    );
+    bench.run(&lite, "lite").unwrap();
+    let lite = bench.path("lite/model.safetensors");
+    for (name, checkpoint, encoder, head) in [
+        (
+            "vit",
+            golden("sam_vit.pth"),
+            &["image_encoder."][..],
+            "mask_decoder.iou_prediction_head.",
+        ),
+        (
+            "tiny",
+            golden("mobile_sam.pth"),
+            &["image_encoder."],
+            "mask_decoder.iou_prediction_head.",
+        ),
+        (
+            "lite",
+            lite.to_str().unwrap().to_owned(),
+            &["trunk.", "neck."],
+            "mask_decoder.iou_head.",
+        ),
+    ] {
+        let before = bench.path(&format!("{name}.safetensors"));
+        let file = Checkpoint::open(&checkpoint).unwrap();
+        file.convert(&before, Some(StorageType::F32)).unwrap();
+        let after = |out: &str| bench.path(out).join("model.safetensors");
+        let is = |key: &String, prefixes: &[&str]| prefixes.iter().any(|p| key.starts_with(p));
+
+        let still = encoder
+            .iter()
+            .map(|p| format!("{{ prefix = '{p}', lr_scale = 0.0 }}"));
+        let still = still.collect::<Vec<_>>().join(", ");
+        let decoder = tuning(&checkpoint, &format!("groups = [{still}]"));
+        let out = format!("{name}-decoder");
+        let seen = bench.run(&decoder, &out).unwrap();
+        let keys = changed(&before, &after(&out));
+        assert!(
+            !keys.is_empty() && !keys.iter().any(|key| is(key, encoder)),
+            "{keys:?}"
+        );
+        assert!(seen.steps.iter().all(|step| step.metrics.loss.is_finite()));
+
+        // With the features kept on disk, the same up to rounding; then with those that are there.
+        let cached = tuning(&checkpoint, &format!("embedding_cache = '{name}-cache'"));
+        let files = || {
+            std::fs::read_dir(bench.path(&format!("{name}-cache")))
+                .unwrap()
+                .count()
+        };
+        for out in ["first", "second"] {
+            let kept = bench.run(&cached, &format!("{name}-{out}")).unwrap();
+            assert_eq!(files(), 3);
+            for (a, b) in seen.steps.iter().zip(&kept.steps) {
+                let (a, b) = (a.metrics.loss, b.metrics.loss);
+                assert!((a - b).abs() < 1e-3 * a, "{name}: {a} {b}");
+            }
+        }
+        let weights = |out: &str| bench.weights(&format!("{name}-{out}"));
+        assert!(weights("first") == weights("second"));
+
+        let only = format!(
+            "groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{head}', lr_scale = 1.0 }}]"
+        );
+        let out = format!("{name}-head");
+        bench.run(&tuning(&checkpoint, &only), &out).unwrap();
+        let keys = changed(&before, &after(&out));
+        assert!(
+            !keys.is_empty() && keys.iter().all(|key| is(key, &[head])),
+            "{keys:?}"
+        );
+
+        let out = format!("{name}-all");
+        bench.run(&tuning(&checkpoint, "ema = 0.5"), &out).unwrap();
+        assert!(
+            changed(&before, &after(&out))
+                .iter()
+                .any(|key| is(key, encoder))
+        );
+    }
+}
+
+#[test]
+fn a_run_that_explodes_stops_and_keeps_its_last_good_checkpoint() {
+    let bench = Bench::new(4, 64);
+    let stages = "[[stages]]
+steps = 100
+images_per_step = 2
+masks_per_image = 2
+rounds = [1, 1]
+";
+    let text = recipe("checkpoint_every = 1\nreplicas = 2\nema = 0.9", 1e6, stages);
+    let error = bench.run(&text, "run").unwrap_err().to_string();
+    for word in ["not finite", "10 times in a row", "optimizer.lr"] {
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(!bench.path("run/model.safetensors").exists());
+    let mut checkpoints: Vec<_> = std::fs::read_dir(bench.path("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    checkpoints.sort();
+    let last = checkpoints.last().unwrap().join("weights.safetensors");
+    for (key, bytes) in tensors(&last) {
+        let mut values = bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        assert!(values.all(f32::is_finite), "{key}");
+    }
+    let log = std::fs::read_to_string(bench.path("run/log.jsonl")).unwrap();
+    assert!(
+        log.lines()
+            .rev()
+            .take(10)
+            .all(|line| line.contains("\"skipped\":true")),
+        "{log}"
+    );
+    // It can be opened again.
+    Trainer::new(bench.recipe(&text), &bench.path("run"), &Device::flex()).unwrap();
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_written() {
+    let bench = Bench::new(2, 64);
+    let vit = golden("sam_vit.pth");
+    let stages = "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]";
+    let plain = recipe("", 1e-3, stages);
+    for (text, words) in [
+        (
+            plain.replace("path = 'shapes'", "path = 'shpaes'"),
+            &["data: ", "shpaes"][..],
+        ),
+        (
+            plain.replace("path = 'shapes'", "path = 'shapes'\nsplit = 'train'"),
+            &["data: ", "split 'train'"],
+        ),
+        (
+            plain.replace("path = 'shapes'", "path = 'shapes'\nmin_area = 9999"),
+            &["data: ", "no image has a usable object"],
+        ),
+        (tuning("none.pth", ""), &["model.checkpoint: ", "none.pth"]),
+        (
+            plain.replace("img_size = 64", "img_size = 64\nimagenet = 'none.pth'"),
+            &["model.lite.imagenet: ", "none.pth"],
+        ),
+        (
+            plain.replace("num_heads = 2", "num_heads = 3"),
+            &["model.lite: ", "embed_dim 32"],
+        ),
+        (
+            tuning(&vit, "").replace("rounds", "side = 64\nrounds"),
+            &["stages[0].side: 64", "128 pixels"],
+        ),
+        (
+            tuning(&vit, "groups = [{ prefix = 'trunk.', lr_scale = 0.1 }]"),
+            &["groups[0].prefix: 'trunk.'", "image_encoder."],
+        ),
+        (
+            plain.replace("rounds", "freeze = ['neck', 'trunck']\nrounds"),
+            &["stages[0].freeze: 'trunck'", "trunk."],
+        ),
+    ] {
+        let recipe = bench.recipe(&text);
+        let result = Trainer::new(recipe, &bench.path("run"), &Device::flex());
+        let error = result.err().unwrap().to_string();
+        for word in words {
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(!error.contains('\n'), "{error}");
+        assert!(!bench.path("run").exists());
+    }
+}
