@@ -77,7 +77,7 @@ impl Stage {
             ));
         }
         if let Some(side) = self.side
-            && !(64..=2048).contains(&side) | !side.is_multiple_of(32)
+            && (!(64..=2048).contains(&side) || !side.is_multiple_of(32))
         {
             return Err(format!(
                 "side = {side} is no multiple of 32 from 64 to 2048"
