@@ -8,12 +8,17 @@ use std::collections::HashSet;
 
 use burn_optim::GradientsParams;
 use samara_model::Model;
-use samara_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use samara_model::burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use samara_model::burn::tensor::Tensor;
 use sha2::{Digest, Sha256};
 
-/// The random frequencies of the positional encoding, which are no weights: they never learn.
-const FIXED: &str = "positional_encoding_gaussian_matrix";
+/// What is no weight and never learns: the random frequencies of the positional encoding, and the
+/// statistics of batch norms.
+const FIXED: [&str; 3] = [
+    "positional_encoding_gaussian_matrix",
+    "running_mean",
+    "running_var",
+];
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct Parameter {
 impl Parameter {
     /// Whether it learns unless it is frozen.
     pub fn is_weight(&self) -> bool {
-        !self.path.ends_with(FIXED)
+        !FIXED.iter().any(|name| self.path.ends_with(name))
     }
 }
 
@@ -125,7 +130,8 @@ pub fn numbered(model: Model) -> Model {
 }
 
 /// The model on an autodiff device with gradients for the parameters in `learning` only: nothing
-/// is recorded of what lies before the first of them.
+/// is recorded of what lies before the first of them. Batch norms keep their statistics, as
+/// pictures come one at a time.
 pub fn learnable(model: Model, learning: &HashSet<ParamId>) -> Model {
     struct Marking<'a>(&'a HashSet<ParamId>);
     impl ModuleMapper for Marking<'_> {
@@ -133,6 +139,10 @@ pub fn learnable(model: Model, learning: &HashSet<ParamId>) -> Model {
             let (id, tensor, _) = param.consume();
             let learns = self.0.contains(&id);
             Param::initialized(id, tensor.detach().set_require_grad(learns))
+        }
+
+        fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+            flag.with_value(false)
         }
     }
     model.map(&mut Marking(learning))
