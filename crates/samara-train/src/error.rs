@@ -69,14 +69,14 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    pub(crate) fn setting(key: impl Into<String>, why: impl ToString) -> Self {
+    pub(crate) fn setting(key: impl Into<String>, why: &(impl ToString + ?Sized)) -> Self {
         Self::Setting {
             key: key.into(),
             why: why.to_string(),
         }
     }
 
-    pub(crate) fn file(path: impl Into<PathBuf>, why: impl ToString) -> Self {
+    pub(crate) fn file(path: impl Into<PathBuf>, why: &(impl ToString + ?Sized)) -> Self {
         Self::File {
             path: path.into(),
             why: why.to_string(),

@@ -40,7 +40,7 @@ impl FeatureCache {
     /// # Errors
     /// The folder cannot be made.
     pub fn new(folder: &Path, model: &Model) -> Result<Self, TrainError> {
-        fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+        fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, &e))?;
         Ok(Self {
             folder: folder.into(),
             encoder: fingerprint(model, encoder_prefixes(model)),
@@ -66,7 +66,7 @@ impl FeatureCache {
         }
         let features = encode(&model.valid(), picture, side, &device.clone().inner());
         let tensors = features.tensors().into_iter().map(Tensor::into_data);
-        let bytes = write(tensors.collect()).map_err(|why| TrainError::file(&path, why))?;
+        let bytes = write(tensors.collect()).map_err(|why| TrainError::file(&path, &why))?;
         samara_image::write_atomic(&path, &bytes)?;
         read(&bytes, device)
             .ok_or_else(|| TrainError::file(path, "what was written cannot be read"))

@@ -131,7 +131,7 @@ fn must_match(
     let known: BTreeSet<String> = parameters.iter().map(first).collect();
     let known = known.into_iter().collect::<Vec<_>>().join(", ");
     let why = format!("'{prefix}' is the start of no parameter of this model, which has {known}");
-    Err(TrainError::setting(key(), why))
+    Err(TrainError::setting(key(), &why))
 }
 
 /// The index after `image_encoder.blocks.`, of SAM's ViT.

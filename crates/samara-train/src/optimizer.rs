@@ -1,4 +1,4 @@
-//! AdamW over groups of parameters, each with its learning rate and weight decay.
+//! `AdamW` over groups of parameters, each with its learning rate and weight decay.
 
 use burn_optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn_optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};

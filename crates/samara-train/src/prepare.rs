@@ -43,16 +43,13 @@ pub(crate) fn model(
         let checkpoint = Checkpoint::open(path)?;
         Ok((checkpoint.config()?, checkpoint.load(&plain)?))
     };
-    let (config, model, average) = match saved {
-        Some(saved) => {
-            let (config, model) = read(&saved.model)?;
-            let average = saved.average.as_ref().map(read).transpose()?;
-            (config, model, average.map(|(_, model)| model))
-        }
-        None => {
-            let (config, model) = start(recipe, &plain)?;
-            (config, model, None)
-        }
+    let (config, model, average) = if let Some(saved) = saved {
+        let (config, model) = read(&saved.model)?;
+        let average = saved.average.as_ref().map(read).transpose()?;
+        (config, model, average.map(|(_, model)| model))
+    } else {
+        let (config, model) = start(recipe, &plain)?;
+        (config, model, None)
     };
     for (i, stage) in recipe.stages.iter().enumerate() {
         check_side(i, stage, &config)?;
@@ -68,7 +65,7 @@ pub(crate) fn model(
 fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
     match &recipe.model {
         Start::Checkpoint(path) => {
-            let wrong = |e| TrainError::setting("model.checkpoint", e);
+            let wrong = |e| TrainError::setting("model.checkpoint", &e);
             let checkpoint = Checkpoint::open(path).map_err(wrong)?;
             let config = checkpoint.config().map_err(wrong)?;
             let model = checkpoint.load(device).map_err(wrong)?;
@@ -86,13 +83,13 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             config.embed_dim = embed_dim.unwrap_or(config.embed_dim);
             config.num_heads = num_heads.unwrap_or(config.num_heads);
             config.depth = depth.unwrap_or(config.depth);
-            let wrong = |e| TrainError::setting("model.lite", e);
+            let wrong = |e| TrainError::setting("model.lite", &e);
             config.validate().map_err(wrong)?;
             device.seed(recipe.seed);
             let config = ModelConfig::Lite(config);
             let mut model = config.init(device);
             if let (Model::Lite(lite), Some(path)) = (&mut model, imagenet) {
-                let wrong = |e| TrainError::setting("model.lite.imagenet", e);
+                let wrong = |e| TrainError::setting("model.lite.imagenet", &e);
                 let weights = Weights::open(path).map_err(wrong)?;
                 lite.trunk.load_imagenet(&weights).map_err(wrong)?;
             }
@@ -118,7 +115,7 @@ fn check_side(i: usize, stage: &Stage, config: &ModelConfig) -> Result<(), Train
     match (stage.side, config) {
         (Some(side), ModelConfig::Sam(_)) if side as usize != own => Err(TrainError::setting(
             format!("stages[{i}].side"),
-            format!("{side}, but the input of this model has {own} pixels"),
+            &format!("{side}, but the input of this model has {own} pixels"),
         )),
         _ => Ok(()),
     }
@@ -162,6 +159,6 @@ fn wrong_data(key: &str, error: DataError) -> TrainError {
     match error {
         // It begins with the key.
         DataError::Setting { .. } => error.into(),
-        _ => TrainError::setting(key, error),
+        _ => TrainError::setting(key, &error),
     }
 }

@@ -70,9 +70,9 @@ impl RunFolder {
                 "the run there has another recipe ({key} differs); choose another folder or \
                  remove this one"
             );
-            return Err(TrainError::file(path, why));
+            return Err(TrainError::file(path, &why));
         }
-        let saved = last_checkpoint(path).map_err(|e| TrainError::file(path, e))?;
+        let saved = last_checkpoint(path).map_err(|e| TrainError::file(path, &e))?;
         if saved.is_some() && !known.exists() {
             return Err(TrainError::file(known, "is missing beside checkpoints"));
         }
@@ -84,12 +84,12 @@ impl RunFolder {
     /// # Errors
     /// Another process trains there, or a file cannot be written.
     pub(crate) fn open(path: &Path, recipe: &Recipe, step: u64) -> Result<Self, TrainError> {
-        fs::create_dir_all(path).map_err(|e| TrainError::file(path, e))?;
+        fs::create_dir_all(path).map_err(|e| TrainError::file(path, &e))?;
         let known = path.join(RECIPE);
         if !known.exists() {
             samara_image::write_atomic(&known, text(recipe)?.as_bytes())?;
         }
-        let lock = File::open(&known).map_err(|e| TrainError::file(&known, e))?;
+        let lock = File::open(&known).map_err(|e| TrainError::file(&known, &e))?;
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 return Err(TrainError::file(path, "another process trains there"));
@@ -102,7 +102,7 @@ impl RunFolder {
         let file = OpenOptions::new().create(true).append(true).open(&log);
         Ok(Self {
             path: path.into(),
-            log: file.map_err(|e| TrainError::file(&log, e))?,
+            log: file.map_err(|e| TrainError::file(&log, &e))?,
             _lock: lock,
         })
     }
@@ -137,14 +137,14 @@ impl RunFolder {
     fn line(&self, value: &impl Serialize) -> Result<(), TrainError> {
         let mut line = serde_json::to_vec(value).map_err(|e| TrainError::State(e.to_string()))?;
         line.push(b'\n');
-        let failed = |e| TrainError::file(self.path.join(LOG), e);
+        let failed = |e| TrainError::file(self.path.join(LOG), &e);
         (&self.log).write_all(&line).map_err(failed)
     }
 
     /// Draws the log.
     pub(crate) fn draw(&self) -> Result<(), TrainError> {
         let log = self.path.join(LOG);
-        let log = fs::read_to_string(&log).map_err(|e| TrainError::file(&log, e))?;
+        let log = fs::read_to_string(&log).map_err(|e| TrainError::file(&log, &e))?;
         let svg = curves::draw(&log);
         Ok(samara_image::write_atomic(
             self.path.join("curves.svg"),
@@ -162,7 +162,7 @@ impl RunFolder {
         if target.exists() {
             return Ok(());
         }
-        let failed = |e: std::io::Error| TrainError::file(&target, e);
+        let failed = |e: std::io::Error| TrainError::file(&target, &e);
         let building = self.path.join(BUILDING);
         if building.exists() {
             fs::remove_dir_all(&building).map_err(failed)?;

@@ -155,11 +155,6 @@ fn parts_of_any_model_are_tuned() {
         );
         assert!(seen.steps.iter().all(|step| step.metrics.loss.is_finite()));
 
-        bench.run(&decoder, &format!("{name}-again")).unwrap();
-        let again = bench.weights(&format!("{name}-again"));
-        let same = bench.weights(&out).iter().filter(|(k, v)| again[*k] == **v).count();
-        eprintln!("{name}: {same} of {} the same", again.len());
-
         // With the features kept on disk, the same up to rounding; then with those that are there.
         let cached = tuning(&checkpoint, &format!("embedding_cache = '{name}-cache'"));
         let files = || {
@@ -175,9 +170,6 @@ fn parts_of_any_model_are_tuned() {
                 assert!((a - b).abs() < 1e-3 * a, "{name}: {a} {b}");
             }
         }
-        let weights = |out: &str| bench.weights(&format!("{name}-{out}"));
-        assert!(weights("first") == weights("second"), "{name}");
-
         let only = format!(
             "groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{head}', lr_scale = 1.0 }}]"
         );

@@ -31,16 +31,13 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
     let mut watcher = TerminalWatcher::new();
     let model = trainer.run(&mut watcher, &stop).map_err(CliError::failed);
     watcher.bar.finish_and_clear();
-    match model? {
-        Some(model) => terminal::print(&format!("{}\n", model.display())),
-        None => {
-            let (step, out) = (trainer.step(), out.display());
-            let line =
-                format!("stopped after step {step}; the same command goes on from there ({out})");
-            terminal::tell("note", &line);
-            Ok(())
-        }
+    if let Some(model) = model? {
+        return terminal::print(&format!("{}\n", model.display()));
     }
+    let (step, out) = (trainer.step(), out.display());
+    let line = format!("stopped after step {step}; the same command goes on from there ({out})");
+    terminal::tell("note", &line);
+    Ok(())
 }
 
 /// Names the recipe where the error names a key of it.

