@@ -35,7 +35,7 @@ fn rows_of_task(columns: usize) -> usize {
 
 /// Adds `bias` to every row of `x` and applies `rectifier`, in place.
 ///
-/// A NaN stays a NaN with [`Rectifier::Identity`] and becomes 0 otherwise, as `f32::max` has it.
+/// A NaN becomes 0 with [`Rectifier::Relu`], as `f32::max` has it, and stays a NaN otherwise.
 pub fn add_bias(x: &mut [f32], bias: &[f32], rectifier: Rectifier) {
     debug_assert!(bias.is_empty() || x.len().is_multiple_of(bias.len()));
     x.par_chunks_mut(rows_of_task(bias.len()))
@@ -54,7 +54,7 @@ fn add_bias_rows(rows: &mut [f32], bias: &[f32], rectifier: Rectifier) {
             Rectifier::Relu6 => row
                 .iter_mut()
                 .zip(bias)
-                .for_each(|(x, b)| *x = (*x + b).max(0.0).min(6.0)),
+                .for_each(|(x, b)| *x = (*x + b).clamp(0.0, 6.0)),
         }
     }
 }

@@ -5,6 +5,11 @@
 //! instruction sets and picks one at run time; each is tested against a plain scalar oracle.
 //! This is the only crate of the project that may contain `unsafe`.
 
+#![allow(
+    clippy::inline_always,
+    reason = "helpers must be compiled for the instruction set of the kernel that calls them"
+)]
+
 pub mod activation;
 pub mod denormals;
 pub mod depthwise;

@@ -1,7 +1,7 @@
 //! The small model: shapes, batches, files, and what its configuration refuses.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use samara_model::checkpoint::{Checkpoint, StorageType, save_model};
@@ -88,8 +88,8 @@ fn a_batch_answers_as_its_prompts_do_alone() {
     };
     assert!(largest_difference(&both, &expected) < 1e-4);
     // And they differ from each other: the click is looked at.
-    let first = both.low_res_logits.clone().slice([0..1]);
-    let second = both.low_res_logits.slice([1..2]);
+    let first = both.low_res_logits.clone().slice(0..1);
+    let second = both.low_res_logits.slice(1..2);
     assert!((first - second).abs().mean().into_scalar::<f32>() > 1e-3);
 }
 
@@ -114,7 +114,7 @@ fn a_saved_model_is_the_same_model() {
     let model = model(&device);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lite.safetensors");
-    let note = HashMap::from([("samara.step".to_owned(), "3".to_owned())]);
+    let note = BTreeMap::from([("samara.step".to_owned(), "3".to_owned())]);
     save_model(&model, &config(), &note, StorageType::F32, &path).unwrap();
     let checkpoint = Checkpoint::open(&path).unwrap();
     let info = checkpoint.info().unwrap();

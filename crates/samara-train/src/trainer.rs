@@ -4,7 +4,7 @@
 //! additions follow from the seed and the number of the step, neither from the number of threads
 //! nor from interruptions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -412,7 +412,7 @@ impl Trainer {
     }
 
     fn save_model(&self, model: &Model, out: &Path) -> Result<(), TrainError> {
-        let metadata = HashMap::from([("samara.step".to_owned(), self.step.to_string())]);
+        let metadata = BTreeMap::from([("samara.step".to_owned(), self.step.to_string())]);
         Ok(save_model(
             model,
             &self.config,

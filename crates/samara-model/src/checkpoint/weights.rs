@@ -59,7 +59,7 @@ impl Weights {
 pub fn save_model(
     model: &Model,
     config: &ModelConfig,
-    metadata: &HashMap<String, String>,
+    metadata: &BTreeMap<String, String>,
     storage: StorageType,
     out: &Path,
 ) -> Result<(), CheckpointError> {
@@ -70,7 +70,7 @@ pub fn save_model(
         .map(|tensor| (keys::OFFICIAL.restore(&tensor.name), tensor))
         .collect();
     let json = serde_json::to_string(config).map_err(|e| invalid(out, &e.to_string()))?;
-    let mut metadata = metadata.clone();
+    let mut metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
     metadata.insert(CONFIG_KEY.to_owned(), json);
     write_tensors(out, tensors, metadata, out)
 }

@@ -63,7 +63,9 @@ fn folded(
     let per_output = weight.len() / shape[0].max(1);
     for (i, weights) in weight.chunks_exact_mut(per_output.max(1)).enumerate() {
         let scale = gamma[i] / (variance[i] + BATCH_NORM_EPSILON).sqrt();
-        weights.iter_mut().for_each(|w| *w *= scale);
+        for weight in weights {
+            *weight *= scale;
+        }
         bias.push(beta[i] - mean[i] * scale);
     }
     Ok((weight, bias))

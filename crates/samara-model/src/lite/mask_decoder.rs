@@ -75,7 +75,7 @@ impl MaskDecoder {
         features: &ImageFeatures,
         maps: PromptMaps,
         tokens: Tensor<3>,
-        pe: Tensor<3>,
+        pe: &Tensor<3>,
     ) -> DecodedMasks {
         let [_, grid, _, dim] = features.image_embed.dims();
         let batch = tokens.dims()[0];
@@ -92,7 +92,7 @@ impl MaskDecoder {
         let own = self.output_tokens.val().unsqueeze::<3>();
         let tokens = Tensor::cat(vec![own.repeat_dim(0, batch), tokens], 1);
         let cells = cells.reshape([batch, grid * grid, dim]);
-        let (tokens, cells) = self.transformer.forward(cells, &pe, &tokens);
+        let (tokens, cells) = self.transformer.forward(cells, pe, &tokens);
         let cells = self
             .cells_block2
             .forward(cells.reshape([batch, grid, grid, dim]));

@@ -166,7 +166,7 @@ impl Lite {
         let maps = PromptMaps::new(prompts, &points, similarity, grid);
         let tokens = self.prompt_encoder.forward(&points, grid * STRIDE);
         let pe = self.prompt_encoder.dense_pe(grid);
-        self.mask_decoder.forward(features, maps, tokens, pe)
+        self.mask_decoder.forward(features, maps, tokens, &pe)
     }
 }
 
