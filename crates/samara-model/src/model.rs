@@ -41,6 +41,17 @@ impl From<LiteConfig> for ModelConfig {
 }
 
 impl ModelConfig {
+    /// Reads what [`serde_json`] wrote. Unlike the untagged form, it tells what is wrong: a
+    /// configuration with an `img_size` of its own is that of `lite`.
+    pub(crate) fn from_json(json: &str) -> serde_json::Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(json)?;
+        if value.get("img_size").is_some() {
+            serde_json::from_value(value).map(Self::Lite)
+        } else {
+            serde_json::from_str(json).map(Self::Sam)
+        }
+    }
+
     /// A short name of the architecture, such as `sam-vit-b`.
     pub fn architecture(&self) -> String {
         match self {

@@ -134,7 +134,7 @@ fn a_saved_model_is_the_same_model() {
 fn impossible_configurations_are_refused() {
     let refused = |config: LiteConfig| config.validate().unwrap_err().to_string();
     assert!(refused(LiteConfig::new().with_img_size(500)).contains("img_size 500"));
-    assert!(refused(LiteConfig::new().with_embed_dim(150)).contains("embed_dim 150"));
+    assert!(refused(LiteConfig::new().with_embed_dim(155)).contains("embed_dim 155"));
     assert!(refused(LiteConfig::new().with_num_heads(0)).contains("heads"));
     assert!(refused(LiteConfig::new().with_depth(0)).contains("depth 0"));
     assert!(refused(LiteConfig::new().with_num_mask_tokens(1)).contains("num_mask_tokens 1"));

@@ -25,7 +25,7 @@ impl Segmenter {
     ///
     /// let segmenter = Segmenter::embedded(DeviceKind::Cpu)?;
     /// assert_eq!(segmenter.architecture(), "lite");
-    /// # samara::Result::Ok(())
+    /// # Ok::<(), samara::Error>(())
     /// ```
     ///
     /// # Errors

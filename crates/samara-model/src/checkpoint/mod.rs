@@ -140,7 +140,7 @@ impl Checkpoint {
                     &format!("bad {CONFIG_KEY} in its metadata: {e}"),
                 )
             };
-            let config: ModelConfig = serde_json::from_str(json).map_err(|e| bad(&e))?;
+            let config = ModelConfig::from_json(json).map_err(|e| bad(&e))?;
             return config.validate().map_err(|e| bad(&e)).map(|()| config);
         }
         let shapes = self.tensors.iter().map(|(k, t)| (k.as_str(), &t.shape[..]));
