@@ -3,6 +3,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::{add_in_order, rows_per_part};
+
 /// What follows a linear map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rectifier {
@@ -81,21 +83,16 @@ fn mask_outside(gradient: &mut [f32], y: &[f32], low: f32, high: f32) {
 
 /// Sum of the rows of `x`: the gradient of a bias.
 pub fn sum_rows(x: &[f32], columns: usize) -> Vec<f32> {
-    x.par_chunks(rows_of_task(columns))
-        .fold(
-            || vec![0.0; columns],
-            |mut sum, rows| {
-                add_rows(&mut sum, rows);
-                sum
-            },
-        )
-        .reduce(
-            || vec![0.0; columns],
-            |mut a, b| {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                a
-            },
-        )
+    if x.is_empty() || columns == 0 {
+        return vec![0.0; columns];
+    }
+    let parts = x.par_chunks(rows_per_part(x.len() / columns) * columns);
+    let parts = parts.map(|rows| {
+        let mut sum = vec![0.0; columns];
+        add_rows(&mut sum, rows);
+        sum
+    });
+    add_in_order(parts.collect())
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]

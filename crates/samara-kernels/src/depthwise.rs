@@ -7,6 +7,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::activation::Rectifier;
+use crate::{add_in_order, rows_per_part};
 
 /// Channels held in registers at once: four AVX2 registers, or two of AVX-512.
 const BLOCK: usize = 32;
@@ -110,21 +111,21 @@ impl Depthwise {
 
     /// Gradient with respect to the weight, given that of the output (before the rectifier).
     pub fn backward_weight(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-        let zeros = || vec![0.0; self.kernel * self.kernel * self.channels];
-        gradient
-            .par_chunks((self.out_width * self.channels).max(1))
-            .enumerate()
-            .fold(zeros, |mut dw, (row, gradient)| {
-                let (image, y) = (row / self.out_height, row % self.out_height);
+        let row = (self.out_width * self.channels).max(1);
+        let rows = rows_per_part(gradient.len() / row);
+        let parts = gradient.par_chunks(rows * row).enumerate();
+        let parts = parts.map(|(part, gradient)| {
+            let mut dw = vec![0.0; self.kernel * self.kernel * self.channels];
+            for (i, gradient) in gradient.chunks_exact(row).enumerate() {
+                let at = part * rows + i;
+                let (image, y) = (at / self.out_height, at % self.out_height);
                 let size = self.height * self.width * self.channels;
                 let image = &x[image * size..(image + 1) * size];
                 backward_weight_row(self, y, image, gradient, &mut dw);
-                dw
-            })
-            .reduce(zeros, |mut a, b| {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                a
-            })
+            }
+            dw
+        });
+        add_in_order(parts.collect())
     }
 }
 

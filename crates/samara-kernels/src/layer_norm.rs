@@ -3,6 +3,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::{add_in_order, rows_per_part};
+
 /// Rows handled by one task.
 const ROWS: usize = 64;
 
@@ -69,20 +71,18 @@ pub fn layer_norm_backward(
 ) -> LayerNormGradients {
     let columns = gamma.len().max(1);
     let mut dx = vec![0.0; x.len()];
-    let zeros = || (vec![0.0; columns], vec![0.0; columns]);
-    let (dgamma, dbeta) = dx
-        .par_chunks_mut(ROWS * columns)
-        .zip(x.par_chunks(ROWS * columns))
-        .zip(gradient.par_chunks(ROWS * columns))
-        .fold(zeros, |(mut dgamma, mut dbeta), ((dx, x), gradient)| {
-            backward_rows(x, gamma, epsilon, gradient, dx, &mut dgamma, &mut dbeta);
-            (dgamma, dbeta)
-        })
-        .reduce(zeros, |(mut a_gamma, mut a_beta), (b_gamma, b_beta)| {
-            a_gamma.iter_mut().zip(b_gamma).for_each(|(a, b)| *a += b);
-            a_beta.iter_mut().zip(b_beta).for_each(|(a, b)| *a += b);
-            (a_gamma, a_beta)
-        });
+    let part = rows_per_part(x.len() / columns) * columns;
+    let parts = dx
+        .par_chunks_mut(part)
+        .zip(x.par_chunks(part))
+        .zip(gradient.par_chunks(part));
+    let parts = parts.map(|((dx, x), gradient)| {
+        let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
+        backward_rows(x, gamma, epsilon, gradient, dx, &mut dgamma, &mut dbeta);
+        (dgamma, dbeta)
+    });
+    let (dgamma, dbeta): (Vec<_>, Vec<_>) = parts.collect();
+    let (dgamma, dbeta) = (add_in_order(dgamma), add_in_order(dbeta));
     LayerNormGradients {
         x: dx,
         gamma: dgamma,

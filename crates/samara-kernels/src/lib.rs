@@ -14,3 +14,22 @@ pub mod activation;
 pub mod denormals;
 pub mod depthwise;
 pub mod layer_norm;
+
+/// Parts into which a sum over rows is cut, whatever the number of threads: the parts are added in
+/// their order, so that a result is the same to the last bit in every run.
+const PARTS: usize = 16;
+
+/// Rows of one part.
+fn rows_per_part(rows: usize) -> usize {
+    rows.div_ceil(PARTS).max(1)
+}
+
+/// The sum of the parts, in their order.
+fn add_in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut parts = parts.into_iter();
+    let mut sum = parts.next().unwrap_or_default();
+    for part in parts {
+        sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+    }
+    sum
+}
