@@ -5,7 +5,7 @@
 //! head, and SAM 2's high-resolution features in the upscaling. Three things differ, because the
 //! model learns from two thousand images and not from eleven million:
 //!
-//! - **dense prompt maps** beside the tokens ([`prompt_maps`]),
+//! - **dense prompt maps** beside the tokens (`prompt_maps.rs`),
 //! - convolution blocks between the transformer's layers and in the upscaling,
 //! - an IoU head that looks at the mask it judges, with a sigmoid.
 //!
