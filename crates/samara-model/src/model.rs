@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::lite::{Lite, LiteConfig, TrunkGradient};
+use crate::lite::{Lite, LiteConfig};
 use crate::sam::{DecodedMasks, PromptBatch, Sam, SamConfig};
 
 /// A configuration that no model can have.
@@ -19,7 +19,7 @@ impl InvalidConfig {
 }
 
 /// Configuration of a [`Model`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum ModelConfig {
     /// SAM 1, MobileSAM, MedSAM.
@@ -41,8 +41,8 @@ impl From<LiteConfig> for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads what [`serde_json`] wrote. Unlike the untagged form, it tells what is wrong: a
-    /// configuration with an `img_size` of its own is that of `lite`.
+    /// Reads what [`serde_json`] wrote: a configuration with an `img_size` of its own is that of
+    /// `lite`.
     pub(crate) fn from_json(json: &str) -> serde_json::Result<Self> {
         let value: serde_json::Value = serde_json::from_str(json)?;
         if value.get("img_size").is_some() {
@@ -163,7 +163,7 @@ impl Model {
                 image_embed: sam.encode_image(pixels),
                 high_res_feats: Vec::new(),
             },
-            Self::Lite(lite) => lite.encode_image(pixels, TrunkGradient::All),
+            Self::Lite(lite) => lite.encode_image(pixels),
         }
     }
 

@@ -135,27 +135,11 @@ pub struct Lite {
     mask_decoder: MaskDecoder,
 }
 
-/// Which part of the trunk learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrunkGradient {
-    /// None of it.
-    None,
-    /// The blocks above stride 4.
-    Late,
-    /// All of it.
-    All,
-}
-
 impl Lite {
     /// Features of normalised and padded pixels `[1, 3, side, side]`; the side may be any multiple
     /// of 32.
-    pub fn encode_image(&self, pixels: Tensor<4>, gradient: TrunkGradient) -> ImageFeatures {
-        let taps = self.trunk.forward(pixels, gradient == TrunkGradient::Late);
-        let taps = match gradient {
-            TrunkGradient::None => taps.map(Tensor::detach),
-            TrunkGradient::Late | TrunkGradient::All => taps,
-        };
-        self.neck.forward(taps)
+    pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
+        self.neck.forward(self.trunk.forward(pixels))
     }
 
     /// Answers of all mask tokens to a batch of prompts on one image.

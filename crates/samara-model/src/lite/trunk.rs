@@ -24,8 +24,6 @@ const STEM: usize = 32;
 pub(super) const CHANNELS: [usize; 4] = [24, 40, 112, 320];
 /// The last block of each of these strides.
 const TAPS: [usize; 4] = [2, 4, 10, 15];
-/// Blocks up to stride 4, which see edges and colours only.
-const EARLY: usize = 3;
 
 /// EfficientNet-Lite0 without its classifier.
 #[derive(Module, Debug)]
@@ -88,15 +86,12 @@ impl EfficientNetLite0 {
     }
 
     /// Normalised pixels `[batch, 3, side, side]` → features at strides 4, 8, 16 and 32,
-    /// channels last. `detach_early` cuts the gradient to the stem and the blocks up to stride 4.
-    pub fn forward(&self, pixels: Tensor<4>, detach_early: bool) -> [Tensor<4>; 4] {
+    /// channels last.
+    pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
         let mut x = self.conv_stem.forward(pixels);
         let mut taps = Vec::with_capacity(TAPS.len());
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(x);
-            if index + 1 == EARLY && detach_early {
-                x = x.detach();
-            }
             if TAPS.contains(&index) {
                 taps.push(x.clone());
             }
