@@ -3,6 +3,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::isa::Fma;
+use crate::math::gelu;
 use crate::{add_in_order, rows_per_part};
 
 /// What follows a linear map.
@@ -24,6 +26,35 @@ impl Rectifier {
             Self::Identity => (f32::NEG_INFINITY, f32::INFINITY),
             Self::Relu => (0.0, f32::INFINITY),
             Self::Relu6 => (0.0, 6.0),
+        }
+    }
+}
+
+/// What may follow a product.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// A rectifier, or nothing.
+    Rectifier(Rectifier),
+    /// x · Φ(x) with the exact error function, see [`math::gelu`](crate::math).
+    Gelu,
+}
+
+impl Default for Activation {
+    fn default() -> Self {
+        Self::Rectifier(Rectifier::Identity)
+    }
+}
+
+impl Activation {
+    #[inline(always)]
+    pub(crate) fn apply<const N: usize>(self, fma: Fma, values: &mut [f32; N]) {
+        match self {
+            Self::Rectifier(Rectifier::Identity) => {}
+            Self::Rectifier(Rectifier::Relu) => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Self::Rectifier(Rectifier::Relu6) => {
+                values.iter_mut().for_each(|x| *x = x.clamp(0.0, 6.0));
+            }
+            Self::Gelu => values.iter_mut().for_each(|x| *x = gelu(fma, *x)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::isa::Isa;
 use crate::{add_in_order, rows_per_part};
 
 /// Rows handled by one task.
@@ -13,17 +14,22 @@ pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mu
     let columns = gamma.len().max(1);
     out.par_chunks_mut(ROWS * columns)
         .zip(x.par_chunks(ROWS * columns))
-        .for_each(|(out, x)| normalise_rows(x, gamma, beta, epsilon, out));
+        .for_each(|(out, x)| {
+            out.copy_from_slice(x);
+            Isa::best().run(
+                #[inline(always)]
+                |_| normalise_rows(out, gamma, beta, epsilon),
+            );
+        });
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
-fn normalise_rows(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mut [f32]) {
-    let columns = gamma.len().max(1);
-    for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
+/// Normalises every row in place.
+#[inline(always)]
+pub(crate) fn normalise_rows(x: &mut [f32], gamma: &[f32], beta: &[f32], epsilon: f32) {
+    for x in x.chunks_exact_mut(gamma.len().max(1)) {
         let (mean, inverse) = moments(x, epsilon);
-        let scaled = x.iter().zip(gamma.iter().zip(beta));
-        for (out, (x, (gamma, beta))) in out.iter_mut().zip(scaled) {
-            *out = (x - mean) * inverse * gamma + beta;
+        for (x, (gamma, beta)) in x.iter_mut().zip(gamma.iter().zip(beta)) {
+            *x = (*x - mean) * inverse * gamma + beta;
         }
     }
 }

@@ -11,9 +11,17 @@
 )]
 
 pub mod activation;
+pub mod attention;
 pub mod denormals;
 pub mod depthwise;
+pub mod gemm;
+pub mod isa;
 pub mod layer_norm;
+pub mod math;
+#[cfg(test)]
+mod testing;
+pub mod two_way;
+pub mod upscale;
 
 /// Parts into which a sum over rows is cut, whatever the number of threads: the parts are added in
 /// their order, so that a result is the same to the last bit in every run.

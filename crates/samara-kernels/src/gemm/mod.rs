@@ -1,0 +1,301 @@
+//! Products of matrices with what follows them: `out = activation(rows · right + bias) + residual`.
+//!
+//! The way of GotoBLAS (Goto and van de Geijn, 2008): the right side lies in panels as wide as a
+//! tile, a block of rows of the left side is gathered next to each other in the second-level
+//! cache, and a tile of the result stays in registers while both are walked. What follows the
+//! product is done on the tile before it is written, so that the result goes through memory once.
+
+mod packed;
+mod rows;
+mod tile;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::activation::Activation;
+
+pub use packed::{Matrix, Packed, Right};
+pub use rows::{Dense, Patches, Rows};
+pub(crate) use tile::{Left, Pass, multiply_block, shape};
+
+/// Rows of the left side per task: a multiple of both tile heights. With [`DEPTH`] they take
+/// 300 KB, which leaves room in a second-level cache of 512 KB for the panels that pass by.
+const BLOCK_ROWS: usize = 96;
+/// Steps along the inner dimension per pass. A longer one writes the tile less often; this one
+/// does the width of a ViT-B token in one pass.
+const DEPTH: usize = 768;
+/// Distance between gathered rows beyond their length: keeps rows of 4 KB and its multiples from
+/// falling on the same places of the first-level cache.
+const SKEW: usize = 16;
+
+/// What follows a product, element by element and in this order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// Added last; in the shape of the result.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// `out = activation(rows · right + bias) + residual`, `[rows, columns]`.
+///
+/// A sum runs along the inner dimension in one fixed order, so a result does not depend on the
+/// number of threads.
+///
+/// # Panics
+/// When lengths do not match.
+pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &mut [f32]) {
+    let (count, columns) = (rows.count(), right.columns());
+    assert_eq!(rows.depth(), right.depth(), "inner dimensions differ");
+    assert_eq!(out.len(), count * columns, "the result has another size");
+    let fits = |x: Option<&[f32]>, n| x.is_none_or(|x| x.len() == n);
+    assert!(fits(epilogue.bias, columns) && fits(epilogue.residual, out.len()));
+    if out.is_empty() {
+        return;
+    }
+    out.par_chunks_mut(BLOCK_ROWS * columns)
+        .enumerate()
+        .for_each_init(Vec::new, |scratch, (block, out)| {
+            let first = block * BLOCK_ROWS;
+            let mut epilogue = *epilogue;
+            epilogue.residual = epilogue
+                .residual
+                .map(|r| &r[first * columns..][..out.len()]);
+            let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
+            multiply_rows(gather, right, &epilogue, scratch, out);
+        });
+}
+
+/// Multiplies as many rows as `out` holds; `gather` copies a part of one of them.
+pub(crate) fn multiply_rows(
+    gather: impl Fn(usize, Range<usize>, &mut [f32]),
+    right: Right<'_>,
+    epilogue: &Epilogue<'_>,
+    scratch: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (depth, count) = (right.depth(), out.len() / right.columns());
+    let padded = count.next_multiple_of(shape(right.isa()).0);
+    // An empty sum is still followed by its epilogue.
+    let passes = depth.div_ceil(DEPTH).max(1);
+    for pass in 0..passes {
+        let range = pass * DEPTH..depth.min((pass + 1) * DEPTH);
+        let stride = range.len() + SKEW;
+        scratch.resize(padded * stride, 0.0);
+        for (i, row) in scratch.chunks_exact_mut(stride).take(count).enumerate() {
+            gather(i, range.clone(), &mut row[..range.len()]);
+        }
+        let last = pass + 1 == passes;
+        let left = Left {
+            values: scratch,
+            stride,
+        };
+        let pass = Pass {
+            first: pass == 0,
+            epilogue: last.then_some(epilogue),
+        };
+        multiply_block(left, right, range, pass, out);
+    }
+}
+
+/// Rows up to which a right side is used where it is: packing it costs about as much as a product
+/// with this many rows.
+const FEW_ROWS: usize = 24;
+
+/// `out = activation(x · weight + bias) + residual`: `x` `[rows, depth]`, `weight`
+/// `[depth, columns]`.
+///
+/// # Panics
+/// When lengths do not match.
+pub fn linear(
+    x: &[f32],
+    weight: &[f32],
+    [depth, columns]: [usize; 2],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let rows = Dense::new(x, depth);
+    if rows.count() <= FEW_ROWS
+        && let Some(right) = Right::in_place(weight, depth, columns)
+    {
+        return gemm(&rows, right, epilogue, out);
+    }
+    let packed = Packed::new(Matrix::new(weight, depth, columns));
+    gemm(&rows, packed.right(), epilogue, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::activation::Rectifier;
+    use crate::isa::Isa;
+    use crate::testing::{close, values};
+
+    fn oracle(a: &[f32], b: &[f32], depth: usize, columns: usize) -> Vec<f32> {
+        let mut out = vec![0.0; a.len() / depth.max(1) * columns];
+        for (i, out) in out.iter_mut().enumerate() {
+            let (row, column) = (i / columns, i % columns);
+            let terms = (0..depth)
+                .map(|k| f64::from(a[row * depth + k]) * f64::from(b[k * columns + column]));
+            *out = terms.sum::<f64>() as f32;
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_follows_the_oracle(
+            rows in 1_usize..220, depth in 1_usize..40, columns in 1_usize..80, seed in 0_usize..99,
+        ) {
+            let (a, b) = (values(rows * depth, seed), values(depth * columns, seed + 1));
+            let (bias, residual) = (values(columns, seed + 2), values(rows * columns, seed + 3));
+            let plain = oracle(&a, &b, depth, columns);
+            let expected: Vec<f32> = plain.iter().enumerate()
+                .map(|(i, x)| (x + bias[i % columns]).max(0.0) + residual[i])
+                .collect();
+            // The transposed of the transposed: the same matrix in another order in memory.
+            let turned: Vec<f32> = (0..b.len()).map(|i| b[i % depth * columns + i / depth]).collect();
+            for isa in Isa::available() {
+                let mut out = vec![f32::NAN; rows * columns];
+                let right = Packed::for_isa(isa, Matrix::new(&b, depth, columns));
+                gemm(&Dense::new(&a, depth), right.right(), &Epilogue::default(), &mut out);
+                prop_assert!(close(&out, &plain, 1e-5), "{isa:?}");
+                let right = Matrix::new(&turned, columns, depth).transposed();
+                let right = Packed::for_isa(isa, right);
+                let epilogue = Epilogue {
+                    bias: Some(&bias),
+                    activation: Activation::Rectifier(Rectifier::Relu),
+                    residual: Some(&residual),
+                };
+                gemm(&Dense::new(&a, depth), right.right(), &epilogue, &mut out);
+                prop_assert!(close(&out, &expected, 1e-5), "{isa:?}");
+            }
+        }
+
+        #[test]
+        fn patches_are_a_convolution(
+            batch in 1_usize..3, height in 3_usize..9, width in 3_usize..9, channels in 1_usize..6,
+            kernel in 1_usize..4, stride in 1_usize..3, pad in 0_usize..2, seed in 0_usize..99,
+        ) {
+            let x = values(batch * height * width * channels, seed);
+            let outputs = 3;
+            let weight = values(kernel * kernel * channels * outputs, seed + 1);
+            let patches = Patches::new(&x, [batch, height, width, channels], kernel, stride, pad);
+            let mut expected = vec![0.0; patches.count() * outputs];
+            for (i, out) in expected.iter_mut().enumerate() {
+                let (pixel, output) = (i / outputs, i % outputs);
+                let (image, at) = (pixel / (patches.out_height * patches.out_width),
+                    pixel % (patches.out_height * patches.out_width));
+                for tap in 0..kernel * kernel {
+                    let y = (at / patches.out_width * stride + tap / kernel).wrapping_sub(pad);
+                    let x_at = (at % patches.out_width * stride + tap % kernel).wrapping_sub(pad);
+                    if y < height && x_at < width {
+                        for c in 0..channels {
+                            *out += x[((image * height + y) * width + x_at) * channels + c]
+                                * weight[(tap * channels + c) * outputs + output];
+                        }
+                    }
+                }
+            }
+            let right = Packed::new(Matrix::new(&weight, kernel * kernel * channels, outputs));
+            let mut out = vec![f32::NAN; expected.len()];
+            gemm(&patches, right.right(), &Epilogue::default(), &mut out);
+            prop_assert!(close(&out, &expected, 1e-5));
+        }
+    }
+
+    #[test]
+    fn few_rows_use_the_weight_where_it_is() {
+        for (rows, depth, columns) in [
+            (1, 3, 64),
+            (7, 40, 96),
+            (24, 5, 32),
+            (25, 5, 32),
+            (7, 9, 33),
+        ] {
+            let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
+            let mut out = vec![f32::NAN; rows * columns];
+            linear(&a, &b, [depth, columns], &Epilogue::default(), &mut out);
+            assert!(close(&out, &oracle(&a, &b, depth, columns), 1e-5));
+            for isa in Isa::available() {
+                let Some(right) = Right::in_place_for(isa, &b, depth, columns) else {
+                    assert_ne!(columns % 32, 0);
+                    continue;
+                };
+                gemm(
+                    &Dense::new(&a, depth),
+                    right,
+                    &Epilogue::default(),
+                    &mut out,
+                );
+                assert!(
+                    close(&out, &oracle(&a, &b, depth, columns), 1e-5),
+                    "{isa:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn long_sums_in_several_passes() {
+        let (rows, depth, columns) = (13, 2 * DEPTH + 5, 35);
+        let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
+        let expected = oracle(&a, &b, depth, columns);
+        for isa in Isa::available() {
+            let right = Packed::for_isa(isa, Matrix::new(&b, depth, columns));
+            let mut out = vec![f32::NAN; rows * columns];
+            gemm(
+                &Dense::new(&a, depth),
+                right.right(),
+                &Epilogue::default(),
+                &mut out,
+            );
+            assert!(close(&out, &expected, 1e-4), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_and_what_is_no_number() {
+        let right = Packed::new(Matrix::new(&[], 0, 3));
+        let bias = [1.0, 2.0, 3.0];
+        let epilogue = Epilogue {
+            bias: Some(&bias),
+            ..Epilogue::default()
+        };
+        struct Empty;
+        impl Rows for Empty {
+            fn count(&self) -> usize {
+                2
+            }
+            fn depth(&self) -> usize {
+                0
+            }
+            fn gather(&self, _: usize, _: Range<usize>, _: &mut [f32]) {}
+        }
+        let mut out = [f32::NAN; 6];
+        gemm(&Empty, right.right(), &epilogue, &mut out);
+        assert_eq!(out, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "an empty sum");
+        gemm(
+            &Dense::new(&[], 2),
+            Packed::new(Matrix::new(&[0.0; 6], 2, 3)).right(),
+            &epilogue,
+            &mut [],
+        );
+
+        // What is no number stays in its row.
+        for isa in Isa::available() {
+            let right = Packed::for_isa(isa, Matrix::new(&[1.0; 20], 1, 20));
+            let mut out = [0.0; 60];
+            let rows = Dense::new(&[f32::NAN, 1.0, f32::INFINITY], 1);
+            gemm(&rows, right.right(), &Epilogue::default(), &mut out);
+            assert!(out[..20].iter().all(|x| x.is_nan()));
+            assert!(out[20..40].iter().all(|&x| x == 1.0));
+            assert!(out[40..].iter().all(|&x| x == f32::INFINITY));
+        }
+    }
+}

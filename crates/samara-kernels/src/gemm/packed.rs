@@ -1,0 +1,233 @@
+//! The right side of a product.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::tile;
+use crate::isa::Isa;
+
+/// A matrix in memory of any order.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// `[rows, columns]`, row by row.
+    ///
+    /// # Panics
+    /// When `values` has another length.
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "{rows} × {columns} values");
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// A part of every row of a wider matrix: `columns` values every `row_stride`.
+    ///
+    /// # Panics
+    /// When `values` ends before the last row.
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let end = rows
+            .checked_sub(1)
+            .map_or(0, |last| last * row_stride + columns);
+        assert!(
+            values.len() >= end,
+            "{rows} rows of {columns} every {row_stride}"
+        );
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
+    /// Rows for columns.
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// The right side of a product in the order in which it is read: panels as wide as a tile, each
+/// row by row, the last one filled up with zeros.
+#[derive(Debug)]
+pub struct Packed {
+    isa: Isa,
+    depth: usize,
+    columns: usize,
+    panels: Vec<f32>,
+}
+
+impl Packed {
+    /// Packs a matrix for this processor.
+    pub fn new(matrix: Matrix<'_>) -> Self {
+        Self::for_isa(Isa::best(), matrix)
+    }
+
+    /// Packs a matrix for one instruction set, which its products then use.
+    pub fn for_isa(isa: Isa, matrix: Matrix<'_>) -> Self {
+        let Matrix {
+            rows: depth,
+            columns,
+            ..
+        } = matrix;
+        let width = tile::shape(isa).1;
+        let mut panels = vec![0.0; columns.div_ceil(width) * width * depth];
+        if depth > 0 {
+            panels
+                .par_chunks_mut(depth * width)
+                .enumerate()
+                .for_each(|(i, panel)| {
+                    let first = i * width;
+                    pack(matrix, first..columns.min(first + width), width, panel);
+                });
+        }
+        Self {
+            isa,
+            depth,
+            columns,
+            panels,
+        }
+    }
+
+    /// The inner dimension.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Columns of the matrix.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The matrix as the right side of a product.
+    pub fn right(&self) -> Right<'_> {
+        let width = tile::shape(self.isa).1;
+        Right {
+            isa: self.isa,
+            values: &self.panels,
+            depth: self.depth,
+            columns: self.columns,
+            panel_stride: self.depth * width,
+            row_stride: width,
+        }
+    }
+}
+
+/// The right side of a product.
+#[derive(Debug, Clone, Copy)]
+pub struct Right<'a> {
+    isa: Isa,
+    values: &'a [f32],
+    depth: usize,
+    columns: usize,
+    /// Distance between panels.
+    panel_stride: usize,
+    /// Distance between the rows of a panel.
+    row_stride: usize,
+}
+
+impl<'a> Right<'a> {
+    /// A matrix `[depth, columns]` where it is, for a product with few rows, in which packing
+    /// would cost more than it saves. `None` when its last panel would not be full.
+    pub fn in_place(values: &'a [f32], depth: usize, columns: usize) -> Option<Self> {
+        Self::in_place_for(Isa::best(), values, depth, columns)
+    }
+
+    pub(crate) fn in_place_for(
+        isa: Isa,
+        values: &'a [f32],
+        depth: usize,
+        columns: usize,
+    ) -> Option<Self> {
+        let width = tile::shape(isa).1;
+        (columns.is_multiple_of(width) && values.len() == depth * columns).then_some(Self {
+            isa,
+            values,
+            depth,
+            columns,
+            panel_stride: width,
+            row_stride: columns,
+        })
+    }
+
+    /// The inner dimension.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Columns of the matrix.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The part that holds `columns`, which begin with a panel of `width`.
+    pub(crate) fn part(self, columns: Range<usize>, width: usize) -> Self {
+        let start = columns.start / width * self.panel_stride;
+        Self {
+            values: &self.values[start..],
+            columns: columns.len(),
+            ..self
+        }
+    }
+
+    /// The steps `range` of panel `index`: rows that begin with `C` values.
+    #[inline(always)]
+    pub(super) fn panel<const C: usize>(
+        self,
+        index: usize,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = &'a [f32; C]> {
+        let start = index * self.panel_stride + range.start * self.row_stride;
+        let rows = self.values[start..]
+            .chunks(self.row_stride)
+            .take(range.len());
+        rows.filter_map(|row| row.first_chunk())
+    }
+}
+
+/// Writes `columns` of `matrix` into the front of every row of `panel`.
+fn pack(matrix: Matrix<'_>, columns: Range<usize>, width: usize, panel: &mut [f32]) {
+    let Matrix {
+        values,
+        row_stride,
+        column_stride,
+        ..
+    } = matrix;
+    if column_stride == 1 {
+        for (row, out) in panel.chunks_exact_mut(width).enumerate() {
+            let start = row * row_stride;
+            out[..columns.len()]
+                .copy_from_slice(&values[start + columns.start..start + columns.end]);
+        }
+    } else {
+        for (i, column) in columns.enumerate() {
+            let column = values[column * column_stride..].iter().step_by(row_stride);
+            for (out, value) in panel[i..].iter_mut().step_by(width).zip(column) {
+                *out = *value;
+            }
+        }
+    }
+}

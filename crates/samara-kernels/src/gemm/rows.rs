@@ -1,0 +1,141 @@
+//! The left side of a product, gathered row by row.
+
+use std::ops::Range;
+
+/// The rows of a left side.
+pub trait Rows: Sync {
+    /// Number of rows.
+    fn count(&self) -> usize;
+
+    /// Length of a row.
+    fn depth(&self) -> usize;
+
+    /// Copies the values `range` of a row.
+    fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]);
+}
+
+/// Rows that lie in memory one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Dense<'a> {
+    values: &'a [f32],
+    depth: usize,
+}
+
+impl<'a> Dense<'a> {
+    /// `[rows, depth]`.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of rows.
+    pub fn new(values: &'a [f32], depth: usize) -> Self {
+        assert!(values.len().is_multiple_of(depth.max(1)), "rows of {depth}");
+        Self { values, depth }
+    }
+}
+
+impl Rows for Dense<'_> {
+    fn count(&self) -> usize {
+        self.values.len() / self.depth.max(1)
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    #[inline]
+    fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[row * self.depth..][range]);
+    }
+}
+
+/// The windows of a convolution over channels-last images, one row per output pixel: the channels
+/// of all taps, zero outside of the image.
+#[derive(Debug, Clone, Copy)]
+pub struct Patches<'a> {
+    /// `[batch, height, width, channels]`.
+    pub images: &'a [f32],
+    /// Images.
+    pub batch: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Channels of an image.
+    pub channels: usize,
+    /// Side of the window.
+    pub kernel: usize,
+    /// Step of the window.
+    pub stride: usize,
+    /// Zeros before the first row and column.
+    pub pad: usize,
+    /// Rows of the result.
+    pub out_height: usize,
+    /// Columns of the result.
+    pub out_width: usize,
+}
+
+impl<'a> Patches<'a> {
+    /// Windows with `pad` zeros on every side.
+    ///
+    /// # Panics
+    /// When `images` has another size, or the window does not fit.
+    pub fn new(
+        images: &'a [f32],
+        [batch, height, width, channels]: [usize; 4],
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+    ) -> Self {
+        assert_eq!(images.len(), batch * height * width * channels);
+        assert!(height + 2 * pad >= kernel && width + 2 * pad >= kernel);
+        Self {
+            images,
+            batch,
+            height,
+            width,
+            channels,
+            kernel,
+            stride,
+            pad,
+            out_height: (height + 2 * pad - kernel) / stride + 1,
+            out_width: (width + 2 * pad - kernel) / stride + 1,
+        }
+    }
+}
+
+impl Rows for Patches<'_> {
+    fn count(&self) -> usize {
+        self.batch * self.out_height * self.out_width
+    }
+
+    fn depth(&self) -> usize {
+        self.kernel * self.kernel * self.channels
+    }
+
+    fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]) {
+        let (line, x) = (row / self.out_width, row % self.out_width);
+        let (image, y) = (line / self.out_height, line % self.out_height);
+        let (mut at, mut rest) = (range.start, out);
+        while at < range.end {
+            // The channels of one tap lie side by side.
+            let (tap, channel) = (at / self.channels, at % self.channels);
+            let count = (self.channels - channel).min(range.end - at);
+            let (now, later) = rest.split_at_mut(count);
+            let inside = |at: usize, tap: usize, size: usize| {
+                (at * self.stride + tap)
+                    .checked_sub(self.pad)
+                    .filter(|&i| i < size)
+            };
+            let row = inside(y, tap / self.kernel, self.height);
+            let column = inside(x, tap % self.kernel, self.width);
+            match (row, column) {
+                (Some(row), Some(column)) => {
+                    let pixel = (image * self.height + row) * self.width + column;
+                    let start = pixel * self.channels + channel;
+                    now.copy_from_slice(&self.images[start..start + count]);
+                }
+                _ => now.fill(0.0),
+            }
+            (at, rest) = (at + count, later);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Instruction sets: kernels are written once, over arrays and slices, and compiled for each.
+
+use std::sync::OnceLock;
+
+/// An instruction set that this processor has.
+///
+/// A value is the proof: it is made by detection only, so code that runs through it cannot meet
+/// an unknown instruction.
+#[derive(Debug, Clone, Copy)]
+pub enum Isa {
+    /// AVX-512 (F, BW, CD, DQ, VL).
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+    /// What every processor of the architecture has.
+    Portable,
+}
+
+impl Isa {
+    /// All that this processor has, the widest first; the last is [`Isa::Portable`].
+    pub fn available() -> Vec<Self> {
+        let mut all = Vec::new();
+        // An interpreter knows no vector instructions.
+        if !cfg!(miri) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                all.extend(pulp::x86::V4::try_new().map(Self::Avx512));
+                all.extend(pulp::x86::V3::try_new().map(Self::Avx2));
+            }
+            #[cfg(target_arch = "aarch64")]
+            all.extend(pulp::aarch64::Neon::try_new().map(Self::Neon));
+        }
+        all.push(Self::Portable);
+        all
+    }
+
+    /// The widest, found once.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available()[0])
+    }
+
+    /// Runs `kernel` compiled for this instruction set. Whatever it calls must be
+    /// `#[inline(always)]` to be compiled along.
+    #[inline(always)]
+    pub(crate) fn run<R>(self, kernel: impl FnOnce(Fma) -> R) -> R {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.vectorize(|| kernel(Fma::SOME)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.vectorize(|| kernel(Fma::SOME)),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(isa) => isa.vectorize(|| kernel(Fma::SOME)),
+            Self::Portable => kernel(Fma::NONE),
+        }
+    }
+}
+
+/// Whether the instruction set multiplies and adds in one step: a constant wherever a kernel is
+/// compiled. Without the instruction, the function of the same name is a slow call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fma(bool);
+
+impl Fma {
+    pub(crate) const SOME: Self = Self(true);
+    pub(crate) const NONE: Self = Self(false);
+
+    /// `a · b + c`, rounded once or twice.
+    #[inline(always)]
+    pub(crate) fn multiply_add(self, a: f32, b: f32, c: f32) -> f32 {
+        if self.0 { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    /// The polynomial with these coefficients, the highest power first.
+    #[inline(always)]
+    pub(crate) fn polynomial(self, x: f32, coefficients: &[f32]) -> f32 {
+        let mut sum = 0.0;
+        for &coefficient in coefficients {
+            sum = self.multiply_add(sum, x, coefficient);
+        }
+        sum
+    }
+}

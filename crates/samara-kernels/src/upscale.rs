@@ -1,0 +1,211 @@
+//! Upscaling of image cells to mask logits, block by block.
+//!
+//! Two transposed convolutions with a window of 2 and a step of 2 make every cell 4 × 4 pixels,
+//! each on its own. So a block of cells goes through both, through what lies between them and
+//! through the product with the masks' hyper-networks, while it is in the cache; only the logits
+//! are put in the order of an image.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::activation::Activation;
+use crate::gemm::{Epilogue, Matrix, Packed, multiply_rows};
+use crate::isa::Isa;
+use crate::layer_norm::normalise_rows;
+use crate::math::gelu;
+use crate::two_way::Norm;
+
+/// Cells of a task: their 1 536 pixels of 32 channels take 200 KB.
+const CELLS: usize = 96;
+
+/// The weights of a decoder's upscaling.
+#[derive(Debug, Clone, Copy)]
+pub struct Upscaling<'a> {
+    /// `[width, middle, 2, 2]`, as PyTorch keeps a transposed convolution.
+    pub first: &'a [f32],
+    /// `[middle]`.
+    pub first_bias: &'a [f32],
+    /// Over the `middle` channels; a GELU follows.
+    pub norm: Norm<'a>,
+    /// `[middle, last, 2, 2]`; a GELU follows.
+    pub second: &'a [f32],
+    /// `[last]`.
+    pub second_bias: &'a [f32],
+}
+
+/// `[inputs, outputs, 2, 2]` → `[inputs, (2, 2, outputs)]`: the channels of a pixel side by side.
+fn pixels_first(weight: &[f32], outputs: usize) -> Vec<f32> {
+    let mut turned = vec![0.0; weight.len()];
+    let rows = turned
+        .chunks_exact_mut(4 * outputs)
+        .zip(weight.chunks_exact(4 * outputs));
+    for (turned, row) in rows {
+        for (i, value) in row.iter().enumerate() {
+            turned[i % 4 * outputs + i / 4] = *value;
+        }
+    }
+    turned
+}
+
+/// Rows of `width` values that lie one after the other.
+fn rows(values: &[f32], width: usize) -> impl Fn(usize, Range<usize>, &mut [f32]) {
+    move |row, part, out| out.copy_from_slice(&values[row * width..][part])
+}
+
+impl Upscaling<'_> {
+    /// Logits `[masks, 4 · height, 4 · width]` of the cells `[height · width, channels]` for the
+    /// hyper-network outputs `[masks, last]`.
+    ///
+    /// # Panics
+    /// When sizes do not match.
+    pub fn masks(&self, cells: &[f32], width: usize, hyper: &[f32], out: &mut [f32]) {
+        self.masks_for(Isa::best(), cells, width, hyper, out);
+    }
+
+    fn masks_for(&self, isa: Isa, cells: &[f32], width: usize, hyper: &[f32], out: &mut [f32]) {
+        let (middle, last) = (self.first_bias.len(), self.second_bias.len());
+        let channels = self.first.len() / (4 * middle);
+        let (count, masks) = (cells.len() / channels, hyper.len() / last);
+        assert_eq!(out.len(), masks * count * 16, "logits of {masks} masks");
+        let pack = |weight: &[f32], inputs, outputs| {
+            Packed::for_isa(
+                isa,
+                Matrix::new(&pixels_first(weight, outputs), inputs, 4 * outputs),
+            )
+        };
+        let first = pack(self.first, channels, middle);
+        let second = pack(self.second, middle, last);
+        let hyper = Packed::for_isa(isa, Matrix::new(hyper, masks, last).transposed());
+        let (first_bias, second_bias) = (self.first_bias.repeat(4), self.second_bias.repeat(4));
+
+        // `[cells, 4, 4, masks]`: every cell's pixels together.
+        let mut logits = vec![0.0; out.len()];
+        let blocks = logits
+            .par_chunks_mut(CELLS * 16 * masks)
+            .zip(cells.par_chunks(CELLS * channels));
+        blocks.for_each_init(
+            Default::default,
+            |buffers: &mut [Vec<f32>; 3], (logits, cells)| {
+                let [scratch, coarse, fine] = buffers;
+                let count = cells.len() / channels;
+                coarse.resize(count * 4 * middle, 0.0);
+                let epilogue = Epilogue {
+                    bias: Some(&first_bias),
+                    ..Epilogue::default()
+                };
+                multiply_rows(
+                    rows(cells, channels),
+                    first.right(),
+                    &epilogue,
+                    scratch,
+                    coarse,
+                );
+                isa.run(
+                    #[inline(always)]
+                    |fma| {
+                        normalise_rows(coarse, self.norm.gamma, self.norm.beta, self.norm.epsilon);
+                        coarse.iter_mut().for_each(|x| *x = gelu(fma, *x));
+                    },
+                );
+                fine.resize(count * 16 * last, 0.0);
+                let epilogue = Epilogue {
+                    bias: Some(&second_bias),
+                    activation: Activation::Gelu,
+                    residual: None,
+                };
+                multiply_rows(
+                    rows(coarse, middle),
+                    second.right(),
+                    &epilogue,
+                    scratch,
+                    fine,
+                );
+                multiply_rows(
+                    rows(fine, last),
+                    hyper.right(),
+                    &Epilogue::default(),
+                    scratch,
+                    logits,
+                );
+            },
+        );
+        // To the order of an image, mask by mask.
+        let side = 4 * width;
+        out.par_chunks_mut(side)
+            .enumerate()
+            .for_each(|(line, out)| {
+                let (mask, y) = (line / (4 * (count / width)), line % (4 * (count / width)));
+                for (x, out) in out.iter_mut().enumerate() {
+                    let cell = y / 4 * width + x / 4;
+                    let (coarse, fine) = (y % 4 / 2 * 2 + x % 4 / 2, y % 2 * 2 + x % 2);
+                    *out = logits[(cell * 16 + coarse * 4 + fine) * masks + mask];
+                }
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer_norm::layer_norm;
+    use crate::math::gelu_in_place;
+    use crate::testing::{close, values};
+
+    /// A transposed convolution by the definition, channels last.
+    fn double(x: &[f32], [h, w, inputs]: [usize; 3], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        let outputs = bias.len();
+        let mut out = vec![0.0; 4 * h * w * outputs];
+        for (i, out) in out.iter_mut().enumerate() {
+            let (pixel, o) = (i / outputs, i % outputs);
+            let (y, x_at) = (pixel / (2 * w), pixel % (2 * w));
+            let cell = (y / 2 * w + x_at / 2) * inputs;
+            let tap = y % 2 * 2 + x_at % 2;
+            *out = bias[o]
+                + (0..inputs)
+                    .map(|c| x[cell + c] * weight[(c * outputs + o) * 4 + tap])
+                    .sum::<f32>();
+        }
+        out
+    }
+
+    #[test]
+    fn blocks_follow_the_definition() {
+        let (height, width, channels, middle, last, masks) = (11, 13, 12, 6, 5, 4);
+        let cells = values(height * width * channels, 1);
+        let first = values(channels * middle * 4, 2);
+        let second = values(middle * last * 4, 3);
+        let (b1, b2) = (values(middle, 4), values(last, 5));
+        let (gamma, beta) = (values(middle, 6), values(middle, 7));
+        let hyper = values(masks * last, 8);
+        let mut x = double(&cells, [height, width, channels], &first, &b1);
+        let mut normed = vec![0.0; x.len()];
+        layer_norm(&x, &gamma, &beta, 1e-6, &mut normed);
+        gelu_in_place(&mut normed);
+        x = double(&normed, [2 * height, 2 * width, middle], &second, &b2);
+        gelu_in_place(&mut x);
+        let expected: Vec<f32> = hyper
+            .chunks_exact(last)
+            .flat_map(|h| {
+                x.chunks_exact(last)
+                    .map(move |x| x.iter().zip(h).map(|(x, h)| x * h).sum())
+            })
+            .collect();
+        let upscaling = Upscaling {
+            first: &first,
+            first_bias: &b1,
+            norm: Norm {
+                gamma: &gamma,
+                beta: &beta,
+                epsilon: 1e-6,
+            },
+            second: &second,
+            second_bias: &b2,
+        };
+        for isa in Isa::available() {
+            let mut out = vec![f32::NAN; expected.len()];
+            upscaling.masks_for(isa, &cells, width, &hyper, &mut out);
+            assert!(close(&out, &expected, 1e-5), "{isa:?}");
+        }
+    }
+}
