@@ -205,15 +205,9 @@ impl fmt::Debug for Segmenter {
 /// SHA-256 over size and pixels, in hexadecimal: tells one image from another.
 pub(crate) fn image_digest(image: &RgbImage) -> String {
     let size = format!("{}×{}\n", image.width(), image.height());
-    sha256([size.as_bytes(), image.as_raw()])
-}
-
-/// SHA-256 over `parts` one after the other, in hexadecimal.
-pub(crate) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-    }
+    let hash = Sha256::new()
+        .chain_update(size)
+        .chain_update(image.as_raw());
     hex(&hash.finalize())
 }
 
