@@ -1,7 +1,6 @@
 //! What a model computes once per image, in memory and as a file.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
@@ -61,7 +60,7 @@ impl ImageFeatures {
             values.update(&bytes);
             tensors.push((shape, bytes));
         }
-        metadata.insert(VALUES.into(), hex(&values.finalize()));
+        metadata.insert(VALUES.into(), hex::encode(values.finalize()));
         let views = tensors.iter().enumerate().map(|(i, (shape, bytes))| {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes)?;
             Ok((tensor_name(i), view))
@@ -102,7 +101,7 @@ impl ImageFeatures {
         let metadata = header.metadata().as_ref();
         let saved = metadata.and_then(|metadata| metadata.get(VALUES));
         let saved = saved.ok_or_else(|| wrong(format!("{VALUES} is missing in its metadata")))?;
-        if *saved != hex(&values.finalize()) {
+        if *saved != hex::encode(values.finalize()) {
             let why = format!("the values of {EMBEDDING} are not those that were saved");
             return Err(wrong(why));
         }
@@ -121,14 +120,6 @@ fn tensor_name(index: usize) -> String {
         0 => EMBEDDING.to_owned(),
         n => format!("high_res_feats.{}", n - 1),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! runs with the same encoder may share a folder.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,11 +81,7 @@ impl FeatureCache {
             digest.update(number.to_le_bytes());
         }
         digest.update(picture.as_raw());
-        let mut name = String::new();
-        for byte in &digest.finalize()[..16] {
-            // Writing to a string cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
+        let name = hex::encode(&digest.finalize()[..16]);
         self.folder.join(format!("{name}.safetensors"))
     }
 }

@@ -1,6 +1,6 @@
 //! A loaded model.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -164,7 +164,10 @@ impl Segmenter {
             hash.update(format!("{} {:?}\n", tensor.name, &tensor.shape[..]));
             hash.update(&values[..]);
         }
-        Ok(self.inner.fingerprint.get_or_init(|| hex(&hash.finalize())))
+        Ok(self
+            .inner
+            .fingerprint
+            .get_or_init(|| hex::encode(hash.finalize())))
     }
 
     /// The model itself.
@@ -208,13 +211,5 @@ pub(crate) fn image_digest(image: &RgbImage) -> String {
     let hash = Sha256::new()
         .chain_update(size)
         .chain_update(image.as_raw());
-    hex(&hash.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(hash.finalize())
 }
