@@ -145,11 +145,9 @@ impl RunFolder {
     pub(crate) fn draw(&self) -> Result<(), TrainError> {
         let log = self.path.join(LOG);
         let log = fs::read_to_string(&log).map_err(|e| TrainError::file(&log, &e))?;
-        let svg = curves::draw(&log);
-        Ok(samara_image::write_atomic(
-            self.path.join("curves.svg"),
-            svg.as_bytes(),
-        )?)
+        let picture = self.path.join("curves.svg");
+        let svg = curves::draw(&log).map_err(|e| TrainError::file(&picture, &e))?;
+        Ok(samara_image::write_atomic(picture, svg.as_bytes())?)
     }
 
     /// Writes the checkpoint of `step`; `fill` writes its files.
