@@ -30,6 +30,8 @@ every = 3
 path = 'shapes'
 ";
 
+const ONE_STEP: &str = "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]";
+
 fn varied(more: &str) -> String {
     recipe(more, 1e-3, STAGES).replace(&middle(true), &middle(false))
 }
@@ -108,12 +110,7 @@ fn changed(before: &Path, after: &Path) -> Vec<String> {
 #[test]
 fn parts_of_any_model_are_tuned() {
     let bench = Bench::new(3, 64);
-    let lite = recipe(
-        "",
-        1e-3,
-        "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]",
-    );
-    bench.run(&lite, "lite").unwrap();
+    bench.run(&recipe("", 1e-3, ONE_STEP), "lite").unwrap();
     let lite = bench.path("lite/model.safetensors");
     for (name, checkpoint, encoder, head) in [
         (
@@ -235,8 +232,7 @@ rounds = [1, 1]
 fn what_does_not_fit_is_refused_before_anything_is_written() {
     let bench = Bench::new(2, 64);
     let vit = golden("sam_vit.pth");
-    let stages = "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]";
-    let plain = recipe("", 1e-3, stages);
+    let plain = recipe("", 1e-3, ONE_STEP);
     for (text, words) in [
         (
             plain.replace("path = 'shapes'", "path = 'shpaes'"),
