@@ -225,6 +225,12 @@ fn another_recipe_in_the_folder() {
         &["run: ", "another recipe", "optimizer.lr"],
     );
     assert_eq!(std::fs::read(bench.path("run/log.jsonl")).unwrap(), log);
+
+    // The same one, from another working folder.
+    bench.write("recipe.toml", short.as_bytes());
+    let output = bench.run_in("data", &["train", "../recipe.toml", "--out", "../run"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read(bench.path("run/log.jsonl")).unwrap(), log);
 }
 
 #[test]

@@ -50,9 +50,14 @@ impl Bench {
 
     /// Runs `samara` here, with its cache here too.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.run_in("", args)
+    }
+
+    /// As [`Bench::run`], in a folder inside.
+    pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Output {
         Command::cargo_bin("samara")
             .unwrap()
-            .current_dir(self.folder.path())
+            .current_dir(self.path(folder))
             .env("SAMARA_HOME", self.path("home"))
             .env_remove("SAMARA_BASE_URL")
             .args(args)
