@@ -7,39 +7,20 @@
 
 mod common;
 
-use common::{Bench, assert_fails, model, photo, stderr, stdout};
-use samara::image::save_png;
+use common::{Bench, assert_fails, model, stderr, stdout};
 use serde_json::{Value, json};
 
 /// A COCO folder `data` with two images in `val`, one in `train`, and a damaged record.
 fn bench() -> Bench {
-    let bench = Bench::new();
-    std::fs::create_dir_all(bench.path("data/images")).unwrap();
-    let image = |id: u32, split: &str| {
-        let name = format!("{id}.png");
-        save_png(bench.path("data/images").join(&name), &photo(96, 64, id)).unwrap();
-        json!({"id": id, "file_name": name, "width": 96, "height": 64, "split": split})
-    };
-    let mut id = 0;
-    let mut object = |image: u32, polygon: Value| {
-        id += 1;
-        json!({"id": id, "image_id": image, "category_id": 1, "iscrowd": 0,
-               "segmentation": [polygon]})
-    };
-    let annotations = json!({
-        "images": [image(1, "val"), image(2, "val"), image(3, "train")],
-        "annotations": [
-            object(1, json!([30, 12, 66, 12, 66, 52, 30, 52])),
-            object(1, json!([5, 5, 25, 5, 25, 30, 5, 30])),
-            object(1, json!([70, 40, 74, 40, 74, 43, 70, 43])),
-            object(1, json!([1, 2, 3])),
-            object(2, json!([20, 20, 80, 20, 50, 60])),
-            object(3, json!([10, 10, 60, 10, 60, 50])),
-        ],
-        "categories": [{"id": 1, "name": "thing"}],
-    });
-    bench.write("data/annotations.json", annotations.to_string().as_bytes());
-    bench
+    let objects: [(_, &[_]); 6] = [
+        (1, &[30, 12, 66, 12, 66, 52, 30, 52]),
+        (1, &[5, 5, 25, 5, 25, 30, 5, 30]),
+        (1, &[70, 40, 74, 40, 74, 43, 70, 43]),
+        (1, &[1, 2, 3]),
+        (2, &[20, 20, 80, 20, 50, 60]),
+        (3, &[10, 10, 60, 10, 60, 50]),
+    ];
+    Bench::new().with_data(&["val", "val", "train"], &objects)
 }
 
 fn eval(bench: &Bench, args: &[&str]) -> std::process::Output {

@@ -14,9 +14,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Bench, assert_fails, golden, photo, stderr, stdout};
-use samara::image::save_png;
-use serde_json::{Value, json};
+use common::{Bench, assert_fails, golden, stderr, stdout};
+use serde_json::Value;
 
 const RECIPE: &str = "seed = 3
 ema = 0.9
@@ -57,24 +56,12 @@ path = 'data'
 
 /// A folder with a COCO data set `data` and `recipe.toml`.
 fn bench() -> Bench {
-    let bench = Bench::new();
-    std::fs::create_dir_all(bench.path("data/images")).unwrap();
-    let image = |id: u32| {
-        let name = format!("{id}.png");
-        save_png(bench.path("data/images").join(&name), &photo(96, 64, id)).unwrap();
-        json!({"id": id, "file_name": name, "width": 96, "height": 64, "split": "train"})
-    };
-    let object = |id: u32, image: u32, polygon: Value| json!({"id": id, "image_id": image, "category_id": 1, "segmentation": [polygon]});
-    let annotations = json!({
-        "images": [image(1), image(2)],
-        "annotations": [
-            object(1, 1, json!([30, 12, 66, 12, 66, 52, 30, 52])),
-            object(2, 1, json!([5, 5, 25, 5, 25, 30, 5, 30])),
-            object(3, 2, json!([20, 20, 80, 20, 50, 60])),
-        ],
-        "categories": [{"id": 1, "name": "thing"}],
-    });
-    bench.write("data/annotations.json", annotations.to_string().as_bytes());
+    let objects: [(_, &[_]); 3] = [
+        (1, &[30, 12, 66, 12, 66, 52, 30, 52]),
+        (1, &[5, 5, 25, 5, 25, 30, 5, 30]),
+        (2, &[20, 20, 80, 20, 50, 60]),
+    ];
+    let bench = Bench::new().with_data(&["train", "train"], &objects);
     bench.write("recipe.toml", RECIPE.as_bytes());
     bench
 }
@@ -237,6 +224,12 @@ fn another_recipe_in_the_folder() {
         1,
         &["run: ", "another recipe", "optimizer.lr"],
     );
+    assert_eq!(std::fs::read(bench.path("run/log.jsonl")).unwrap(), log);
+
+    // The same one, from another working folder.
+    bench.write("recipe.toml", short.as_bytes());
+    let output = bench.run_in("data", &["train", "../recipe.toml", "--out", "../run"]);
+    assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(std::fs::read(bench.path("run/log.jsonl")).unwrap(), log);
 }
 

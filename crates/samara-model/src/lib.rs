@@ -12,6 +12,7 @@
 
 pub mod checkpoint;
 pub mod common;
+mod image_features;
 pub mod lite;
 pub mod mobile_sam;
 mod model;
@@ -19,4 +20,5 @@ pub mod ops;
 pub mod sam;
 
 pub use burn;
-pub use model::{ImageFeatures, InvalidConfig, Model, ModelConfig};
+pub use image_features::{FeaturesError, ImageFeatures};
+pub use model::{InvalidConfig, Model, ModelConfig};

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
+use crate::ImageFeatures;
 use crate::lite::{Lite, LiteConfig};
 use crate::sam::{DecodedMasks, PromptBatch, Sam, SamConfig};
 
@@ -84,14 +85,15 @@ impl ModelConfig {
         }
     }
 
-    /// Shapes of the [`ImageFeatures`] of one image, the embedding first.
-    pub fn feature_shapes(&self) -> Vec<[usize; 4]> {
+    /// Shapes of the [`ImageFeatures`] of one image of `side` model pixels, the embedding first. A
+    /// SAM takes one side only.
+    pub fn feature_shapes(&self, side: usize) -> Vec<[usize; 4]> {
         match self {
             Self::Sam(config) => {
                 let prompts = &config.prompt_encoder;
                 vec![[1, prompts.embed_dim, prompts.grid, prompts.grid]]
             }
-            Self::Lite(config) => config.feature_shapes(),
+            Self::Lite(config) => config.clone().with_img_size(side).feature_shapes(),
         }
     }
 
@@ -115,33 +117,6 @@ impl ModelConfig {
             Self::Sam(config) => Model::Sam(config.init(device)),
             Self::Lite(config) => Model::Lite(config.init(device)),
         }
-    }
-}
-
-/// What a model computes once per image.
-#[derive(Debug, Clone)]
-pub struct ImageFeatures {
-    /// The image embedding: `[1, dim, grid, grid]` of SAM, `[1, grid, grid, dim]` of `lite`.
-    pub image_embed: Tensor<4>,
-    /// Finer features for the decoder, none for SAM 1.
-    pub high_res_feats: Vec<Tensor<4>>,
-}
-
-impl ImageFeatures {
-    /// All tensors, the embedding first.
-    pub fn tensors(&self) -> Vec<Tensor<4>> {
-        let mut tensors = vec![self.image_embed.clone()];
-        tensors.extend(self.high_res_feats.iter().cloned());
-        tensors
-    }
-
-    /// The inverse of [`tensors`](Self::tensors); `None` without any.
-    pub fn from_tensors(tensors: Vec<Tensor<4>>) -> Option<Self> {
-        let mut tensors = tensors.into_iter();
-        Some(Self {
-            image_embed: tensors.next()?,
-            high_res_feats: tensors.collect(),
-        })
     }
 }
 

@@ -182,9 +182,7 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    hex::encode(Sha256::digest(content))
 }
 
 fn release(content: &[u8]) -> Release {

@@ -1,6 +1,6 @@
 //! Training and evaluation of promptable segmentation models.
 
-pub mod curves;
+mod curves;
 pub mod data;
 mod error;
 pub mod eval;
@@ -9,6 +9,7 @@ pub mod groups;
 pub mod losses;
 pub mod optimizer;
 pub mod parameters;
+mod plot;
 mod prepare;
 pub mod prompts;
 pub mod recipe;

@@ -145,11 +145,9 @@ impl RunFolder {
     pub(crate) fn draw(&self) -> Result<(), TrainError> {
         let log = self.path.join(LOG);
         let log = fs::read_to_string(&log).map_err(|e| TrainError::file(&log, &e))?;
-        let svg = curves::draw(&log);
-        Ok(samara_image::write_atomic(
-            self.path.join("curves.svg"),
-            svg.as_bytes(),
-        )?)
+        let picture = self.path.join("curves.svg");
+        let svg = curves::draw(&log).map_err(|e| TrainError::file(&picture, &e))?;
+        Ok(samara_image::write_atomic(picture, svg.as_bytes())?)
     }
 
     /// Writes the checkpoint of `step`; `fill` writes its files.
@@ -182,12 +180,21 @@ fn text(recipe: &Recipe) -> Result<String, TrainError> {
     toml::to_string(recipe).map_err(|e| TrainError::State(e.to_string()))
 }
 
-/// The first key in which a recipe differs from the one that was written as `there`.
+/// The first key in which a recipe differs from the one that was written as `there`. Paths to the
+/// same file or folder do not differ.
 fn difference(there: &str, recipe: &Recipe) -> Result<Option<String>, TrainError> {
-    let here = text(recipe)?;
+    let resolved = |mut recipe: Recipe| {
+        recipe.paths(|path| {
+            if let Ok(there) = fs::canonicalize(&*path) {
+                *path = there;
+            }
+        });
+        text(&recipe)
+    };
+    let here = resolved(recipe.clone())?;
     // Read and written, so that a key that is new since then has its default.
-    let there = match toml::from_str::<Recipe>(there) {
-        Ok(there) => text(&there)?,
+    let there = match toml::from_str(there) {
+        Ok(there) => resolved(there)?,
         Err(_) => return Ok(Some("a key".into())),
     };
     if there == here {
@@ -338,6 +345,24 @@ mod tests {
         }
         let error = RunFolder::look(folder.path(), &parsed(&text("ema = 0.5"))).unwrap_err();
         assert!(error.to_string().contains("(ema differs)"), "{error}");
+    }
+
+    #[test]
+    fn the_same_place_by_another_path_is_no_difference() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |path: &str| {
+            let path = folder.path().join(path);
+            let path = format!("path = '{}'", path.display());
+            parsed(&text("").replace("path = 'pictures'", &path))
+        };
+        for name in ["pictures", "inner", "others"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let run = folder.path().join("run");
+        drop(RunFolder::open(&run, &of("pictures"), 0).unwrap());
+        RunFolder::look(&run, &of("inner/../pictures")).unwrap();
+        let error = RunFolder::look(&run, &of("others")).unwrap_err();
+        assert!(error.to_string().contains("(data[0].path differs)"));
     }
 
     #[test]

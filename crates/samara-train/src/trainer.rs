@@ -113,7 +113,7 @@ impl Trainer {
         let validation = prepare::validation_examples(&recipe, config.input_side() as u32)?;
         let cache = recipe.embedding_cache.as_ref();
         let cache = cache
-            .map(|folder| FeatureCache::new(folder, &model))
+            .map(|folder| FeatureCache::new(folder, &model, &config))
             .transpose()?;
         let step = saved.as_ref().map_or(0, |saved| saved.step);
         if let Some(saved) = saved {

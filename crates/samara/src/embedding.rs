@@ -4,28 +4,26 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, RgbImage, write_atomic};
-use samara_model::ImageFeatures;
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
+use samara_model::{FeaturesError, ImageFeatures};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::segmenter::{Segmenter, image_digest, sha256};
+use crate::segmenter::{Segmenter, image_digest};
 use crate::{Error, Result};
 
 /// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this
 /// bounds the working memory of a batch to well under a gigabyte.
 const MAX_BATCH: usize = 16;
 
-const TENSOR: &str = "image_embedding";
 const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
 const FRAME: &str = "samara.frame";
 const IMAGE: &str = "samara.image_sha256";
-const VALUES: &str = "samara.values_sha256";
 
 /// What a model knows of one image. Prompts are answered from it in milliseconds.
 #[derive(Clone)]
@@ -219,20 +217,6 @@ impl Embedding {
             path: path.into(),
             reason,
         };
-        let mut tensors = Vec::new();
-        for tensor in self.features.tensors() {
-            let shape = tensor.dims().to_vec();
-            let bytes: Vec<u8> = read(tensor)?.iter().flat_map(|v| v.to_le_bytes()).collect();
-            tensors.push((shape, bytes));
-        }
-        let views: Vec<(String, TensorView<'_>)> = tensors
-            .iter()
-            .enumerate()
-            .map(|(i, (shape, bytes))| {
-                let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-                Ok((tensor_name(i), view.map_err(|e| failed(e.to_string()))?))
-            })
-            .collect::<Result<_>>()?;
         let frame = serde_json::to_string(&self.frame).map_err(|e| failed(e.to_string()))?;
         let metadata = HashMap::from([
             (
@@ -242,13 +226,12 @@ impl Embedding {
             (ARCHITECTURE.to_owned(), self.segmenter.architecture()),
             (FRAME.to_owned(), frame),
             (IMAGE.to_owned(), self.image.clone()),
-            (
-                VALUES.to_owned(),
-                sha256(tensors.iter().map(|(_, bytes)| &bytes[..])),
-            ),
         ]);
-        let file =
-            safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
+        let file = self.features.to_safetensors(metadata);
+        let file = file.map_err(|error| match error {
+            FeaturesError::Device(why) => Error::Device(why),
+            other => failed(other.to_string()),
+        })?;
         Ok(write_atomic(path, &file)?)
     }
 
@@ -288,33 +271,10 @@ impl Embedding {
             return Err(damaged(&format!("{FRAME} is none that this model makes")));
         }
         let image = field(IMAGE)?.clone();
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
-        let mut tensors = Vec::new();
-        let mut hashed = Vec::new();
-        for (i, expected) in segmenter.config().feature_shapes().into_iter().enumerate() {
-            let name = tensor_name(i);
-            let tensor = file
-                .tensor(&name)
-                .map_err(|_| damaged(&format!("tensor {name} is missing")))?;
-            if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
-                let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                return Err(damaged(&format!(
-                    "{name} is {dtype:?} {shape:?}, not F32 {expected:?}"
-                )));
-            }
-            hashed.push(tensor.data());
-            let values = tensor.data().as_chunks::<4>().0.iter();
-            let values: Vec<f32> = values.copied().map(f32::from_le_bytes).collect();
-            let values = TensorData::new(values, expected);
-            tensors.push(Tensor::from_data(values, segmenter.device()));
-        }
-        if sha256(hashed) != *field(VALUES)? {
-            return Err(damaged(&format!(
-                "the values of {TENSOR} are not those that were saved"
-            )));
-        }
-        let features = ImageFeatures::from_tensors(tensors)
-            .ok_or_else(|| damaged(&"the model has no features"))?;
+        let config = segmenter.config();
+        let shapes = config.feature_shapes(config.input_side());
+        let features = ImageFeatures::from_safetensors(&bytes, &shapes, segmenter.device())
+            .map_err(|e| damaged(&e))?;
         Ok(Self {
             segmenter: segmenter.clone(),
             frame,
@@ -330,14 +290,6 @@ impl fmt::Debug for Embedding {
             .field("segmenter", &self.segmenter)
             .field("frame", &self.frame)
             .finish_non_exhaustive()
-    }
-}
-
-/// Name of the `index`th tensor of an image's features in a file.
-fn tensor_name(index: usize) -> String {
-    match index {
-        0 => TENSOR.to_owned(),
-        n => format!("high_res_feats.{}", n - 1),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A loaded model.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -164,7 +164,10 @@ impl Segmenter {
             hash.update(format!("{} {:?}\n", tensor.name, &tensor.shape[..]));
             hash.update(&values[..]);
         }
-        Ok(self.inner.fingerprint.get_or_init(|| hex(&hash.finalize())))
+        Ok(self
+            .inner
+            .fingerprint
+            .get_or_init(|| hex::encode(hash.finalize())))
     }
 
     /// The model itself.
@@ -205,22 +208,8 @@ impl fmt::Debug for Segmenter {
 /// SHA-256 over size and pixels, in hexadecimal: tells one image from another.
 pub(crate) fn image_digest(image: &RgbImage) -> String {
     let size = format!("{}×{}\n", image.width(), image.height());
-    sha256([size.as_bytes(), image.as_raw()])
-}
-
-/// SHA-256 over `parts` one after the other, in hexadecimal.
-pub(crate) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hex(&hash.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let hash = Sha256::new()
+        .chain_update(size)
+        .chain_update(image.as_raw());
+    hex::encode(hash.finalize())
 }

@@ -129,7 +129,8 @@ fn calibrate(checkpoint: &Checkpoint, evaluations: &[Evaluation], out: &Path) ->
 
 fn write(flags: &EvalFlags, report: &Report) -> Result<()> {
     if let Some(path) = &flags.report {
-        write_atomic(path, report.to_html().as_bytes())?;
+        let page = report.to_html().map_err(CliError::failed)?;
+        write_atomic(path, page.as_bytes())?;
     }
     let json = report.to_json().map_err(CliError::failed)?;
     match &flags.json {

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use samara::image::{RgbImage, save_png};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A folder with a small photo in it.
@@ -29,11 +29,35 @@ impl Bench {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
+    /// Adds a COCO folder `data`. `splits` are those of the images 1, 2 and so on; an object is
+    /// the number of its image and a polygon.
+    pub(crate) fn with_data(self, splits: &[&str], objects: &[(u32, &[u32])]) -> Self {
+        std::fs::create_dir_all(self.path("data/images")).unwrap();
+        let image = |(id, split): (u32, &&str)| {
+            let name = format!("{id}.png");
+            save_png(self.path("data/images").join(&name), &photo(96, 64, id)).unwrap();
+            json!({"id": id, "file_name": name, "width": 96, "height": 64, "split": split})
+        };
+        let object = |(id, (image, polygon)): (u32, &(u32, &[u32]))| json!({"id": id, "image_id": image, "category_id": 1, "segmentation": [polygon]});
+        let annotations = json!({
+            "images": (1..).zip(splits).map(image).collect::<Vec<_>>(),
+            "annotations": (1..).zip(objects).map(object).collect::<Vec<_>>(),
+            "categories": [{"id": 1, "name": "thing"}],
+        });
+        self.write("data/annotations.json", annotations.to_string().as_bytes());
+        self
+    }
+
     /// Runs `samara` here, with its cache here too.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.run_in("", args)
+    }
+
+    /// As [`Bench::run`], in a folder inside.
+    pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Output {
         Command::cargo_bin("samara")
             .unwrap()
-            .current_dir(self.folder.path())
+            .current_dir(self.path(folder))
             .env("SAMARA_HOME", self.path("home"))
             .env_remove("SAMARA_BASE_URL")
             .args(args)

@@ -24,6 +24,9 @@ pub enum EvalError {
         /// Why.
         reason: String,
     },
+    /// A chart of the report.
+    #[error("a chart cannot be drawn: {0}")]
+    Chart(String),
     /// The progress callback asked to stop.
     #[error("cancelled")]
     Cancelled,

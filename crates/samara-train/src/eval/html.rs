@@ -4,9 +4,11 @@ use std::fmt::Write;
 
 use super::base64::encode;
 use super::chart::{clicks_curve, histogram, reliability_diagram};
+use super::error::EvalError;
 use super::outcome::Case;
 use super::report::{DataSetReport, Report};
 use super::summary::METRICS;
+use crate::plot::DrawError;
 
 const STYLE: &str = "\
 :root{color-scheme:light}\
@@ -25,12 +27,15 @@ td small{color:#52525b}\
 .cases{grid-template-columns:repeat(auto-fill,minmax(10rem,1fr))}\
 figure{margin:0}figure img{width:100%;border-radius:4px;display:block}\
 figcaption{font-size:.8rem;color:#52525b;overflow-wrap:anywhere}\
-svg{width:100%;height:auto}svg text{font:10px system-ui,sans-serif;fill:#52525b}\
+svg{width:100%;height:auto}\
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 .8em}";
 
 impl Report {
     /// The report as a page.
-    pub fn to_html(&self) -> String {
+    ///
+    /// # Errors
+    /// A chart could not be drawn.
+    pub fn to_html(&self) -> Result<String, EvalError> {
         let model = escape(&self.model.model);
         let mut page = format!(
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
@@ -49,9 +54,9 @@ impl Report {
             let _ = writeln!(page, "<p class='quiet'>{}</p>", escape(note));
         }
         for set in &self.data_sets {
-            page += &section(set);
+            page += &section(set).map_err(|e| EvalError::Chart(e.to_string()))?;
         }
-        page + "</body></html>\n"
+        Ok(page + "</body></html>\n")
     }
 
     fn table(&self) -> String {
@@ -84,7 +89,7 @@ impl Report {
     }
 }
 
-fn section(set: &DataSetReport) -> String {
+fn section(set: &DataSetReport) -> Result<String, DrawError> {
     let mut html = format!(
         "<h2>{}</h2><p class='quiet'>{} images, {} objects, {} too small; left out: {}. \
          {:.1} ms a prompt.</p>\n<div class='row'><figure>{}<figcaption>mIoU by number of clicks\
@@ -97,9 +102,9 @@ fn section(set: &DataSetReport) -> String {
         set.too_small,
         escape(&set.skipped_because),
         set.ms_per_prompt,
-        clicks_curve(&set.miou_by_clicks),
-        histogram(&set.iou_histogram),
-        reliability_diagram(&set.reliability, set.reliability_calibrated.as_deref()),
+        clicks_curve(&set.miou_by_clicks)?,
+        histogram(&set.iou_histogram)?,
+        reliability_diagram(&set.reliability, set.reliability_calibrated.as_deref())?,
     );
     if set.reliability_calibrated.is_some() {
         html += "<span class='key' style='background:#2680eb'></span>calibrated";
@@ -118,7 +123,7 @@ fn section(set: &DataSetReport) -> String {
         html.extend(cases.iter().map(thumbnail));
         html += "</div>\n";
     }
-    html
+    Ok(html)
 }
 
 fn thumbnail(case: &Case) -> String {
@@ -161,14 +166,14 @@ mod tests {
 
     #[test]
     fn the_page_holds_everything_and_escapes_names() {
-        let page = report().to_html();
+        let page = report().to_html().unwrap();
         assert!(page.starts_with("<!doctype html>"));
         assert!(page.contains("src='data:image/jpeg;base64,Zm9vYmFy'"));
         assert!(page.contains("a&lt;b.jpg") && page.contains("&lt;first&gt; &amp; more"));
         assert!(!page.contains("a<b") && !page.contains("<first>"));
         assert_eq!(page.matches("<svg").count(), 6);
         assert!(page.contains("mIoU, 1 click, automatic"));
-        for absent in ["<script", "http", "NaN"] {
+        for absent in ["<script", "href", "src='http", "src=\"", "url(", "NaN"] {
             assert!(!page.contains(absent), "{absent}");
         }
         let opened = page.matches("<figure>").count();

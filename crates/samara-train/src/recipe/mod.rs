@@ -233,7 +233,7 @@ pub struct RecipeError {
 }
 
 impl Recipe {
-    /// Reads and checks a recipe, and makes its paths absolute or relative to the working folder.
+    /// Reads and checks a recipe, and makes its paths absolute.
     ///
     /// # Errors
     /// [`RecipeError`] names the file and the key.
@@ -244,32 +244,27 @@ impl Recipe {
         };
         let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
         let mut recipe: Self = toml::from_str(&text).map_err(|e| bad(one_line(&e, &text)))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        recipe.resolve(folder);
+        let file = std::path::absolute(path).map_err(|e| bad(e.to_string()))?;
+        let folder = file.parent().unwrap_or(&file);
+        recipe.paths(|path| *path = folder.join(&*path));
         recipe.validate().map_err(bad)?;
         Ok(recipe)
     }
 
-    fn resolve(&mut self, folder: &Path) {
-        let join = |path: &mut PathBuf| *path = folder.join(&*path);
-        self.data.iter_mut().for_each(|spec| join(&mut spec.path));
-        if let Some(validation) = &mut self.validation {
-            validation
-                .data
-                .iter_mut()
-                .for_each(|spec| join(&mut spec.path));
-        }
+    /// Changes every path.
+    pub(crate) fn paths(&mut self, mut change: impl FnMut(&mut PathBuf)) {
+        let validation = self.validation.iter_mut().flat_map(|v| &mut v.data);
+        let data = self.data.iter_mut().chain(validation);
+        data.for_each(|spec| change(&mut spec.path));
         match &mut self.model {
             Start::Checkpoint(path)
             | Start::Lite {
                 imagenet: Some(path),
                 ..
-            } => join(path),
+            } => change(path),
             Start::Lite { imagenet: None, .. } | Start::Embedded => {}
         }
-        if let Some(cache) = &mut self.embedding_cache {
-            join(cache);
-        }
+        self.embedding_cache.iter_mut().for_each(change);
     }
 
     /// Number of optimizer steps.

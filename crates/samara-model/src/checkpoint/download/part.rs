@@ -149,15 +149,7 @@ impl Part {
 
     /// The SHA-256 of the bytes so far, in lower-case hexadecimal digits.
     pub(super) fn sha256(&self) -> String {
-        use std::fmt::Write as _;
-        self.hasher
-            .clone()
-            .finalize()
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+        hex::encode(self.hasher.clone().finalize())
     }
 
     /// Deletes the part.
