@@ -21,6 +21,10 @@ use crate::args::{SelectArg, parse_box, parse_point, positive};
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// Threads of the arithmetic; without it, one for every core
+    #[arg(long, global = true, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,6 +35,8 @@ pub(crate) enum Command {
     Train(TrainFlags),
     /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU
     Eval(Box<EvalFlags>),
+    /// Measure the speed of a model on this machine, stage by stage
+    Bench(BenchFlags),
     /// List, inspect, download and convert models
     #[command(
         subcommand,
@@ -222,6 +228,42 @@ pub(crate) struct EvalFlags {
     /// The model with a calibration of its scores, fitted to what was evaluated
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
     pub(crate) calibrate: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Times are medians. Operations are those of matrix products, two for a multiplication with its
+addition; the peak is what the threads reach when they multiply and add in registers only, measured
+in the same run.
+
+Examples:
+  The embedded model:
+    samara bench
+  ViT-B with a batch of 64 prompts, as JSON:
+    samara bench photo.jpg --checkpoint sam_vit_b_01ec64.pth --prompts 64 --json -")]
+pub(crate) struct BenchFlags {
+    /// A picture; without one, a pattern of 1800×1200 pixels
+    pub(crate) image: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+
+    /// Prompts of one batch, beside the single prompt
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub(crate) prompts: usize,
+
+    /// Times that every stage is measured, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
+    pub(crate) repeat: usize,
+
+    /// Figures as JSON; - is standard output
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Measure one stage whenever a line on standard input names it, to take turns with others:
+    /// embed, prompt or batch; the milliseconds go to standard output
+    #[arg(long, conflicts_with = "json", hide_short_help = true)]
+    pub(crate) turns: bool,
 }
 
 #[derive(Debug, Args)]

@@ -42,10 +42,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    match parse()?.command {
+    let flags = parse()?;
+    if let Some(threads) = flags.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build_global()
+            .map_err(|e| CliError::failed(format!("--threads {threads}: {e}")))?;
+    }
+    match flags.command {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
+        Command::Bench(flags) => commands::bench::run(&flags),
         Command::Models(command) => commands::models::run(command),
         Command::Completions { shell } => commands::completions::run(shell),
     }

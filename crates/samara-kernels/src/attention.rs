@@ -96,6 +96,36 @@ impl Sequences {
         }
     }
 
+    /// The rows `[sequences, length, width]` in the order of the tokens, without padding.
+    ///
+    /// # Panics
+    /// When sizes do not match.
+    pub fn to_tokens(self, rows: &[f32], width: usize, out: &mut [f32]) {
+        assert_eq!(rows.len(), self.count() * self.length() * width);
+        assert_eq!(out.len(), self.tokens() * width);
+        if out.is_empty() {
+            return;
+        }
+        out.par_chunks_mut(width).with_min_len(64).enumerate().for_each(|(token, out)| {
+            let (sequence, place) = self.place(token);
+            out.copy_from_slice(&rows[(sequence * self.length() + place) * width..][..width]);
+        });
+    }
+
+    /// The sequence and the place in it of a token.
+    fn place(self, token: usize) -> (usize, usize) {
+        match self {
+            Self::Whole { length, .. } => (token / length, token % length),
+            Self::Windows { height, width, window, .. } => {
+                let (rows, columns) = (height.div_ceil(window), width.div_ceil(window));
+                let (line, x) = (token / width, token % width);
+                let (grid, y) = (line / height, line % height);
+                let sequence = (grid * rows + y / window) * columns + x / window;
+                (sequence, y % window * window + x % window)
+            }
+        }
+    }
+
     /// The token at a place of a sequence; `None` for padding.
     #[inline]
     pub fn token(self, sequence: usize, place: usize) -> Option<usize> {
@@ -652,6 +682,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tokens_find_their_windows() {
+        let windows = Sequences::Windows { count: 2, height: 5, width: 7, window: 3 };
+        let slots = windows.count() * windows.length();
+        let rows: Vec<f32> = (0..slots).map(|i| i as f32).collect();
+        let mut out = vec![f32::NAN; windows.tokens()];
+        windows.to_tokens(&rows, 1, &mut out);
+        for slot in 0..slots {
+            let (sequence, place) = (slot / windows.length(), slot % windows.length());
+            if let Some(token) = windows.token(sequence, place) {
+                assert_eq!(out[token], slot as f32);
+            }
+        }
+        assert!(out.iter().all(|x| !x.is_nan()));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::activation::Rectifier;
+use crate::activation::Activation;
+use crate::isa::{Fma, Isa};
 use crate::{add_in_order, rows_per_part};
 
 /// Channels held in registers at once: four AVX2 registers, or two of AVX-512.
@@ -58,6 +59,27 @@ impl Depthwise {
         }
     }
 
+    /// `pad` zeros on every side, as PyTorch has it.
+    pub fn padded(
+        [batch, height, width, channels]: [usize; 4],
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+    ) -> Self {
+        let out = |size: usize| (size + 2 * pad - kernel) / stride + 1;
+        Self {
+            batch,
+            height,
+            width,
+            channels,
+            kernel,
+            stride,
+            pad,
+            out_height: out(height),
+            out_width: out(width),
+        }
+    }
+
     /// Shape of the output.
     pub fn out_shape(&self) -> [usize; 4] {
         [self.batch, self.out_height, self.out_width, self.channels]
@@ -70,7 +92,7 @@ impl Depthwise {
         self.pad.saturating_sub(start)..(size + self.pad).saturating_sub(start).min(self.kernel)
     }
 
-    /// `out = rectifier(x ⊛ weight + bias)`.
+    /// `out = activation(x ⊛ weight + bias)`.
     ///
     /// `x` is `[batch, height, width, channels]`, `weight` `[kernel, kernel, channels]`, `bias`
     /// `[channels]`, `out` has the shape [`out_shape`](Self::out_shape).
@@ -79,7 +101,7 @@ impl Depthwise {
         x: &[f32],
         weight: &[f32],
         bias: &[f32],
-        rectifier: Rectifier,
+        activation: Activation,
         out: &mut [f32],
     ) {
         debug_assert_eq!(
@@ -87,13 +109,17 @@ impl Depthwise {
             self.batch * self.height * self.width * self.channels
         );
         debug_assert_eq!(weight.len(), self.kernel * self.kernel * self.channels);
+        let isa = Isa::best();
         out.par_chunks_mut((self.out_width * self.channels).max(1))
             .enumerate()
             .for_each(|(row, out)| {
                 let (image, y) = (row / self.out_height, row % self.out_height);
                 let size = self.height * self.width * self.channels;
                 let image = &x[image * size..(image + 1) * size];
-                forward_row(self, y, image, weight, bias, rectifier.range(), out);
+                isa.run(
+                    #[inline(always)]
+                    |fma| forward_row(fma, self, y, image, weight, bias, activation, out),
+                );
             });
     }
 
@@ -137,14 +163,16 @@ fn multiply_add(sum: &mut [f32], a: &[f32], b: &[f32]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "all of them are operands")]
 fn forward_row(
+    fma: Fma,
     shape: &Depthwise,
     y: usize,
     image: &[f32],
     weight: &[f32],
     bias: &[f32],
-    (low, high): (f32, f32),
+    activation: Activation,
     out: &mut [f32],
 ) {
     let channels = shape.channels;
@@ -176,9 +204,8 @@ fn forward_row(
                     }
                 }
             }
-            for (out, sum) in out[start..start + count].iter_mut().zip(sum) {
-                *out = sum.max(low).min(high);
-            }
+            activation.apply(fma, &mut sum);
+            out[start..start + count].copy_from_slice(&sum[..count]);
             start += BLOCK;
         }
     }
@@ -285,6 +312,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::activation::Rectifier;
 
     /// The definition, term by term: calls `visit(output index, input index, weight index)`.
     fn for_each_term(shape: &Depthwise, mut visit: impl FnMut(usize, usize, usize)) {
@@ -342,9 +370,9 @@ mod tests {
             let mut expected: Vec<f32> = bias.iter().copied().cycle().take(out_len).collect();
             for_each_term(&shape, |o, i, w| expected[o] += x[i] * weight[w]);
             let mut out = vec![f32::NAN; out_len];
-            shape.forward(&x, &weight, &bias, Rectifier::Identity, &mut out);
+            shape.forward(&x, &weight, &bias, Activation::default(), &mut out);
             prop_assert!(close(&out, &expected));
-            shape.forward(&x, &weight, &bias, Rectifier::Relu6, &mut out);
+            shape.forward(&x, &weight, &bias, Activation::Rectifier(Rectifier::Relu6), &mut out);
             let rectified: Vec<f32> = expected.iter().map(|x| x.clamp(0.0, 6.0)).collect();
             prop_assert!(close(&out, &rectified));
 

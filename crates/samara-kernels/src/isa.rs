@@ -45,6 +45,19 @@ impl Isa {
         *BEST.get_or_init(|| Self::available()[0])
     }
 
+    /// Its common name.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "NEON",
+            Self::Portable => "portable",
+        }
+    }
+
     /// Runs `kernel` compiled for this instruction set. Whatever it calls must be
     /// `#[inline(always)]` to be compiled along.
     #[inline(always)]

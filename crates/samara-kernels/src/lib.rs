@@ -18,6 +18,7 @@ pub mod gemm;
 pub mod isa;
 pub mod layer_norm;
 pub mod math;
+pub mod meter;
 #[cfg(test)]
 mod testing;
 pub mod two_way;

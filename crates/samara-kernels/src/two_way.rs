@@ -18,9 +18,9 @@ use crate::isa::{Fma, Isa};
 use crate::layer_norm::normalise_rows;
 use crate::math::exp;
 
-/// Image cells of one task. Their values and the scores of 56 queries take 480 KB, so a
+/// Image cells of one task. Their values and the scores of 56 queries take 320 KB, so a
 /// second-level cache holds the cells for both products.
-const CELLS: usize = 384;
+const CELLS: usize = 256;
 /// Rows that are gathered at once for a product.
 const ROWS: usize = 96;
 

@@ -5,6 +5,7 @@ use burn::nn::{LayerNormConfig, LinearConfig};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Device, Distribution, Tensor, activation};
+use samara_kernels::depthwise::Depthwise;
 use samara_model::burn;
 use samara_model::ops::{self, Activation, LAYER_NORM_EPSILON};
 
@@ -77,7 +78,8 @@ fn depthwise() {
         let x = random([2, side, side, 11], &device);
         let w = random([kernel * kernel, 11], &device);
         let b = random([11], &device);
-        let fused = ops::depthwise(x.clone(), w.clone(), b.clone(), stride, Activation::Relu6);
+        let shape = Depthwise::same(x.dims(), kernel, stride);
+        let fused = ops::depthwise(x.clone(), w.clone(), b.clone(), shape, Activation::Relu6);
         let out = fused.dims()[1];
         let total = (out - 1) * stride + kernel - side;
         let (before, after) = (total / 2, total - total / 2);

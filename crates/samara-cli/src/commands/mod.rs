@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod models;

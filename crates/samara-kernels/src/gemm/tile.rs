@@ -13,6 +13,7 @@ use pulp::bytemuck::cast_slice;
 use super::Epilogue;
 use super::packed::Right;
 use crate::isa::{Fma, Isa};
+use crate::meter;
 
 /// Rows and columns of a tile. The columns are two registers wide; the rows fill 24 of the 32
 /// registers of AVX-512 and NEON, 12 of the 16 of AVX2 and 8 of the 16 of SSE2, and the others
@@ -55,6 +56,7 @@ pub(crate) fn multiply_block(
     out: &mut [f32],
 ) {
     let isa = right.isa();
+    meter::count(out.len() / right.columns().max(1), range.len(), right.columns());
     let block = Block {
         left,
         right,

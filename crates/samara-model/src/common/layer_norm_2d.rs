@@ -4,6 +4,8 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
+use crate::ops;
+
 /// Normalises every pixel of `[batch, channels, height, width]` over its channels
 /// (`segment_anything/modeling/common.py`).
 #[derive(Module, Debug)]
@@ -27,6 +29,11 @@ impl LayerNorm2d {
             bias: Initializer::Zeros.init([channels], device),
             epsilon: Self::EPSILON,
         }
+    }
+
+    /// `[batch, height, width, channels]` → the same shape.
+    pub fn forward_channels_last(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::normalise(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
 
     /// `[batch, channels, height, width]` → the same shape.

@@ -42,4 +42,10 @@ impl MlpBlock {
         let hidden = ops::linear(x, &self.lin1, self.activation);
         ops::linear(hidden, &self.lin2, Activation::Identity)
     }
+
+    /// `residual + forward(x)`.
+    pub fn forward_add<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
+        let hidden = ops::linear(x, &self.lin1, self.activation);
+        ops::linear_add(hidden, &self.lin2, residual)
+    }
 }

@@ -5,6 +5,8 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use samara_kernels::depthwise::Depthwise;
+
 use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
 
 /// `x + pwconv2(relu(pwconv1(norm(dwconv(x)))))` over channels-last images.
@@ -33,7 +35,7 @@ impl ConvBlock {
         let mixed = self.dwconv.forward(x.clone(), 1, Activation::Identity);
         let normed = ops::layer_norm(mixed, &self.norm, LAYER_NORM_EPSILON);
         let hidden = ops::linear(normed, &self.pwconv1, Activation::Relu);
-        x + ops::linear(hidden, &self.pwconv2, Activation::Identity)
+        ops::linear_add(hidden, &self.pwconv2, x)
     }
 }
 
@@ -60,6 +62,8 @@ impl DepthwiseConv {
     }
 
     pub(super) fn forward(&self, x: Tensor<4>, stride: usize, activation: Activation) -> Tensor<4> {
-        ops::depthwise(x, self.weight.val(), self.bias.val(), stride, activation)
+        let weight = self.weight.val();
+        let shape = Depthwise::same(x.dims(), weight.dims()[0].isqrt(), stride);
+        ops::depthwise(x, weight, self.bias.val(), shape, activation)
     }
 }

@@ -10,8 +10,11 @@ use burn::nn::{
 };
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::common::{window_partition, window_unpartition};
-use crate::ops::{self, Activation, AttentionBias, LAYER_NORM_EPSILON};
+use samara_kernels::depthwise::Depthwise;
+
+use crate::ops::{
+    self, Activation, AttentionBias, GridAttention, LAYER_NORM_EPSILON, QkvLayout,
+};
 use crate::sam::{Neck, NeckConfig};
 
 /// Configuration of [TinyViT]. Vectors have one entry per stage.
@@ -104,6 +107,7 @@ impl TinyViTConfig {
                 qkv: LinearConfig::new(dim, 3 * dim).init(device),
                 proj: LinearConfig::new(dim, dim).init(device),
                 attention_biases: Initializer::Zeros.init([heads, window * window], device),
+                window,
             },
             mlp: Mlp {
                 norm: LayerNormConfig::new(dim).init(device),
@@ -111,7 +115,6 @@ impl TinyViTConfig {
                 fc2: LinearConfig::new(hidden, dim).init(device),
             },
             local_conv: Conv2dBn::new([dim, dim], 3, 1, dim, device),
-            window,
         }
     }
 }
@@ -128,15 +131,15 @@ impl TinyViT {
     /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
     /// `[batch, out_chans, side / 16, side / 16]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let x = self.patch_embed.forward(pixels);
+        let x = self.patch_embed.forward(pixels.permute([0, 2, 3, 1]));
         let x = self.layers.iter().fold(x, |x, stage| stage.forward(x));
-        self.neck.forward(x)
+        self.neck.forward(x).permute([0, 3, 1, 2])
     }
 
     /// What goes through the encoder, for analysis: the patch embedding, then the output of every
-    /// stage, each `[batch, channels, height, width]`.
+    /// stage, each `[batch, height, width, channels]`.
     pub fn layers(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
-        let mut layers = vec![self.patch_embed.forward(pixels)];
+        let mut layers = vec![self.patch_embed.forward(pixels.permute([0, 2, 3, 1]))];
         for stage in &self.layers {
             layers.push(stage.forward(layers[layers.len() - 1].clone()));
         }
@@ -171,9 +174,31 @@ impl Conv2dBn {
         }
     }
 
-    /// `[batch, in, height, width]` → `[batch, out, height / stride, width / stride]`.
+    /// `[batch, height, width, in]` → `[batch, height / stride, width / stride, out]`.
     fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
-        activation.apply(self.bn.forward(self.c.forward(x)))
+        // A batch norm that learns needs the statistics of its input.
+        if x.device().is_autodiff() {
+            let y = self.bn.forward(self.c.forward(x.permute([0, 3, 1, 2])));
+            return activation.apply(y.permute([0, 2, 3, 1]));
+        }
+        let (weight, bias) = self.folded();
+        let [outputs, inputs, kernel, _] = weight.dims();
+        let stride = self.c.stride[0];
+        if self.c.groups == 1 {
+            return ops::conv2d(x, weight, Some(bias), [stride, kernel / 2], activation, None);
+        }
+        debug_assert_eq!(inputs, 1, "a depthwise convolution");
+        let shape = Depthwise::padded(x.dims(), kernel, stride, kernel / 2);
+        let weight = weight.reshape([outputs, kernel * kernel]).swap_dims(0, 1);
+        ops::depthwise(x, weight, bias, shape, activation)
+    }
+
+    /// Weight and bias of the convolution with the batch norm in it.
+    fn folded(&self) -> (Tensor<4>, Tensor<1>) {
+        let (mean, variance) = (self.bn.running_mean.value(), self.bn.running_var.value());
+        let factor = self.bn.gamma.val() / (variance + self.bn.epsilon).sqrt();
+        let bias = self.bn.beta.val() - mean * factor.clone();
+        (self.c.weight.val() * factor.reshape([-1, 1, 1, 1]), bias)
     }
 }
 
@@ -256,28 +281,14 @@ struct TinyViTBlock {
     attn: Attention,
     mlp: Mlp,
     local_conv: Conv2dBn,
-    #[module(skip)]
-    window: usize,
 }
 
 impl TinyViTBlock {
-    /// `[batch, dim, height, width]` → the same shape.
+    /// `[batch, height, width, dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [_, _, height, width] = x.dims();
-        let tokens = x.permute([0, 2, 3, 1]);
-        // Here padding comes before the norm (inside the attention), unlike in SAM's ViT: a
-        // padded token enters attention as the norm's shift.
-        let windows = self
-            .attn
-            .forward(window_partition(tokens.clone(), self.window));
-        let tokens = tokens + window_unpartition(windows, height, width);
-        let x = tokens.permute([0, 3, 1, 2]);
-        let tokens = self
-            .local_conv
-            .forward(x, Activation::Identity)
-            .permute([0, 2, 3, 1]);
-        let tokens = tokens.clone() + self.mlp.forward(tokens);
-        tokens.permute([0, 3, 1, 2])
+        let x = self.attn.forward(x.clone(), x);
+        let x = self.local_conv.forward(x, Activation::Identity);
+        self.mlp.forward(x.clone(), x)
     }
 }
 
@@ -289,25 +300,29 @@ struct Attention {
     qkv: Linear,
     proj: Linear,
     attention_biases: Param<Tensor<2>>,
+    #[module(skip)]
+    window: usize,
 }
 
 impl Attention {
-    /// `[windows, window, window, dim]` → the same shape.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [windows, window, _, dim] = x.dims();
-        let heads = self.attention_biases.val().dims()[0];
-        let (tokens, head_dim) = (window * window, dim / heads);
-        let x = ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON);
-        // Every head's query, key and value lie side by side.
-        let qkv = ops::linear(x, &self.qkv, Activation::Identity)
-            .reshape([windows, tokens, heads, 3, head_dim])
-            .permute([3, 0, 2, 1, 4]);
-        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().slice(i..i + 1).squeeze_dim::<4>(0));
-        let bias = AttentionBias::Table(offset_biases(self.attention_biases.val(), window));
-        let out = ops::attention(q, k, v, (head_dim as f64).powf(-0.5), &bias)
-            .swap_dims(1, 2)
-            .reshape([windows, window, window, dim]);
-        ops::linear(out, &self.proj, Activation::Identity)
+    /// `residual + attention(x)`, both `[batch, height, width, dim]`.
+    fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        let project = |x| {
+            let normed = ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON);
+            ops::linear(normed, &self.qkv, Activation::Identity)
+        };
+        let [.., dim] = x.dims();
+        // Here padding comes before the norm, unlike in SAM's ViT: a padded token enters attention
+        // as the norm's shift.
+        let zero = Tensor::zeros([1, 1, 1, dim], &x.device());
+        let padding = project(zero).reshape([3 * dim]);
+        let attention = GridAttention {
+            heads: self.attention_biases.dims()[0],
+            window: self.window,
+            layout: QkvLayout::ByHead,
+            bias: AttentionBias::Table(offset_biases(self.attention_biases.val(), self.window)),
+        };
+        ops::linear_add(attention.forward(project(x), padding), &self.proj, residual)
     }
 }
 
@@ -337,13 +352,10 @@ struct Mlp {
 }
 
 impl Mlp {
-    /// `[batch, height, width, dim]` → the same shape.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = ops::linear(
-            ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON),
-            &self.fc1,
-            Activation::Gelu,
-        );
-        ops::linear(hidden, &self.fc2, Activation::Identity)
+    /// `residual + mlp(x)`, both `[batch, height, width, dim]`.
+    fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        let normed = ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON);
+        let hidden = ops::linear(normed, &self.fc1, Activation::Gelu);
+        ops::linear_add(hidden, &self.fc2, residual)
     }
 }

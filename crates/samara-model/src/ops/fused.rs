@@ -8,12 +8,12 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use burn::tensor::{Bytes, DType};
-use samara_kernels::activation::{Rectifier, add_bias, rectifier_backward, sum_rows};
+use samara_kernels::activation::{Activation, Rectifier, rectifier_backward, sum_rows};
 use samara_kernels::depthwise::Depthwise;
+use samara_kernels::gemm::{self, Epilogue};
 use samara_kernels::layer_norm::{layer_norm, layer_norm_backward};
 
 /// Fused forward operations, differentiable under autodiff.
@@ -110,10 +110,16 @@ impl FusedOps for Flex {
         b: FlexTensor,
         rectifier: Rectifier,
     ) -> FlexTensor {
-        let mut y = Self::float_matmul(x, w);
-        let b = b.to_contiguous();
-        add_bias(y.storage_mut(), values(&b), rectifier);
-        y
+        let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
+        let [rows, inputs, outputs] = [shape(&x)[0], shape(&w)[0], shape(&w)[1]];
+        let epilogue = Epilogue {
+            bias: Some(values(&b)),
+            activation: Activation::Rectifier(rectifier),
+            residual: None,
+        };
+        let mut out = vec![0.0; rows * outputs];
+        gemm::linear(values(&x), values(&w), [inputs, outputs], &epilogue, &mut out);
+        tensor(out, &[rows, outputs])
     }
 
     fn fused_depthwise(
@@ -125,7 +131,8 @@ impl FusedOps for Flex {
     ) -> FlexTensor {
         let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
         let mut out = vec![0.0; shape.out_shape().iter().product()];
-        shape.forward(values(&x), values(&w), values(&b), rectifier, &mut out);
+        let activation = Activation::Rectifier(rectifier);
+        shape.forward(values(&x), values(&w), values(&b), activation, &mut out);
         tensor(out, &shape.out_shape())
     }
 

@@ -5,11 +5,11 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::neck::{Neck, NeckConfig};
-use crate::common::{MlpBlock, MlpBlockConfig, window_partition, window_unpartition};
-use crate::ops::{self, Activation, AttentionBias};
+use crate::common::{MlpBlock, MlpBlockConfig};
+use crate::ops::{self, Activation, AttentionBias, GridAttention, QkvLayout};
 
 /// Epsilon of every layer norm of the encoder, as the released models were built.
 const LAYER_NORM_EPSILON: f64 = 1e-6;
@@ -94,10 +94,10 @@ impl ImageEncoderViTConfig {
                 rel_pos_h: rel_pos(),
                 rel_pos_w: rel_pos(),
                 num_heads: self.num_heads,
+                window,
             },
             norm2: norm(),
             mlp: MlpBlockConfig::new(self.embed_dim, self.mlp_dim).init(Activation::Gelu, device),
-            window,
         }
     }
 }
@@ -117,7 +117,7 @@ impl ImageEncoderViT {
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let tokens = self.patch_embed.forward(pixels) + self.pos_embed.val();
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.neck.forward(tokens.permute([0, 3, 1, 2]))
+        self.neck.forward(tokens).permute([0, 3, 1, 2])
     }
 
     /// What goes through the encoder, for analysis: the patch embedding, then the output of every
@@ -142,7 +142,11 @@ struct PatchEmbed {
 impl PatchEmbed {
     /// `[batch, 3, side, side]` → `[batch, grid, grid, embed_dim]`.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        self.proj.forward(pixels).permute([0, 2, 3, 1])
+        let [.., patch, _] = self.proj.weight.dims();
+        let bias = self.proj.bias.as_ref().map(|bias| bias.val());
+        let weight = self.proj.weight.val();
+        let pixels = pixels.permute([0, 2, 3, 1]);
+        ops::conv2d(pixels, weight, bias, [patch, 0], Activation::Identity, None)
     }
 }
 
@@ -153,27 +157,15 @@ struct Block {
     attn: Attention,
     norm2: LayerNorm,
     mlp: MlpBlock,
-    #[module(skip)]
-    window: usize,
 }
 
 impl Block {
     /// `[batch, height, width, embed_dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [_, height, width, _] = x.dims();
         let normed = ops::layer_norm(x.clone(), &self.norm1, LAYER_NORM_EPSILON);
-        let attended = if self.window == 0 {
-            self.attn.forward(normed)
-        } else {
-            // Padding comes after the norm, so a padded token is a zero vector.
-            let windows = self.attn.forward(window_partition(normed, self.window));
-            window_unpartition(windows, height, width)
-        };
-        let x = x + attended;
-        x.clone()
-            + self
-                .mlp
-                .forward(ops::layer_norm(x, &self.norm2, LAYER_NORM_EPSILON))
+        let x = self.attn.forward(normed, x);
+        let normed = ops::layer_norm(x.clone(), &self.norm2, LAYER_NORM_EPSILON);
+        self.mlp.forward_add(normed, x)
     }
 }
 
@@ -186,35 +178,29 @@ struct Attention {
     rel_pos_w: Param<Tensor<2>>,
     #[module(skip)]
     num_heads: usize,
+    /// Side of a window in tokens; 0 is global attention.
+    #[module(skip)]
+    window: usize,
 }
 
 impl Attention {
-    /// `[batch, height, width, embed_dim]` → the same shape.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, height, width, channels] = x.dims();
-        let head_dim = channels / self.num_heads;
-        let qkv = ops::linear(x, &self.qkv, Activation::Identity)
-            .reshape([batch, height * width, 3, self.num_heads, head_dim])
-            .permute([2, 0, 3, 1, 4]);
-        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().slice(i..i + 1).squeeze_dim::<4>(0));
-        let bias = AttentionBias::Decomposed {
-            h: relative_positions(self.rel_pos_h.val(), height),
-            w: relative_positions(self.rel_pos_w.val(), width),
+    /// `residual + attention(x)`, both `[batch, height, width, embed_dim]`.
+    fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        let qkv = ops::linear(x, &self.qkv, Activation::Identity);
+        // Padding comes after the norm: a padded token is a zero vector, its projection the bias.
+        let padding = match &self.qkv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([qkv.dims()[3]], &qkv.device()),
         };
-        let out = ops::attention(q, k, v, (head_dim as f64).powf(-0.5), &bias)
-            .swap_dims(1, 2)
-            .reshape([batch, height, width, channels]);
-        ops::linear(out, &self.proj, Activation::Identity)
+        let attention = GridAttention {
+            heads: self.num_heads,
+            window: self.window,
+            layout: QkvLayout::ByPart,
+            bias: AttentionBias::Decomposed {
+                h: self.rel_pos_h.val(),
+                w: self.rel_pos_w.val(),
+            },
+        };
+        ops::linear_add(attention.forward(qkv, padding), &self.proj, residual)
     }
-}
-
-/// The embedding of every (query, key) distance along one axis: `[2 · extent − 1, head_dim]` →
-/// `[extent, extent, head_dim]`, entry (i, j) being row i − j + extent − 1.
-fn relative_positions(table: Tensor<2>, extent: usize) -> Tensor<3> {
-    let head_dim = table.dims()[1];
-    let device = table.device();
-    let rows = Tensor::<1, Int>::arange(0..extent as i64, &device).reshape([extent, 1]);
-    let columns = Tensor::<1, Int>::arange(0..extent as i64, &device).reshape([1, extent]);
-    let index = (rows - columns + (extent as i64 - 1)).reshape([extent * extent]);
-    table.select(0, index).reshape([extent, extent, head_dim])
 }

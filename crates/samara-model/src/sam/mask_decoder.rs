@@ -87,7 +87,6 @@ impl MaskDecoder {
         batch: usize,
     ) -> DecodedMasks {
         let [_, dim, height, width] = image_embedding.dims();
-        let mask_tokens = self.output_hypernetworks_mlps.len();
         let own = Tensor::cat(
             vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()],
             0,
@@ -101,23 +100,14 @@ impl MaskDecoder {
 
         let cells = |x: Tensor<4>| x.reshape([0, dim as i32, -1]).swap_dims(1, 2);
         let image = cells(image_embedding + prompts.dense);
-        let image = if image.dims()[0] == batch {
-            image
-        } else {
-            image.repeat_dim(0, batch)
-        };
         let (tokens, image) = self.transformer.forward(image, &cells(image_pe), &tokens);
 
-        let image = image.swap_dims(1, 2).reshape([batch, dim, height, width]);
-        let upscaled = self.output_upscaling.forward(image);
-        let [_, channels, height, width] = upscaled.dims();
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
         let hyper = Tensor::cat(hyper.map(|(i, mlp)| mlp.forward(token(1 + i))).collect(), 1);
-        let logits = hyper.matmul(upscaled.reshape([batch, channels, height * width]));
         let iou = self.iou_prediction_head.forward(token(0));
         DecodedMasks {
-            low_res_logits: logits.reshape([batch, mask_tokens, height, width]),
+            low_res_logits: self.output_upscaling.forward(image, [height, width], hyper),
             iou: iou.squeeze_dim(1),
         }
     }
@@ -145,10 +135,10 @@ impl OutputUpscaling {
         }
     }
 
-    /// `[batch, dim, grid, grid]` → `[batch, dim / 8, 4 · grid, 4 · grid]`.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = Activation::Gelu.apply(self.norm.forward(self.conv1.forward(x)));
-        Activation::Gelu.apply(self.conv2.forward(x))
+    /// Logits `[batch, masks, 4 · grid, 4 · grid]` of the cells `[batch, grid², dim]`, given the
+    /// hyper-networks' `[batch, masks, dim / 8]`.
+    fn forward(&self, cells: Tensor<3>, grid: [usize; 2], hyper: Tensor<3>) -> Tensor<4> {
+        ops::upscale_masks(cells, grid, &self.conv1, &self.norm, &self.conv2, hyper)
     }
 }
 

@@ -7,6 +7,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::LayerNorm2d;
+use crate::ops::{self, Activation};
 
 /// Configuration of [`Neck`].
 #[derive(Config, Debug)]
@@ -44,9 +45,12 @@ pub struct Neck {
 }
 
 impl Neck {
-    /// `[batch, in_chans, grid, grid]` → `[batch, out_chans, grid, grid]`.
+    /// `[batch, grid, grid, in_chans]` → `[batch, grid, grid, out_chans]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.norm1.forward(self.conv1.forward(x));
-        self.norm2.forward(self.conv2.forward(x))
+        let conv = |x, conv: &Conv2d, pad| {
+            ops::conv2d(x, conv.weight.val(), None, [1, pad], Activation::Identity, None)
+        };
+        let x = self.norm1.forward_channels_last(conv(x, &self.conv1, 0));
+        self.norm2.forward_channels_last(conv(x, &self.conv2, 1))
     }
 }

@@ -7,7 +7,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, AttentionBias, LAYER_NORM_EPSILON};
+use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON};
 
 /// Configuration of [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -80,9 +80,9 @@ pub struct TwoWayTransformer {
 impl TwoWayTransformer {
     /// Runs the transformer.
     ///
-    /// `image` is `[batch, cells, dim]`, `image_pe` `[1, cells, dim]`, `tokens`
-    /// `[batch, tokens, dim]` (they serve as their own positional encoding). Gives the updated
-    /// tokens and image cells.
+    /// `image` is `[batch, cells, dim]`, or `[1, cells, dim]` when all prompts begin with the same;
+    /// `image_pe` `[1, cells, dim]`, `tokens` `[batch, tokens, dim]` (they serve as their own
+    /// positional encoding). Gives the updated tokens and image cells, `[batch, ..]`.
     pub fn forward(
         &self,
         image: Tensor<3>,
@@ -93,10 +93,11 @@ impl TwoWayTransformer {
         for layer in &self.layers {
             (queries, keys) = layer.forward(queries, keys, tokens, image_pe);
         }
-        let attended = self.final_attn_token_to_image.forward(
+        let attended = ops::tokens_to_cells(
             queries.clone() + tokens.clone(),
-            keys.clone() + image_pe.clone(),
-            keys.clone(),
+            &keys,
+            image_pe,
+            self.final_attn_token_to_image.layers(),
         );
         (
             ops::layer_norm(
@@ -144,10 +145,8 @@ impl TwoWayAttentionBlock {
         let queries = ops::layer_norm(queries, &self.norm1, LAYER_NORM_EPSILON);
 
         let q = queries.clone() + query_pe.clone();
-        let k = keys.clone() + key_pe.clone();
-        let attended = self
-            .cross_attn_token_to_image
-            .forward(q, k.clone(), keys.clone());
+        let attended =
+            ops::tokens_to_cells(q, &keys, key_pe, self.cross_attn_token_to_image.layers());
         let queries = ops::layer_norm(queries + attended, &self.norm2, LAYER_NORM_EPSILON);
 
         let queries = ops::layer_norm(
@@ -156,11 +155,13 @@ impl TwoWayAttentionBlock {
             LAYER_NORM_EPSILON,
         );
 
-        let q = queries.clone() + query_pe.clone();
-        let attended = self
-            .cross_attn_image_to_token
-            .forward(k, q, queries.clone());
-        let keys = ops::layer_norm(keys + attended, &self.norm4, LAYER_NORM_EPSILON);
+        let keys = ops::cells_to_tokens(
+            keys,
+            key_pe,
+            [queries.clone() + query_pe.clone(), queries.clone()],
+            self.cross_attn_image_to_token.layers(),
+            (&self.norm4, LAYER_NORM_EPSILON),
+        );
         (queries, keys)
     }
 }
@@ -177,25 +178,21 @@ struct Attention {
 }
 
 impl Attention {
+    fn layers(&self) -> CrossAttention<'_> {
+        CrossAttention {
+            q_proj: &self.q_proj,
+            k_proj: &self.k_proj,
+            v_proj: &self.v_proj,
+            out_proj: &self.out_proj,
+            heads: self.num_heads,
+        }
+    }
+
     /// `q` `[batch, n, dim]`, `k` and `v` `[batch, m, dim]` → `[batch, n, dim]`.
     fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let [batch, queries, _] = q.dims();
-        let heads = |x: Tensor<3>, layer: &Linear| {
-            let x = ops::linear(x, layer, Activation::Identity);
-            let [batch, n, inner] = x.dims();
-            x.reshape([batch, n, self.num_heads, inner / self.num_heads])
-                .swap_dims(1, 2)
-        };
-        let (q, k, v) = (
-            heads(q, &self.q_proj),
-            heads(k, &self.k_proj),
-            heads(v, &self.v_proj),
-        );
-        let head_dim = q.dims()[3];
-        let scale = (head_dim as f64).powf(-0.5);
-        let out = ops::attention(q, k, v, scale, &AttentionBias::None)
-            .swap_dims(1, 2)
-            .reshape([batch, queries, self.num_heads * head_dim]);
-        ops::linear(out, &self.out_proj, Activation::Identity)
+        let project = |x, layer| ops::linear(x, layer, Activation::Identity);
+        let (q, k) = (project(q, &self.q_proj), project(k, &self.k_proj));
+        let v = project(v, &self.v_proj);
+        project(ops::attention(q, k, v, self.num_heads), &self.out_proj)
     }
 }

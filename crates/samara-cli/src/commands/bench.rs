@@ -1,0 +1,227 @@
+//! `samara bench`.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use samara::image::{Rgb, RgbImage, write_atomic};
+use samara::{Embedding, Limits, Prompt, Segmenter, read_image};
+use samara_kernels::isa::Isa;
+use samara_kernels::meter;
+use serde::Serialize;
+
+use crate::args::checkpoint;
+use crate::error::{CliError, Result};
+use crate::flags::BenchFlags;
+use crate::terminal;
+
+/// How long the peak is looked for.
+const PEAK: Duration = Duration::from_millis(300);
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    version: &'static str,
+    image: [u32; 2],
+    threads: usize,
+    instruction_set: &'static str,
+    peak_gflops: f64,
+    peak_memory_mb: Option<f64>,
+    stages: Vec<Stage>,
+}
+
+/// One stage: median milliseconds and the matrix products in it.
+#[derive(Debug, Serialize)]
+struct Stage {
+    stage: &'static str,
+    milliseconds: f64,
+    gflop: f64,
+    gflops: f64,
+    share_of_peak: f64,
+}
+
+/// The work that is measured.
+struct Work {
+    segmenter: Segmenter,
+    image: RgbImage,
+    embedding: Embedding,
+    prompts: Vec<Prompt>,
+}
+
+/// Measures the model that the flags name.
+pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
+    let checkpoint = checkpoint(&flags.model)?;
+    let device = flags.model.device.device.open()?;
+    let image = match &flags.image {
+        Some(path) => read_image(path, &Limits::default())?,
+        None => pattern(1800, 1200),
+    };
+    let start = Instant::now();
+    let segmenter = Segmenter::from_checkpoint(&checkpoint, &device)?;
+    let load = milliseconds(start);
+    let embedding = segmenter.embed(&image)?;
+    let prompts = grid(&image, flags.prompts);
+    let work = Work { segmenter, image, embedding, prompts };
+    if flags.turns {
+        return work.take_turns();
+    }
+    let report = work.measure(flags.repeat, load)?;
+    match &flags.json {
+        Some(path) if path == Path::new("-") => terminal::print(&json(&report)?),
+        Some(path) => Ok(write_atomic(path, json(&report)?.as_bytes())?),
+        None => terminal::print(&report.table()),
+    }
+}
+
+fn json(report: &Report) -> Result<String> {
+    let text = serde_json::to_string_pretty(report).map_err(CliError::failed)?;
+    Ok(text + "\n")
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1000.0
+}
+
+/// A picture with structure at all scales, the same every time.
+fn pattern(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let wave = |scale: f32| (x as f32 / scale).sin() * (y as f32 / scale).cos();
+        let level = 128.0 + 60.0 * wave(90.0) + 40.0 * wave(17.0);
+        Rgb([level as u8, (255.0 - level) as u8, ((x ^ y) & 255) as u8])
+    })
+}
+
+/// Single clicks, evenly spread.
+fn grid(image: &RgbImage, count: usize) -> Vec<Prompt> {
+    let side = (count as f64).sqrt().ceil();
+    let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+    let place = |i: usize| {
+        let (row, column) = ((i as f64 / side).floor(), i as f64 % side);
+        Prompt::point(width * (column + 0.5) / side, height * (row + 0.5) / side)
+    };
+    (0..count).map(place).collect()
+}
+
+impl Work {
+    fn embed(&self) -> Result<()> {
+        self.segmenter.embed(&self.image)?;
+        Ok(())
+    }
+
+    /// The decoder alone, as its peers are measured: logits and scores.
+    fn decode(&self, prompts: &[Prompt]) -> Result<()> {
+        self.embedding.decode(prompts)?;
+        Ok(())
+    }
+
+    /// Masks in original pixels of every candidate of one prompt.
+    fn masks(&self) -> Result<()> {
+        self.embedding.predict(&self.prompts[0])?;
+        Ok(())
+    }
+
+    fn measure(&self, repeat: usize, load: f64) -> Result<Report> {
+        let peak = meter::peak(PEAK);
+        let stage = |stage, work: &dyn Fn() -> Result<()>| -> Result<Stage> {
+            work()?;
+            let mut times = Vec::with_capacity(repeat);
+            let operations = meter::operations();
+            for _ in 0..repeat {
+                let start = Instant::now();
+                work()?;
+                times.push(milliseconds(start));
+            }
+            let gflop = (meter::operations() - operations) as f64 / repeat as f64 / 1e9;
+            times.sort_by(f64::total_cmp);
+            let milliseconds = times[repeat / 2];
+            let gflops = gflop / milliseconds * 1000.0;
+            let share_of_peak = gflops * 1e9 / peak;
+            Ok(Stage { stage, milliseconds, gflop, gflops, share_of_peak })
+        };
+        let mut stages = vec![Stage {
+            stage: "load",
+            milliseconds: load,
+            gflop: 0.0,
+            gflops: 0.0,
+            share_of_peak: 0.0,
+        }];
+        stages.push(stage("embed", &|| self.embed())?);
+        stages.push(stage("prompt", &|| self.decode(&self.prompts[..1]))?);
+        stages.push(stage("prompt + masks", &|| self.masks())?);
+        stages.push(stage("batch", &|| self.decode(&self.prompts))?);
+        Ok(Report {
+            model: self.segmenter.architecture(),
+            version: env!("CARGO_PKG_VERSION"),
+            image: [self.image.width(), self.image.height()],
+            threads: rayon::current_num_threads(),
+            instruction_set: Isa::best().name(),
+            peak_gflops: peak / 1e9,
+            peak_memory_mb: peak_memory(),
+            stages,
+        })
+    }
+
+    /// Measures what the lines of standard input name, until they end.
+    fn take_turns(&self) -> Result<()> {
+        let mut out = std::io::stdout();
+        for line in std::io::stdin().lock().lines() {
+            let line = line.map_err(|e| CliError::failed(format!("standard input: {e}")))?;
+            let start = Instant::now();
+            match line.trim() {
+                "embed" => self.embed()?,
+                "prompt" => self.decode(&self.prompts[..1])?,
+                "batch" => self.decode(&self.prompts)?,
+                other => {
+                    return Err(CliError::usage(format!(
+                        "standard input: {other:?} is none of embed, prompt, batch"
+                    )));
+                }
+            }
+            let time = milliseconds(start);
+            writeln!(out, "{time:.3}")
+                .and_then(|()| out.flush())
+                .map_err(|e| CliError::failed(format!("standard output: {e}")))?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let mut text = format!(
+            "{} · {}×{} pixels · {} threads · {} · peak {:.0} GFLOP/s",
+            self.model,
+            self.image[0],
+            self.image[1],
+            self.threads,
+            self.instruction_set,
+            self.peak_gflops
+        );
+        if let Some(memory) = self.peak_memory_mb {
+            text += &format!(" · at most {memory:.0} MB of memory");
+        }
+        text += "\n\nstage                   ms     GFLOP   GFLOP/s   of peak\n";
+        for stage in &self.stages {
+            text += &format!("{:<16} {:>9.1}", stage.stage, stage.milliseconds);
+            if stage.gflop > 0.0 {
+                text += &format!(
+                    " {:>9.2} {:>9.1} {:>8.0}%",
+                    stage.gflop,
+                    stage.gflops,
+                    100.0 * stage.share_of_peak
+                );
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The most memory that the process has had, where the system tells.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes / 1024.0)
+}

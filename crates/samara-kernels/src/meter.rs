@@ -1,0 +1,99 @@
+//! What the arithmetic is measured against: the operations that products did, and how many the
+//! processor can do.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pulp::Simd;
+
+use crate::isa::{Fma, Isa};
+
+/// Floating-point operations of all products so far, two for a multiplication with its addition.
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the operations of a product.
+pub(crate) fn count(rows: usize, depth: usize, columns: usize) {
+    OPERATIONS.fetch_add(2 * (rows * depth * columns) as u64, Ordering::Relaxed);
+}
+
+/// Floating-point operations of all products of this process so far.
+pub fn operations() -> u64 {
+    OPERATIONS.load(Ordering::Relaxed)
+}
+
+/// The operations per second that this processor's threads can do together when they do nothing
+/// but multiply and add in registers; takes about as long as told. The best of several bursts
+/// counts, because a burst can only be disturbed, not helped.
+pub fn peak(duration: Duration) -> f64 {
+    /// Steps of a burst, about a millisecond.
+    const STEPS: usize = 50_000;
+    let start = Instant::now();
+    let mut best = 0.0_f64;
+    while best == 0.0 || start.elapsed() < duration {
+        let burst = rayon::broadcast(|_| {
+            let start = Instant::now();
+            let done = burst(Isa::best(), STEPS);
+            done as f64 / start.elapsed().as_secs_f64()
+        });
+        best = best.max(burst.iter().sum());
+    }
+    best
+}
+
+/// Runs independent multiply-adds; gives the number of operations.
+fn burst(isa: Isa, steps: usize) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(isa) => isa.vectorize(
+            #[inline(always)]
+            || multiply_adds(isa, Fma::SOME, steps),
+        ),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(isa) => isa.vectorize(
+            #[inline(always)]
+            || multiply_adds(isa, Fma::SOME, steps),
+        ),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(isa) => isa.vectorize(
+            #[inline(always)]
+            || multiply_adds(isa, Fma::SOME, steps),
+        ),
+        Isa::Portable => multiply_adds(pulp::Scalar128b, Fma::NONE, steps),
+    }
+}
+
+#[inline(always)]
+fn multiply_adds<S: Simd>(simd: S, fma: Fma, steps: usize) -> usize {
+    /// Enough to hide the latency of the instruction, few enough for the registers.
+    const CHAINS: usize = 12;
+    let factor = simd.splat_f32s(black_box(0.999));
+    let summand = simd.splat_f32s(black_box(1e-9));
+    let mut sums = [simd.splat_f32s(1.0); CHAINS];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = if fma == Fma::SOME {
+                simd.mul_add_f32s(*sum, factor, summand)
+            } else {
+                simd.add_f32s(simd.mul_f32s(*sum, factor), summand)
+            };
+        }
+    }
+    let sum = sums.into_iter().reduce(|a, b| simd.add_f32s(a, b));
+    black_box(sum.map(|sum| simd.reduce_sum_f32s(sum)));
+    2 * steps * CHAINS * S::F32_LANES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_counted_and_the_peak_is_plausible() {
+        let before = operations();
+        count(2, 3, 4);
+        assert!(operations() >= before + 48);
+        let peak = peak(Duration::from_millis(5));
+        assert!((1e8..1e15).contains(&peak), "{peak}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Attention between prompt tokens and image cells.
+
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::Tensor;
+use samara_kernels::two_way::{self, Cells, Norm, Projection};
+
+use super::values::{Values, tensor};
+use super::{Activation, attention, layer_norm, linear};
+
+/// The layers of one attention between tokens and cells, and how many heads it has.
+#[derive(Debug, Clone, Copy)]
+pub struct CrossAttention<'a> {
+    /// To queries.
+    pub q_proj: &'a Linear,
+    /// To keys.
+    pub k_proj: &'a Linear,
+    /// To values.
+    pub v_proj: &'a Linear,
+    /// From the heads, side by side, to the width of who asks.
+    pub out_proj: &'a Linear,
+    /// Heads.
+    pub heads: usize,
+}
+
+/// A linear layer with a bias as slices.
+struct Layer {
+    weight: Values,
+    bias: Values,
+}
+
+impl Layer {
+    fn of(layer: &Linear) -> Option<Self> {
+        let weight = Values::of(layer.weight.val())?;
+        let bias = Values::of(layer.bias.as_ref()?.val())?;
+        Some(Self { weight, bias })
+    }
+
+    fn projection(&self) -> Projection<'_> {
+        Projection { weight: self.weight.as_slice(), bias: self.bias.as_slice() }
+    }
+}
+
+/// Tokens `[batch, tokens, dim]` attend to cells: keys from `cells + position`, values from
+/// `cells`. `cells` is `[batch, cells, dim]`, or `[1, cells, dim]` shared by the batch; `position`
+/// is `[1, cells, dim]`. Gives `[batch, tokens, dim]`, projected.
+pub fn tokens_to_cells(
+    tokens: Tensor<3>,
+    cells: &Tensor<3>,
+    position: &Tensor<3>,
+    layers: CrossAttention<'_>,
+) -> Tensor<3> {
+    let q = linear(tokens, layers.q_proj, Activation::Identity);
+    let attended = tokens_with_kernel(&q, cells, position, layers).unwrap_or_else(|| {
+        let k = linear(cells.clone() + position.clone(), layers.k_proj, Activation::Identity);
+        let v = linear(cells.clone(), layers.v_proj, Activation::Identity);
+        let [batch, ..] = q.dims();
+        attention(q, for_each(k, batch), for_each(v, batch), layers.heads)
+    });
+    linear(attended, layers.out_proj, Activation::Identity)
+}
+
+fn tokens_with_kernel(
+    q: &Tensor<3>,
+    cells: &Tensor<3>,
+    position: &Tensor<3>,
+    layers: CrossAttention<'_>,
+) -> Option<Tensor<3>> {
+    let ([batch, tokens, inner], device) = (q.dims(), q.device());
+    let [images, count, width] = cells.dims();
+    let (q, cells) = (Values::of(q.clone())?, Values::of(cells.clone())?);
+    let position = Values::of(position.clone())?;
+    let (key, value) = (Layer::of(layers.k_proj)?, Layer::of(layers.v_proj)?);
+    let mut out = Vec::with_capacity(batch * tokens * inner);
+    for (i, q) in q.as_slice().chunks_exact(tokens * inner).enumerate() {
+        let cells = Cells {
+            values: &cells.as_slice()[i % images * count * width..][..count * width],
+            position: position.as_slice(),
+            width,
+        };
+        let key = key.projection().weight;
+        out.extend(two_way::tokens_to_cells(q, cells, key, value.projection(), layers.heads));
+    }
+    Some(tensor(out, [batch, tokens, inner], &device))
+}
+
+/// Cells attend to tokens and are normalised: `norm(cells + attention)`. The queries come from
+/// `cells + position`, the keys from `keys`, the values from `values` (both
+/// `[batch, tokens, dim]`). `cells` is `[batch, cells, dim]` or `[1, cells, dim]`; gives
+/// `[batch, cells, dim]`.
+pub fn cells_to_tokens(
+    cells: Tensor<3>,
+    position: &Tensor<3>,
+    [keys, values]: [Tensor<3>; 2],
+    layers: CrossAttention<'_>,
+    (norm, epsilon): (&LayerNorm, f64),
+) -> Tensor<3> {
+    let k = linear(keys, layers.k_proj, Activation::Identity);
+    let v = linear(values, layers.v_proj, Activation::Identity);
+    if let Some(cells) = cells_with_kernel(&cells, position, [&k, &v], layers, (norm, epsilon)) {
+        return cells;
+    }
+    let cells = for_each(cells, k.dims()[0]);
+    let q = linear(cells.clone() + position.clone(), layers.q_proj, Activation::Identity);
+    let attended = attention(q, k, v, layers.heads);
+    let attended = linear(attended, layers.out_proj, Activation::Identity);
+    layer_norm(cells + attended, norm, epsilon)
+}
+
+fn cells_with_kernel(
+    cells: &Tensor<3>,
+    position: &Tensor<3>,
+    [k, v]: [&Tensor<3>; 2],
+    layers: CrossAttention<'_>,
+    (norm, epsilon): (&LayerNorm, f64),
+) -> Option<Tensor<3>> {
+    let ([batch, tokens, inner], device) = (k.dims(), k.device());
+    let [images, count, width] = cells.dims();
+    let cells = Values::of(cells.clone())?;
+    let position = Values::of(position.clone())?;
+    let (k, v) = (Values::of(k.clone())?, Values::of(v.clone())?);
+    let (query, projection) = (Layer::of(layers.q_proj)?, Layer::of(layers.out_proj)?);
+    let gamma = Values::of(norm.gamma.val())?;
+    let beta = Values::of(norm.beta.as_ref()?.val())?;
+    let mut out = vec![0.0; batch * count * width];
+    for (i, out) in out.chunks_exact_mut(count * width).enumerate() {
+        let part = i * tokens * inner..(i + 1) * tokens * inner;
+        two_way::cells_to_tokens(
+            Cells {
+                values: &cells.as_slice()[i % images * count * width..][..count * width],
+                position: position.as_slice(),
+                width,
+            },
+            &k.as_slice()[part.clone()],
+            &v.as_slice()[part],
+            query.projection(),
+            projection.projection(),
+            Norm { gamma: gamma.as_slice(), beta: beta.as_slice(), epsilon: epsilon as f32 },
+            layers.heads,
+            out,
+        );
+    }
+    Some(tensor(out, [batch, count, width], &device))
+}
+
+/// One for each of the batch, when there is one for all.
+fn for_each(x: Tensor<3>, batch: usize) -> Tensor<3> {
+    if x.dims()[0] == batch { x } else { x.repeat_dim(0, batch) }
+}

@@ -1,0 +1,66 @@
+//! Linear layers with what follows them.
+
+#[cfg(feature = "flex")]
+use burn::backend::Dispatch;
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use samara_kernels::gemm::{self, Epilogue};
+
+use super::values::{Values, tensor};
+use super::Activation;
+#[cfg(feature = "flex")]
+use super::{fused, is_flex};
+
+/// `activation(x · W + b)` over the last axis: `[.., d_in]` → `[.., d_out]`.
+pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activation) -> Tensor<D> {
+    if let Some(y) = with_kernel(&x, layer, activation, None) {
+        return y;
+    }
+    #[cfg(feature = "flex")]
+    if let (Some(rectifier), Some(bias), true) =
+        (activation.rectifier(), &layer.bias, is_flex(&x.device()))
+    {
+        let mut dims = x.dims();
+        let rows = x.reshape([-1, dims[D - 1] as i32]);
+        dims[D - 1] = layer.weight.dims()[1];
+        let y = <Dispatch as fused::FusedOps>::fused_linear(
+            rows.into_dispatch(),
+            layer.weight.val().into_dispatch(),
+            bias.val().into_dispatch(),
+            rectifier,
+        );
+        return Tensor::<2>::from_dispatch(y).reshape(dims);
+    }
+    activation.apply(layer.forward(x))
+}
+
+/// `residual + x · W + b` over the last axis.
+pub fn linear_add<const D: usize>(x: Tensor<D>, layer: &Linear, residual: Tensor<D>) -> Tensor<D> {
+    match with_kernel(&x, layer, Activation::Identity, Some(&residual)) {
+        Some(y) => y,
+        None => residual + linear(x, layer, Activation::Identity),
+    }
+}
+
+fn with_kernel<const D: usize>(
+    x: &Tensor<D>,
+    layer: &Linear,
+    activation: Activation,
+    residual: Option<&Tensor<D>>,
+) -> Option<Tensor<D>> {
+    let (mut dims, device) = (x.dims(), x.device());
+    let size = layer.weight.dims();
+    let x = Values::of(x.clone())?;
+    let weight = Values::of(layer.weight.val())?;
+    let bias = Values::optional(layer.bias.as_ref().map(|bias| bias.val()))?;
+    let residual = Values::optional(residual.cloned())?;
+    dims[D - 1] = size[1];
+    let epilogue = Epilogue {
+        bias: bias.as_ref().map(Values::as_slice),
+        activation: activation.kernel(),
+        residual: residual.as_ref().map(Values::as_slice),
+    };
+    let mut out = vec![0.0; dims.iter().product()];
+    gemm::linear(x.as_slice(), weight.as_slice(), size, &epilogue, &mut out);
+    Some(tensor(out, dims, &device))
+}
