@@ -1,9 +1,8 @@
-//! Bias and rectifiers over the rows of a matrix, and their gradients.
+//! Activations, and the gradients of rectifiers and biases.
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::isa::Fma;
+use crate::isa::{Fma, Isa};
 use crate::math::gelu;
 use crate::{add_in_order, rows_per_part};
 
@@ -62,36 +61,6 @@ impl Activation {
 /// Values handled by one task: enough to outweigh its start, small enough for the cache.
 const TASK: usize = 1 << 15;
 
-fn rows_of_task(columns: usize) -> usize {
-    (TASK / columns.max(1)).max(1) * columns.max(1)
-}
-
-/// Adds `bias` to every row of `x` and applies `rectifier`, in place.
-///
-/// A NaN becomes 0 with [`Rectifier::Relu`], as `f32::max` has it, and stays a NaN otherwise.
-pub fn add_bias(x: &mut [f32], bias: &[f32], rectifier: Rectifier) {
-    debug_assert!(bias.is_empty() || x.len().is_multiple_of(bias.len()));
-    x.par_chunks_mut(rows_of_task(bias.len()))
-        .for_each(|rows| add_bias_rows(rows, bias, rectifier));
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
-fn add_bias_rows(rows: &mut [f32], bias: &[f32], rectifier: Rectifier) {
-    for row in rows.chunks_exact_mut(bias.len().max(1)) {
-        match rectifier {
-            Rectifier::Identity => row.iter_mut().zip(bias).for_each(|(x, b)| *x += b),
-            Rectifier::Relu => row
-                .iter_mut()
-                .zip(bias)
-                .for_each(|(x, b)| *x = (*x + b).max(0.0)),
-            Rectifier::Relu6 => row
-                .iter_mut()
-                .zip(bias)
-                .for_each(|(x, b)| *x = (*x + b).clamp(0.0, 6.0)),
-        }
-    }
-}
-
 /// Gradient through a rectifier: keeps `gradient` where the output `y` lies strictly inside the
 /// rectifier's range, zero elsewhere.
 pub fn rectifier_backward(gradient: &mut [f32], y: &[f32], rectifier: Rectifier) {
@@ -102,10 +71,15 @@ pub fn rectifier_backward(gradient: &mut [f32], y: &[f32], rectifier: Rectifier)
     gradient
         .par_chunks_mut(TASK)
         .zip(y.par_chunks(TASK))
-        .for_each(|(gradient, y)| mask_outside(gradient, y, low, high));
+        .for_each(|(gradient, y)| {
+            Isa::best().run(
+                #[inline(always)]
+                |_| mask_outside(gradient, y, low, high),
+            );
+        });
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
 fn mask_outside(gradient: &mut [f32], y: &[f32], low: f32, high: f32) {
     for (g, &y) in gradient.iter_mut().zip(y) {
         *g = if y > low && y < high { *g } else { 0.0 };
@@ -120,13 +94,16 @@ pub fn sum_rows(x: &[f32], columns: usize) -> Vec<f32> {
     let parts = x.par_chunks(rows_per_part(x.len() / columns) * columns);
     let parts = parts.map(|rows| {
         let mut sum = vec![0.0; columns];
-        add_rows(&mut sum, rows);
+        Isa::best().run(
+            #[inline(always)]
+            |_| add_rows(&mut sum, rows),
+        );
         sum
     });
     add_in_order(parts.collect())
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
 fn add_rows(sum: &mut [f32], rows: &[f32]) {
     for row in rows.chunks_exact(sum.len().max(1)) {
         sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
@@ -138,18 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bias_and_rectifier_and_their_gradients() {
-        let x = [-1.0, 0.5, 3.0, 7.0, -0.5, 0.0];
-        let bias = [0.25, -0.25];
+    fn activations_and_their_gradients() {
+        let x = [-0.75, 0.25, 3.25, 6.75, -0.25, 0.0];
         let forward = |rectifier| {
             let mut y = x;
-            add_bias(&mut y, &bias, rectifier);
+            Activation::Rectifier(rectifier).apply(Fma::NONE, &mut y);
             y
         };
-        assert_eq!(
-            forward(Rectifier::Identity),
-            [-0.75, 0.25, 3.25, 6.75, -0.25, -0.25]
-        );
+        assert_eq!(forward(Rectifier::Identity), x);
         assert_eq!(forward(Rectifier::Relu), [0.0, 0.25, 3.25, 6.75, 0.0, 0.0]);
         assert_eq!(forward(Rectifier::Relu6), [0.0, 0.25, 3.25, 6.0, 0.0, 0.0]);
         let backward = |rectifier| {
@@ -163,6 +136,6 @@ mod tests {
         );
         assert_eq!(backward(Rectifier::Relu), [0.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
         assert_eq!(backward(Rectifier::Relu6), [0.0, 2.0, 3.0, 0.0, 0.0, 0.0]);
-        assert_eq!(sum_rows(&x, 2), [1.5, 7.5]);
+        assert_eq!(sum_rows(&x, 2), [2.25, 7.0]);
     }
 }

@@ -106,17 +106,25 @@ impl Sequences {
         if out.is_empty() {
             return;
         }
-        out.par_chunks_mut(width).with_min_len(64).enumerate().for_each(|(token, out)| {
-            let (sequence, place) = self.place(token);
-            out.copy_from_slice(&rows[(sequence * self.length() + place) * width..][..width]);
-        });
+        out.par_chunks_mut(width)
+            .with_min_len(64)
+            .enumerate()
+            .for_each(|(token, out)| {
+                let (sequence, place) = self.place(token);
+                out.copy_from_slice(&rows[(sequence * self.length() + place) * width..][..width]);
+            });
     }
 
     /// The sequence and the place in it of a token.
     fn place(self, token: usize) -> (usize, usize) {
         match self {
             Self::Whole { length, .. } => (token / length, token % length),
-            Self::Windows { height, width, window, .. } => {
+            Self::Windows {
+                height,
+                width,
+                window,
+                ..
+            } => {
                 let (rows, columns) = (height.div_ceil(window), width.div_ceil(window));
                 let (line, x) = (token / width, token % width);
                 let (grid, y) = (line / height, line % height);
@@ -686,7 +694,12 @@ mod tests {
 
     #[test]
     fn tokens_find_their_windows() {
-        let windows = Sequences::Windows { count: 2, height: 5, width: 7, window: 3 };
+        let windows = Sequences::Windows {
+            count: 2,
+            height: 5,
+            width: 7,
+            window: 3,
+        };
         let slots = windows.count() * windows.length();
         let rows: Vec<f32> = (0..slots).map(|i| i as f32).collect();
         let mut out = vec![f32::NAN; windows.tokens()];

@@ -3,7 +3,6 @@
 //! Every output pixel is a sum over the window of `input · weight`, channel by channel. The
 //! channels are taken in blocks that stay in registers while the window is walked.
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::activation::Activation;
@@ -125,19 +124,23 @@ impl Depthwise {
 
     /// Gradient with respect to the input, given that of the output (before the rectifier).
     pub fn backward_input(&self, gradient: &[f32], weight: &[f32], dx: &mut [f32]) {
+        let isa = Isa::best();
         dx.par_chunks_mut((self.width * self.channels).max(1))
             .enumerate()
             .for_each(|(row, dx)| {
                 let (image, y) = (row / self.height, row % self.height);
                 let size = self.out_height * self.out_width * self.channels;
                 let gradient = &gradient[image * size..(image + 1) * size];
-                backward_input_row(self, y, gradient, weight, dx);
+                isa.run(
+                    #[inline(always)]
+                    |_| backward_input_row(self, y, gradient, weight, dx),
+                );
             });
     }
 
     /// Gradient with respect to the weight, given that of the output (before the rectifier).
     pub fn backward_weight(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-        let row = (self.out_width * self.channels).max(1);
+        let (isa, row) = (Isa::best(), (self.out_width * self.channels).max(1));
         let rows = rows_per_part(gradient.len() / row);
         let parts = gradient.par_chunks(rows * row).enumerate();
         let parts = parts.map(|(part, gradient)| {
@@ -147,7 +150,10 @@ impl Depthwise {
                 let (image, y) = (at / self.out_height, at % self.out_height);
                 let size = self.height * self.width * self.channels;
                 let image = &x[image * size..(image + 1) * size];
-                backward_weight_row(self, y, image, gradient, &mut dw);
+                isa.run(
+                    #[inline(always)]
+                    |_| backward_weight_row(self, y, image, gradient, &mut dw),
+                );
             }
             dw
         });
@@ -211,7 +217,7 @@ fn forward_row(
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
 fn backward_input_row(
     shape: &Depthwise,
     y: usize,
@@ -261,7 +267,7 @@ fn backward_input_row(
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
 fn backward_weight_row(
     shape: &Depthwise,
     y: usize,

@@ -1,6 +1,5 @@
 //! Layer norm over the last axis, and its gradient.
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::isa::Isa;
@@ -84,7 +83,10 @@ pub fn layer_norm_backward(
         .zip(gradient.par_chunks(part));
     let parts = parts.map(|((dx, x), gradient)| {
         let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
-        backward_rows(x, gamma, epsilon, gradient, dx, &mut dgamma, &mut dbeta);
+        Isa::best().run(
+            #[inline(always)]
+            |_| backward_rows(x, gamma, epsilon, gradient, dx, &mut dgamma, &mut dbeta),
+        );
         (dgamma, dbeta)
     });
     let (dgamma, dbeta): (Vec<_>, Vec<_>) = parts.collect();
@@ -96,7 +98,7 @@ pub fn layer_norm_backward(
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
 fn backward_rows(
     x: &[f32],
     gamma: &[f32],

@@ -62,7 +62,12 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let load = milliseconds(start);
     let embedding = segmenter.embed(&image)?;
     let prompts = grid(&image, flags.prompts);
-    let work = Work { segmenter, image, embedding, prompts };
+    let work = Work {
+        segmenter,
+        image,
+        embedding,
+        prompts,
+    };
     if flags.turns {
         return work.take_turns();
     }
@@ -137,7 +142,13 @@ impl Work {
             let milliseconds = times[repeat / 2];
             let gflops = gflop / milliseconds * 1000.0;
             let share_of_peak = gflops * 1e9 / peak;
-            Ok(Stage { stage, milliseconds, gflop, gflops, share_of_peak })
+            Ok(Stage {
+                stage,
+                milliseconds,
+                gflop,
+                gflops,
+                share_of_peak,
+            })
         };
         let mut stages = vec![Stage {
             stage: "load",
@@ -221,7 +232,9 @@ impl Report {
 /// The most memory that the process has had, where the system tells.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes / 1024.0)
 }

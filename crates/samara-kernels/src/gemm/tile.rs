@@ -56,7 +56,11 @@ pub(crate) fn multiply_block(
     out: &mut [f32],
 ) {
     let isa = right.isa();
-    meter::count(out.len() / right.columns().max(1), range.len(), right.columns());
+    meter::count(
+        out.len() / right.columns().max(1),
+        range.len(),
+        right.columns(),
+    );
     let block = Block {
         left,
         right,

@@ -12,9 +12,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use samara_kernels::depthwise::Depthwise;
 
-use crate::ops::{
-    self, Activation, AttentionBias, GridAttention, LAYER_NORM_EPSILON, QkvLayout,
-};
+use crate::ops::{self, Activation, AttentionBias, GridAttention, LAYER_NORM_EPSILON, QkvLayout};
 use crate::sam::{Neck, NeckConfig};
 
 /// Configuration of [TinyViT]. Vectors have one entry per stage.
@@ -185,7 +183,14 @@ impl Conv2dBn {
         let [outputs, inputs, kernel, _] = weight.dims();
         let stride = self.c.stride[0];
         if self.c.groups == 1 {
-            return ops::conv2d(x, weight, Some(bias), [stride, kernel / 2], activation, None);
+            return ops::conv2d(
+                x,
+                weight,
+                Some(bias),
+                [stride, kernel / 2],
+                activation,
+                None,
+            );
         }
         debug_assert_eq!(inputs, 1, "a depthwise convolution");
         let shape = Depthwise::padded(x.dims(), kernel, stride, kernel / 2);

@@ -27,7 +27,10 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tens
             token_stride: width,
             head_stride: width / heads,
         });
-        let whole = |length| Sequences::Whole { count: batch, length };
+        let whole = |length| Sequences::Whole {
+            count: batch,
+            length,
+        };
         let mut out = vec![0.0; batch * queries * width];
         attention.forward(q, whole(queries), [k, v], whole(keys), &mut out);
         return tensor(out, [batch, queries, width], &device);
@@ -103,14 +106,33 @@ impl GridAttention {
             }
         };
         let (rows, columns, sequences) = match self.window {
-            0 => (height, width, Sequences::Whole { count: batch, length: height * width }),
-            window => (window, window, Sequences::Windows { count: batch, height, width, window }),
+            0 => (
+                height,
+                width,
+                Sequences::Whole {
+                    count: batch,
+                    length: height * width,
+                },
+            ),
+            window => (
+                window,
+                window,
+                Sequences::Windows {
+                    count: batch,
+                    height,
+                    width,
+                    window,
+                },
+            ),
         };
         let bias = match (&first, &second) {
             (Some(table), None) => Bias::Table(table.as_slice()),
-            (Some(h), Some(w)) => {
-                Bias::Decomposed { rows, columns, h: h.as_slice(), w: w.as_slice() }
-            }
+            (Some(h), Some(w)) => Bias::Decomposed {
+                rows,
+                columns,
+                h: h.as_slice(),
+                w: w.as_slice(),
+            },
             _ => Bias::None,
         };
         let (part, head_stride) = match self.layout {
@@ -251,5 +273,8 @@ fn distances(table: &Tensor<2>) -> Tensor<3> {
     let queries = Tensor::<1, Int>::arange(0..extent as i64, &device).reshape([extent, 1]);
     let keys = Tensor::<1, Int>::arange(0..extent as i64, &device).reshape([1, extent]);
     let index = (queries - keys + (extent as i64 - 1)).reshape([extent * extent]);
-    table.clone().select(0, index).reshape([extent, extent, head_dim])
+    table
+        .clone()
+        .select(0, index)
+        .reshape([extent, extent, head_dim])
 }

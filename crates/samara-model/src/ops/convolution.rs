@@ -2,14 +2,14 @@
 
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
+use burn::tensor::Tensor;
 use burn::tensor::module::conv2d as burn_conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::Tensor;
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::gemm::{Dense, Epilogue, Matrix, Packed, Patches, gemm};
 
-use super::values::{Values, tensor};
 use super::Activation;
+use super::values::{Values, tensor};
 #[cfg(feature = "flex")]
 use super::{fused, is_flex};
 
@@ -25,9 +25,14 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
 ) -> Tensor<4> {
     let window = [stride, pad];
-    if let Some(y) =
-        conv2d_with_kernel(&x, &weight, bias.as_ref(), window, activation, residual.as_ref())
-    {
+    if let Some(y) = conv2d_with_kernel(
+        &x,
+        &weight,
+        bias.as_ref(),
+        window,
+        activation,
+        residual.as_ref(),
+    ) {
         return y;
     }
     let options = ConvOptions::new([stride, stride], [pad, pad], [1, 1], 1);
@@ -65,7 +70,12 @@ fn conv2d_with_kernel(
     let shape = [dims[0], patches.out_height, patches.out_width, outputs];
     let mut out = vec![0.0; shape.iter().product()];
     if kernel == 1 && stride == 1 && pad == 0 {
-        gemm(&Dense::new(x.as_slice(), inputs), weight.right(), &epilogue, &mut out);
+        gemm(
+            &Dense::new(x.as_slice(), inputs),
+            weight.right(),
+            &epilogue,
+            &mut out,
+        );
     } else {
         gemm(&patches, weight.right(), &epilogue, &mut out);
     }
@@ -82,7 +92,11 @@ pub fn depthwise(
     activation: Activation,
 ) -> Tensor<4> {
     let device = x.device();
-    let sides = (Values::of(x.clone()), Values::of(weight.clone()), Values::of(bias.clone()));
+    let sides = (
+        Values::of(x.clone()),
+        Values::of(weight.clone()),
+        Values::of(bias.clone()),
+    );
     if let (Some(x), Some(weight), Some(bias)) = sides {
         let mut out = vec![0.0; shape.out_shape().iter().product()];
         let [x, weight, bias] = [&x, &weight, &bias].map(Values::as_slice);
@@ -99,7 +113,12 @@ pub fn depthwise(
             rectifier,
         ));
     }
-    let Depthwise { channels, kernel, stride, .. } = shape;
+    let Depthwise {
+        channels,
+        kernel,
+        stride,
+        ..
+    } = shape;
     let after = |size: usize, out: usize| {
         (((out - 1) * stride + kernel).saturating_sub(size)).saturating_sub(shape.pad)
     };

@@ -36,7 +36,10 @@ impl Layer {
     }
 
     fn projection(&self) -> Projection<'_> {
-        Projection { weight: self.weight.as_slice(), bias: self.bias.as_slice() }
+        Projection {
+            weight: self.weight.as_slice(),
+            bias: self.bias.as_slice(),
+        }
     }
 }
 
@@ -51,7 +54,11 @@ pub fn tokens_to_cells(
 ) -> Tensor<3> {
     let q = linear(tokens, layers.q_proj, Activation::Identity);
     let attended = tokens_with_kernel(&q, cells, position, layers).unwrap_or_else(|| {
-        let k = linear(cells.clone() + position.clone(), layers.k_proj, Activation::Identity);
+        let k = linear(
+            cells.clone() + position.clone(),
+            layers.k_proj,
+            Activation::Identity,
+        );
         let v = linear(cells.clone(), layers.v_proj, Activation::Identity);
         let [batch, ..] = q.dims();
         attention(q, for_each(k, batch), for_each(v, batch), layers.heads)
@@ -78,7 +85,13 @@ fn tokens_with_kernel(
             width,
         };
         let key = key.projection().weight;
-        out.extend(two_way::tokens_to_cells(q, cells, key, value.projection(), layers.heads));
+        out.extend(two_way::tokens_to_cells(
+            q,
+            cells,
+            key,
+            value.projection(),
+            layers.heads,
+        ));
     }
     Some(tensor(out, [batch, tokens, inner], &device))
 }
@@ -100,7 +113,11 @@ pub fn cells_to_tokens(
         return cells;
     }
     let cells = for_each(cells, k.dims()[0]);
-    let q = linear(cells.clone() + position.clone(), layers.q_proj, Activation::Identity);
+    let q = linear(
+        cells.clone() + position.clone(),
+        layers.q_proj,
+        Activation::Identity,
+    );
     let attended = attention(q, k, v, layers.heads);
     let attended = linear(attended, layers.out_proj, Activation::Identity);
     layer_norm(cells + attended, norm, epsilon)
@@ -134,7 +151,11 @@ fn cells_with_kernel(
             &v.as_slice()[part],
             query.projection(),
             projection.projection(),
-            Norm { gamma: gamma.as_slice(), beta: beta.as_slice(), epsilon: epsilon as f32 },
+            Norm {
+                gamma: gamma.as_slice(),
+                beta: beta.as_slice(),
+                epsilon: epsilon as f32,
+            },
             layers.heads,
             out,
         );
@@ -144,5 +165,9 @@ fn cells_with_kernel(
 
 /// One for each of the batch, when there is one for all.
 fn for_each(x: Tensor<3>, batch: usize) -> Tensor<3> {
-    if x.dims()[0] == batch { x } else { x.repeat_dim(0, batch) }
+    if x.dims()[0] == batch {
+        x
+    } else {
+        x.repeat_dim(0, batch)
+    }
 }

@@ -118,7 +118,13 @@ impl FusedOps for Flex {
             residual: None,
         };
         let mut out = vec![0.0; rows * outputs];
-        gemm::linear(values(&x), values(&w), [inputs, outputs], &epilogue, &mut out);
+        gemm::linear(
+            values(&x),
+            values(&w),
+            [inputs, outputs],
+            &epilogue,
+            &mut out,
+        );
         tensor(out, &[rows, outputs])
     }
 

@@ -6,8 +6,8 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use samara_kernels::gemm::{self, Epilogue};
 
-use super::values::{Values, tensor};
 use super::Activation;
+use super::values::{Values, tensor};
 #[cfg(feature = "flex")]
 use super::{fused, is_flex};
 

@@ -126,7 +126,7 @@ impl Activation {
 
     /// The activation as the kernels of inference know it.
     fn kernel(self) -> kernel::Activation {
-        self.rectifier().map_or(kernel::Activation::Gelu, kernel::Activation::Rectifier)
+        self.rectifier()
+            .map_or(kernel::Activation::Gelu, kernel::Activation::Rectifier)
     }
 }
-

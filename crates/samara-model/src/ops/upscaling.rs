@@ -46,7 +46,10 @@ fn with_kernel(
     let (cells, hyper) = (Values::of(cells.clone())?, Values::of(hyper.clone())?);
     let first_bias = Values::of(first.bias.as_ref()?.val())?;
     let second_bias = Values::of(second.bias.as_ref()?.val())?;
-    let (first, second) = (Values::of(first.weight.val())?, Values::of(second.weight.val())?);
+    let (first, second) = (
+        Values::of(first.weight.val())?,
+        Values::of(second.weight.val())?,
+    );
     let (gamma, beta) = (Values::of(norm.weight.val())?, Values::of(norm.bias.val())?);
     let upscaling = Upscaling {
         first: first.as_slice(),
@@ -62,7 +65,10 @@ fn with_kernel(
     let mut out = vec![0.0; batch * masks * count * 16];
     let cells = cells.as_slice().chunks_exact(count * dim);
     let hyper = hyper.as_slice().chunks_exact(masks * last);
-    for ((cells, hyper), out) in cells.zip(hyper).zip(out.chunks_exact_mut(masks * count * 16)) {
+    for ((cells, hyper), out) in cells
+        .zip(hyper)
+        .zip(out.chunks_exact_mut(masks * count * 16))
+    {
         upscaling.masks(cells, width, hyper, out);
     }
     Some(tensor(out, [batch, masks, 4 * height, 4 * width], &device))

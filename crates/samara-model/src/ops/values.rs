@@ -16,7 +16,10 @@ impl Values {
     #[cfg(feature = "flex")]
     pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Option<Self> {
         let tensor = tensor.try_into_primitive::<Flex>().ok()?.to_contiguous();
-        tensor.as_slice::<f32>().is_some().then_some(Self { tensor })
+        tensor
+            .as_slice::<f32>()
+            .is_some()
+            .then_some(Self { tensor })
     }
 
     #[cfg(not(feature = "flex"))]

@@ -1,0 +1,239 @@
+//! The kernels beside what they replace: `cargo bench -p samara-kernels`.
+//!
+//! Throughputs are in multiply-adds per second, twice of which is the usual FLOP/s; `peak` is what
+//! the processor can do.
+#![allow(missing_docs, reason = "a benchmark")]
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use samara_kernels::activation::Activation;
+use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
+use samara_kernels::depthwise::Depthwise;
+use samara_kernels::gemm::{self, Dense, Epilogue, Matrix, Packed};
+use samara_kernels::layer_norm::layer_norm;
+use samara_kernels::math::gelu_in_place;
+use samara_kernels::meter;
+use samara_kernels::two_way::{Cells, Projection, tokens_to_cells};
+
+fn main() {
+    let peak = meter::peak(std::time::Duration::from_millis(300));
+    println!("peak: {:.1} G multiply-adds per second", peak / 2e9);
+    divan::main();
+}
+
+fn values(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0)
+        .collect()
+}
+
+/// Rows, inner dimension, columns: the products of ViT-B, and a small one.
+const PRODUCTS: [(usize, usize, usize); 5] = [
+    (4096, 768, 2304),
+    (4096, 768, 768),
+    (4096, 768, 3072),
+    (4096, 3072, 768),
+    (7, 256, 2048),
+];
+
+#[divan::bench(args = PRODUCTS)]
+fn product(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
+    let (a, b) = (values(rows * depth), values(depth * columns));
+    let mut out = vec![0.0; rows * columns];
+    bencher
+        .counter(ItemsCount::new(rows * depth * columns))
+        .bench_local(|| {
+            gemm::linear(
+                &a,
+                &b,
+                [depth, columns],
+                &Epilogue::default(),
+                black_box(&mut out),
+            );
+        });
+}
+
+#[divan::bench(args = PRODUCTS)]
+fn product_with_bias_and_gelu(
+    bencher: Bencher<'_, '_>,
+    (rows, depth, columns): (usize, usize, usize),
+) {
+    let (a, b, bias) = (
+        values(rows * depth),
+        values(depth * columns),
+        values(columns),
+    );
+    let epilogue = Epilogue {
+        bias: Some(&bias),
+        activation: Activation::Gelu,
+        ..Epilogue::default()
+    };
+    let mut out = vec![0.0; rows * columns];
+    bencher
+        .counter(ItemsCount::new(rows * depth * columns))
+        .bench_local(|| {
+            gemm::linear(&a, &b, [depth, columns], &epilogue, black_box(&mut out));
+        });
+}
+
+#[divan::bench(args = PRODUCTS)]
+fn product_packed_before(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
+    let (a, b) = (values(rows * depth), values(depth * columns));
+    let right = Packed::new(Matrix::new(&b, depth, columns));
+    let mut out = vec![0.0; rows * columns];
+    bencher
+        .counter(ItemsCount::new(rows * depth * columns))
+        .bench_local(|| {
+            let rows = Dense::new(&a, depth);
+            gemm::gemm(
+                &rows,
+                right.right(),
+                &Epilogue::default(),
+                black_box(&mut out),
+            );
+        });
+}
+
+/// The crate `gemm`.
+#[divan::bench(args = PRODUCTS)]
+#[expect(unsafe_code, reason = "the interface of the crate that is compared")]
+fn product_of_gemm(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
+    let (a, b) = (values(rows * depth), values(depth * columns));
+    let mut out = vec![0.0_f32; rows * columns];
+    bencher
+        .counter(ItemsCount::new(rows * depth * columns))
+        .bench_local(|| {
+            let out = black_box(&mut out);
+            // SAFETY: the three matrices have the lengths that their sizes and strides say.
+            unsafe {
+                ::gemm::gemm(
+                    rows,
+                    columns,
+                    depth,
+                    out.as_mut_ptr(),
+                    1,
+                    columns as isize,
+                    false,
+                    a.as_ptr(),
+                    1,
+                    depth as isize,
+                    b.as_ptr(),
+                    1,
+                    columns as isize,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    ::gemm::Parallelism::Rayon(0),
+                );
+            }
+        });
+}
+
+/// Attention of ViT-B: the whole grid, and windows of 14.
+#[divan::bench(args = [0, 14])]
+fn attention(bencher: Bencher<'_, '_>, window: usize) {
+    let (grid, heads, head_dim) = (64, 12, 64);
+    let width = heads * head_dim;
+    let qkv = values(grid * grid * 3 * width);
+    let sequences = match window {
+        0 => Sequences::Whole {
+            count: 1,
+            length: grid * grid,
+        },
+        window => Sequences::Windows {
+            count: 1,
+            height: grid,
+            width: grid,
+            window,
+        },
+    };
+    let extent = if window == 0 { grid } else { window };
+    let table = values((2 * extent - 1) * head_dim);
+    let padding = values(width);
+    let attention = Attention {
+        heads,
+        head_dim,
+        value_dim: head_dim,
+        scale: 0.125,
+        bias: Bias::Decomposed {
+            rows: extent,
+            columns: extent,
+            h: &table,
+            w: &table,
+        },
+        padding: Some((&padding, &padding)),
+    };
+    let part = |i: usize| Tokens {
+        values: &qkv[i * width..],
+        token_stride: 3 * width,
+        head_stride: head_dim,
+    };
+    let pairs = sequences.count() * sequences.length() * sequences.length();
+    let mut out = vec![0.0; sequences.count() * sequences.length() * width];
+    bencher
+        .counter(ItemsCount::new(2 * pairs * width))
+        .bench_local(|| {
+            let kv = [part(1), part(2)];
+            attention.forward(part(0), sequences, kv, sequences, black_box(&mut out));
+        });
+}
+
+/// One prompt's tokens attend to the cells of an image.
+#[divan::bench]
+fn cross_attention(bencher: Bencher<'_, '_>) {
+    let (tokens, count, width, inner, heads) = (7, 4096, 256, 128, 8);
+    let (cells, position) = (values(count * width), values(count * width));
+    let (queries, weight, bias) = (values(tokens * inner), values(width * inner), values(inner));
+    let cells = Cells {
+        values: &cells,
+        position: &position,
+        width,
+    };
+    let value = Projection {
+        weight: &weight,
+        bias: &bias,
+    };
+    bencher.bench_local(|| tokens_to_cells(&queries, cells, &weight, value, heads));
+}
+
+#[divan::bench]
+fn gelu(bencher: Bencher<'_, '_>) {
+    let x = values(4096 * 3072);
+    bencher
+        .counter(ItemsCount::new(x.len()))
+        .with_inputs(|| x.clone())
+        .bench_local_values(|mut x| {
+            gelu_in_place(&mut x);
+            x
+        });
+}
+
+#[divan::bench(name = "layer_norm")]
+fn layer_norm_of_tokens(bencher: Bencher<'_, '_>) {
+    let (rows, columns) = (4096, 768);
+    let (x, gamma, beta) = (values(rows * columns), values(columns), values(columns));
+    let mut out = vec![0.0; x.len()];
+    bencher
+        .counter(ItemsCount::new(x.len()))
+        .bench_local(|| layer_norm(&x, &gamma, &beta, 1e-6, black_box(&mut out)));
+}
+
+#[divan::bench]
+fn depthwise(bencher: Bencher<'_, '_>) {
+    let shape = Depthwise::padded([1, 256, 256, 256], 3, 1, 1);
+    let (x, weight, bias) = (values(256 * 256 * 256), values(9 * 256), values(256));
+    let mut out = vec![0.0; shape.out_shape().iter().product()];
+    bencher
+        .counter(ItemsCount::new(9 * out.len()))
+        .bench_local(|| {
+            shape.forward(
+                &x,
+                &weight,
+                &bias,
+                Activation::default(),
+                black_box(&mut out),
+            );
+        });
+}
