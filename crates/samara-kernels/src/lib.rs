@@ -21,6 +21,7 @@ pub mod isa;
 pub mod layer_norm;
 pub mod math;
 pub mod meter;
+pub mod position;
 #[cfg(test)]
 mod testing;
 pub mod two_way;

@@ -13,7 +13,7 @@ const VALUES: &str = "samara.values_sha256";
 /// What a model computes once per image.
 #[derive(Debug, Clone)]
 pub struct ImageFeatures {
-    /// The image embedding: `[1, dim, grid, grid]` of SAM, `[1, grid, grid, dim]` of `lite`.
+    /// The image embedding, `[1, grid, grid, dim]`.
     pub image_embed: Tensor<4>,
     /// Finer features for the decoder, none for SAM 1.
     pub high_res_feats: Vec<Tensor<4>>,

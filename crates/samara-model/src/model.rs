@@ -91,7 +91,7 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => {
                 let prompts = &config.prompt_encoder;
-                vec![[1, prompts.embed_dim, prompts.grid, prompts.grid]]
+                vec![[1, prompts.grid, prompts.grid, prompts.embed_dim]]
             }
             Self::Lite(config) => config.clone().with_img_size(side).feature_shapes(),
         }

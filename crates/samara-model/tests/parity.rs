@@ -87,13 +87,17 @@ fn check(sam: &Sam, expected: &Expected) {
     let embedding = sam.encode_image(pixels);
     assert_close(
         "image_embedding",
-        &embedding,
+        &embedding.clone().permute([0, 3, 1, 2]),
         &expected.get("image_embedding").unwrap(),
     );
     assert_close(
         "image_pe",
         &sam.image_pe(),
-        &expected.get("image_pe").unwrap(),
+        &expected
+            .get::<4>("image_pe")
+            .unwrap()
+            .flatten::<3>(2, 3)
+            .swap_dims(1, 2),
     );
 
     let cases = expected.cases();

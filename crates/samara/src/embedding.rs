@@ -64,14 +64,15 @@ impl Embedding {
         self.image == image_digest(image)
     }
 
-    /// The embedding's values and shape: `[1, channels, rows, columns]` of SAM,
-    /// `[1, rows, columns, channels]` of `lite`. Finer features of the decoder are not included.
+    /// The embedding's values and shape, `[1, channels, rows, columns]` as in the official code.
+    /// Finer features of the decoder are not included.
     ///
     /// # Errors
     /// The device failed.
     pub fn values(&self) -> Result<(Vec<f32>, [usize; 4])> {
-        let embedding = &self.features.image_embed;
-        Ok((read(embedding.clone())?, embedding.dims()))
+        let embedding = self.features.image_embed.clone().permute([0, 3, 1, 2]);
+        let shape = embedding.dims();
+        Ok((read(embedding)?, shape))
     }
 
     /// Answers one prompt.

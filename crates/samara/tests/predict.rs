@@ -229,7 +229,7 @@ fn answers_equal_those_of_the_model_for_coordinates_scaled_by_hand() {
         boxes: Some(tensor(&corners, [1, 4])),
         masks: Some(tensor(&logits, [1, 1, 32, 32])),
     };
-    let expected = sam().decode(tensor(&features, shape), &prompts);
+    let expected = sam().decode(tensor(&features, shape).permute([0, 2, 3, 1]), &prompts);
     let (expected_logits, expected_iou) = (values(expected.low_res_logits), values(expected.iou));
 
     let prompt = Prompt::point(70.0, 60.0)
@@ -264,7 +264,11 @@ fn pixels_are_normalised_and_padded_on_the_right_and_below() {
             })
         };
         let pixels: Vec<f32> = (0..3).flat_map(plane).collect();
-        let expected = values(sam().encode_image(tensor(&pixels, [1, 3, 128, 128])));
+        let expected = values(
+            sam()
+                .encode_image(tensor(&pixels, [1, 3, 128, 128]))
+                .permute([0, 3, 1, 2]),
+        );
         let (actual, _) = segmenter().embed(&image).unwrap().values().unwrap();
         let difference = largest_difference(&actual, &expected);
         assert!(difference <= ROUNDING, "{width}×{height}: {difference:e}");

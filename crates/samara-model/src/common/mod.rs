@@ -2,8 +2,10 @@
 
 mod layer_norm_2d;
 mod mlp;
+mod position;
 mod window;
 
 pub use layer_norm_2d::LayerNorm2d;
 pub use mlp::{MlpBlock, MlpBlockConfig};
+pub use position::{fourier_features, fourier_grid};
 pub use window::{window_partition, window_unpartition};

@@ -1,13 +1,11 @@
 //! Prompt tokens of `lite`: SAM's random Fourier positions plus an embedding per kind of point.
 
-use std::f64::consts::PI;
-
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
-use super::STRIDE;
 use super::prompt_maps::Points;
+use crate::common::{fourier_features, fourier_grid};
 
 /// Kinds of points: none, negative, positive, the two corners of a box.
 const KINDS: usize = 5;
@@ -51,19 +49,11 @@ impl PromptEncoder {
 
     /// Positions of the cells of a `grid`² image embedding, `[1, grid², dim]`.
     pub(super) fn dense_pe(&self, grid: usize) -> Tensor<3> {
-        let device = self.point_embeddings.val().device();
-        let side = (grid * STRIDE) as f64;
-        let cells = Tensor::<1, Int>::arange(0..grid as i64, &device).float();
-        let centres = (cells + 0.5) * STRIDE as f64 / side;
-        let x = centres.clone().reshape([1, grid, 1]).repeat_dim(0, grid);
-        let y = centres.reshape([grid, 1, 1]).repeat_dim(1, grid);
-        self.encode(Tensor::cat(vec![x, y], 2).reshape([1, grid * grid, 2]))
+        fourier_grid(self.positional_encoding_gaussian_matrix.val(), grid)
     }
 
     /// Coordinates in [0, 1], `[.., .., 2]` → `[.., .., dim]`: sines, then cosines.
     fn encode(&self, coords: Tensor<3>) -> Tensor<3> {
-        let frequencies = self.positional_encoding_gaussian_matrix.val().unsqueeze();
-        let phases = (coords * 2.0 - 1.0).matmul(frequencies) * (2.0 * PI);
-        Tensor::cat(vec![phases.clone().sin(), phases.cos()], 2)
+        fourier_features(coords, self.positional_encoding_gaussian_matrix.val())
     }
 }

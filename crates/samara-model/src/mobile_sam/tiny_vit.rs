@@ -117,7 +117,7 @@ impl TinyViTConfig {
     }
 }
 
-/// The image encoder of MobileSAM: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
+/// The image encoder of MobileSAM: `[batch, 3, 1024, 1024]` → `[batch, 64, 64, 256]`.
 #[derive(Module, Debug)]
 pub struct TinyViT {
     patch_embed: PatchEmbed,
@@ -127,11 +127,11 @@ pub struct TinyViT {
 
 impl TinyViT {
     /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
-    /// `[batch, out_chans, side / 16, side / 16]`.
+    /// `[batch, side / 16, side / 16, out_chans]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let x = self.patch_embed.forward(pixels.permute([0, 2, 3, 1]));
         let x = self.layers.iter().fold(x, |x, stage| stage.forward(x));
-        self.neck.forward(x).permute([0, 3, 1, 2])
+        self.neck.forward(x)
     }
 
     /// What goes through the encoder, for analysis: the patch embedding, then the output of every

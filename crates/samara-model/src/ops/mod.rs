@@ -20,6 +20,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor, activation};
 use samara_kernels::activation::{self as kernel, Rectifier};
 use samara_kernels::math::gelu_in_place;
+use samara_kernels::position;
 
 pub use attention::{AttentionBias, GridAttention, QkvLayout, attention};
 pub use convolution::{conv2d, depthwise};
@@ -97,6 +98,15 @@ pub fn normalise<const D: usize>(
     let centred = x.clone() - x.mean_dim(D - 1);
     let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
     centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+/// The positional encoding of a grid by a kernel, where there is one; see
+/// [`common`](crate::common).
+pub(crate) fn fourier_grid(frequencies: &Tensor<2>, grid: usize) -> Option<Tensor<3>> {
+    let ([_, n], device) = (frequencies.dims(), frequencies.device());
+    let frequencies = Values::of(frequencies.clone())?;
+    let cells = position::fourier_grid(frequencies.as_slice(), grid, grid);
+    Some(tensor(cells, [1, grid * grid, 2 * n], &device))
 }
 
 /// True for a tensor of the CPU backend, which has fused kernels.

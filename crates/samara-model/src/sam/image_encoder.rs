@@ -102,7 +102,7 @@ impl ImageEncoderViTConfig {
     }
 }
 
-/// The ViT image encoder of SAM: `[batch, 3, 1024, 1024]` → `[batch, 256, 64, 64]`.
+/// The ViT image encoder of SAM: `[batch, 3, 1024, 1024]` → `[batch, 64, 64, 256]`.
 #[derive(Module, Debug)]
 pub struct ImageEncoderViT {
     patch_embed: PatchEmbed,
@@ -113,11 +113,11 @@ pub struct ImageEncoderViT {
 
 impl ImageEncoderViT {
     /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
-    /// `[batch, out_chans, side / patch, side / patch]`.
+    /// `[batch, side / patch, side / patch, out_chans]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let tokens = self.patch_embed.forward(pixels) + self.pos_embed.val();
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.neck.forward(tokens).permute([0, 3, 1, 2])
+        self.neck.forward(tokens)
     }
 
     /// What goes through the encoder, for analysis: the patch embedding, then the output of every

@@ -77,16 +77,16 @@ pub struct MaskDecoder {
 impl MaskDecoder {
     /// Decodes a batch of prompts on one image.
     ///
-    /// `image_embedding` and `image_pe` are `[1, dim, grid, grid]`; `batch` is the number of
+    /// `image_embedding` is `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`, `batch` the number of
     /// prompts. Answers for all mask tokens; which of them to show is the caller's choice.
     pub fn forward(
         &self,
         image_embedding: Tensor<4>,
-        image_pe: Tensor<4>,
+        image_pe: &Tensor<3>,
         prompts: PromptEmbeddings,
         batch: usize,
     ) -> DecodedMasks {
-        let [_, dim, height, width] = image_embedding.dims();
+        let [_, height, width, dim] = image_embedding.dims();
         let own = Tensor::cat(
             vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()],
             0,
@@ -98,9 +98,9 @@ impl MaskDecoder {
             None => own,
         };
 
-        let cells = |x: Tensor<4>| x.reshape([0, dim as i32, -1]).swap_dims(1, 2);
-        let image = cells(image_embedding + prompts.dense);
-        let (tokens, image) = self.transformer.forward(image, &cells(image_pe), &tokens);
+        let image = image_embedding + prompts.dense.permute([0, 2, 3, 1]);
+        let image = image.reshape([0, (height * width) as i32, dim as i32]);
+        let (tokens, image) = self.transformer.forward(image, image_pe, &tokens);
 
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();

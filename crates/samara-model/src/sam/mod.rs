@@ -114,7 +114,7 @@ pub enum ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Normalised and padded pixels `[batch, 3, side, side]` → `[batch, dim, grid, grid]`.
+    /// Normalised and padded pixels `[batch, 3, side, side]` → `[batch, grid, grid, dim]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         match self {
             Self::ViT(encoder) => encoder.forward(pixels),
@@ -137,8 +137,8 @@ impl Sam {
         &self.image_encoder
     }
 
-    /// Image embedding `[batch, 256, 64, 64]` of normalised and padded pixels
-    /// `[batch, 3, 1024, 1024]`.
+    /// Image embedding `[batch, 64, 64, 256]` of normalised and padded pixels
+    /// `[batch, 3, 1024, 1024]`. Its channels come last, other than in the official code.
     pub fn encode_image(&self, pixels: Tensor<4>) -> Tensor<4> {
         self.image_encoder.forward(pixels)
     }
@@ -148,17 +148,17 @@ impl Sam {
         self.prompt_encoder.forward(prompts)
     }
 
-    /// Positional encoding of the image embedding's cells, `[1, 256, 64, 64]`.
-    pub fn image_pe(&self) -> Tensor<4> {
+    /// Positional encoding of the image embedding's cells, `[1, 64 · 64, 256]`.
+    pub fn image_pe(&self) -> Tensor<3> {
         self.prompt_encoder.dense_pe()
     }
 
     /// Answers of all mask tokens to a batch of prompts on one image embedding
-    /// `[1, 256, 64, 64]`.
+    /// `[1, 64, 64, 256]`.
     pub fn decode(&self, image_embedding: Tensor<4>, prompts: &PromptBatch) -> DecodedMasks {
         self.mask_decoder.forward(
             image_embedding,
-            self.image_pe(),
+            &self.image_pe(),
             self.encode_prompts(prompts),
             prompts.len(),
         )

@@ -1,15 +1,13 @@
 //! SAM's prompt encoder: points, boxes and mask logits become embeddings
 //! (`segment_anything/modeling/prompt_encoder.py`).
 
-use std::f64::consts::PI;
-
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
-use crate::common::LayerNorm2d;
+use crate::common::{LayerNorm2d, fourier_features, fourier_grid};
 use crate::ops::Activation;
 
 /// Prompts for one image, in model pixels, all with the same batch size. At least one of the
@@ -123,16 +121,10 @@ impl PromptEncoder {
     }
 
     /// Positional encoding of the cells of the image embedding, at their centres:
-    /// `[1, dim, grid, grid]`.
-    pub fn dense_pe(&self) -> Tensor<4> {
-        let grid = self.grid;
-        let device = self.no_mask_embed.weight.val().device();
-        let centres =
-            (Tensor::<1, Int>::arange(0..grid as i64, &device).float() + 0.5) / grid as f64;
-        let x = centres.clone().reshape([1, grid, 1]).repeat_dim(0, grid);
-        let y = centres.reshape([grid, 1, 1]).repeat_dim(1, grid);
-        let pe = self.pe_layer.forward(Tensor::cat(vec![x, y], 2));
-        pe.permute([2, 0, 1]).unsqueeze()
+    /// `[1, grid², dim]`.
+    pub fn dense_pe(&self) -> Tensor<3> {
+        let layer = &self.pe_layer;
+        fourier_grid(layer.positional_encoding_gaussian_matrix.val(), self.grid)
     }
 
     /// `[batch, points, 2]` and `[batch, points]` → `[batch, points (+1 if padded), dim]`.
@@ -182,9 +174,7 @@ struct PositionEmbeddingRandom {
 impl PositionEmbeddingRandom {
     /// Coordinates (x, y) in [0, 1], `[.., .., 2]` → `[.., .., dim]`: sines, then cosines.
     fn forward(&self, coords: Tensor<3>) -> Tensor<3> {
-        let frequencies = self.positional_encoding_gaussian_matrix.val().unsqueeze();
-        let phases = (coords * 2.0 - 1.0).matmul(frequencies) * (2.0 * PI);
-        Tensor::cat(vec![phases.clone().sin(), phases.cos()], 2)
+        fourier_features(coords, self.positional_encoding_gaussian_matrix.val())
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn answers(model: &Model) -> Vec<Vec<f32>> {
     let decoded = model.decode(&features, &prompts);
     let values = |data: TensorData| data.try_into_vec::<f32>().unwrap();
     vec![
-        values(features.image_embed.into_data()),
+        values(features.image_embed.permute([0, 3, 1, 2]).into_data()),
         values(decoded.low_res_logits.into_data()),
         values(decoded.iou.into_data()),
     ]
