@@ -1,9 +1,10 @@
 //! Activations, and the gradients of rectifiers and biases.
 
+use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::isa::{Fma, Isa};
-use crate::math::gelu;
+use crate::math::{gelu, gelu_lanes};
 use crate::{add_in_order, rows_per_part};
 
 /// What follows a linear map.
@@ -54,6 +55,22 @@ impl Activation {
                 values.iter_mut().for_each(|x| *x = x.clamp(0.0, 6.0));
             }
             Self::Gelu => values.iter_mut().for_each(|x| *x = gelu(fma, *x)),
+        }
+    }
+}
+
+impl Activation {
+    /// The activation in every lane of a register. A rectifier keeps what is no number.
+    #[inline(always)]
+    pub(crate) fn apply_lanes<S: Simd>(self, simd: S, fma: Fma, x: S::f32s) -> S::f32s {
+        let zero = simd.splat_f32s(0.0);
+        match self {
+            Self::Rectifier(Rectifier::Identity) => x,
+            Self::Rectifier(Rectifier::Relu) => simd.max_f32s(zero, x),
+            Self::Rectifier(Rectifier::Relu6) => {
+                simd.min_f32s(simd.splat_f32s(6.0), simd.max_f32s(zero, x))
+            }
+            Self::Gelu => gelu_lanes(simd, fma, x),
         }
     }
 }

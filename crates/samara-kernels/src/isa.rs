@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use pulp::Simd;
+
 /// An instruction set that this processor has.
 ///
 /// A value is the proof: it is made by detection only, so code that runs through it cannot meet
@@ -87,6 +89,22 @@ impl Fma {
     #[inline(always)]
     pub(crate) fn multiply_add(self, a: f32, b: f32, c: f32) -> f32 {
         if self.0 { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    /// [`multiply_add`](Self::multiply_add) in every lane.
+    #[inline(always)]
+    pub(crate) fn multiply_add_lanes<S: Simd>(
+        self,
+        simd: S,
+        a: S::f32s,
+        b: S::f32s,
+        c: S::f32s,
+    ) -> S::f32s {
+        if self.0 {
+            simd.mul_add_f32s(a, b, c)
+        } else {
+            simd.add_f32s(simd.mul_f32s(a, b), c)
+        }
     }
 
     /// The polynomial with these coefficients, the highest power first.

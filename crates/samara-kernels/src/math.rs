@@ -1,5 +1,6 @@
 //! Functions of one number, without branches, so that a loop over them becomes vector code.
 
+use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::isa::{Fma, Isa};
@@ -36,6 +37,44 @@ pub(crate) fn gelu(fma: Fma, x: f32) -> f32 {
     let erf = z * fma.polynomial(t, &ERF_P) / fma.polynomial(t, &ERF_Q);
     let half = 0.5 * x;
     fma.multiply_add(half, erf.clamp(-1.0, 1.0), half)
+}
+
+/// [`gelu`] in every lane of a register.
+#[inline(always)]
+pub(crate) fn gelu_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
+    let z = within(simd, x, NORMAL_END);
+    let t = simd.mul_f32s(z, z);
+    let (p, q) = (
+        polynomial(simd, fma, t, &ERF_P),
+        polynomial(simd, fma, t, &ERF_Q),
+    );
+    let erf = within(simd, simd.div_f32s(simd.mul_f32s(z, p), q), 1.0);
+    let half = simd.mul_f32s(simd.splat_f32s(0.5), x);
+    fma.multiply_add_lanes(simd, half, erf, half)
+}
+
+/// Limits every lane to ±`end`. What is no number stays none, as it is the second operand.
+#[inline(always)]
+fn within<S: Simd>(simd: S, x: S::f32s, end: f32) -> S::f32s {
+    simd.min_f32s(
+        simd.splat_f32s(end),
+        simd.max_f32s(simd.splat_f32s(-end), x),
+    )
+}
+
+/// [`Fma::polynomial`] in every lane.
+#[inline(always)]
+fn polynomial<S: Simd, const N: usize>(
+    simd: S,
+    fma: Fma,
+    x: S::f32s,
+    coefficients: &[f32; N],
+) -> S::f32s {
+    let mut sum = simd.splat_f32s(0.0);
+    for &coefficient in coefficients {
+        sum = fma.multiply_add_lanes(simd, sum, x, simd.splat_f32s(coefficient));
+    }
+    sum
 }
 
 /// exp(x) for x ≤ 88, with a relative error of at most 3e-7; 0 below −87.

@@ -72,11 +72,7 @@ fn multiply_adds<S: Simd>(simd: S, fma: Fma, steps: usize) -> usize {
     let mut sums = [simd.splat_f32s(1.0); CHAINS];
     for _ in 0..steps {
         for sum in &mut sums {
-            *sum = if fma == Fma::SOME {
-                simd.mul_add_f32s(*sum, factor, summand)
-            } else {
-                simd.add_f32s(simd.mul_f32s(*sum, factor), summand)
-            };
+            *sum = fma.multiply_add_lanes(simd, *sum, factor, summand);
         }
     }
     let sum = sums.into_iter().reduce(|a, b| simd.add_f32s(a, b));

@@ -119,8 +119,14 @@ impl Block<'_> {
                 let right = right.panel::<C>(panel, range.clone());
                 let sums = sums::<S, R, C>(simd, fma, left, depth, right);
                 for (i, (row, sums)) in rows.chunks_exact_mut(columns).zip(sums).enumerate() {
-                    let at = (tile * R + i) * columns + from;
-                    finish(fma, sums, &mut row[from..from + width], from, at, pass);
+                    let (at, row) = (
+                        (tile * R + i) * columns + from,
+                        &mut row[from..from + width],
+                    );
+                    match row.as_chunks_mut::<C>() {
+                        ([row], []) => finish::<S, C>(simd, fma, sums, row, from, at, pass),
+                        _ => finish_part(fma, cast_slice(&sums), row, from, at, pass),
+                    }
                 }
             }
         }
@@ -135,7 +141,7 @@ fn sums<'a, S: Simd, const R: usize, const C: usize>(
     left: Left<'_>,
     depth: usize,
     right: impl Iterator<Item = &'a [f32; C]>,
-) -> [[f32; C]; R] {
+) -> [[S::f32s; 2]; R] {
     let rows: [&[f32]; R] = from_fn(|i| &left.values[i * left.stride..][..depth]);
     let mut sums = [[simd.splat_f32s(0.0); 2]; R];
     for (k, right) in (0..depth).zip(right) {
@@ -144,50 +150,52 @@ fn sums<'a, S: Simd, const R: usize, const C: usize>(
         for (sums, row) in sums.iter_mut().zip(rows) {
             let value = simd.splat_f32s(row[k]);
             for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = if fma == Fma::SOME {
-                    simd.mul_add_f32s(value, right, *sum)
-                } else {
-                    simd.add_f32s(simd.mul_f32s(value, right), *sum)
-                };
+                *sum = fma.multiply_add_lanes(simd, value, right, *sum);
             }
         }
     }
-    from_fn(|row| from_fn(|column| cast_slice::<_, f32>(&sums[row])[column]))
+    sums
 }
 
 /// Writes one row of a tile.
 #[inline(always)]
-fn finish<const C: usize>(
+fn finish<S: Simd, const C: usize>(
+    simd: S,
     fma: Fma,
-    mut sums: [f32; C],
-    out: &mut [f32],
+    sums: [S::f32s; 2],
+    out: &mut [f32; C],
     column: usize,
     at: usize,
     pass: Pass<'_>,
 ) {
-    if !pass.first {
-        add(&mut sums, out);
-    }
-    if let Some(epilogue) = pass.epilogue {
-        if let Some(bias) = epilogue.bias {
-            add(&mut sums, &bias[column..column + out.len()]);
+    let out = S::as_mut_simd_f32s(out).0;
+    for (i, (out, mut sum)) in out.iter_mut().zip(sums).enumerate() {
+        if !pass.first {
+            sum = simd.add_f32s(sum, *out);
         }
-        epilogue.activation.apply(fma, &mut sums);
-        if let Some(residual) = epilogue.residual {
-            add(&mut sums, &residual[at..at + out.len()]);
+        if let Some(epilogue) = pass.epilogue {
+            if let Some(bias) = epilogue.bias {
+                sum = simd.add_f32s(sum, S::as_simd_f32s(&bias[column..column + C]).0[i]);
+            }
+            sum = epilogue.activation.apply_lanes(simd, fma, sum);
+            if let Some(residual) = epilogue.residual {
+                sum = simd.add_f32s(sum, S::as_simd_f32s(&residual[at..at + C]).0[i]);
+            }
         }
-    }
-    match <&mut [f32; C]>::try_from(&mut *out) {
-        Ok(out) => *out = sums,
-        Err(_) => out.copy_from_slice(&sums[..out.len()]),
+        *out = sum;
     }
 }
 
-/// Adds what there is of a row; the rest of the last panel's tile is not written.
+/// Writes the part of a row that the last panel has.
 #[inline(always)]
-fn add<const C: usize>(sums: &mut [f32; C], values: &[f32]) {
-    match <&[f32; C]>::try_from(values) {
-        Ok(values) => sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += x),
-        Err(_) => sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += x),
+fn finish_part(fma: Fma, sums: &[f32], out: &mut [f32], column: usize, at: usize, pass: Pass<'_>) {
+    for (i, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+        let mut value = [if pass.first { sum } else { sum + *out }];
+        if let Some(epilogue) = pass.epilogue {
+            value[0] += epilogue.bias.map_or(0.0, |bias| bias[column + i]);
+            epilogue.activation.apply(fma, &mut value);
+            value[0] += epilogue.residual.map_or(0.0, |residual| residual[at + i]);
+        }
+        *out = value[0];
     }
 }

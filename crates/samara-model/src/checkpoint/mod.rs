@@ -19,12 +19,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Shape, TensorData};
+use burn_store::bridge;
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{
     ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot,
     PyTorchToBurnAdapter,
 };
+
+use rayon::prelude::*;
 
 pub use convert::StorageType;
 pub use error::{CheckpointError, Mismatch, WrongShape};
@@ -225,8 +228,8 @@ impl Checkpoint {
             tensors.push(tensor);
         }
         let transposed = Transposed::default();
-        let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
-        let adapter = Box::new(transposed.clone().chain(adapter));
+        let adapter = transposed.clone().chain(FloatCastAdapter::to(DType::F32));
+        let adapter = Box::new(adapter);
         let result = model.apply(tensors, None, Some(adapter), true);
         let mut mismatch = mismatch(&result, &transposed);
         mismatch.unused.extend(strays);
@@ -260,8 +263,9 @@ fn official_names(
     Ok(official)
 }
 
-/// Notes the weights that our modules keep transposed, as a message shows shapes as files have
-/// them.
+/// Turns the weights that our modules keep transposed, and notes them, as a message shows shapes as
+/// files have them. `burn-store` would turn them as well, but value by value on one thread, which
+/// takes longer than everything else when a model is loaded.
 #[derive(Clone, Default)]
 struct Transposed(Arc<Mutex<BTreeSet<String>>>);
 
@@ -279,16 +283,47 @@ impl Transposed {
 
 impl ModuleAdapter for Transposed {
     fn adapt(&self, tensor: StoredTensor, context: ModuleContext<'_>) -> StoredTensor {
-        if context.module_type() == Some("Struct:Linear") {
-            let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            noted.insert(tensor.name.clone());
+        let &[rows, columns] = &tensor.shape[..] else {
+            return PyTorchToBurnAdapter.adapt(tensor, context);
+        };
+        if context.module_type() != Some("Struct:Linear") || !tensor.dtype.is_float() {
+            return PyTorchToBurnAdapter.adapt(tensor, context);
         }
-        tensor
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.insert(tensor.name.clone());
+        let (name, shape) = (tensor.name.clone(), Shape::from([columns, rows]));
+        bridge::map_data(tensor, name, DType::F32, shape, transpose)
+    }
+
+    fn get_alternative_param_name(&self, name: &str, module_type: &str) -> Option<String> {
+        PyTorchToBurnAdapter.get_alternative_param_name(name, module_type)
     }
 
     fn clone_box(&self) -> Box<dyn ModuleAdapter> {
         Box::new(self.clone())
     }
+}
+
+/// Rows for columns, as `f32`.
+fn transpose(data: TensorData) -> TensorData {
+    /// Columns that are read together: a cache line of them.
+    const COLUMNS: usize = 16;
+    let shape = data.shape().to_vec();
+    let (rows, columns) = (shape[0], shape[1]);
+    let data = data.convert::<f32>();
+    let values = data.as_slice::<f32>().unwrap_or_default();
+    let mut turned = vec![0.0_f32; rows * columns];
+    let blocks = turned.par_chunks_mut((rows * COLUMNS).max(1)).enumerate();
+    blocks.for_each(|(block, turned)| {
+        let width = turned.len() / rows;
+        for (row, values) in values.chunks_exact(columns).enumerate() {
+            let values = &values[block * COLUMNS..][..width];
+            for (turned, value) in turned[row..].iter_mut().step_by(rows).zip(values) {
+                *turned = *value;
+            }
+        }
+    });
+    TensorData::new(turned, [columns, rows])
 }
 
 /// Translates the outcome of a load to official keys.
