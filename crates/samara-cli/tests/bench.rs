@@ -33,10 +33,7 @@ fn the_figures_belong_together() {
     assert_eq!(report["image"], serde_json::json!([96, 64]));
     assert!(report["peak_gflops"].as_f64().unwrap() > 0.1);
     let stages = report["stages"].as_array().unwrap();
-    let names: Vec<&str> = stages
-        .iter()
-        .map(|s| s["stage"].as_str().unwrap())
-        .collect();
+    let names: Vec<&str> = stages.iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
         ["load", "embed", "prompt", "prompt + masks", "batch"]

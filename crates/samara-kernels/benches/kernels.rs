@@ -2,7 +2,7 @@
 //!
 //! Throughputs are in multiply-adds per second, twice of which is the usual FLOP/s; `peak` is what
 //! the processor can do.
-#![allow(missing_docs, reason = "a benchmark")]
+#![allow(missing_docs, clippy::print_stdout, reason = "a benchmark")]
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};

@@ -2,7 +2,7 @@
 //!
 //! Scores are never held as a whole: a block of queries walks over blocks of keys, keeps the
 //! largest score and the sum of exponentials so far, and scales its result down when a larger
-//! score turns up (Dao et al., "FlashAttention", 2022). Keys and values are packed once per head;
+//! score turns up (Dao et al. 2022). Keys and values are packed once per head;
 //! the tokens are read where the projection wrote them, also those of a window of an image.
 
 use std::ops::Range;

@@ -1,5 +1,6 @@
 //! `samara bench`.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ struct Report {
 /// One stage: median milliseconds and the matrix products in it.
 #[derive(Debug, Serialize)]
 struct Stage {
-    stage: &'static str,
+    name: &'static str,
     milliseconds: f64,
     gflop: f64,
     gflops: f64,
@@ -128,7 +129,7 @@ impl Work {
 
     fn measure(&self, repeat: usize, load: f64) -> Result<Report> {
         let peak = meter::peak(PEAK);
-        let stage = |stage, work: &dyn Fn() -> Result<()>| -> Result<Stage> {
+        let stage = |name, work: &dyn Fn() -> Result<()>| -> Result<Stage> {
             work()?;
             let mut times = Vec::with_capacity(repeat);
             let operations = meter::operations();
@@ -143,7 +144,7 @@ impl Work {
             let gflops = gflop / milliseconds * 1000.0;
             let share_of_peak = gflops * 1e9 / peak;
             Ok(Stage {
-                stage,
+                name,
                 milliseconds,
                 gflop,
                 gflops,
@@ -151,7 +152,7 @@ impl Work {
             })
         };
         let mut stages = vec![Stage {
-            stage: "load",
+            name: "load",
             milliseconds: load,
             gflop: 0.0,
             gflops: 0.0,
@@ -209,19 +210,17 @@ impl Report {
             self.instruction_set,
             self.peak_gflops
         );
+        // Writing to a string cannot fail.
         if let Some(memory) = self.peak_memory_mb {
-            text += &format!(" · at most {memory:.0} MB of memory");
+            let _ = write!(text, " · at most {memory:.0} MB of memory");
         }
         text += "\n\nstage                   ms     GFLOP   GFLOP/s   of peak\n";
         for stage in &self.stages {
-            text += &format!("{:<16} {:>9.1}", stage.stage, stage.milliseconds);
+            let _ = write!(text, "{:<16} {:>9.1}", stage.name, stage.milliseconds);
             if stage.gflop > 0.0 {
-                text += &format!(
-                    " {:>9.2} {:>9.1} {:>8.0}%",
-                    stage.gflop,
-                    stage.gflops,
-                    100.0 * stage.share_of_peak
-                );
+                let (gflop, gflops) = (stage.gflop, stage.gflops);
+                let share = 100.0 * stage.share_of_peak;
+                let _ = write!(text, " {gflop:>9.2} {gflops:>9.1} {share:>8.0}%");
             }
             text.push('\n');
         }

@@ -1,6 +1,6 @@
 //! Products of matrices with what follows them: `out = activation(rows · right + bias) + residual`.
 //!
-//! The way of GotoBLAS (Goto and van de Geijn, 2008): the right side lies in panels as wide as a
+//! The way of Goto and van de Geijn (2008): the right side lies in panels as wide as a
 //! tile, a block of rows of the left side is gathered next to each other in the second-level
 //! cache, and a tile of the result stays in registers while both are walked. What follows the
 //! product is done on the tile before it is written, so that the result goes through memory once.
@@ -260,6 +260,18 @@ mod tests {
         }
     }
 
+    /// Two rows without values.
+    struct Empty;
+    impl Rows for Empty {
+        fn count(&self) -> usize {
+            2
+        }
+        fn depth(&self) -> usize {
+            0
+        }
+        fn gather(&self, _: usize, _: Range<usize>, _: &mut [f32]) {}
+    }
+
     #[test]
     fn nothing_and_what_is_no_number() {
         let right = Packed::new(Matrix::new(&[], 0, 3));
@@ -268,16 +280,6 @@ mod tests {
             bias: Some(&bias),
             ..Epilogue::default()
         };
-        struct Empty;
-        impl Rows for Empty {
-            fn count(&self) -> usize {
-                2
-            }
-            fn depth(&self) -> usize {
-                0
-            }
-            fn gather(&self, _: usize, _: Range<usize>, _: &mut [f32]) {}
-        }
         let mut out = [f32::NAN; 6];
         gemm(&Empty, right.right(), &epilogue, &mut out);
         assert_eq!(out, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "an empty sum");

@@ -46,6 +46,7 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tens
 
 /// What is added to the attention scores before the softmax.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one lives per attention call")]
 pub enum AttentionBias {
     /// Nothing.
     None,

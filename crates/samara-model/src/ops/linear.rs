@@ -2,6 +2,7 @@
 
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
+use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use samara_kernels::gemm::{self, Epilogue};
@@ -52,7 +53,7 @@ fn with_kernel<const D: usize>(
     let size = layer.weight.dims();
     let x = Values::of(x.clone())?;
     let weight = Values::of(layer.weight.val())?;
-    let bias = Values::optional(layer.bias.as_ref().map(|bias| bias.val()))?;
+    let bias = Values::optional(layer.bias.as_ref().map(Param::val))?;
     let residual = Values::optional(residual.cloned())?;
     dims[D - 1] = size[1];
     let epilogue = Epilogue {

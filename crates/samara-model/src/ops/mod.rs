@@ -3,7 +3,7 @@
 //!
 //! An operation has up to three forms. On the CPU, outside of training, it is a kernel of
 //! `samara-kernels`. In training on the CPU, the operations of `lite` are fused ones with their
-//! gradients ([`fused`]). Everything else takes the composed form in Burn's operations.
+//! gradients (`fused.rs`). Everything else takes the composed form in Burn's operations.
 
 mod attention;
 mod convolution;

@@ -36,6 +36,10 @@ impl Values {
     }
 
     /// The values of an optional tensor; `None` when there is one without values.
+    #[expect(
+        clippy::option_option,
+        reason = "there is none, or it has no values: two things"
+    )]
     pub(super) fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Option<Option<Self>> {
         tensor.map_or(Some(None), |tensor| Self::of(tensor).map(Some))
     }

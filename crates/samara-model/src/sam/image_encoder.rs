@@ -143,7 +143,7 @@ impl PatchEmbed {
     /// `[batch, 3, side, side]` → `[batch, grid, grid, embed_dim]`.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let [.., patch, _] = self.proj.weight.dims();
-        let bias = self.proj.bias.as_ref().map(|bias| bias.val());
+        let bias = self.proj.bias.as_ref().map(Param::val);
         let weight = self.proj.weight.val();
         let pixels = pixels.permute([0, 2, 3, 1]);
         ops::conv2d(pixels, weight, bias, [patch, 0], Activation::Identity, None)
