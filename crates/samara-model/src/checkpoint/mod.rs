@@ -283,14 +283,14 @@ impl Transposed {
 
 impl ModuleAdapter for Transposed {
     fn adapt(&self, tensor: StoredTensor, context: ModuleContext<'_>) -> StoredTensor {
-        let &[rows, columns] = &tensor.shape[..] else {
-            return PyTorchToBurnAdapter.adapt(tensor, context);
-        };
-        if context.module_type() != Some("Struct:Linear") || !tensor.dtype.is_float() {
+        if context.module_type() != Some("Struct:Linear") {
             return PyTorchToBurnAdapter.adapt(tensor, context);
         }
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.insert(tensor.name.clone());
+        let (&[rows, columns], true) = (&tensor.shape[..], tensor.dtype.is_float()) else {
+            return PyTorchToBurnAdapter.adapt(tensor, context);
+        };
         let (name, shape) = (tensor.name.clone(), Shape::from([columns, rows]));
         bridge::map_data(tensor, name, DType::F32, shape, transpose)
     }
