@@ -3,15 +3,13 @@
     python peers.py RUNTIME MODEL CHECKPOINT THREADS
 
 RUNTIME is torch, onnxruntime or openvino; MODEL is vit_b, vit_l, vit_h or mobile_sam. Lines of standard input name
-the work (embed, prompt, batch N); every one is answered with the milliseconds it took. `memory` is answered with the
-most memory the process has had, in megabytes.
+the work (embed, prompt, batch N); every one is answered with the milliseconds it took.
 
 The image encoder gets pixels that are resized and normalised already, which `samara bench` does inside of its
 measurement. The decoder is the prompt encoder and the mask decoder of single clicks up to logits and scores: for ONNX
 Runtime and OpenVINO both are exported as one graph with a batch of fixed size.
 """
 
-import resource
 import sys
 import tempfile
 import time
@@ -129,9 +127,6 @@ def main() -> None:
     pixels, embedding = torch.randn(1, 3, SIDE, SIDE), torch.randn(1, 256, SIDE // 16, SIDE // 16)
     for line in sys.stdin:
         work, *count = line.split()
-        if work == "memory":
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
-            continue
         start = time.perf_counter()
         if work == "embed":
             peer.embed(pixels)

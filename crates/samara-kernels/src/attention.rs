@@ -541,7 +541,7 @@ fn maximum(values: &[f32]) -> f32 {
 
 /// exp(x − largest) in place, and the sum.
 #[inline(always)]
-pub(crate) fn exponentials(fma: Fma, values: &mut [f32], largest: f32) -> f32 {
+fn exponentials(fma: Fma, values: &mut [f32], largest: f32) -> f32 {
     let (chunks, rest) = values.as_chunks_mut::<LANES>();
     let mut lanes = [0.0; LANES];
     for chunk in chunks {

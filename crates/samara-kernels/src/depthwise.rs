@@ -3,14 +3,12 @@
 //! Every output pixel is a sum over the window of `input · weight`, channel by channel. The
 //! channels are taken in blocks that stay in registers while the window is walked.
 
+use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::Activation;
-use crate::isa::{Fma, Isa};
+use crate::isa::{Fma, Isa, Kernel};
 use crate::{add_in_order, rows_per_part};
-
-/// Channels held in registers at once: four AVX2 registers, or two of AVX-512.
-const BLOCK: usize = 32;
 
 /// Shape of a depthwise convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,52 +106,85 @@ impl Depthwise {
             self.batch * self.height * self.width * self.channels
         );
         debug_assert_eq!(weight.len(), self.kernel * self.kernel * self.channels);
-        let isa = Isa::best();
-        out.par_chunks_mut((self.out_width * self.channels).max(1))
+        let channels = self.channels;
+        out.par_chunks_mut((self.out_width * channels).max(1))
             .enumerate()
-            .for_each(|(row, out)| {
+            .for_each_init(Vec::new, |places, (row, out)| {
                 let (image, y) = (row / self.out_height, row % self.out_height);
-                let size = self.height * self.width * self.channels;
-                let image = &x[image * size..(image + 1) * size];
-                isa.run(
-                    #[inline(always)]
-                    |fma| forward_row(fma, self, y, image, weight, bias, activation, out),
-                );
+                for (x_at, out) in out.chunks_exact_mut(channels).enumerate() {
+                    places.clear();
+                    for ky in self.taps(y, self.height) {
+                        let line = image * self.height + y * self.stride + ky - self.pad;
+                        for kx in self.taps(x_at, self.width) {
+                            let pixel = line * self.width + x_at * self.stride + kx - self.pad;
+                            places.push((pixel * channels, (ky * self.kernel + kx) * channels));
+                        }
+                    }
+                    out.copy_from_slice(bias);
+                    add_products([x, weight], places, activation, out);
+                }
             });
     }
 
-    /// Gradient with respect to the input, given that of the output (before the rectifier).
+    /// Gradient with respect to the input, given that of the output (before the activation).
     pub fn backward_input(&self, gradient: &[f32], weight: &[f32], dx: &mut [f32]) {
-        let isa = Isa::best();
-        dx.par_chunks_mut((self.width * self.channels).max(1))
+        let channels = self.channels;
+        // Output `o` reads input `i` through tap `k` when i + pad = o · stride + k.
+        let output = |input: usize, tap: usize, size: usize| {
+            let shifted = (input + self.pad).checked_sub(tap)?;
+            let output = shifted / self.stride;
+            (shifted.is_multiple_of(self.stride) && output < size).then_some(output)
+        };
+        dx.par_chunks_mut((self.width * channels).max(1))
             .enumerate()
-            .for_each(|(row, dx)| {
+            .for_each_init(Vec::new, |places, (row, dx)| {
                 let (image, y) = (row / self.height, row % self.height);
-                let size = self.out_height * self.out_width * self.channels;
-                let gradient = &gradient[image * size..(image + 1) * size];
-                isa.run(
-                    #[inline(always)]
-                    |_| backward_input_row(self, y, gradient, weight, dx),
-                );
+                for (x, dx) in dx.chunks_exact_mut(channels).enumerate() {
+                    places.clear();
+                    for ky in 0..self.kernel {
+                        let Some(out_y) = output(y, ky, self.out_height) else {
+                            continue;
+                        };
+                        let line = (image * self.out_height + out_y) * self.out_width;
+                        for kx in 0..self.kernel {
+                            if let Some(out_x) = output(x, kx, self.out_width) {
+                                let tap = (ky * self.kernel + kx) * channels;
+                                places.push(((line + out_x) * channels, tap));
+                            }
+                        }
+                    }
+                    dx.fill(0.0);
+                    add_products([gradient, weight], places, Activation::default(), dx);
+                }
             });
     }
 
-    /// Gradient with respect to the weight, given that of the output (before the rectifier).
+    /// Gradient with respect to the weight, given that of the output (before the activation).
     pub fn backward_weight(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-        let (isa, row) = (Isa::best(), (self.out_width * self.channels).max(1));
-        let rows = rows_per_part(gradient.len() / row);
-        let parts = gradient.par_chunks(rows * row).enumerate();
-        let parts = parts.map(|(part, gradient)| {
-            let mut dw = vec![0.0; self.kernel * self.kernel * self.channels];
-            for (i, gradient) in gradient.chunks_exact(row).enumerate() {
-                let at = part * rows + i;
-                let (image, y) = (at / self.out_height, at % self.out_height);
-                let size = self.height * self.width * self.channels;
-                let image = &x[image * size..(image + 1) * size];
-                isa.run(
-                    #[inline(always)]
-                    |_| backward_weight_row(self, y, image, gradient, &mut dw),
-                );
+        let channels = self.channels;
+        let lines = self.batch * self.out_height;
+        let part = rows_per_part(lines);
+        let parts = (0..lines.div_ceil(part)).into_par_iter().map(|index| {
+            let mut dw = vec![0.0; self.kernel * self.kernel * channels];
+            let mut places = Vec::with_capacity(self.out_width);
+            for out_line in index * part..lines.min((index + 1) * part) {
+                let (image, y) = (out_line / self.out_height, out_line % self.out_height);
+                for ky in self.taps(y, self.height) {
+                    let line = image * self.height + y * self.stride + ky - self.pad;
+                    for kx in 0..self.kernel {
+                        let first = self.pad.saturating_sub(kx).div_ceil(self.stride);
+                        let end = (self.width + self.pad).saturating_sub(kx);
+                        places.clear();
+                        for out_x in first..end.div_ceil(self.stride).min(self.out_width) {
+                            let pixel = line * self.width + out_x * self.stride + kx - self.pad;
+                            let out = out_line * self.out_width + out_x;
+                            places.push((pixel * channels, out * channels));
+                        }
+                        let tap = (ky * self.kernel + kx) * channels;
+                        let dw = &mut dw[tap..tap + channels];
+                        add_products([x, gradient], &places, Activation::default(), dw);
+                    }
+                }
             }
             dw
         });
@@ -161,155 +192,87 @@ impl Depthwise {
     }
 }
 
-/// `sum[c] += a[c] · b[c]`.
-#[inline(always)]
-fn multiply_add(sum: &mut [f32], a: &[f32], b: &[f32]) {
-    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
-        *sum += a * b;
-    }
-}
-
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "all of them are operands")]
-fn forward_row(
-    fma: Fma,
-    shape: &Depthwise,
-    y: usize,
-    image: &[f32],
-    weight: &[f32],
-    bias: &[f32],
+/// Runs [`AddProducts`].
+fn add_products(
+    [a, b]: [&[f32]; 2],
+    places: &[(usize, usize)],
     activation: Activation,
     out: &mut [f32],
 ) {
-    let channels = shape.channels;
-    let rows = shape.taps(y, shape.height);
-    for (x, out) in out.chunks_exact_mut(channels).enumerate() {
-        let columns = shape.taps(x, shape.width);
+    Isa::best().dispatch(AddProducts {
+        a,
+        b,
+        places,
+        activation,
+        out,
+    });
+}
+
+/// Adds products of channels: `out[c] = activation(out[c] + Σ a[i + c] · b[j + c])` over pairs of
+/// places (i, j), for every channel c.
+struct AddProducts<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    places: &'a [(usize, usize)],
+    activation: Activation,
+    out: &'a mut [f32],
+}
+
+impl Kernel for AddProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S, fma: Fma) {
+        /// Registers of sums: enough to hide the latency of a multiply-add.
+        const SUMS: usize = 4;
+        let (lanes, channels) = (S::F32_LANES, self.out.len());
         let mut start = 0;
-        while start < channels {
-            let count = BLOCK.min(channels - start);
-            let mut sum = [0.0_f32; BLOCK];
-            sum[..count].copy_from_slice(&bias[start..start + count]);
-            for ky in rows.clone() {
-                let line = (y * shape.stride + ky - shape.pad) * shape.width;
-                for kx in columns.clone() {
-                    let pixel = (line + x * shape.stride + kx - shape.pad) * channels + start;
-                    let tap = (ky * shape.kernel + kx) * channels + start;
-                    if count == BLOCK {
-                        multiply_add(
-                            &mut sum,
-                            &image[pixel..pixel + BLOCK],
-                            &weight[tap..tap + BLOCK],
-                        );
-                    } else {
-                        multiply_add(
-                            &mut sum[..count],
-                            &image[pixel..pixel + count],
-                            &weight[tap..tap + count],
-                        );
-                    }
-                }
-            }
-            activation.apply(fma, &mut sum);
-            out[start..start + count].copy_from_slice(&sum[..count]);
-            start += BLOCK;
+        while start + SUMS * lanes <= channels {
+            self.whole::<S, SUMS>(simd, fma, start);
+            start += SUMS * lanes;
+        }
+        while start + lanes <= channels {
+            self.whole::<S, 1>(simd, fma, start);
+            start += lanes;
+        }
+        if start < channels {
+            self.rest(simd, fma, start);
         }
     }
 }
 
-#[inline(always)]
-fn backward_input_row(
-    shape: &Depthwise,
-    y: usize,
-    gradient: &[f32],
-    weight: &[f32],
-    dx: &mut [f32],
-) {
-    let (channels, stride) = (shape.channels, shape.stride);
-    // Output `o` reads input `i` through tap `k` when i + pad = o · stride + k.
-    let output = |input: usize, tap: usize, size: usize| {
-        let shifted = (input + shape.pad).checked_sub(tap)?;
-        (shifted.is_multiple_of(stride) && shifted / stride < size).then_some(shifted / stride)
-    };
-    for (x, dx) in dx.chunks_exact_mut(channels).enumerate() {
-        let mut start = 0;
-        while start < channels {
-            let count = BLOCK.min(channels - start);
-            let mut sum = [0.0_f32; BLOCK];
-            for ky in 0..shape.kernel {
-                let Some(out_y) = output(y, ky, shape.out_height) else {
-                    continue;
-                };
-                for kx in 0..shape.kernel {
-                    let Some(out_x) = output(x, kx, shape.out_width) else {
-                        continue;
-                    };
-                    let pixel = (out_y * shape.out_width + out_x) * channels + start;
-                    let tap = (ky * shape.kernel + kx) * channels + start;
-                    if count == BLOCK {
-                        multiply_add(
-                            &mut sum,
-                            &gradient[pixel..pixel + BLOCK],
-                            &weight[tap..tap + BLOCK],
-                        );
-                    } else {
-                        multiply_add(
-                            &mut sum[..count],
-                            &gradient[pixel..pixel + count],
-                            &weight[tap..tap + count],
-                        );
-                    }
-                }
+impl AddProducts<'_> {
+    /// `N` registers of channels.
+    #[inline(always)]
+    fn whole<S: Simd, const N: usize>(&mut self, simd: S, fma: Fma, start: usize) {
+        let end = start + N * S::F32_LANES;
+        let out = S::as_mut_simd_f32s(&mut self.out[start..end]).0;
+        let mut sums = [simd.splat_f32s(0.0); N];
+        sums.copy_from_slice(out);
+        for &(i, j) in self.places {
+            let a = S::as_simd_f32s(&self.a[i + start..i + end]).0;
+            let b = S::as_simd_f32s(&self.b[j + start..j + end]).0;
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                *sum = fma.multiply_add_lanes(simd, *a, *b, *sum);
             }
-            dx[start..start + count].copy_from_slice(&sum[..count]);
-            start += BLOCK;
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = self.activation.apply_lanes(simd, fma, sum);
         }
     }
-}
 
-#[inline(always)]
-fn backward_weight_row(
-    shape: &Depthwise,
-    y: usize,
-    image: &[f32],
-    gradient: &[f32],
-    dw: &mut [f32],
-) {
-    let (channels, stride) = (shape.channels, shape.stride);
-    for ky in shape.taps(y, shape.height) {
-        let line = (y * stride + ky - shape.pad) * shape.width;
-        for kx in 0..shape.kernel {
-            let first = shape.pad.saturating_sub(kx).div_ceil(stride);
-            let end = ((shape.width + shape.pad).saturating_sub(kx))
-                .div_ceil(stride)
-                .min(shape.out_width);
-            let tap = (ky * shape.kernel + kx) * channels;
-            let mut start = 0;
-            while start < channels {
-                let count = BLOCK.min(channels - start);
-                let mut sum = [0.0_f32; BLOCK];
-                for x in first..end {
-                    let pixel = (line + x * stride + kx - shape.pad) * channels + start;
-                    let out = x * channels + start;
-                    if count == BLOCK {
-                        multiply_add(
-                            &mut sum,
-                            &image[pixel..pixel + BLOCK],
-                            &gradient[out..out + BLOCK],
-                        );
-                    } else {
-                        multiply_add(
-                            &mut sum[..count],
-                            &image[pixel..pixel + count],
-                            &gradient[out..out + count],
-                        );
-                    }
-                }
-                let dw = &mut dw[tap + start..tap + start + count];
-                dw.iter_mut().zip(sum).for_each(|(dw, sum)| *dw += sum);
-                start += BLOCK;
-            }
+    /// The channels that do not fill a register.
+    #[inline(always)]
+    fn rest<S: Simd>(&mut self, simd: S, fma: Fma, start: usize) {
+        let end = self.out.len();
+        let out = &mut self.out[start..];
+        let mut sum = simd.partial_load_f32s(out);
+        for &(i, j) in self.places {
+            let a = simd.partial_load_f32s(&self.a[i + start..i + end]);
+            let b = simd.partial_load_f32s(&self.b[j + start..j + end]);
+            sum = fma.multiply_add_lanes(simd, a, b, sum);
         }
+        simd.partial_store_f32s(out, self.activation.apply_lanes(simd, fma, sum));
     }
 }
 

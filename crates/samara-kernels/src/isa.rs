@@ -60,20 +60,61 @@ impl Isa {
         }
     }
 
-    /// Runs `kernel` compiled for this instruction set. Whatever it calls must be
-    /// `#[inline(always)]` to be compiled along.
+    /// Runs loops over arrays, compiled for this instruction set. Whatever they call must be
+    /// `#[inline(always)]` to be compiled along; a nest of loops belongs into a [`Kernel`].
     #[inline(always)]
     pub(crate) fn run<R>(self, kernel: impl FnOnce(Fma) -> R) -> R {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(isa) => isa.vectorize(|| kernel(Fma::SOME)),
+            Self::Avx512(isa) => isa.vectorize(
+                #[inline(always)]
+                || kernel(Fma::SOME),
+            ),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(isa) => isa.vectorize(|| kernel(Fma::SOME)),
+            Self::Avx2(isa) => isa.vectorize(
+                #[inline(always)]
+                || kernel(Fma::SOME),
+            ),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(isa) => isa.vectorize(|| kernel(Fma::SOME)),
+            Self::Neon(isa) => isa.vectorize(
+                #[inline(always)]
+                || kernel(Fma::SOME),
+            ),
             Self::Portable => kernel(Fma::NONE),
         }
     }
+
+    /// Runs a kernel with the registers of this instruction set.
+    #[inline(always)]
+    pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.vectorize(
+                #[inline(always)]
+                || kernel.run(isa, Fma::SOME),
+            ),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.vectorize(
+                #[inline(always)]
+                || kernel.run(isa, Fma::SOME),
+            ),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(isa) => isa.vectorize(
+                #[inline(always)]
+                || kernel.run(isa, Fma::SOME),
+            ),
+            Self::Portable => kernel.run(pulp::Scalar128b, Fma::NONE),
+        }
+    }
+}
+
+/// Code that names its registers. The compiler finds registers for one loop over arrays by itself,
+/// but not reliably for a nest of them.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// Must be `#[inline(always)]`, as must be what it calls.
+    fn run<S: Simd>(self, simd: S, fma: Fma) -> Self::Output;
 }
 
 /// Whether the instruction set multiplies and adds in one step: a constant wherever a kernel is

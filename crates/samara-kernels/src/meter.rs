@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pulp::Simd;
 
-use crate::isa::{Fma, Isa};
+use crate::isa::{Fma, Isa, Kernel};
 
 /// Floating-point operations of all products so far, two for a multiplication with its addition.
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -33,7 +33,7 @@ pub fn peak(duration: Duration) -> f64 {
     while best == 0.0 || start.elapsed() < duration {
         let burst = rayon::broadcast(|_| {
             let start = Instant::now();
-            let done = burst(Isa::best(), STEPS);
+            let done = Isa::best().dispatch(Burst(STEPS));
             done as f64 / start.elapsed().as_secs_f64()
         });
         best = best.max(burst.iter().sum());
@@ -41,43 +41,31 @@ pub fn peak(duration: Duration) -> f64 {
     best
 }
 
-/// Runs independent multiply-adds; gives the number of operations.
-fn burst(isa: Isa, steps: usize) -> usize {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(isa) => isa.vectorize(
-            #[inline(always)]
-            || multiply_adds(isa, Fma::SOME, steps),
-        ),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(isa) => isa.vectorize(
-            #[inline(always)]
-            || multiply_adds(isa, Fma::SOME, steps),
-        ),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon(isa) => isa.vectorize(
-            #[inline(always)]
-            || multiply_adds(isa, Fma::SOME, steps),
-        ),
-        Isa::Portable => multiply_adds(pulp::Scalar128b, Fma::NONE, steps),
-    }
-}
+/// Independent multiply-adds, this many times; gives the number of operations.
+struct Burst(usize);
 
-#[inline(always)]
-fn multiply_adds<S: Simd>(simd: S, fma: Fma, steps: usize) -> usize {
-    /// Enough to hide the latency of the instruction, few enough for the registers.
-    const CHAINS: usize = 12;
-    let factor = simd.splat_f32s(black_box(0.999));
-    let summand = simd.splat_f32s(black_box(1e-9));
-    let mut sums = [simd.splat_f32s(1.0); CHAINS];
-    for _ in 0..steps {
-        for sum in &mut sums {
-            *sum = fma.multiply_add_lanes(simd, *sum, factor, summand);
+impl Kernel for Burst {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, fma: Fma) -> usize {
+        /// Enough to hide the latency of the instruction, few enough for the registers.
+        const CHAINS: usize = 12;
+        let factor = simd.splat_f32s(black_box(0.999));
+        let summand = simd.splat_f32s(black_box(1e-9));
+        let mut sums = [simd.splat_f32s(1.0); CHAINS];
+        for _ in 0..self.0 {
+            for sum in &mut sums {
+                *sum = fma.multiply_add_lanes(simd, *sum, factor, summand);
+            }
         }
+        let mut sum = sums[0];
+        for other in &sums[1..] {
+            sum = simd.add_f32s(sum, *other);
+        }
+        black_box(simd.reduce_sum_f32s(sum));
+        2 * self.0 * CHAINS * S::F32_LANES
     }
-    let sum = sums.into_iter().reduce(|a, b| simd.add_f32s(a, b));
-    black_box(sum.map(|sum| simd.reduce_sum_f32s(sum)));
-    2 * steps * CHAINS * S::F32_LANES
 }
 
 #[cfg(test)]
