@@ -68,14 +68,16 @@ def weights(model: str, folder: Path) -> Path:
 def measure(model: str, samara: str, threads: int, rounds: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = str(weights(model, Path(folder)))
-        few = {"OMP_NUM_THREADS": str(threads)}
+        peers = [sys.executable, str(HERE / "peers.py")]
+        subprocess.run([*peers, "export", model, checkpoint, folder, str(BATCH)], check=True)
+        inputs = {"torch": [model, checkpoint], "onnxruntime": [folder], "openvino": [folder]}
         workers = {
             "samara": Worker(
                 [samara, "bench", "--checkpoint", checkpoint, "--turns", "--prompts", str(BATCH), "--threads", str(threads)],
                 {},
             )
         } | {
-            peer: Worker([sys.executable, str(HERE / "peers.py"), peer, model, checkpoint, str(threads)], few)
+            peer: Worker([*peers, peer, *inputs[peer], str(threads)], {"OMP_NUM_THREADS": str(threads)})
             for peer in PEERS
         }
         times = {name: {work: [] for work in WORKS} for name in workers}

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    samara_kernels::memory::keep_freed_memory();
     let flags = parse()?;
     if let Some(threads) = flags.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);

@@ -6,7 +6,8 @@
 //! plain scalar oracle with each of them.
 //!
 //! The speed comes from the order in which memory is walked, and from code that the compiler turns
-//! into vector instructions; the only `unsafe` sets a processor flag ([`denormals`]).
+//! into vector instructions; the only `unsafe` sets a processor flag ([`denormals`]) and a number of
+//! the C library ([`memory`]).
 #![allow(
     clippy::inline_always,
     reason = "helpers must be compiled for the instruction set of the kernel that calls them"
@@ -20,6 +21,7 @@ pub mod gemm;
 pub mod isa;
 pub mod layer_norm;
 pub mod math;
+pub mod memory;
 pub mod meter;
 pub mod position;
 #[cfg(test)]
