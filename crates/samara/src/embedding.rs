@@ -13,7 +13,7 @@ use samara_model::{FeaturesError, ImageFeatures};
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::segmenter::{Segmenter, image_digest};
+use crate::segmenter::{Segmenter, image_digest, in_pool};
 use crate::{Error, Result};
 
 /// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this
@@ -138,10 +138,8 @@ impl Embedding {
 
     /// Runs the decoder on prompts of one shape.
     fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
-        let decoded = self
-            .segmenter
-            .model()
-            .decode(&self.features, &self.batch(prompts));
+        let model = self.segmenter.model();
+        let decoded = in_pool(|| model.decode(&self.features, &self.batch(prompts)));
         let [_, tokens, side, _] = decoded.low_res_logits.dims();
         let logits = read(decoded.low_res_logits)?;
         let iou = read(decoded.iou)?;

@@ -121,10 +121,10 @@ impl Segmenter {
     /// The image has no pixels, or the device failed.
     pub fn embed(&self, image: &RgbImage) -> Result<Embedding> {
         let frame = self.frame(image.width(), image.height())?;
-        let features = self
-            .inner
-            .model
-            .encode_image(self.preprocess(image, &frame));
+        let features = in_pool(|| {
+            let pixels = self.preprocess(image, &frame);
+            self.inner.model.encode_image(pixels)
+        });
         Ok(Embedding::new(
             self.clone(),
             frame,
@@ -178,6 +178,12 @@ impl Segmenter {
     pub(crate) fn device(&self) -> &Device {
         &self.inner.device
     }
+}
+
+/// Runs `work` on a thread of the pool that its operations use. Started from any other thread, each
+/// of them would wake the pool and wait for it, which takes longer than the small ones do.
+pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
 }
 
 /// Pixels of a picture of at most `side` × `side`, normalised by the models' mean and standard
