@@ -7,8 +7,7 @@
 use std::array::from_fn;
 use std::ops::Range;
 
-use pulp::Simd;
-use pulp::bytemuck::cast_slice;
+use pulp::{Simd, WithSimd};
 
 use super::Epilogue;
 use super::packed::Right;
@@ -111,22 +110,23 @@ impl Block<'_> {
         for panel in 0..columns.div_ceil(C) {
             let from = panel * C;
             let width = C.min(columns - from);
-            for (tile, rows) in out.chunks_mut(R * columns).enumerate() {
+            for (tile, out) in out.chunks_mut(R * columns).enumerate() {
                 let left = Left {
                     values: &left.values[tile * R * left.stride..],
                     ..left
                 };
                 let right = right.panel::<C>(panel, range.clone());
-                let sums = sums::<S, R, C>(simd, fma, left, depth, right);
-                for (i, (row, sums)) in rows.chunks_exact_mut(columns).zip(sums).enumerate() {
-                    let (at, row) = (
-                        (tile * R + i) * columns + from,
-                        &mut row[from..from + width],
-                    );
-                    match row.as_chunks_mut::<C>() {
-                        ([row], []) => finish::<S, C>(simd, fma, sums, row, from, at, pass),
-                        _ => finish_part(fma, cast_slice(&sums), row, from, at, pass),
-                    }
+                let mut tile = Tile::<S, R> {
+                    sums: sums::<S, R, C>(simd, fma, left, depth, right),
+                    columns,
+                    from,
+                    width,
+                    first: tile * R,
+                };
+                if pass.first && pass.epilogue.is_none() && tile.is_whole::<C>(out) {
+                    tile.write::<C, true>(simd, out);
+                } else {
+                    tile.finish::<C>(simd, fma, pass, out);
                 }
             }
         }
@@ -157,45 +157,152 @@ fn sums<'a, S: Simd, const R: usize, const C: usize>(
     sums
 }
 
-/// Writes one row of a tile.
-#[inline(always)]
-fn finish<S: Simd, const C: usize>(
-    simd: S,
-    fma: Fma,
-    sums: [S::f32s; 2],
-    out: &mut [f32; C],
-    column: usize,
-    at: usize,
-    pass: Pass<'_>,
-) {
-    let out = S::as_mut_simd_f32s(out).0;
-    for (i, (out, mut sum)) in out.iter_mut().zip(sums).enumerate() {
+/// A tile of the result in registers, two for each of its rows, and where it belongs.
+struct Tile<S: Simd, const R: usize> {
+    sums: [[S::f32s; 2]; R],
+    /// Columns of the result.
+    columns: usize,
+    /// The tile's first column.
+    from: usize,
+    /// The tile's columns, fewer than it could have in the last panel.
+    width: usize,
+    /// The tile's first row.
+    first: usize,
+}
+
+impl<S: Simd, const R: usize> Tile<S, R> {
+    /// Whether the tile has `R` rows and `C` columns.
+    #[inline(always)]
+    fn is_whole<const C: usize>(&self, out: &[f32]) -> bool {
+        self.width == C && out.len() == R * self.columns
+    }
+
+    /// Does what follows the product and writes the tile to its rows of the result. A function of
+    /// its own: next to the loop over the products it would take that loop's registers, a tenth of
+    /// the speed of a short one.
+    #[inline(never)]
+    fn finish<const C: usize>(&mut self, simd: S, fma: Fma, pass: Pass<'_>, out: &mut [f32]) {
+        simd.vectorize(Finish::<S, R, C> {
+            tile: self,
+            simd,
+            fma,
+            pass,
+            out,
+        });
+    }
+
+    /// Adds what the result holds, and applies the epilogue.
+    #[inline(always)]
+    fn follow<const C: usize, const WHOLE: bool>(
+        &mut self,
+        simd: S,
+        fma: Fma,
+        pass: Pass<'_>,
+        out: &[f32],
+    ) {
         if !pass.first {
-            sum = simd.add_f32s(sum, *out);
+            self.add::<C, WHOLE>(simd, out);
         }
-        if let Some(epilogue) = pass.epilogue {
-            if let Some(bias) = epilogue.bias {
-                sum = simd.add_f32s(sum, S::as_simd_f32s(&bias[column..column + C]).0[i]);
-            }
-            sum = epilogue.activation.apply_lanes(simd, fma, sum);
-            if let Some(residual) = epilogue.residual {
-                sum = simd.add_f32s(sum, S::as_simd_f32s(&residual[at..at + C]).0[i]);
+        let Some(epilogue) = pass.epilogue else {
+            return;
+        };
+        if let Some(bias) = epilogue.bias {
+            let bias = load::<S, C, WHOLE>(simd, &bias[self.from..][..self.width]);
+            for sums in &mut self.sums {
+                *sums = add(simd, *sums, bias);
             }
         }
-        *out = sum;
+        for sum in self.sums.as_flattened_mut() {
+            *sum = epilogue.activation.apply_lanes(simd, fma, *sum);
+        }
+        if let Some(residual) = epilogue.residual {
+            let start = self.first * self.columns;
+            self.add::<C, WHOLE>(simd, &residual[start..start + out.len()]);
+        }
+    }
+
+    /// Writes the tile to its rows of the result.
+    #[inline(always)]
+    fn write<const C: usize, const WHOLE: bool>(&self, simd: S, out: &mut [f32]) {
+        let (columns, from, width) = (self.columns, self.from, self.width);
+        let rows = if WHOLE { R } else { out.len() / columns };
+        for (i, sums) in self.sums.iter().enumerate().take(rows) {
+            store::<S, C, WHOLE>(simd, *sums, &mut out[i * columns + from..][..width]);
+        }
+    }
+
+    /// Adds the same rows of a matrix in the shape of the result.
+    #[inline(always)]
+    fn add<const C: usize, const WHOLE: bool>(&mut self, simd: S, values: &[f32]) {
+        let (columns, from, width) = (self.columns, self.from, self.width);
+        let rows = if WHOLE { R } else { values.len() / columns };
+        for (i, sums) in self.sums.iter_mut().enumerate().take(rows) {
+            let values = &values[i * columns + from..][..width];
+            *sums = add(simd, *sums, load::<S, C, WHOLE>(simd, values));
+        }
     }
 }
 
-/// Writes the part of a row that the last panel has.
-#[inline(always)]
-fn finish_part(fma: Fma, sums: &[f32], out: &mut [f32], column: usize, at: usize, pass: Pass<'_>) {
-    for (i, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
-        let mut value = [if pass.first { sum } else { sum + *out }];
-        if let Some(epilogue) = pass.epilogue {
-            value[0] += epilogue.bias.map_or(0.0, |bias| bias[column + i]);
-            epilogue.activation.apply(fma, &mut value);
-            value[0] += epilogue.residual.map_or(0.0, |residual| residual[at + i]);
+/// [`Tile::finish`], compiled for the instruction set.
+struct Finish<'a, S: Simd, const R: usize, const C: usize> {
+    tile: &'a mut Tile<S, R>,
+    simd: S,
+    fma: Fma,
+    pass: Pass<'a>,
+    out: &'a mut [f32],
+}
+
+impl<S: Simd, const R: usize, const C: usize> WithSimd for Finish<'_, S, R, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<Same: Simd>(self, _: Same) {
+        let Self {
+            tile,
+            simd,
+            fma,
+            pass,
+            out,
+        } = self;
+        // Lengths that the compiler knows keep a whole tile in registers.
+        if tile.is_whole::<C>(out) {
+            tile.follow::<C, true>(simd, fma, pass, out);
+            tile.write::<C, true>(simd, out);
+        } else {
+            tile.follow::<C, false>(simd, fma, pass, out);
+            tile.write::<C, false>(simd, out);
         }
-        *out = value[0];
     }
+}
+
+#[inline(always)]
+fn add<S: Simd>(simd: S, a: [S::f32s; 2], b: [S::f32s; 2]) -> [S::f32s; 2] {
+    [simd.add_f32s(a[0], b[0]), simd.add_f32s(a[1], b[1])]
+}
+
+/// Up to `C` values, two registers of them; what is missing is zero.
+#[inline(always)]
+fn load<S: Simd, const C: usize, const WHOLE: bool>(simd: S, values: &[f32]) -> [S::f32s; 2] {
+    if WHOLE {
+        let values = S::as_simd_f32s(&values[..C]).0;
+        return [values[0], values[1]];
+    }
+    let (first, second) = values.split_at(values.len().min(C / 2));
+    [
+        simd.partial_load_f32s(first),
+        simd.partial_load_f32s(second),
+    ]
+}
+
+/// Writes as many values as `out` has, up to `C`.
+#[inline(always)]
+fn store<S: Simd, const C: usize, const WHOLE: bool>(simd: S, sums: [S::f32s; 2], out: &mut [f32]) {
+    if WHOLE {
+        let out = S::as_mut_simd_f32s(&mut out[..C]).0;
+        [out[0], out[1]] = sums;
+        return;
+    }
+    let (first, second) = out.split_at_mut(out.len().min(C / 2));
+    simd.partial_store_f32s(first, sums[0]);
+    simd.partial_store_f32s(second, sums[1]);
 }
