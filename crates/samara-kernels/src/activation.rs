@@ -4,7 +4,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::isa::{Fma, Isa};
-use crate::math::{gelu, gelu_lanes};
+use crate::math::gelu_lanes;
 use crate::{add_in_order, rows_per_part};
 
 /// What follows a linear map.
@@ -42,20 +42,6 @@ pub enum Activation {
 impl Default for Activation {
     fn default() -> Self {
         Self::Rectifier(Rectifier::Identity)
-    }
-}
-
-impl Activation {
-    #[inline(always)]
-    pub(crate) fn apply<const N: usize>(self, fma: Fma, values: &mut [f32; N]) {
-        match self {
-            Self::Rectifier(Rectifier::Identity) => {}
-            Self::Rectifier(Rectifier::Relu) => values.iter_mut().for_each(|x| *x = x.max(0.0)),
-            Self::Rectifier(Rectifier::Relu6) => {
-                values.iter_mut().for_each(|x| *x = x.clamp(0.0, 6.0));
-            }
-            Self::Gelu => values.iter_mut().for_each(|x| *x = gelu(fma, *x)),
-        }
     }
 }
 
@@ -130,15 +116,32 @@ fn add_rows(sum: &mut [f32], rows: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Kernel;
+
+    /// Applies a rectifier to every value.
+    struct Apply([f32; 6], Rectifier);
+
+    impl Kernel for Apply {
+        type Output = [f32; 6];
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S, fma: Fma) -> [f32; 6] {
+            let Self(mut values, rectifier) = self;
+            for x in &mut values {
+                let mut lanes = [0.0_f32; 16];
+                let y = simd.splat_f32s(*x);
+                let y = Activation::Rectifier(rectifier).apply_lanes(simd, fma, y);
+                S::as_mut_simd_f32s(&mut lanes).0[0] = y;
+                *x = lanes[0];
+            }
+            values
+        }
+    }
 
     #[test]
     fn activations_and_their_gradients() {
         let x = [-0.75, 0.25, 3.25, 6.75, -0.25, 0.0];
-        let forward = |rectifier| {
-            let mut y = x;
-            Activation::Rectifier(rectifier).apply(Fma::NONE, &mut y);
-            y
-        };
+        let forward = |rectifier| Isa::best().dispatch(Apply(x, rectifier));
         assert_eq!(forward(Rectifier::Identity), x);
         assert_eq!(forward(Rectifier::Relu), [0.0, 0.25, 3.25, 6.75, 0.0, 0.0]);
         assert_eq!(forward(Rectifier::Relu6), [0.0, 0.25, 3.25, 6.0, 0.0, 0.0]);

@@ -7,11 +7,12 @@
 
 use std::ops::Range;
 
+use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::gemm::{Left, Matrix, Packed, Pass, multiply_block, shape};
-use crate::isa::{Fma, Isa};
-use crate::math::exp;
+use crate::isa::{Fma, Isa, Kernel};
+use crate::math::{exp, exp_lanes};
 
 /// Queries per task: a multiple of all tile heights.
 const QUERIES: usize = 48;
@@ -413,10 +414,14 @@ impl Block<'_> {
                 only,
                 &mut scores[..count * range.len()],
             );
-            isa.run(
-                #[inline(always)]
-                |fma| self.exponentials(fma, range.clone(), position, scores, &mut rows, sums),
-            );
+            isa.dispatch(Exponentials {
+                block: self,
+                range: range.clone(),
+                position,
+                scores,
+                rows: &mut rows,
+                sums,
+            });
             let left = Left {
                 values: scores,
                 stride: range.len(),
@@ -436,53 +441,68 @@ impl Block<'_> {
                 .for_each(|(out, sum)| *out = sum * scale);
         }
     }
+}
 
-    /// Turns the scores of the keys `range` into exponentials relative to the largest so far.
+/// Turns the scores of the keys `range` into exponentials relative to the largest so far, and
+/// scales down what has been summed with a smaller one.
+struct Exponentials<'a> {
+    block: &'a Block<'a>,
+    range: Range<usize>,
+    position: &'a [f32],
+    scores: &'a mut [f32],
+    rows: &'a mut [Row; QUERIES],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Exponentials<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn exponentials(
-        &self,
-        fma: Fma,
-        range: Range<usize>,
-        position: &[f32],
-        scores: &mut [f32],
-        rows: &mut [Row; QUERIES],
-        sums: &mut [f32],
-    ) {
+    fn run<S: Simd>(self, simd: S, fma: Fma) {
+        let Self {
+            block,
+            range,
+            position,
+            scores,
+            rows,
+            sums,
+        } = self;
         let scores = scores.chunks_exact_mut(range.len());
-        let results = sums.chunks_exact_mut(self.attention.value_dim);
+        let results = sums.chunks_exact_mut(block.attention.value_dim);
         for (i, ((scores, sums), row)) in scores.zip(results).zip(rows).enumerate() {
-            self.add_bias(self.places.start + i, i, range.clone(), position, scores);
-            let largest = maximum(scores).max(row.largest);
+            block.add_bias(simd, i, range.clone(), position, scores);
+            let largest = maximum(simd, scores).max(row.largest);
             // Before the first block the sums are zero, and so is this factor.
             let shrink = exp(fma, row.largest - largest);
             if shrink != 1.0 {
                 sums.iter_mut().for_each(|sum| *sum *= shrink);
             }
             row.largest = largest;
-            row.sum = fma.multiply_add(row.sum, shrink, exponentials(fma, scores, largest));
+            let sum = exponentials(simd, fma, scores, largest);
+            row.sum = fma.multiply_add(row.sum, shrink, sum);
         }
     }
+}
 
-    /// Adds the bias of the query at `place`, the `i`th of the block, to its scores.
+impl Block<'_> {
+    /// Adds the bias of the `i`th query of the block to its scores.
     #[inline(always)]
-    fn add_bias(
+    fn add_bias<S: Simd>(
         &self,
-        place: usize,
+        simd: S,
         i: usize,
         range: Range<usize>,
         position: &[f32],
         scores: &mut [f32],
     ) {
+        let place = self.places.start + i;
         match self.attention.bias {
             Bias::None => {}
             Bias::Table(table) => {
                 let keys = self.head.values.depth();
                 let queries = table.len() / (self.attention.heads * keys);
                 let row = &table[(self.index * queries + place) * keys..][range];
-                scores
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(score, bias)| *score += bias);
+                add(simd, scores, row, 0.0);
             }
             Bias::Decomposed { rows, columns, .. } => {
                 let width = 2 * rows - 1 + 2 * columns - 1;
@@ -493,9 +513,7 @@ impl Block<'_> {
                 while !rest.is_empty() {
                     let (y, x) = (key / columns, key % columns);
                     let (line, later) = rest.split_at_mut((columns - x).min(rest.len()));
-                    line.iter_mut()
-                        .zip(&w[x..])
-                        .for_each(|(score, w)| *score += h[y] + w);
+                    add(simd, line, &w[x..x + line.len()], h[y]);
                     key += line.len();
                     rest = later;
                 }
@@ -518,42 +536,50 @@ impl Row {
     };
 }
 
-/// Values handled at once, in as many lanes.
-const LANES: usize = 16;
+/// Adds `row` and `value` to `out`.
+#[inline(always)]
+fn add<S: Simd>(simd: S, out: &mut [f32], row: &[f32], value: f32) {
+    let (out, out_rest) = S::as_mut_simd_f32s(out);
+    let (row, row_rest) = S::as_simd_f32s(row);
+    let value = simd.splat_f32s(value);
+    for (out, row) in out.iter_mut().zip(row) {
+        *out = simd.add_f32s(*out, simd.add_f32s(*row, value));
+    }
+    if !out_rest.is_empty() {
+        let row = simd.add_f32s(simd.partial_load_f32s(row_rest), value);
+        let sum = simd.add_f32s(simd.partial_load_f32s(out_rest), row);
+        simd.partial_store_f32s(out_rest, sum);
+    }
+}
 
 /// The largest value.
 #[inline(always)]
-fn maximum(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        lanes
-            .iter_mut()
-            .zip(chunk)
-            .for_each(|(lane, &x)| *lane = if x > *lane { x } else { *lane });
+fn maximum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (values, rest) = S::as_simd_f32s(values);
+    let mut lanes = simd.splat_f32s(f32::NEG_INFINITY);
+    for value in values {
+        lanes = simd.max_f32s(*value, lanes);
     }
-    lanes
-        .iter()
-        .chain(rest)
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max)
+    let mut largest = simd.reduce_max_f32s(lanes);
+    for &value in rest {
+        largest = largest.max(value);
+    }
+    largest
 }
 
 /// exp(x − largest) in place, and the sum.
 #[inline(always)]
-fn exponentials(fma: Fma, values: &mut [f32], largest: f32) -> f32 {
-    let (chunks, rest) = values.as_chunks_mut::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *x = exp(fma, *x - largest);
-            *lane += *x;
-        }
+fn exponentials<S: Simd>(simd: S, fma: Fma, values: &mut [f32], largest: f32) -> f32 {
+    let (values, rest) = S::as_mut_simd_f32s(values);
+    let (mut lanes, shift) = (simd.splat_f32s(0.0), simd.splat_f32s(largest));
+    for value in values {
+        *value = exp_lanes(simd, fma, simd.sub_f32s(*value, shift));
+        lanes = simd.add_f32s(lanes, *value);
     }
-    let mut sum = lanes.iter().sum();
-    for x in rest {
-        *x = exp(fma, *x - largest);
-        sum += *x;
+    let mut sum = simd.reduce_sum_f32s(lanes);
+    for value in rest {
+        *value = exp(fma, *value - largest);
+        sum += *value;
     }
     sum
 }

@@ -1,5 +1,7 @@
 //! Functions of one number, without branches, so that a loop over them becomes vector code.
 
+use std::f32::consts::LOG2_E;
+
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -77,33 +79,58 @@ fn polynomial<S: Simd, const N: usize>(
     sum
 }
 
+/// ln 2 in two parts, the first of which has few bits, so that n times it is exact.
+const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
+/// Adding it leaves an integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+/// 1/6! … 1/0!, with the last places moved for the least largest error on ±ln 2 / 2.
+const EXP: [f32; 7] = [
+    1.388_888_9e-3,
+    8.333_334e-3,
+    4.166_666_7e-2,
+    1.666_666_7e-1,
+    0.5,
+    1.0,
+    1.0,
+];
+/// Below, exp(x) is 0 here.
+const EXP_END: f32 = -87.3;
+/// The bits of 1.0.
+const ONE: u32 = 0x3f80_0000;
+/// Bits of the fraction of an `f32`.
+const FRACTION: u32 = 23;
+
 /// exp(x) for x ≤ 88, with a relative error of at most 3e-7; 0 below −87.
 ///
 /// 2ⁿ · eʳ with n the integer nearest to x / ln 2: the exponent is put together from bits.
 #[inline(always)]
 pub(crate) fn exp(fma: Fma, x: f32) -> f32 {
-    /// ln 2 in two parts, the first of which has few bits, so that n times it is exact.
-    const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
-    /// Adding it leaves an integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    /// 1/5! … 1/0!, with the last places moved for the least largest error on ±ln 2 / 2.
-    const SERIES: [f32; 7] = [
-        1.388_888_9e-3,
-        8.333_334e-3,
-        4.166_666_7e-2,
-        1.666_666_7e-1,
-        0.5,
-        1.0,
-        1.0,
-    ];
     // The comparison keeps what is no number.
-    let clamped = if x < -87.3 { -87.3 } else { x };
-    let shifted = fma.multiply_add(clamped, std::f32::consts::LOG2_E, ROUND);
+    let clamped = if x < EXP_END { EXP_END } else { x };
+    let shifted = fma.multiply_add(clamped, LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = fma.multiply_add(n, -LN_2.1, fma.multiply_add(n, -LN_2.0, clamped));
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
-    let value = fma.polynomial(r, &SERIES) * power;
-    if x < -87.3 { 0.0 } else { value }
+    let power = f32::from_bits((shifted.to_bits() << FRACTION).wrapping_add(ONE));
+    let value = fma.polynomial(r, &EXP) * power;
+    if x < EXP_END { 0.0 } else { value }
+}
+
+/// [`exp`] in every lane of a register.
+#[inline(always)]
+pub(crate) fn exp_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
+    let end = simd.splat_f32s(EXP_END);
+    let below = simd.less_than_f32s(x, end);
+    let clamped = simd.select_f32s(below, end, x);
+    let round = simd.splat_f32s(ROUND);
+    let shifted = fma.multiply_add_lanes(simd, clamped, simd.splat_f32s(LOG2_E), round);
+    let n = simd.sub_f32s(shifted, round);
+    let r = fma.multiply_add_lanes(simd, n, simd.splat_f32s(-LN_2.0), clamped);
+    let r = fma.multiply_add_lanes(simd, n, simd.splat_f32s(-LN_2.1), r);
+    let bits = simd.transmute_u32s_f32s(shifted);
+    let exponent = simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(FRACTION));
+    let power = simd.transmute_f32s_u32s(simd.add_u32s(exponent, simd.splat_u32s(ONE)));
+    let value = simd.mul_f32s(polynomial(simd, fma, r, &EXP), power);
+    simd.select_f32s(below, simd.splat_f32s(0.0), value)
 }
 
 /// x · Φ(x) of every value, in place. A NaN stays a NaN, ∞ stays ∞ and −∞
@@ -124,6 +151,7 @@ fn gelu_for(isa: Isa, values: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Kernel;
 
     /// Φ(x) by the series of its density, which converges fast enough here.
     fn normal(x: f64) -> f64 {
@@ -157,6 +185,28 @@ mod tests {
         gelu_in_place(&mut []);
     }
 
+    /// Compares [`exp_lanes`] with [`exp`].
+    struct Lanes;
+
+    impl Kernel for Lanes {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S, fma: Fma) {
+            let edges = [f32::NEG_INFINITY, f32::NAN, -87.3, -88.0, 0.0, 87.9];
+            for x in edges
+                .into_iter()
+                .chain((-870..870).map(|i| i as f32 / 10.0))
+            {
+                let mut lanes = [0.0_f32; 16];
+                S::as_mut_simd_f32s(&mut lanes).0[0] = exp_lanes(simd, fma, simd.splat_f32s(x));
+                let expected = exp(fma, x);
+                let same = lanes[0] == expected || lanes[0].is_nan() && expected.is_nan();
+                assert!(same, "exp({x}): {} and {expected}", lanes[0]);
+            }
+        }
+    }
+
     #[test]
     fn exp_keeps_its_error_bound() {
         for isa in Isa::available() {
@@ -172,6 +222,7 @@ mod tests {
                 assert_eq!(exp(fma, 0.0), 1.0);
                 assert!(exp(fma, f32::NAN).is_nan());
             });
+            isa.dispatch(Lanes);
         }
     }
 }

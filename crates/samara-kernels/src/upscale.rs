@@ -7,11 +7,12 @@
 
 use std::ops::Range;
 
+use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::Activation;
 use crate::gemm::{Epilogue, Matrix, Packed, multiply_rows};
-use crate::isa::Isa;
+use crate::isa::{Fma, Isa, Kernel};
 use crate::layer_norm::normalise_rows;
 use crate::math::gelu;
 use crate::two_way::Norm;
@@ -53,6 +54,48 @@ fn rows(values: &[f32], width: usize) -> impl Fn(usize, Range<usize>, &mut [f32]
     move |row, part, out| out.copy_from_slice(&values[row * width..][part])
 }
 
+/// The products of every row with every mask's hyper-network output. There are four of these, too
+/// few columns for a tile.
+struct DotProducts<'a> {
+    /// `[pixels, last]`.
+    rows: &'a [f32],
+    /// `[masks, last]`.
+    hyper: &'a [f32],
+    last: usize,
+    /// `[pixels, masks]`.
+    out: &'a mut [f32],
+}
+
+impl Kernel for DotProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, fma: Fma) {
+        let Self {
+            rows,
+            hyper,
+            last,
+            out,
+        } = self;
+        let masks = hyper.len() / last;
+        let rows = rows.chunks_exact(last);
+        for (out, row) in out.chunks_exact_mut(masks).zip(rows) {
+            let (row, row_rest) = S::as_simd_f32s(row);
+            for (out, hyper) in out.iter_mut().zip(hyper.chunks_exact(last)) {
+                let (hyper, hyper_rest) = S::as_simd_f32s(hyper);
+                let mut lanes = simd.splat_f32s(0.0);
+                for (a, b) in row.iter().zip(hyper) {
+                    lanes = fma.multiply_add_lanes(simd, *a, *b, lanes);
+                }
+                *out = simd.reduce_sum_f32s(lanes);
+                for (a, b) in row_rest.iter().zip(hyper_rest) {
+                    *out += a * b;
+                }
+            }
+        }
+    }
+}
+
 impl Upscaling<'_> {
     /// Logits `[masks, 4 · height, 4 · width]` of the cells `[height · width, channels]` for the
     /// hyper-network outputs `[masks, last]`.
@@ -76,7 +119,6 @@ impl Upscaling<'_> {
         };
         let first = pack(self.first, channels, middle);
         let second = pack(self.second, middle, last);
-        let hyper = Packed::for_isa(isa, Matrix::new(hyper, masks, last).transposed());
         let (first_bias, second_bias) = (self.first_bias.repeat(4), self.second_bias.repeat(4));
 
         // `[cells, 4, 4, masks]`: every cell's pixels together.
@@ -121,13 +163,12 @@ impl Upscaling<'_> {
                     scratch,
                     fine,
                 );
-                multiply_rows(
-                    rows(fine, last),
-                    hyper.right(),
-                    &Epilogue::default(),
-                    scratch,
-                    logits,
-                );
+                isa.dispatch(DotProducts {
+                    rows: fine,
+                    hyper,
+                    last,
+                    out: logits,
+                });
             },
         );
         // To the order of an image, mask by mask.
