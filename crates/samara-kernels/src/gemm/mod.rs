@@ -41,6 +41,14 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
+impl Epilogue<'_> {
+    /// The epilogue of a part of the result.
+    fn at(&self, start: usize, length: usize) -> Self {
+        let residual = self.residual.map(|r| &r[start..start + length]);
+        Self { residual, ..*self }
+    }
+}
+
 /// `out = activation(rows · right + bias) + residual`, `[rows, columns]`.
 ///
 /// A sum runs along the inner dimension in one fixed order, so a result does not depend on the
@@ -57,17 +65,81 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
     if out.is_empty() {
         return;
     }
+    let tile = shape(right.isa()).0;
+    if count <= tile && columns * right.depth() >= SHARED {
+        return gemm_by_columns(rows, right, epilogue, out);
+    }
+    let in_place = rows.in_place().filter(|_| may_stay(right.depth()));
     out.par_chunks_mut(BLOCK_ROWS * columns)
         .enumerate()
         .for_each_init(Vec::new, |scratch, (block, out)| {
-            let first = block * BLOCK_ROWS;
-            let mut epilogue = *epilogue;
-            epilogue.residual = epilogue
-                .residual
-                .map(|r| &r[first * columns..][..out.len()]);
-            let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
-            multiply_rows(gather, right, &epilogue, scratch, out);
+            let mut first = block * BLOCK_ROWS;
+            let mut rest = out;
+            if let Some(values) = in_place {
+                let whole = rest.len() / columns / tile * tile;
+                let (out, later) = rest.split_at_mut(whole * columns);
+                let left = Left {
+                    values: &values[first * right.depth()..],
+                    stride: right.depth(),
+                };
+                let pass = Pass {
+                    first: true,
+                    epilogue: Some(&epilogue.at(first * columns, out.len())),
+                };
+                multiply_block(left, right, 0..right.depth(), pass, out);
+                (first, rest) = (first + whole, later);
+            }
+            if !rest.is_empty() {
+                let epilogue = epilogue.at(first * columns, rest.len());
+                let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
+                multiply_rows(gather, right, &epilogue, scratch, rest);
+            }
         });
+}
+
+/// Values of a right side from which on threads share the columns of a product that has too few rows
+/// to be shared: its time is that of reading the right side.
+const SHARED: usize = 1 << 17;
+
+/// [`gemm`] for a single tile of rows: every thread takes some of the columns.
+fn gemm_by_columns(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &mut [f32]) {
+    let (count, columns) = (rows.count(), right.columns());
+    let panel = shape(right.isa()).1;
+    let share = columns
+        .div_ceil(rayon::current_num_threads())
+        .next_multiple_of(panel);
+    let starts: Vec<usize> = (0..columns).step_by(share).collect();
+    let parts: Vec<Vec<f32>> = starts
+        .par_iter()
+        .map(|&from| {
+            let part = from..columns.min(from + share);
+            let epilogue = Epilogue {
+                bias: epilogue.bias.map(|bias| &bias[part.clone()]),
+                residual: None,
+                ..*epilogue
+            };
+            let mut out = vec![0.0; count * part.len()];
+            let gather = |row, range, to: &mut [f32]| rows.gather(row, range, to);
+            let right = right.part(part, panel);
+            multiply_rows(gather, right, &epilogue, &mut Vec::new(), &mut out);
+            out
+        })
+        .collect();
+    for (from, part) in starts.into_iter().zip(parts) {
+        let width = part.len() / count;
+        for (row, part) in out.chunks_exact_mut(columns).zip(part.chunks_exact(width)) {
+            row[from..from + width].copy_from_slice(part);
+        }
+    }
+    if let Some(residual) = epilogue.residual {
+        out.iter_mut().zip(residual).for_each(|(out, x)| *out += x);
+    }
+}
+
+/// Whether rows of this length are multiplied where they are: in one pass, and not when they fall
+/// on the same places of the first-level cache.
+fn may_stay(depth: usize) -> bool {
+    (1..=DEPTH).contains(&depth) && !depth.is_multiple_of(512)
 }
 
 /// Multiplies as many rows as `out` holds; `gather` copies a part of one of them.
@@ -218,11 +290,22 @@ mod tests {
             (24, 5, 32),
             (25, 5, 32),
             (7, 9, 33),
+            (3, 300, 512),
         ] {
             let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
             let mut out = vec![f32::NAN; rows * columns];
-            linear(&a, &b, [depth, columns], &Epilogue::default(), &mut out);
-            assert!(close(&out, &oracle(&a, &b, depth, columns), 1e-5));
+            let (bias, residual) = (values(columns, 3), values(rows * columns, 4));
+            let mut expected = oracle(&a, &b, depth, columns);
+            for (i, x) in expected.iter_mut().enumerate() {
+                *x = (*x + bias[i % columns]).max(0.0) + residual[i];
+            }
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                activation: Activation::Rectifier(Rectifier::Relu),
+                residual: Some(&residual),
+            };
+            linear(&a, &b, [depth, columns], &epilogue, &mut out);
+            assert!(close(&out, &expected, 1e-5));
             for isa in Isa::available() {
                 let Some(right) = Right::in_place_for(isa, &b, depth, columns) else {
                     assert_ne!(columns % 32, 0);

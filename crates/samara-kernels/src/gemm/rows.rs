@@ -12,6 +12,11 @@ pub trait Rows: Sync {
 
     /// Copies the values `range` of a row.
     fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]);
+
+    /// All values, when they lie in memory row by row.
+    fn in_place(&self) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// Rows that lie in memory one after the other.
@@ -44,6 +49,11 @@ impl Rows for Dense<'_> {
     #[inline]
     fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]) {
         out.copy_from_slice(&self.values[row * self.depth..][range]);
+    }
+
+    #[inline]
+    fn in_place(&self) -> Option<&[f32]> {
+        Some(self.values)
     }
 }
 

@@ -11,6 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Epilogue;
 use super::packed::Right;
+use crate::activation::{Activation, Rectifier};
 use crate::isa::{Fma, Isa};
 use crate::meter;
 
@@ -43,6 +44,20 @@ pub(crate) struct Pass<'a> {
     pub first: bool,
     /// What follows, when the sums are complete.
     pub epilogue: Option<&'a Epilogue<'a>>,
+}
+
+impl Pass<'_> {
+    /// The activation, when nothing but the bias is read and it needs few registers.
+    fn simple(self) -> Option<Rectifier> {
+        let none = Epilogue::default();
+        let epilogue = self.epilogue.unwrap_or(&none);
+        match epilogue.activation {
+            Activation::Rectifier(rectifier) if self.first && epilogue.residual.is_none() => {
+                Some(rectifier)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Multiplies gathered rows with the steps `range` of `right` and adds the products to `out`,
@@ -107,9 +122,15 @@ impl Block<'_> {
             out,
         } = self;
         let (columns, depth) = (right.columns(), range.len());
+        let bias = pass.epilogue.and_then(|epilogue| epilogue.bias);
+        let simple = pass.simple();
         for panel in 0..columns.div_ceil(C) {
             let from = panel * C;
             let width = C.min(columns - from);
+            let start = match bias {
+                Some(bias) => load::<S, C, false>(simd, &bias[from..from + width]),
+                None => [simd.splat_f32s(0.0); 2],
+            };
             for (tile, out) in out.chunks_mut(R * columns).enumerate() {
                 let left = Left {
                     values: &left.values[tile * R * left.stride..],
@@ -117,33 +138,37 @@ impl Block<'_> {
                 };
                 let right = right.panel::<C>(panel, range.clone());
                 let mut tile = Tile::<S, R> {
-                    sums: sums::<S, R, C>(simd, fma, left, depth, right),
+                    sums: sums::<S, R, C>(simd, fma, start, left, depth, right),
                     columns,
                     from,
                     width,
                     first: tile * R,
                 };
-                if pass.first && pass.epilogue.is_none() && tile.is_whole::<C>(out) {
-                    tile.write::<C, true>(simd, out);
-                } else {
-                    tile.finish::<C>(simd, fma, pass, out);
+                match simple {
+                    Some(rectifier) if tile.is_whole::<C>(out) => {
+                        tile.activate(simd, fma, Activation::Rectifier(rectifier));
+                        tile.write::<C, true>(simd, out);
+                    }
+                    _ => tile.finish::<C>(simd, fma, pass, out),
                 }
             }
         }
     }
 }
 
-/// One tile of products: the first `depth` values of `R` rows of `left` with the rows of a panel.
+/// One tile of products: `start` in every row, and the first `depth` values of `R` rows of `left`
+/// times the rows of a panel.
 #[inline(always)]
 fn sums<'a, S: Simd, const R: usize, const C: usize>(
     simd: S,
     fma: Fma,
+    start: [S::f32s; 2],
     left: Left<'_>,
     depth: usize,
     right: impl Iterator<Item = &'a [f32; C]>,
 ) -> [[S::f32s; 2]; R] {
     let rows: [&[f32]; R] = from_fn(|i| &left.values[i * left.stride..][..depth]);
-    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    let mut sums = [start; R];
     for (k, right) in (0..depth).zip(right) {
         let right = S::as_simd_f32s(right).0;
         let right = [right[0], right[1]];
@@ -191,7 +216,18 @@ impl<S: Simd, const R: usize> Tile<S, R> {
         });
     }
 
-    /// Adds what the result holds, and applies the epilogue.
+    #[inline(always)]
+    fn activate(&mut self, simd: S, fma: Fma, activation: Activation) {
+        if activation == Activation::default() {
+            return;
+        }
+        for sum in self.sums.as_flattened_mut() {
+            *sum = activation.apply_lanes(simd, fma, *sum);
+        }
+    }
+
+    /// Adds what the result holds, and applies the epilogue but for its bias, with which the sums
+    /// begin.
     #[inline(always)]
     fn follow<const C: usize, const WHOLE: bool>(
         &mut self,
@@ -206,15 +242,7 @@ impl<S: Simd, const R: usize> Tile<S, R> {
         let Some(epilogue) = pass.epilogue else {
             return;
         };
-        if let Some(bias) = epilogue.bias {
-            let bias = load::<S, C, WHOLE>(simd, &bias[self.from..][..self.width]);
-            for sums in &mut self.sums {
-                *sums = add(simd, *sums, bias);
-            }
-        }
-        for sum in self.sums.as_flattened_mut() {
-            *sum = epilogue.activation.apply_lanes(simd, fma, *sum);
-        }
+        self.activate(simd, fma, epilogue.activation);
         if let Some(residual) = epilogue.residual {
             let start = self.first * self.columns;
             self.add::<C, WHOLE>(simd, &residual[start..start + out.len()]);
