@@ -183,14 +183,7 @@ impl Conv2dBn {
         let [outputs, inputs, kernel, _] = weight.dims();
         let stride = self.c.stride[0];
         if self.c.groups == 1 {
-            return ops::conv2d(
-                x,
-                weight,
-                Some(bias),
-                [stride, kernel / 2],
-                activation,
-                None,
-            );
+            return ops::conv2d(x, weight, Some(bias), [stride, kernel / 2], activation);
         }
         debug_assert_eq!(inputs, 1, "a depthwise convolution");
         let shape = Depthwise::padded(x.dims(), kernel, stride, kernel / 2);

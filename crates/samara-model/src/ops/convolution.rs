@@ -15,33 +15,20 @@ use super::{fused, is_flex};
 
 /// Convolution with a square window: `x` `[batch, height, width, in]`, `weight`
 /// `[out, in, kernel, kernel]` as in the checkpoints, `bias` `[out]`, `pad` zeros on every side.
-/// The activation comes before the residual, which has the shape of the result.
 pub fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     [stride, pad]: [usize; 2],
     activation: Activation,
-    residual: Option<Tensor<4>>,
 ) -> Tensor<4> {
     let window = [stride, pad];
-    if let Some(y) = conv2d_with_kernel(
-        &x,
-        &weight,
-        bias.as_ref(),
-        window,
-        activation,
-        residual.as_ref(),
-    ) {
+    if let Some(y) = conv2d_with_kernel(&x, &weight, bias.as_ref(), window, activation) {
         return y;
     }
     let options = ConvOptions::new([stride, stride], [pad, pad], [1, 1], 1);
     let y = burn_conv2d(x.permute([0, 3, 1, 2]), weight, bias, options);
-    let y = activation.apply(y.permute([0, 2, 3, 1]));
-    match residual {
-        Some(residual) => residual + y,
-        None => y,
-    }
+    activation.apply(y.permute([0, 2, 3, 1]))
 }
 
 fn conv2d_with_kernel(
@@ -50,7 +37,6 @@ fn conv2d_with_kernel(
     bias: Option<&Tensor<1>>,
     [stride, pad]: [usize; 2],
     activation: Activation,
-    residual: Option<&Tensor<4>>,
 ) -> Option<Tensor<4>> {
     let [outputs, inputs, kernel, _] = weight.dims();
     let (dims, device) = (x.dims(), x.device());
@@ -58,11 +44,10 @@ fn conv2d_with_kernel(
     // `[out, kernel, kernel, in]`: the channels of a tap side by side, as in the image.
     let weight = Values::of(weight.clone().permute([0, 2, 3, 1]))?;
     let bias = Values::optional(bias.cloned())?;
-    let residual = Values::optional(residual.cloned())?;
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Values::as_slice),
         activation: activation.kernel(),
-        residual: residual.as_ref().map(Values::as_slice),
+        residual: None,
     };
     let depth = kernel * kernel * inputs;
     let weight = Packed::new(Matrix::new(weight.as_slice(), outputs, depth).transposed());

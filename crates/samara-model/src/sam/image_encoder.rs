@@ -146,7 +146,7 @@ impl PatchEmbed {
         let bias = self.proj.bias.as_ref().map(Param::val);
         let weight = self.proj.weight.val();
         let pixels = pixels.permute([0, 2, 3, 1]);
-        ops::conv2d(pixels, weight, bias, [patch, 0], Activation::Identity, None)
+        ops::conv2d(pixels, weight, bias, [patch, 0], Activation::Identity)
     }
 }
 

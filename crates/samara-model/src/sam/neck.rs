@@ -48,14 +48,7 @@ impl Neck {
     /// `[batch, grid, grid, in_chans]` → `[batch, grid, grid, out_chans]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let conv = |x, conv: &Conv2d, pad| {
-            ops::conv2d(
-                x,
-                conv.weight.val(),
-                None,
-                [1, pad],
-                Activation::Identity,
-                None,
-            )
+            ops::conv2d(x, conv.weight.val(), None, [1, pad], Activation::Identity)
         };
         let x = self.norm1.forward_channels_last(conv(x, &self.conv1, 0));
         self.norm2.forward_channels_last(conv(x, &self.conv2, 1))
