@@ -30,7 +30,7 @@ pub(crate) fn shape(isa: Isa) -> (usize, usize) {
     }
 }
 
-/// Gathered rows, a whole number of tiles high.
+/// Rows for a whole number of tiles, gathered or where they are.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub values: &'a [f32],
@@ -60,7 +60,7 @@ impl Pass<'_> {
     }
 }
 
-/// Multiplies gathered rows with the steps `range` of `right` and adds the products to `out`,
+/// Multiplies rows with the steps `range` of `right` and adds the products to `out`,
 /// which has as many columns as `right`.
 pub(crate) fn multiply_block(
     left: Left<'_>,
@@ -102,7 +102,7 @@ pub(crate) fn multiply_block(
     }
 }
 
-/// A product of gathered rows with panels.
+/// A product of rows with panels.
 struct Block<'a> {
     left: Left<'a>,
     right: Right<'a>,
