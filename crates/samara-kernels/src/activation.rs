@@ -35,7 +35,7 @@ impl Rectifier {
 pub enum Activation {
     /// A rectifier, or nothing.
     Rectifier(Rectifier),
-    /// x · Φ(x) with the exact error function, see [`math::gelu`](crate::math).
+    /// x · Φ(x) with the exact error function, see [`gelu_in_place`](crate::math::gelu_in_place).
     Gelu,
 }
 

@@ -14,7 +14,7 @@ use crate::activation::Activation;
 use crate::gemm::{Epilogue, Matrix, Packed, multiply_rows};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::layer_norm::normalise_rows;
-use crate::math::gelu;
+use crate::math::Gelu;
 use crate::two_way::Norm;
 
 /// Cells of a task: their 1 536 pixels of 32 channels take 200 KB.
@@ -145,11 +145,11 @@ impl Upscaling<'_> {
                 );
                 isa.run(
                     #[inline(always)]
-                    |fma| {
+                    |_| {
                         normalise_rows(coarse, self.norm.gamma, self.norm.beta, self.norm.epsilon);
-                        coarse.iter_mut().for_each(|x| *x = gelu(fma, *x));
                     },
                 );
+                isa.dispatch(Gelu(coarse));
                 fine.resize(count * 16 * last, 0.0);
                 let epilogue = Epilogue {
                     bias: Some(&second_bias),
