@@ -38,8 +38,8 @@ impl CliError {
 impl From<samara::Error> for CliError {
     fn from(error: samara::Error) -> Self {
         match error {
-            // A prompt comes from the flags.
-            samara::Error::Prompt(_) => Self::usage(error),
+            // These come from the flags.
+            samara::Error::Prompt(_) | samara::Error::Options(_) => Self::usage(error),
             _ => Self::failed(error),
         }
     }

@@ -46,6 +46,17 @@ pub(crate) fn steps_bar(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
+/// A bar for `total` pictures, of which some are done.
+pub(crate) fn pictures_bar(total: u64, done: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_position(done);
+    bar.reset_eta();
+    if let Ok(style) = ProgressStyle::with_template("pictures {bar:32} {pos}/{len} {per_sec} {eta}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A bar for a transfer of `total` bytes.
 pub(crate) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what.to_owned());

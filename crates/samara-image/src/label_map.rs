@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use image::DynamicImage;
+use image::{DynamicImage, ImageBuffer, Luma};
 
 use crate::decode::{Limits, decode_dynamic, read_bytes};
 use crate::error::ImageError;
+use crate::mask::Mask;
 use crate::rle::Rle;
+
+/// A grey picture with 16 bits a pixel.
+pub type GrayImage16 = ImageBuffer<Luma<u16>, Vec<u16>>;
 
 /// The objects of a label map; pixels with the value 0 are background.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,36 @@ pub fn read_label_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelMa
     })
 }
 
+/// A label map with 16-bit values: where `masks` overlap, later ones lie over earlier ones. Each
+/// comes with its number, and has its number + 1 for a value.
+///
+/// # Errors
+/// [`ImageError::Parameter`] when a number needs more than 16 bits, or a mask has another size.
+pub fn label_map(
+    width: u32,
+    height: u32,
+    masks: &[(usize, &Mask)],
+) -> Result<GrayImage16, ImageError> {
+    let mut map = GrayImage16::new(width, height);
+    for (number, mask) in masks {
+        let value = u16::try_from(number + 1).map_err(|_| {
+            ImageError::parameter("label map", "more than 65535 masks need more than 16 bits")
+        })?;
+        if (mask.width(), mask.height()) != (width, height) {
+            let what = format!(
+                "a mask of {}x{} pixels in one of {width}x{height}",
+                mask.width(),
+                mask.height()
+            );
+            return Err(ImageError::parameter("label map", what));
+        }
+        for (x, y) in mask.iter_set() {
+            map.put_pixel(x, y, Luma([value]));
+        }
+    }
+    Ok(map)
+}
+
 /// Run lengths of every non-zero value, without a mask for each. `values` holds `width × height`
 /// items, row by row, and fewer than 2^32.
 fn run_lengths(values: &[u32], width: u32, height: u32) -> BTreeMap<u32, Rle> {
@@ -102,10 +136,10 @@ fn run_lengths(values: &[u32], width: u32, height: u32) -> BTreeMap<u32, Rle> {
 
 #[cfg(test)]
 mod tests {
-    use image::{ImageBuffer, Luma, Rgb, RgbImage};
+    use image::{Rgb, RgbImage};
 
     use super::*;
-    use crate::mask::Mask;
+    use crate::save::save_png;
 
     fn value(x: u32, y: u32) -> u32 {
         // Label 3 runs over the end of a column, label 300 needs 16 bits, label 7 is the last pixel.
@@ -142,6 +176,24 @@ mod tests {
             .unwrap();
         let map = read_label_map(&path, &Limits::default()).unwrap();
         check(&map, [3, 7, 300], value);
+    }
+
+    #[test]
+    fn masks_become_labels_and_masks_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.png");
+        let masks = [3, 7, 300].map(|label| Mask::from_fn(6, 5, |x, y| value(x, y) == label));
+        let all = Mask::full(6, 5);
+        let numbered = [(8, &all), (2, &masks[0]), (6, &masks[1]), (299, &masks[2])];
+        save_png(&path, &label_map(6, 5, &numbered).unwrap()).unwrap();
+        let map = read_label_map(&path, &Limits::default()).unwrap();
+        assert_eq!(
+            map.objects.keys().copied().collect::<Vec<_>>(),
+            [3, 7, 9, 300]
+        );
+        assert_eq!(map.objects[&300], masks[2].to_rle());
+        assert!(label_map(6, 5, &[(65535, &all)]).is_err());
+        assert!(label_map(5, 5, &[(0, &all)]).is_err());
     }
 
     #[test]

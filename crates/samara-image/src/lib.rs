@@ -30,12 +30,15 @@ pub use distance::DistanceTransform;
 pub use error::ImageError;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
 pub use image::{GrayImage, Rgb, RgbImage};
-pub use label_map::{LabelMap, read_label_map};
+pub use label_map::{GrayImage16, LabelMap, label_map, read_label_map};
 pub use mask::{BBox, Mask, decode_mask, read_mask};
 pub use morphology::{BOUNDARY_RATIO, boundary_iou};
-pub use overlay::Overlay;
+pub use overlay::{Overlay, beside};
 pub use palette::palette;
 pub use polygon::{Polygon, Ring, coco_polygons_to_mask, polygons_to_mask};
-pub use resize::{resize_bilinear, resize_bilinear_gray};
+pub use resize::{crop_image, resize_bilinear, resize_bilinear_gray};
 pub use rle::{CocoRle, Rle, RleCounts};
-pub use save::{PictureFormat, encode_jpeg, save_image, save_png, write_atomic};
+pub use save::{
+    PictureFormat, encode_jpeg, save_image, save_png, write_atomic, write_atomic_with,
+    write_folder_atomic,
+};

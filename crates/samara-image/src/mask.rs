@@ -127,27 +127,31 @@ impl Mask {
     fn from_slice<T>(width: u32, height: u32, values: &[T], set: impl Fn(&T) -> bool) -> Self {
         let mut mask = Self::new(width, height);
         for (y, line) in (0..height).zip(values.chunks_exact((width as usize).max(1))) {
-            mask.set_row(y, line, &set);
+            mask.set_row(y, 0, line, &set);
         }
         mask
     }
 
-    /// Sets row `y` where a logit is greater than `threshold`, for producers that make a mask row
-    /// by row. Missing logits are unset; logits or a row beyond the mask are ignored.
-    pub fn set_row_from_logits(&mut self, y: u32, logits: &[f32], threshold: f32) {
-        let within = &logits[..logits.len().min(self.width as usize)];
-        self.set_row(y, within, |&v| v > threshold);
+    /// Sets the pixels of row `y` from column `x` on where a logit is greater than `threshold`, for
+    /// producers that make a mask row by row; pixels that are set stay so. Logits or a row beyond the
+    /// mask are ignored.
+    pub fn set_row_from_logits(&mut self, y: u32, x: u32, logits: &[f32], threshold: f32) {
+        let within = &logits[..logits.len().min(self.width.saturating_sub(x) as usize)];
+        self.set_row(y, x, within, |&v| v > threshold);
     }
 
-    /// `values` holds at most `width` items.
-    fn set_row<T>(&mut self, y: u32, values: &[T], set: impl Fn(&T) -> bool) {
-        let mut parts = values.chunks(64);
-        for word in self.row_mut(y) {
-            let part = parts.next().unwrap_or_default();
-            *word = part
-                .iter()
-                .rev()
-                .fold(0, |word, v| (word << 1) | u64::from(set(v)));
+    /// Sets the pixels of row `y` that begin at `x`; they lie inside the mask. Others of the same
+    /// words that are set stay so.
+    fn set_row<T>(&mut self, y: u32, x: u32, values: &[T], set: impl Fn(&T) -> bool) {
+        let words = self.row_mut(y);
+        let (head, rest) = values.split_at(values.len().min((64 - x % 64) as usize));
+        let bits = |part: &[T]| {
+            let fold = |word, v| (word << 1) | u64::from(set(v));
+            part.iter().rev().fold(0_u64, fold)
+        };
+        let parts = std::iter::once((head, x % 64)).chain(rest.chunks(64).map(|part| (part, 0)));
+        for (word, (part, shift)) in words.iter_mut().skip((x / 64) as usize).zip(parts) {
+            *word |= bits(part) << shift;
         }
     }
 
@@ -378,6 +382,17 @@ impl Mask {
         let mut mask = Self::new(width, height);
         for line in 0..height.min(self.height.saturating_sub(y)) {
             bits::shift_left_edge(self.row(y + line), x, mask.row_mut(line));
+        }
+        mask.clear_padding();
+        mask
+    }
+
+    /// The mask as a part of a larger one of `width × height` pixels, its top-left pixel at (`x`,
+    /// `y`); the opposite of [`crop`](Self::crop). Parts outside are left out.
+    pub fn placed(&self, x: u32, y: u32, width: u32, height: u32) -> Self {
+        let mut mask = Self::new(width, height);
+        for line in 0..self.height.min(height.saturating_sub(y)) {
+            bits::shift_right_edge(self.row(line), x, mask.row_mut(y + line));
         }
         mask.clear_padding();
         mask

@@ -16,6 +16,12 @@ use rayon::prelude::*;
 /// Fractional bits of a weight: 32, less 8 for the sample and 2 for head room.
 const PRECISION: u32 = 22;
 
+/// The `width × height` part of a picture whose top-left pixel is (`x`, `y`); what lies outside is
+/// left out.
+pub fn crop_image(image: &RgbImage, x: u32, y: u32, width: u32, height: u32) -> RgbImage {
+    image::imageops::crop_imm(image, x, y, width, height).to_image()
+}
+
 /// Resizes a picture exactly as Pillow's `Image.resize((width, height), Image.BILINEAR)` does.
 ///
 /// Antialiased: on reduction the filter covers every source pixel. A pass is skipped when its

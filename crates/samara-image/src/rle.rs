@@ -208,6 +208,23 @@ impl Rle {
         })
     }
 
+    /// Number of pixels set in both, without decoding. Both masks have the same size; nothing is
+    /// said of others.
+    pub fn intersection_area(&self, other: &Self) -> u64 {
+        let (mut ours, mut theirs) = (self.set_runs(), other.set_runs());
+        let (mut a, mut b) = (ours.next(), theirs.next());
+        let mut area = 0;
+        while let (Some((a0, a1)), Some((b0, b1))) = (a, b) {
+            area += a1.min(b1).saturating_sub(a0.max(b0));
+            if a1 <= b1 {
+                a = ours.next();
+            } else {
+                b = theirs.next();
+            }
+        }
+        area
+    }
+
     fn check_sum(&self) -> Result<(), ImageError> {
         let [height, width] = self.size;
         let pixels = u64::from(height) * u64::from(width);

@@ -1,14 +1,15 @@
 //! Writing files so that a reader never sees half of one.
 
 use std::fs;
-use std::io::{Cursor, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Cursor, Write};
+use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{GrayImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
 use tempfile::Builder;
 
 use crate::error::ImageError;
+use crate::label_map::GrayImage16;
 
 /// JPEG quality of saved overlays: no visible artefacts on thin contours.
 const JPEG_QUALITY: u8 = 92;
@@ -23,36 +24,89 @@ const JPEG_QUALITY: u8 = 92;
 /// [`ImageError::Io`] naming `path` when the folder is missing or not writable, `path` is a
 /// folder, or the disk is full.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ImageError> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_atomic`], for a file that is too large to hold: `write` is given the file, buffered.
+///
+/// # Errors
+/// As [`write_atomic`], and what `write` returns.
+pub fn write_atomic_with(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), ImageError> {
     let path = path.as_ref();
     let fail = |source| ImageError::io(path, "cannot be written", source);
+    let buffered = |file: &mut dyn Write| {
+        let mut file = BufWriter::new(file);
+        write(&mut file)?;
+        file.flush()
+    };
     let target = match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
             return Err(fail(std::io::ErrorKind::IsADirectory.into()));
         }
-        Ok(meta) if !meta.is_file() => return fs::write(path, bytes).map_err(fail),
+        Ok(meta) if !meta.is_file() => {
+            let mut file = fs::File::create(path).map_err(fail)?;
+            return buffered(&mut file).map_err(fail);
+        }
         Ok(_) => fs::canonicalize(path).map_err(fail)?,
         Err(_) => path.to_path_buf(),
     };
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    let mut builder = Builder::new();
-    builder.prefix(".samara-").suffix(".tmp");
+    let mut builder = temporary();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         // The default of a temporary file is 0600; the user's umask still applies to this.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(&folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.flush().map_err(fail)?;
+    let mut file = builder.tempfile_in(folder_of(&target)).map_err(fail)?;
+    buffered(&mut file).map_err(fail)?;
     file.persist(&target).map_err(|e| fail(e.error))?;
     Ok(())
 }
 
-/// A picture that can be encoded as PNG: [`RgbImage`], [`RgbaImage`] or [`GrayImage`].
+/// Makes the folder `path` with what `fill` puts into it: first under another name, then renamed.
+/// A folder of that name is replaced.
+///
+/// # Errors
+/// [`ImageError::Io`] naming `path` when it cannot be made, and what `fill` returns.
+pub fn write_folder_atomic(
+    path: impl AsRef<Path>,
+    fill: impl FnOnce(&Path) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let path = path.as_ref();
+    let fail = |source| ImageError::io(path, "cannot be written", source);
+    let mut builder = temporary();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    let folder = builder.tempdir_in(folder_of(path)).map_err(fail)?;
+    fill(folder.path())?;
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(fail)?;
+    }
+    fs::rename(folder.keep(), path).map_err(fail)
+}
+
+fn temporary() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(".samara-").suffix(".tmp");
+    builder
+}
+
+/// The folder that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A picture that can be encoded as PNG: [`RgbImage`], [`RgbaImage`], [`GrayImage`] or
+/// [`GrayImage16`].
 pub trait PngSource {
     /// The picture as the bytes of a PNG file.
     ///
@@ -72,7 +126,7 @@ macro_rules! png_source {
         }
     )*};
 }
-png_source!(RgbImage, RgbaImage, GrayImage);
+png_source!(RgbImage, RgbaImage, GrayImage, GrayImage16);
 
 /// Saves a picture as PNG, whatever the extension of `path`, [atomically](write_atomic).
 ///

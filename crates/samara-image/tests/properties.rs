@@ -114,6 +114,13 @@ proptest! {
         let cropped = a.crop(x, y, w, h);
         prop_assert_eq!(&cropped, &Mask::from_fn(w, h, |i, j| a.get(x + i, y + j)));
         prop_assert!(padding_is_clear(&cropped));
+        let placed = a.placed(x, y, w, h);
+        let source = |i: u32, j: u32| i.checked_sub(x).zip(j.checked_sub(y));
+        prop_assert_eq!(
+            &placed,
+            &Mask::from_fn(w, h, |i, j| source(i, j).is_some_and(|(i, j)| a.get(i, j)))
+        );
+        prop_assert!(padding_is_clear(&placed));
         let at = |to: u32, n: u32, m: u32| {
             ((f64::from(to) + 0.5) * f64::from(m) / f64::from(n)).floor() as u32
         };

@@ -21,4 +21,4 @@ pub mod sam;
 
 pub use burn;
 pub use image_features::{FeaturesError, ImageFeatures};
-pub use model::{InvalidConfig, Model, ModelConfig};
+pub use model::{InvalidConfig, Judged, Model, ModelConfig};

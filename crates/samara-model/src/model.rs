@@ -1,12 +1,12 @@
 //! Any model of the family, behind one face.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
 
 use crate::ImageFeatures;
 use crate::lite::{Lite, LiteConfig};
-use crate::sam::{DecodedMasks, PromptBatch, Sam, SamConfig};
+use crate::sam::{DecodedMasks, JudgedPrompts, PromptBatch, Sam, SamConfig};
 
 /// A configuration that no model can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,6 +155,57 @@ impl Model {
         match self {
             Self::Sam(sam) => sam.decode(features.image_embed.clone(), prompts),
             Self::Lite(lite) => lite.decode(features, prompts),
+        }
+    }
+
+    /// The scores of [`decode`](Self::decode) first, and its masks on request: for callers that drop
+    /// most masks for their scores.
+    pub fn judge(&self, features: &ImageFeatures, prompts: &PromptBatch) -> Judged<'_> {
+        match self {
+            Self::Sam(sam) => {
+                let judged = sam.judge(features.image_embed.clone(), prompts);
+                Judged::Sam { sam, judged }
+            }
+            // This head looks at the masks.
+            Self::Lite(lite) => Judged::Drawn(lite.decode(features, prompts)),
+        }
+    }
+}
+
+/// A batch of prompts with scores; see [`Model::judge`].
+#[derive(Debug)]
+pub enum Judged<'a> {
+    /// The masks are still to be drawn.
+    Sam {
+        /// By this model.
+        sam: &'a Sam,
+        /// From this.
+        judged: JudgedPrompts,
+    },
+    /// The model had to draw the masks to judge them.
+    Drawn(DecodedMasks),
+}
+
+impl Judged<'_> {
+    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
+    pub fn iou(&self) -> Tensor<2> {
+        match self {
+            Self::Sam { judged, .. } => judged.iou.clone(),
+            Self::Drawn(decoded) => decoded.iou.clone(),
+        }
+    }
+
+    /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` of the prompts at these positions of the
+    /// batch.
+    pub fn draw(&self, prompts: &[usize]) -> Tensor<4> {
+        match self {
+            Self::Sam { sam, judged } => sam.draw(judged, prompts),
+            Self::Drawn(decoded) => {
+                let logits = decoded.low_res_logits.clone();
+                let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
+                let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &logits.device());
+                logits.select(0, chosen)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use rayon::prelude::*;
 use samara_image::{Frame, Mask};
+use serde::Serialize;
 
 use crate::Result;
 use crate::calibration::Calibration;
@@ -13,13 +14,13 @@ use crate::select::{Select, Selection};
 
 /// The IoU of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
 /// not bounded: without a [`Calibration`] a score can exceed 1.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 pub struct PredictedIou(pub f32);
 
 /// How little a mask changes with its threshold: area above +offset over area above −offset,
 /// from full-resolution logits (`calculate_stability_score` of the official code). 0 for a mask
 /// without any pixel above −offset.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 pub struct StabilityScore(pub f32);
 
 impl StabilityScore {

@@ -8,7 +8,7 @@ use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, RgbImage, write_atomic};
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
-use samara_model::{FeaturesError, ImageFeatures};
+use samara_model::{FeaturesError, ImageFeatures, Judged};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 /// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this
 /// bounds the working memory of a batch to well under a gigabyte.
-const MAX_BATCH: usize = 16;
+pub(crate) const MAX_BATCH: usize = 16;
 
 const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
@@ -138,23 +138,28 @@ impl Embedding {
 
     /// Runs the decoder on prompts of one shape.
     fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
+        let judged = self.judge(prompts)?;
+        let all: Vec<usize> = (0..prompts.len()).collect();
+        let mut logits = judged.draw(&all)?.into_iter();
+        let tokens = judged.scores().map(|scores| MaskTokens {
+            low_res_logits: logits.by_ref().take(scores.len()).collect(),
+            iou: scores.to_vec(),
+        });
+        Ok(tokens.collect())
+    }
+
+    /// Scores of prompts of one shape, which are not checked; their masks can be drawn afterwards.
+    pub(crate) fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'_>> {
         let model = self.segmenter.model();
-        let decoded = in_pool(|| model.decode(&self.features, &self.batch(prompts)));
-        let [_, tokens, side, _] = decoded.low_res_logits.dims();
-        let logits = read(decoded.low_res_logits)?;
-        let iou = read(decoded.iou)?;
-        let of_prompt = |(logits, iou): (&[f32], &[f32])| MaskTokens {
-            low_res_logits: logits
-                .chunks_exact(side * side)
-                .map(|values| Logits::from_decoder(side, values.to_vec()))
-                .collect(),
-            iou: iou.iter().copied().map(PredictedIou).collect(),
-        };
-        let logits = logits.chunks_exact(tokens * side * side);
-        Ok(logits
-            .zip(iou.chunks_exact(tokens))
-            .map(of_prompt)
-            .collect())
+        let judged = in_pool(|| model.judge(&self.features, &self.batch(prompts)));
+        let iou = judged.iou();
+        let tokens = iou.dims()[1];
+        let scores = read(iou)?.into_iter().map(PredictedIou).collect();
+        Ok(JudgedPrompts {
+            judged,
+            scores,
+            tokens,
+        })
     }
 
     /// Prompts of one shape as tensors in model pixels.
@@ -280,6 +285,39 @@ impl Embedding {
             features,
             image,
         })
+    }
+}
+
+/// Prompts with the scores of all mask tokens.
+pub(crate) struct JudgedPrompts<'a> {
+    judged: Judged<'a>,
+    scores: Vec<PredictedIou>,
+    tokens: usize,
+}
+
+impl JudgedPrompts<'_> {
+    /// Mask tokens of a prompt.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Raw scores, prompt by prompt.
+    pub(crate) fn scores(&self) -> impl Iterator<Item = &[PredictedIou]> {
+        self.scores.chunks_exact(self.tokens)
+    }
+
+    /// Logits of all tokens of the prompts at these positions, one after the other.
+    pub(crate) fn draw(&self, prompts: &[usize]) -> Result<Vec<Logits>> {
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = in_pool(|| self.judged.draw(prompts));
+        let side = logits.dims()[2];
+        let logits = read(logits)?;
+        let logits = logits.chunks_exact(side * side);
+        Ok(logits
+            .map(|values| Logits::from_decoder(side, values.to_vec()))
+            .collect())
     }
 }
 

@@ -18,6 +18,9 @@ pub enum Error {
     /// A prompt or a selection that makes no sense for this image.
     #[error("{0}")]
     Prompt(String),
+    /// An option of the mask generator that makes no sense.
+    #[error("{0}")]
+    Options(String),
     /// A saved embedding that is damaged or belongs to other weights.
     #[error("{}: {reason}", path.display())]
     Embedding {

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use samara_image::Mask;
+use serde::Serialize;
 
 /// Level of a mask among the candidates of one prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Granularity {
     /// Inside no other candidate.
     Whole,

@@ -5,7 +5,9 @@
 //! - [`Segmenter`]: a loaded model,
 //! - [`Embedding`]: what it knows of one image; computed once, asked many times, savable,
 //! - [`Prompt`]: clicks, a box, a mask, in original pixels,
-//! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use.
+//! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use,
+//! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
+//!   inside which.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
@@ -17,6 +19,7 @@ mod device;
 mod embedded;
 mod embedding;
 mod error;
+mod everything;
 mod granularity;
 mod logits;
 mod prompt;
@@ -30,6 +33,10 @@ pub use device::DeviceKind;
 pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
+pub use everything::{
+    Hierarchy, MaskGenerator, MaskGeneratorOptions, MaskRecord, Node, OutputMode, PointGrid,
+    Segmentation,
+};
 pub use granularity::Granularity;
 pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};

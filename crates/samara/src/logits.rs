@@ -1,5 +1,7 @@
 //! Low-resolution mask logits, and the way from them to a mask in original pixels and back.
 
+use std::ops::{Range, RangeInclusive};
+
 use samara_image::{Frame, Mask};
 
 use crate::candidates::StabilityScore;
@@ -98,35 +100,101 @@ impl Logits {
     /// # Errors
     /// The model's input is smaller than the grid: the logits do not belong to such a frame.
     pub fn upsample(&self, frame: &Frame, offset: f32) -> Result<(Mask, StabilityScore)> {
-        if (frame.side() as usize) < self.side {
+        Ok(Upsampler::new(self.side, frame)?.mask(&self.values, offset))
+    }
+}
+
+/// Makes masks of the original size from logits; for many masks of one picture.
+pub(crate) struct Upsampler {
+    /// Side of the grid of logits.
+    side: usize,
+    columns: Vec<Taps>,
+    rows: Vec<Taps>,
+}
+
+impl Upsampler {
+    /// For logits of `side`² values. Errors as [`Logits::upsample`].
+    pub(crate) fn new(side: usize, frame: &Frame) -> Result<Self> {
+        if (frame.side() as usize) < side {
             return Err(Error::Prompt(format!(
-                "mask logits of {0}×{0} values do not belong to a model input of {1}×{1} pixels",
-                self.side,
+                "mask logits of {side}×{side} values do not belong to a model input of {0}×{0} pixels",
                 frame.side()
             )));
         }
         let ((width, height), content) = (frame.original_size(), frame.content_size());
-        let columns = Taps::two_steps(self.side, frame.side(), content.0, width);
-        let rows = Taps::two_steps(self.side, frame.side(), content.1, height);
-        let mut stretched = Vec::with_capacity(self.side * width as usize);
-        for line in self.values.chunks_exact(self.side) {
+        Ok(Self {
+            side,
+            columns: Taps::two_steps(side, frame.side(), content.0, width),
+            rows: Taps::two_steps(side, frame.side(), content.1, height),
+        })
+    }
+
+    /// The mask of `side`² logits, and its stability score at `offset`.
+    pub(crate) fn mask(&self, logits: &[f32], offset: f32) -> (Mask, StabilityScore) {
+        let mut mask = Mask::new(self.columns.len() as u32, self.rows.len() as u32);
+        // A pixel is a mean of logits: where all of them are lower than this, so is the pixel, and
+        // rounding cannot lift it over a threshold.
+        let silent = -offset.abs() * 1.001 - 1e-3;
+        let Some((rows, columns)) = extent(logits, self.side, silent) else {
+            return (mask, StabilityScore::from_areas(0, 0));
+        };
+        let (ys, xs) = (reached(&self.rows, rows), reached(&self.columns, columns));
+        if ys.is_empty() || xs.is_empty() {
+            // Nothing but padding.
+            return (mask, StabilityScore::from_areas(0, 0));
+        }
+        let columns = &self.columns[xs.clone()];
+        let (top, bottom) = (self.rows[ys.start].first, self.rows[ys.end - 1].first + 3);
+        let lines = logits.chunks_exact(self.side).take(bottom).skip(top);
+        let mut stretched = Vec::with_capacity((bottom - top) * xs.len());
+        for line in lines {
             stretched.extend(columns.iter().map(|taps| taps.apply(line)));
         }
-        let stretched: Vec<&[f32]> = stretched.chunks_exact(width as usize).collect();
+        let stretched: Vec<&[f32]> = stretched.chunks_exact(xs.len()).collect();
 
-        let mut mask = Mask::new(width, height);
-        let mut line = vec![0.0; width as usize];
+        let mut line = vec![0.0; xs.len()];
         let (mut high, mut low) = (0_u64, 0_u64);
-        for (y, taps) in rows.iter().enumerate() {
-            taps.mix(&stretched, &mut line);
-            mask.set_row_from_logits(y as u32, &line, 0.0);
+        for y in ys {
+            self.rows[y].mix(&stretched, top, &mut line);
+            mask.set_row_from_logits(y as u32, xs.start as u32, &line, 0.0);
             let above =
                 |threshold: f32| line.iter().map(|&v| u32::from(v > threshold)).sum::<u32>();
             high += u64::from(above(offset));
             low += u64::from(above(-offset));
         }
-        Ok((mask, StabilityScore::from_areas(high, low)))
+        (mask, StabilityScore::from_areas(high, low))
     }
+}
+
+/// The rows and the columns between which all logits above `threshold` lie; both ends included.
+fn extent(
+    logits: &[f32],
+    side: usize,
+    threshold: f32,
+) -> Option<(RangeInclusive<usize>, RangeInclusive<usize>)> {
+    let mut columns = vec![f32::NEG_INFINITY; side];
+    let mut rows: Option<(usize, usize)> = None;
+    for (y, line) in logits.chunks_exact(side).enumerate() {
+        let mut highest = f32::NEG_INFINITY;
+        for (column, &value) in columns.iter_mut().zip(line) {
+            *column = column.max(value);
+            highest = highest.max(value);
+        }
+        if highest > threshold {
+            rows = Some((rows.map_or(y, |(first, _)| first), y));
+        }
+    }
+    let (top, bottom) = rows?;
+    let left = columns.iter().position(|&v| v > threshold)?;
+    let right = columns.iter().rposition(|&v| v > threshold)?;
+    Some((top..=bottom, left..=right))
+}
+
+/// The positions whose taps reach a value of `active`.
+fn reached(taps: &[Taps], active: RangeInclusive<usize>) -> Range<usize> {
+    let start = taps.partition_point(|taps| taps.first + 2 < *active.start());
+    let end = taps.partition_point(|taps| taps.first <= *active.end());
+    start..end.max(start)
 }
 
 /// Which mask pixels each cell of a grid covers along one axis, and with what share of the cell.
@@ -200,9 +268,9 @@ impl Taps {
         near.iter().zip(self.weights).map(|(v, w)| v * w).sum()
     }
 
-    /// The same sum of whole rows.
-    fn mix(&self, rows: &[&[f32]], out: &mut [f32]) {
-        let row = |i: usize| rows[(self.first + i).min(rows.len() - 1)];
+    /// The same sum of whole rows, of which the first is row `top`.
+    fn mix(&self, rows: &[&[f32]], top: usize, out: &mut [f32]) {
+        let row = |i: usize| rows[(self.first - top + i).min(rows.len() - 1)];
         let (a, b, c) = (row(0), row(1), row(2));
         let [wa, wb, wc] = self.weights;
         for (((out, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {

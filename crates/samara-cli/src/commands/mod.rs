@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod eval;
+pub(crate) mod everything;
 pub(crate) mod models;
 pub(crate) mod segment;
 pub(crate) mod train;

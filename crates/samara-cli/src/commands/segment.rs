@@ -31,10 +31,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let device = flags.model.device.device.open()?;
     let outputs = Outputs::resolve(flags)?;
-    let limits = Limits {
-        max_pixels: flags.max_pixels,
-        max_bytes: flags.max_bytes,
-    };
+    let limits = Limits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
     let prompts = prompts(flags, &image, &limits)?;
     let select = flags.select.resolve(&limits)?;

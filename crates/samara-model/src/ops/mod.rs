@@ -26,7 +26,7 @@ pub use attention::{AttentionBias, GridAttention, QkvLayout, attention};
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
 pub use linear::{linear, linear_add};
-pub use upscaling::upscale_masks;
+pub use upscaling::{Upscaling, upscale_masks};
 use values::{Values, tensor};
 
 /// Activation applied to the result of [`linear`].

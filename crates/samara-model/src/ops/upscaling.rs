@@ -1,32 +1,46 @@
 //! Upscaling of image cells to mask logits.
 
 use burn::nn::conv::ConvTranspose2d;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use samara_kernels::two_way::Norm;
-use samara_kernels::upscale::Upscaling;
+use samara_kernels::upscale as kernel;
 
 use super::Activation;
 use super::values::{Values, tensor};
 use crate::common::LayerNorm2d;
 
+/// The layers of an upscaling: transposed convolutions with a window and a stride of 2, and the norm
+/// between them.
+#[derive(Debug, Clone, Copy)]
+pub struct Upscaling<'a> {
+    /// To a quarter of the channels.
+    pub first: &'a ConvTranspose2d,
+    /// A GELU follows.
+    pub norm: &'a LayerNorm2d,
+    /// To an eighth of the channels; a GELU follows.
+    pub second: &'a ConvTranspose2d,
+}
+
 /// `hyper · gelu(second(gelu(norm(first(cells)))))`: cells `[batch, height · width, dim]` and
-/// hyper-network outputs `[batch, masks, last]` → logits `[batch, masks, 4 · height, 4 · width]`.
-/// Both convolutions have a window and a stride of 2.
+/// hyper-network outputs `[batch, masks, last]` → logits `[prompts, masks, 4 · height, 4 · width]`,
+/// for the `prompts` of the batch.
 pub fn upscale_masks(
     cells: Tensor<3>,
     [height, width]: [usize; 2],
-    first: &ConvTranspose2d,
-    norm: &LayerNorm2d,
-    second: &ConvTranspose2d,
+    layers: Upscaling<'_>,
     hyper: Tensor<3>,
+    prompts: &[usize],
 ) -> Tensor<4> {
-    if let Some(logits) = with_kernel(&cells, [height, width], first, norm, second, &hyper) {
+    if let Some(logits) = with_kernel(&cells, [height, width], layers, &hyper, prompts) {
         return logits;
     }
+    let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
+    let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &cells.device());
+    let (cells, hyper) = (cells.select(0, chosen.clone()), hyper.select(0, chosen));
     let [batch, _, dim] = cells.dims();
     let x = cells.swap_dims(1, 2).reshape([batch, dim, height, width]);
-    let x = Activation::Gelu.apply(norm.forward(first.forward(x)));
-    let x = Activation::Gelu.apply(second.forward(x));
+    let x = Activation::Gelu.apply(layers.norm.forward(layers.first.forward(x)));
+    let x = Activation::Gelu.apply(layers.second.forward(x));
     let [_, last, height, width] = x.dims();
     let masks = hyper.dims()[1];
     let logits = hyper.matmul(x.reshape([batch, last, height * width]));
@@ -36,14 +50,18 @@ pub fn upscale_masks(
 fn with_kernel(
     cells: &Tensor<3>,
     [height, width]: [usize; 2],
-    first: &ConvTranspose2d,
-    norm: &LayerNorm2d,
-    second: &ConvTranspose2d,
+    layers: Upscaling<'_>,
     hyper: &Tensor<3>,
+    prompts: &[usize],
 ) -> Option<Tensor<4>> {
-    let ([batch, count, dim], device) = (cells.dims(), cells.device());
+    let ([_, count, dim], device) = (cells.dims(), cells.device());
     let [_, masks, last] = hyper.dims();
     let (cells, hyper) = (Values::of(cells.clone())?, Values::of(hyper.clone())?);
+    let Upscaling {
+        first,
+        norm,
+        second,
+    } = layers;
     let first_bias = Values::of(first.bias.as_ref()?.val())?;
     let second_bias = Values::of(second.bias.as_ref()?.val())?;
     let (first, second) = (
@@ -51,7 +69,7 @@ fn with_kernel(
         Values::of(second.weight.val())?,
     );
     let (gamma, beta) = (Values::of(norm.weight.val())?, Values::of(norm.bias.val())?);
-    let upscaling = Upscaling {
+    let upscaling = kernel::Upscaling {
         first: first.as_slice(),
         first_bias: first_bias.as_slice(),
         norm: Norm {
@@ -62,14 +80,12 @@ fn with_kernel(
         second: second.as_slice(),
         second_bias: second_bias.as_slice(),
     };
-    let mut out = vec![0.0; batch * masks * count * 16];
-    let cells = cells.as_slice().chunks_exact(count * dim);
-    let hyper = hyper.as_slice().chunks_exact(masks * last);
-    for ((cells, hyper), out) in cells
-        .zip(hyper)
-        .zip(out.chunks_exact_mut(masks * count * 16))
-    {
+    let mut out = vec![0.0; prompts.len() * masks * count * 16];
+    for (&i, out) in prompts.iter().zip(out.chunks_exact_mut(masks * count * 16)) {
+        let cells = &cells.as_slice()[i * count * dim..][..count * dim];
+        let hyper = &hyper.as_slice()[i * masks * last..][..masks * last];
         upscaling.masks(cells, width, hyper, out);
     }
-    Some(tensor(out, [batch, masks, 4 * height, 4 * width], &device))
+    let shape = [prompts.len(), masks, 4 * height, 4 * width];
+    Some(tensor(out, shape, &device))
 }

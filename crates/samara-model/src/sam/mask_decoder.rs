@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use super::prompt_encoder::PromptEmbeddings;
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Upscaling};
 
 /// Configuration of [`MaskDecoder`].
 #[derive(Config, Debug)]
@@ -74,6 +74,20 @@ pub struct MaskDecoder {
     iou_prediction_head: Mlp,
 }
 
+/// Prompts after the transformer: the scores are there, the masks are still to be drawn. Drawing
+/// them is a third of the work, and in vain for those that a caller drops for their scores.
+#[derive(Debug, Clone)]
+pub struct JudgedPrompts {
+    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
+    pub iou: Tensor<2>,
+    /// The image cells that the masks are drawn from, `[batch, grid², dim]`.
+    cells: Tensor<3>,
+    /// Height and width of the grid.
+    grid: [usize; 2],
+    /// Outputs of the hyper-networks, `[batch, tokens, dim / 8]`.
+    hyper: Tensor<3>,
+}
+
 impl MaskDecoder {
     /// Decodes a batch of prompts on one image.
     ///
@@ -86,6 +100,22 @@ impl MaskDecoder {
         prompts: PromptEmbeddings,
         batch: usize,
     ) -> DecodedMasks {
+        let judged = self.judge(image_embedding, image_pe, prompts, batch);
+        let all: Vec<usize> = (0..batch).collect();
+        DecodedMasks {
+            low_res_logits: self.draw(&judged, &all),
+            iou: judged.iou,
+        }
+    }
+
+    /// The first part of [`forward`](Self::forward): everything but the masks.
+    pub fn judge(
+        &self,
+        image_embedding: Tensor<4>,
+        image_pe: &Tensor<3>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> JudgedPrompts {
         let [_, height, width, dim] = image_embedding.dims();
         let own = Tensor::cat(
             vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()],
@@ -100,16 +130,26 @@ impl MaskDecoder {
 
         let image = image_embedding + prompts.dense.permute([0, 2, 3, 1]);
         let image = image.reshape([0, (height * width) as i32, dim as i32]);
-        let (tokens, image) = self.transformer.forward(image, image_pe, &tokens);
+        let (tokens, cells) = self.transformer.forward(image, image_pe, &tokens);
 
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
         let hyper = Tensor::cat(hyper.map(|(i, mlp)| mlp.forward(token(1 + i))).collect(), 1);
         let iou = self.iou_prediction_head.forward(token(0));
-        DecodedMasks {
-            low_res_logits: self.output_upscaling.forward(image, [height, width], hyper),
+        JudgedPrompts {
             iou: iou.squeeze_dim(1),
+            cells,
+            grid: [height, width],
+            hyper,
         }
+    }
+
+    /// The masks of the prompts at these positions of the batch: logits
+    /// `[prompts, tokens, 4 · grid, 4 · grid]`.
+    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> Tensor<4> {
+        let (cells, hyper) = (judged.cells.clone(), judged.hyper.clone());
+        self.output_upscaling
+            .forward(cells, judged.grid, hyper, prompts)
     }
 }
 
@@ -135,10 +175,21 @@ impl OutputUpscaling {
         }
     }
 
-    /// Logits `[batch, masks, 4 · grid, 4 · grid]` of the cells `[batch, grid², dim]`, given the
-    /// hyper-networks' `[batch, masks, dim / 8]`.
-    fn forward(&self, cells: Tensor<3>, grid: [usize; 2], hyper: Tensor<3>) -> Tensor<4> {
-        ops::upscale_masks(cells, grid, &self.conv1, &self.norm, &self.conv2, hyper)
+    /// Logits `[prompts, masks, 4 · grid, 4 · grid]` of the cells `[batch, grid², dim]`, given the
+    /// hyper-networks' `[batch, masks, dim / 8]`, for some `prompts` of the batch.
+    fn forward(
+        &self,
+        cells: Tensor<3>,
+        grid: [usize; 2],
+        hyper: Tensor<3>,
+        prompts: &[usize],
+    ) -> Tensor<4> {
+        let layers = Upscaling {
+            first: &self.conv1,
+            norm: &self.norm,
+            second: &self.conv2,
+        };
+        ops::upscale_masks(cells, grid, layers, hyper, prompts)
     }
 }
 

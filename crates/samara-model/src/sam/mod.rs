@@ -13,7 +13,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
-pub use mask_decoder::{DecodedMasks, MaskDecoder, MaskDecoderConfig};
+pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
@@ -162,5 +162,20 @@ impl Sam {
             self.encode_prompts(prompts),
             prompts.len(),
         )
+    }
+
+    /// As [`decode`](Self::decode), with the masks left to be drawn.
+    pub fn judge(&self, image_embedding: Tensor<4>, prompts: &PromptBatch) -> JudgedPrompts {
+        self.mask_decoder.judge(
+            image_embedding,
+            &self.image_pe(),
+            self.encode_prompts(prompts),
+            prompts.len(),
+        )
+    }
+
+    /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].
+    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> Tensor<4> {
+        self.mask_decoder.draw(judged, prompts)
     }
 }

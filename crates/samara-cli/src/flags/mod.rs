@@ -1,10 +1,14 @@
 //! The command line as it is typed. `args` turns it into something to act on.
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts")]
 
+mod everything;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara::{Click, DeviceKind, OriginalBox};
+use samara::{Click, DeviceKind, Limits, OriginalBox};
+
+pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
 
 use crate::args::{SelectArg, parse_box, parse_point, positive};
 
@@ -16,7 +20,8 @@ use crate::args::{SelectArg, parse_box, parse_point, positive};
     after_help = "Examples:\n  \
         samara models download mobile-sam\n  \
         samara segment photo.jpg --model mobile-sam --point 520,360\n  \
-        samara segment photo.jpg --checkpoint sam_vit_b_01ec64.pth --box 100,80,640,470 --json -"
+        samara segment photo.jpg --checkpoint sam_vit_b_01ec64.pth --box 100,80,640,470 --json -\n  \
+        samara everything photos --out masks"
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -31,6 +36,8 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     /// Segment an object: from clicks, a box or a mask to a picture, a mask, or JSON
     Segment(Box<SegmentFlags>),
+    /// Segment everything: all masks of pictures and folders, without a prompt
+    Everything(Box<EverythingFlags>),
     /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
     Train(TrainFlags),
     /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU
@@ -142,23 +149,8 @@ pub(crate) struct SegmentFlags {
     )]
     pub(crate) embedding: Option<PathBuf>,
 
-    /// Most pixels of a picture, checked before it is decoded
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 100_000_000,
-        help_heading = "Limits"
-    )]
-    pub(crate) max_pixels: u64,
-
-    /// Most bytes of a picture's file and of its decoded form
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1 << 30,
-        help_heading = "Limits"
-    )]
-    pub(crate) max_bytes: u64,
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
 }
 
 #[derive(Debug, Args)]
@@ -264,6 +256,36 @@ pub(crate) struct BenchFlags {
     /// embed, prompt or batch; the milliseconds go to standard output
     #[arg(long, conflicts_with = "json", hide_short_help = true)]
     pub(crate) turns: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitFlags {
+    /// Most pixels of a picture, checked before it is decoded
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000_000,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_pixels: u64,
+
+    /// Most bytes of a picture's file and of its decoded form
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1 << 30,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_bytes: u64,
+}
+
+impl From<&LimitFlags> for Limits {
+    fn from(flags: &LimitFlags) -> Self {
+        Self {
+            max_pixels: flags.max_pixels,
+            max_bytes: flags.max_bytes,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,139 @@
+//! Which pictures to work on, and what their results are called.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
+
+use crate::error::{CliError, Result};
+
+/// Extensions of pictures that are looked for in folders.
+const EXTENSIONS: [&str; 9] = [
+    "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif",
+];
+
+/// A picture.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    /// Its results are called so, relative to the output folder: `folder/photo.jpg`.
+    pub(super) name: String,
+}
+
+/// Pictures and folders, walked in the order of their names without holding a list of them.
+pub(super) struct Inputs {
+    roots: Vec<Root>,
+    /// The results, which are not pictures to work on.
+    out: Option<PathBuf>,
+}
+
+struct Root {
+    path: PathBuf,
+    /// What its names begin with.
+    prefix: PathBuf,
+}
+
+impl Inputs {
+    /// Looks at what was named; nothing in folders is touched yet.
+    pub(super) fn new(paths: &[PathBuf], out: &Path) -> Result<Self> {
+        let mut known: HashMap<PathBuf, &Path> = HashMap::new();
+        let mut roots = Vec::new();
+        for path in paths {
+            if !path.exists() {
+                return Err(CliError::failed(format!(
+                    "{}: no such file or folder",
+                    path.display()
+                )));
+            }
+            // The name alone, also of `.` and `photos/..`.
+            let full = path
+                .canonicalize()
+                .map_err(|e| CliError::failed(format!("{}: {e}", path.display())))?;
+            let own = PathBuf::from(full.file_name().unwrap_or_default());
+            let prefix = if paths.len() == 1 && path.is_dir() {
+                PathBuf::new()
+            } else {
+                own
+            };
+            if let Some(other) = known.insert(prefix.clone(), path) {
+                return Err(CliError::usage(format!(
+                    "{} and {} have the same name, so their results would too",
+                    other.display(),
+                    path.display()
+                )));
+            }
+            roots.push(Root {
+                path: path.clone(),
+                prefix,
+            });
+        }
+        let out = out.canonicalize().ok();
+        Ok(Self { roots, out })
+    }
+
+    /// The one picture, if it is one and no folder.
+    pub(super) fn single(&self) -> Option<Input> {
+        match &self.roots[..] {
+            [root] if !root.path.is_dir() => Some(root.file()),
+            _ => None,
+        }
+    }
+
+    /// All pictures. A folder that cannot be read is among them, and fails as a picture.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Input> + '_ {
+        self.roots
+            .iter()
+            .flat_map(|root| root.walk(self.out.as_deref()))
+    }
+}
+
+impl Root {
+    fn file(&self) -> Input {
+        Input {
+            path: self.path.clone(),
+            name: slashes(&self.prefix),
+        }
+    }
+
+    fn walk<'a>(&'a self, out: Option<&'a Path>) -> Box<dyn Iterator<Item = Input> + 'a> {
+        if !self.path.is_dir() {
+            return Box::new(std::iter::once(self.file()));
+        }
+        let wanted = move |entry: &DirEntry| {
+            let hidden = entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.');
+            let results = entry.file_type().is_dir()
+                && out.is_some_and(|out| entry.path().canonicalize().is_ok_and(|path| path == out));
+            !hidden && !results
+        };
+        let walk = WalkDir::new(&self.path)
+            .follow_links(true)
+            .sort_by_file_name();
+        let found = walk.into_iter().filter_entry(wanted).filter_map(|entry| {
+            let path = match entry {
+                Ok(entry) if is_picture(&entry) => entry.into_path(),
+                Ok(_) => return None,
+                Err(error) => error.path()?.to_path_buf(),
+            };
+            let inside = path.strip_prefix(&self.path).ok()?;
+            Some(Input {
+                name: slashes(&self.prefix.join(inside)),
+                path,
+            })
+        });
+        Box::new(found)
+    }
+}
+
+fn is_picture(entry: &DirEntry) -> bool {
+    let extension = entry
+        .path()
+        .extension()
+        .map(|e| e.to_string_lossy().to_lowercase());
+    entry.file_type().is_file() && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
+/// The same name on every platform.
+fn slashes(path: &Path) -> String {
+    let parts = path.iter().map(|part| part.to_string_lossy());
+    parts.collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,285 @@
+//! `samara everything`.
+
+mod coco;
+mod inputs;
+mod manifest;
+mod pictures;
+mod results;
+
+use std::fs;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use samara::image::RgbImage;
+use samara::{
+    Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord, PointGrid,
+    Segmenter, read_image,
+};
+use serde_json::{Value, json};
+
+use crate::args::checkpoint;
+use crate::error::{CliError, Result};
+use crate::flags::{EverythingFlags, Format, GeneratorFlags};
+use crate::terminal;
+use inputs::{Input, Inputs};
+use manifest::{Done, Entry, Manifest, Outcome};
+use results::Results;
+
+/// Pictures that wait between two stages. One keeps the next stage busy; more only take memory.
+const WAITING: usize = 1;
+
+/// Segments everything in the pictures that the flags name.
+pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let checkpoint = checkpoint(&flags.model)?;
+    let device = flags.model.device.device.open()?;
+    let config = checkpoint.config().map_err(CliError::failed)?;
+    let options = options(flags, MaskGeneratorOptions::for_model(&config))?;
+    let limits = Limits::from(&flags.limits);
+    let inputs = Inputs::new(&flags.inputs, &flags.out)?;
+    let single = inputs.single();
+    let image = single
+        .as_ref()
+        .map(|input| read_image(&input.path, &limits))
+        .transpose()?;
+    fs::create_dir_all(&flags.out)
+        .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
+
+    let segmenter = terminal::spin("loading the model", || {
+        Segmenter::from_checkpoint(&checkpoint, &device)
+    })?;
+    let generator = MaskGenerator::new(&segmenter, options)?;
+    let results = Results::new(&flags.out, &flags.format);
+    match (single, image) {
+        (Some(input), Some(image)) => one(flags, &generator, &results, &input, &image),
+        _ => many(flags, &generator, &results, &inputs, &limits),
+    }
+}
+
+/// The model's options with those of the flags.
+fn options(
+    flags: &EverythingFlags,
+    mut options: MaskGeneratorOptions,
+) -> Result<MaskGeneratorOptions> {
+    let given: &GeneratorFlags = &flags.generator;
+    macro_rules! take {
+        ($($name:ident),*) => {$(
+            if let Some(value) = given.$name {
+                options.$name = value;
+            }
+        )*};
+    }
+    take!(
+        points_per_batch,
+        pred_iou_thresh,
+        stability_score_thresh,
+        stability_score_offset,
+        box_nms_thresh,
+        crop_n_layers,
+        crop_nms_thresh,
+        crop_overlap_ratio,
+        crop_n_points_downscale_factor,
+        min_mask_region_area
+    );
+    if given.points_per_side.is_some() {
+        options.points_per_side = given.points_per_side;
+    }
+    if let Some(path) = &given.point_grids {
+        let failed = |e: &dyn std::fmt::Display| {
+            CliError::failed(format!("--point-grids {}: {e}", path.display()))
+        };
+        let bytes = fs::read(path).map_err(|e| failed(&e))?;
+        let grids: Vec<PointGrid> = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
+        options.points_per_side = None;
+        options.point_grids = Some(grids);
+    }
+    options.output_mode = flags.output_mode;
+    options.use_m2m = given.use_m2m;
+    options.adaptive = given.adaptive;
+    options.check()?;
+    Ok(options)
+}
+
+/// One picture: no manifest, and a bar for its points.
+fn one(
+    flags: &EverythingFlags,
+    generator: &MaskGenerator,
+    results: &Results,
+    input: &Input,
+    image: &RgbImage,
+) -> Result<()> {
+    let start = Instant::now();
+    let embedding = terminal::spin("embedding the image", || generator.segmenter().embed(image))?;
+    let bar = terminal::steps_bar(100, "masks");
+    let records = generator.generate_from(image, &embedding, |share| {
+        bar.set_position((share * 100.0) as u64);
+    })?;
+    bar.finish_and_clear();
+    let tree = Hierarchy::of(&records);
+    let seconds = start.elapsed().as_secs_f64();
+    let mut written = results.write(&input.name, image, &records, &tree)?;
+    if flags.format.contains(&Format::Coco) {
+        let path = flags.out.join("annotations.json");
+        let entry = done(input, image, &records);
+        coco::write(&path, results, || Ok([Ok(entry.clone())].into_iter()))?;
+        written.push(path);
+    }
+    let mut text = format!(
+        "{} {}×{}, {}: {} masks ({}) in {seconds:.1} s\n",
+        input.path.display(),
+        image.width(),
+        image.height(),
+        generator.segmenter().architecture(),
+        records.len(),
+        results::levels(&tree),
+    );
+    for path in written {
+        text += &format!("wrote {}\n", path.display());
+    }
+    terminal::print(&text)
+}
+
+fn done(input: &Input, image: &RgbImage, records: &[MaskRecord]) -> Entry {
+    Entry {
+        image: input.name.clone(),
+        outcome: Outcome::Done {
+            width: image.width(),
+            height: image.height(),
+            masks: records.len(),
+        },
+    }
+}
+
+/// A picture on its way from stage to stage, or why it does not go on.
+type Staged<T> = (Input, Result<T, String>);
+
+/// Many pictures: while the masks of one are drawn, the next is embedded and the one after it is
+/// decoded.
+fn many(
+    flags: &EverythingFlags,
+    generator: &MaskGenerator,
+    results: &Results,
+    inputs: &Inputs,
+    limits: &Limits,
+) -> Result<()> {
+    let (mut manifest, before) =
+        Manifest::open(&flags.out, &header(flags, generator)?, flags.resume)?;
+    let (mut total, mut skipped) = (0, 0);
+    for input in inputs.iter() {
+        total += 1;
+        skipped += u64::from(before.contains(&input.name));
+    }
+    if total == 0 {
+        let folder = flags.inputs[0].display();
+        return Err(CliError::failed(format!("{folder}: no pictures in it")));
+    }
+    let bar = terminal::pictures_bar(total, skipped);
+    let (mut pictures, mut masks, mut failures) = (0, 0, Vec::new());
+    thread::scope(|scope| {
+        let (decoded, to_embed) = sync_channel(WAITING);
+        let (embedded, to_segment) = sync_channel(WAITING);
+        scope.spawn(|| decode(inputs, &before, limits, decoded));
+        scope.spawn(|| embed(generator, to_embed, embedded));
+        for (input, staged) in to_segment {
+            let outcome = match staged {
+                Ok((image, embedding)) => segment(generator, results, &input, &image, &embedding)?,
+                Err(error) => Outcome::Failed { error },
+            };
+            match &outcome {
+                Outcome::Done { masks: found, .. } => {
+                    pictures += 1;
+                    masks += found;
+                }
+                Outcome::Failed { error } => failures.push(error.clone()),
+            }
+            let image = input.name;
+            manifest.add(&Entry { image, outcome })?;
+            bar.inc(1);
+        }
+        Ok::<_, CliError>(())
+    })?;
+    bar.finish_and_clear();
+    if flags.format.contains(&Format::Coco) {
+        coco::write(&flags.out.join("annotations.json"), results, || {
+            manifest.entries()
+        })?;
+    }
+    let before = match skipped {
+        0 => String::new(),
+        n => format!(", {n} done before"),
+    };
+    terminal::print(&format!(
+        "{pictures} pictures, {masks} masks{before}\nwrote {}\n",
+        flags.out.display()
+    ))?;
+    if failures.is_empty() {
+        return Ok(());
+    }
+    for failure in &failures {
+        terminal::tell("failed", failure);
+    }
+    Err(CliError::failed(format!(
+        "{} of {total} pictures failed",
+        failures.len()
+    )))
+}
+
+/// What a run does: the first line of its manifest.
+fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
+    let segmenter = generator.segmenter();
+    let formats = flags.format.iter().map(|format| format!("{format:?}"));
+    Ok(json!({
+        "samara": env!("CARGO_PKG_VERSION"),
+        "model": segmenter.architecture(),
+        "weights": segmenter.fingerprint()?,
+        "options": generator.options(),
+        "formats": formats.collect::<Vec<_>>(),
+    }))
+}
+
+/// The first stage. It ends when there is nothing left, or when the next one is gone.
+fn decode(inputs: &Inputs, before: &Done, limits: &Limits, next: SyncSender<Staged<RgbImage>>) {
+    for input in inputs.iter().filter(|input| !before.contains(&input.name)) {
+        let image = read_image(&input.path, limits).map_err(|e| e.to_string());
+        if next.send((input, image)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The second stage.
+fn embed(
+    generator: &MaskGenerator,
+    images: Receiver<Staged<RgbImage>>,
+    next: SyncSender<Staged<(RgbImage, Embedding)>>,
+) {
+    for (input, image) in images {
+        let embedded = image.and_then(|image| match generator.segmenter().embed(&image) {
+            Ok(embedding) => Ok((image, embedding)),
+            Err(error) => Err(format!("{}: {error}", input.path.display())),
+        });
+        if next.send((input, embedded)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The last stage. What is wrong with a picture is told; what is wrong with the disk is an error.
+fn segment(
+    generator: &MaskGenerator,
+    results: &Results,
+    input: &Input,
+    image: &RgbImage,
+    embedding: &Embedding,
+) -> Result<Outcome> {
+    let records = match generator.generate_from(image, embedding, |_| ()) {
+        Ok(records) => records,
+        Err(error) => {
+            let error = format!("{}: {error}", input.path.display());
+            return Ok(Outcome::Failed { error });
+        }
+    };
+    results.write(&input.name, image, &records, &Hierarchy::of(&records))?;
+    Ok(done(input, image, &records).outcome)
+}

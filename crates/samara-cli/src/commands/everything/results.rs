@@ -1,0 +1,151 @@
+//! The results of one picture, written so that none is ever half there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use samara::image::{ImageError, RgbImage, label_map, save_png, write_atomic, write_folder_atomic};
+use samara::{Granularity, Hierarchy, Mask, MaskRecord};
+use serde::Serialize;
+
+use super::pictures;
+use crate::error::{CliError, Result};
+use crate::flags::Format;
+
+/// A mask in `NAME.json`: the official record, and the place in the tree.
+#[derive(Serialize)]
+struct Record<'a> {
+    id: usize,
+    #[serde(flatten)]
+    mask: &'a MaskRecord,
+    #[serde(flatten)]
+    node: &'a samara::Node,
+}
+
+/// Where the results of the pictures go.
+pub(super) struct Results {
+    folder: PathBuf,
+    formats: Vec<Format>,
+}
+
+impl Results {
+    pub(super) fn new(folder: &Path, formats: &[Format]) -> Self {
+        let mut formats = formats.to_vec();
+        if formats.contains(&Format::Coco) && !formats.contains(&Format::Json) {
+            // The COCO file is made from these.
+            formats.push(Format::Json);
+        }
+        Self {
+            folder: folder.into(),
+            formats,
+        }
+    }
+
+    /// The file or folder of a result.
+    pub(super) fn path(&self, name: &str, extension: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{extension}"))
+    }
+
+    /// Writes what was asked for; gives the paths.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        image: &RgbImage,
+        records: &[MaskRecord],
+        tree: &Hierarchy,
+    ) -> Result<Vec<PathBuf>> {
+        if let Some(folder) = self.path(name, "json").parent() {
+            fs::create_dir_all(folder)
+                .map_err(|e| CliError::failed(format!("{}: {e}", folder.display())))?;
+        }
+        let drawn = self
+            .formats
+            .iter()
+            .any(|format| !matches!(format, Format::Json | Format::Coco));
+        let masks: Vec<Mask> = if drawn {
+            let masks = records.iter().map(|record| record.segmentation.to_mask());
+            masks.collect::<samara::Result<_>>()?
+        } else {
+            Vec::new()
+        };
+        let mut written = Vec::new();
+        for format in &self.formats {
+            let path = match format {
+                Format::Coco => continue,
+                Format::Json => self.path(name, "json"),
+                Format::Masks => self.path(name, "masks"),
+                Format::Labels => self.path(name, "labels.png"),
+                Format::Overlay => self.path(name, "overlay.png"),
+                Format::Hierarchy => self.path(name, "hierarchy.png"),
+            };
+            match format {
+                Format::Coco => {}
+                Format::Json => write_atomic(&path, &json(records, tree)?)?,
+                Format::Masks => {
+                    write_folder_atomic(&path, |folder| write_masks(folder, records, &masks))?
+                }
+                Format::Labels => {
+                    let (width, height) = image.dimensions();
+                    save_png(&path, &label_map(width, height, &by_area(&masks))?)?;
+                }
+                Format::Overlay => save_png(&path, &pictures::overlay(image, &masks))?,
+                Format::Hierarchy => {
+                    save_png(&path, &pictures::hierarchy(image, &masks, tree))?;
+                }
+            }
+            written.push(path);
+        }
+        Ok(written)
+    }
+}
+
+fn json(records: &[MaskRecord], tree: &Hierarchy) -> Result<Vec<u8>> {
+    let records = records.iter().zip(tree.nodes()).enumerate();
+    let records: Vec<Record<'_>> = records
+        .map(|(id, (mask, node))| Record { id, mask, node })
+        .collect();
+    let mut bytes = serde_json::to_vec(&records).map_err(CliError::failed)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// `0.png`, `1.png` and so on, and `metadata.csv`, as the official `scripts/amg.py` writes them.
+fn write_masks(folder: &Path, records: &[MaskRecord], masks: &[Mask]) -> Result<(), ImageError> {
+    let mut table = String::from(
+        "id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,\
+         predicted_iou,stability_score,crop_box_x0,crop_box_y0,crop_box_w,crop_box_h\n",
+    );
+    for (id, (record, mask)) in records.iter().zip(masks).enumerate() {
+        mask.save_png(folder.join(format!("{id}.png")))?;
+        let MaskRecord {
+            bbox: [x, y, w, h],
+            point_coords: [[point_x, point_y]],
+            crop_box: [crop_x, crop_y, crop_w, crop_h],
+            ..
+        } = record;
+        let (area, iou, stability) = (record.area, record.predicted_iou, record.stability_score);
+        table += &format!(
+            "{id},{area},{x},{y},{w},{h},{point_x},{point_y},{iou},{stability},\
+             {crop_x},{crop_y},{crop_w},{crop_h}\n"
+        );
+    }
+    write_atomic(folder.join("metadata.csv"), table.as_bytes())
+}
+
+/// Masks with their numbers, large ones first.
+fn by_area(masks: &[Mask]) -> Vec<(usize, &Mask)> {
+    let mut order: Vec<(usize, &Mask)> = masks.iter().enumerate().collect();
+    order.sort_by_key(|(_, mask)| std::cmp::Reverse(mask.area()));
+    order
+}
+
+/// How many masks of each level there are, in words.
+pub(super) fn levels(tree: &Hierarchy) -> String {
+    let count = |level| {
+        tree.nodes()
+            .iter()
+            .filter(|node| node.level == level)
+            .count()
+    };
+    let words = Granularity::ALL.map(|level| format!("{} {level}", count(level)));
+    words.join(", ")
+}

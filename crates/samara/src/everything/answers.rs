@@ -1,0 +1,180 @@
+//! What the model says to the points of one crop, through the filters that look at a mask alone.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Found;
+use super::adaptive::AdaptiveGrid;
+use super::crop::{self, CropBox};
+use super::grid::PointGrid;
+use super::options::MaskGeneratorOptions;
+use crate::candidates::{PredictedIou, StabilityScore};
+use crate::embedding::{JudgedPrompts, MAX_BATCH};
+use crate::logits::Upsampler;
+use crate::{Embedding, Mask, Prompt, Result};
+
+/// The points of one crop and the model's answers to them.
+pub(super) struct Answers<'a> {
+    embedding: &'a Embedding,
+    options: &'a MaskGeneratorOptions,
+    crop: CropBox,
+    /// Size of the whole picture in pixels.
+    size: (u32, u32),
+    upsampler: Upsampler,
+}
+
+/// A mask with scores above the thresholds, in the crop.
+struct Confident {
+    /// Position of the point in the grid.
+    point: usize,
+    /// Which of the candidates.
+    level: usize,
+    score: PredictedIou,
+    raw_score: PredictedIou,
+    stability: StabilityScore,
+    mask: Mask,
+}
+
+impl<'a> Answers<'a> {
+    pub(super) fn new(
+        embedding: &'a Embedding,
+        options: &'a MaskGeneratorOptions,
+        crop: CropBox,
+        size: (u32, u32),
+    ) -> Result<Self> {
+        let side = embedding.segmenter().logits_side();
+        Ok(Self {
+            upsampler: Upsampler::new(side, embedding.frame())?,
+            embedding,
+            options,
+            crop,
+            size,
+        })
+    }
+
+    /// Masks of all points of a grid, point by point. Tells `progress` how many were asked.
+    pub(super) fn of_grid(&self, grid: &PointGrid, progress: impl Fn(usize)) -> Result<Vec<Found>> {
+        let (width, height) = (f64::from(self.crop.width()), f64::from(self.crop.height()));
+        let points: Vec<[f64; 2]> = grid.iter().map(|[x, y]| [x * width, y * height]).collect();
+        let count = self.options.points_per_batch.min(MAX_BATCH);
+        if self.options.adaptive {
+            let mut found = Vec::new();
+            let mut open = AdaptiveGrid::new(grid);
+            while let Some(batch) = open.next(count) {
+                for answer in self.of_batch(&points, &batch)? {
+                    open.cover(answer.level, &answer.mask, &points);
+                    let at = answer.point;
+                    found.extend(self.uncut(answer, &points).map(|mask| (at, mask)));
+                }
+                progress(open.done());
+            }
+            // In the order of the grid, as without leaving out.
+            found.sort_by_key(|(at, _)| *at);
+            return Ok(found.into_iter().map(|(_, mask)| mask).collect());
+        }
+        let mut found = Vec::new();
+        let all: Vec<usize> = (0..points.len()).collect();
+        for batch in all.chunks(count) {
+            let answers = self.of_batch(&points, batch)?.into_par_iter();
+            found.par_extend(answers.filter_map(|answer| self.uncut(answer, &points)));
+            progress(batch.last().map_or(0, |last| last + 1));
+        }
+        Ok(found)
+    }
+
+    /// Confident masks for some of the points.
+    fn of_batch(&self, points: &[[f64; 2]], batch: &[usize]) -> Result<Vec<Confident>> {
+        let click = |&i: &usize| Prompt::point(points[i][0], points[i][1]);
+        let prompts: Vec<Prompt> = batch.iter().map(click).collect();
+        let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
+        let shown = 1..judged.tokens();
+        if !self.options.use_m2m {
+            return self.confident(&judged, shown, |prompt, token| (batch[prompt], token - 1));
+        }
+        // Every candidate goes back to the model, with its point, for one better mask.
+        let all: Vec<usize> = (0..batch.len()).collect();
+        let drawn = judged.draw(&all)?;
+        let mut asked = Vec::new();
+        for (&point, logits) in batch.iter().zip(drawn.chunks_exact(judged.tokens())) {
+            for (level, logits) in logits[shown.clone()].iter().enumerate() {
+                let again = click(&point).and_refine(logits).single();
+                asked.push((again, point, level));
+            }
+        }
+        let mut found = Vec::new();
+        for part in asked.chunks(MAX_BATCH) {
+            let prompts: Vec<&Prompt> = part.iter().map(|(prompt, ..)| prompt).collect();
+            let judged = self.embedding.judge(&prompts)?;
+            found.extend(self.confident(&judged, 0..1, |prompt, _| {
+                let (_, point, level) = part[prompt];
+                (point, level)
+            })?);
+        }
+        Ok(found)
+    }
+
+    /// Those of the `shown` tokens whose scores are above the thresholds; `of` says to which point
+    /// and level a prompt's token belongs.
+    fn confident(
+        &self,
+        judged: &JudgedPrompts<'_>,
+        shown: Range<usize>,
+        of: impl Fn(usize, usize) -> (usize, usize) + Sync,
+    ) -> Result<Vec<Confident>> {
+        let calibration = self.embedding.segmenter().calibration();
+        let thresh = self.options.pred_iou_thresh;
+        let mut promising = Vec::new();
+        let mut prompts: Vec<usize> = Vec::new();
+        for (prompt, scores) in judged.scores().enumerate() {
+            for token in shown.clone() {
+                let raw_score = scores[token];
+                let score = calibration.map_or(raw_score, |c| c.apply(token, raw_score));
+                if thresh > 0.0 && score.0 <= thresh {
+                    continue;
+                }
+                if prompts.last() != Some(&prompt) {
+                    prompts.push(prompt);
+                }
+                let drawn = (prompts.len() - 1) * judged.tokens() + token;
+                promising.push((drawn, of(prompt, token), score, raw_score));
+            }
+        }
+        let logits = judged.draw(&prompts)?;
+        let (offset, thresh) = (
+            self.options.stability_score_offset,
+            self.options.stability_score_thresh,
+        );
+        let draw = |&(drawn, (point, level), score, raw_score): &(usize, (usize, usize), _, _)| {
+            let (mask, stability) = self.upsampler.mask(logits[drawn].values(), offset);
+            let keep = thresh <= 0.0 || stability.0 >= thresh;
+            keep.then_some(Confident {
+                point,
+                level,
+                score,
+                raw_score,
+                stability,
+                mask,
+            })
+        };
+        Ok(promising.par_iter().filter_map(draw).collect())
+    }
+
+    /// The mask in the whole picture, if it does not go on outside of the crop.
+    fn uncut(&self, answer: Confident, points: &[[f64; 2]]) -> Option<Found> {
+        let corners = crop::corners(&answer.mask);
+        if self.crop.cuts(corners, self.size) {
+            return None;
+        }
+        let [x, y] = points[answer.point];
+        Some(Found {
+            rle: self.crop.uncrop_mask(answer.mask, self.size).to_rle(),
+            corners: self.crop.uncrop(corners),
+            score: answer.score,
+            raw_score: answer.raw_score,
+            stability: answer.stability,
+            point: [x + f64::from(self.crop.x0), y + f64::from(self.crop.y0)],
+            crop: self.crop,
+        })
+    }
+}

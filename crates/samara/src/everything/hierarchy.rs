@@ -1,0 +1,183 @@
+//! The tree of masks: which lies inside which.
+
+use std::cmp::Reverse;
+
+use rayon::prelude::*;
+use samara_image::Rle;
+use serde::Serialize;
+
+use super::record::MaskRecord;
+use crate::granularity::{CONTAINED, DUPLICATE_IOU, Granularity};
+
+/// A mask's place in the tree. Numbers are positions among the records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// The smallest mask that holds this one: at least 90 % of it.
+    pub parent: Option<usize>,
+    /// The masks whose parent this is, in order.
+    pub children: Vec<usize>,
+    /// Masks above this one.
+    pub depth: usize,
+    /// Whole without a parent, part inside a whole, subpart below.
+    pub level: Granularity,
+}
+
+/// The tree of whole ⊃ part ⊃ subpart over the masks of one picture.
+///
+/// A mask is inside a larger one when at least 90 % of its pixels are. Two masks with an IoU above
+/// 95 % are the same thing found twice: neither is inside the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hierarchy {
+    nodes: Vec<Node>,
+}
+
+impl Hierarchy {
+    /// The tree of these masks, which are those of one picture.
+    pub fn of(records: &[MaskRecord]) -> Self {
+        let masks: Vec<Shape> = records.par_iter().map(Shape::of).collect();
+        let mut by_area: Vec<usize> = (0..masks.len()).collect();
+        by_area.sort_by_key(|&i| (masks[i].area, Reverse(i)));
+        let parents: Vec<Option<usize>> = by_area
+            .par_iter()
+            .enumerate()
+            .map(|(rank, &i)| {
+                let larger = by_area[rank + 1..].iter().copied();
+                larger.into_iter().find(|&j| masks[i].is_inside(&masks[j]))
+            })
+            .collect();
+
+        let blank = Node {
+            parent: None,
+            children: Vec::new(),
+            depth: 0,
+            level: Granularity::Whole,
+        };
+        let mut nodes = vec![blank; masks.len()];
+        // From large to small, so that a parent comes before its children.
+        for (&i, &parent) in by_area.iter().zip(&parents).rev() {
+            let Some(above) = parent else { continue };
+            nodes[above].children.push(i);
+            nodes[i].parent = parent;
+            nodes[i].depth = nodes[above].depth + 1;
+            nodes[i].level = match nodes[i].depth {
+                1 => Granularity::Part,
+                _ => Granularity::Subpart,
+            };
+        }
+        nodes
+            .iter_mut()
+            .for_each(|node| node.children.sort_unstable());
+        Self { nodes }
+    }
+
+    /// One node for every record, in their order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The outermost mask above a mask, or the mask itself.
+    pub fn root(&self, mut index: usize) -> usize {
+        while let Some(parent) = self.nodes[index].parent {
+            index = parent;
+        }
+        index
+    }
+}
+
+/// What containment needs of a mask.
+struct Shape {
+    rle: Rle,
+    area: u64,
+    /// Inclusive corners.
+    corners: [u32; 4],
+}
+
+impl Shape {
+    fn of(record: &MaskRecord) -> Self {
+        let [x, y, w, h] = record.bbox;
+        Self {
+            rle: record.segmentation.to_rle(),
+            area: record.area,
+            corners: [x, y, x + w, y + h],
+        }
+    }
+
+    /// Whether this mask, the smaller one, is inside of `other`.
+    fn is_inside(&self, other: &Self) -> bool {
+        let needed = CONTAINED * self.area as f64;
+        if self.area == 0 || (self.shared_box(other) as f64) < needed {
+            return false;
+        }
+        let shared = self.rle.intersection_area(&other.rle) as f64;
+        let union = (self.area + other.area) as f64 - shared;
+        shared >= needed && shared <= DUPLICATE_IOU * union
+    }
+
+    /// Pixels of the intersection of the boxes, which the masks' own is not larger than.
+    fn shared_box(&self, other: &Self) -> u64 {
+        let ([ax0, ay0, ax1, ay1], [bx0, by0, bx1, by1]) = (self.corners, other.corners);
+        let width = (ax1.min(bx1) + 1).saturating_sub(ax0.max(bx0));
+        let height = (ay1.min(by1) + 1).saturating_sub(ay0.max(by0));
+        u64::from(width) * u64::from(height)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_image::Mask;
+
+    use super::*;
+    use crate::everything::testing::record;
+
+    fn square(x: u32, y: u32, side: u32) -> MaskRecord {
+        record(&Mask::from_fn(100, 100, |px, py| {
+            (x..x + side).contains(&px) && (y..y + side).contains(&py)
+        }))
+    }
+
+    #[test]
+    fn masks_hang_below_the_smallest_that_holds_them() {
+        let records = [
+            square(30, 30, 10),
+            square(0, 0, 90),
+            square(20, 20, 40),
+            square(92, 92, 8),
+            square(31, 31, 4),
+            record(&Mask::new(100, 100)),
+        ];
+        let tree = Hierarchy::of(&records);
+        let parents: Vec<_> = tree.nodes().iter().map(|n| n.parent).collect();
+        assert_eq!(parents, [Some(2), None, Some(1), None, Some(0), None]);
+        let depths: Vec<_> = tree.nodes().iter().map(|n| n.depth).collect();
+        assert_eq!(depths, [2, 0, 1, 0, 3, 0]);
+        let levels: Vec<_> = tree.nodes().iter().map(|n| n.level.name()).collect();
+        assert_eq!(
+            levels,
+            ["subpart", "whole", "part", "whole", "subpart", "whole"]
+        );
+        assert_eq!(tree.nodes()[1].children, [2]);
+        assert_eq!(tree.root(4), 1);
+    }
+
+    #[test]
+    fn the_same_thing_found_twice_is_not_inside_itself() {
+        let records = [square(10, 10, 60), square(10, 10, 61), square(20, 20, 20)];
+        let tree = Hierarchy::of(&records);
+        assert_eq!(tree.nodes()[0].parent, None);
+        assert_eq!(tree.nodes()[1].parent, None);
+        assert_eq!(tree.nodes()[2].parent, Some(0));
+    }
+
+    #[test]
+    fn ninety_percent_are_enough() {
+        let holder = square(0, 0, 50);
+        assert_eq!(
+            Hierarchy::of(&[holder.clone(), square(41, 10, 10)]).nodes()[1].parent,
+            Some(0)
+        );
+        assert_eq!(
+            Hierarchy::of(&[holder, square(42, 10, 10)]).nodes()[1].parent,
+            None
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Everything in a picture: masks from a grid of points, without a prompt.
+//!
+//! The result is that of the official `SamAutomaticMaskGenerator`, step by step; what differs is
+//! what is not computed in vain. Scores come before masks, so a mask that its score drops is never
+//! drawn; one that stays is thresholded, measured and packed while it is drawn, and no picture of
+//! logits is kept.
+
+mod adaptive;
+mod answers;
+mod crop;
+mod grid;
+mod hierarchy;
+mod nms;
+mod options;
+mod record;
+mod small_regions;
+
+use samara_image::{RgbImage, Rle, crop_image};
+
+pub use grid::PointGrid;
+pub use hierarchy::{Hierarchy, Node};
+pub use options::{MaskGeneratorOptions, OutputMode};
+pub use record::{MaskRecord, Segmentation};
+
+use crate::candidates::{PredictedIou, StabilityScore};
+use crate::{Embedding, Result, Segmenter};
+use answers::Answers;
+use crop::{CropBox, crop_boxes};
+
+/// Finds all masks of a picture.
+///
+/// ```no_run
+/// use samara::{DeviceKind, Limits, MaskGenerator, Hierarchy, MaskGeneratorOptions, Segmenter, read_image};
+///
+/// # fn main() -> samara::Result<()> {
+/// let segmenter = Segmenter::load("sam_vit_b_01ec64.pth", DeviceKind::Cpu)?;
+/// let options = MaskGeneratorOptions::for_model(segmenter.config());
+/// let masks = MaskGenerator::new(&segmenter, options)?
+///     .generate(&read_image("photo.jpg", &Limits::default())?)?;
+/// let tree = Hierarchy::of(&masks);
+/// for (mask, node) in masks.iter().zip(tree.nodes()) {
+///     println!("{} of {} pixels, inside {:?}", node.level, mask.area, node.parent);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct MaskGenerator {
+    segmenter: Segmenter,
+    options: MaskGeneratorOptions,
+    /// The points of every layer of crops.
+    grids: Vec<PointGrid>,
+}
+
+/// A mask on its way through the filters.
+struct Found {
+    rle: Rle,
+    /// Inclusive corners in the picture.
+    corners: [u32; 4],
+    score: PredictedIou,
+    /// Decides between equal scores of a calibrated model.
+    raw_score: PredictedIou,
+    stability: StabilityScore,
+    point: [f64; 2],
+    crop: CropBox,
+}
+
+impl MaskGenerator {
+    /// A generator with these options.
+    ///
+    /// # Errors
+    /// [`Error::Options`](crate::Error::Options) names an option that makes no sense.
+    pub fn new(segmenter: &Segmenter, options: MaskGeneratorOptions) -> Result<Self> {
+        let grids = options.grids()?;
+        Ok(Self {
+            segmenter: segmenter.clone(),
+            options,
+            grids,
+        })
+    }
+
+    /// The options.
+    pub fn options(&self) -> &MaskGeneratorOptions {
+        &self.options
+    }
+
+    /// The model.
+    pub fn segmenter(&self) -> &Segmenter {
+        &self.segmenter
+    }
+
+    /// All masks of a picture, in the order of the official generator: best first, or with
+    /// crops, those of the smallest crops first.
+    ///
+    /// # Errors
+    /// The picture has too few pixels for the crops, or the device failed.
+    pub fn generate(&self, image: &RgbImage) -> Result<Vec<MaskRecord>> {
+        let embedding = self.segmenter.embed(image)?;
+        self.generate_from(image, &embedding, |_| ())
+    }
+
+    /// As [`generate`](Self::generate), with the picture's embedding at hand; tells `progress` from
+    /// 0 to 1.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_from(
+        &self,
+        image: &RgbImage,
+        embedding: &Embedding,
+        progress: impl Fn(f64),
+    ) -> Result<Vec<MaskRecord>> {
+        let options = &self.options;
+        let size = image.dimensions();
+        let crops = crop_boxes(size, options.crop_n_layers, options.crop_overlap_ratio)?;
+        let total: usize = crops
+            .iter()
+            .map(|(_, layer)| self.grids[*layer].len())
+            .sum();
+        let mut done = 0;
+        let mut found = Vec::new();
+        for (crop, layer) in &crops {
+            let cropped;
+            let embedding = if *layer == 0 {
+                embedding
+            } else {
+                let [x, y, w, h] = crop.xywh();
+                cropped = self.segmenter.embed(&crop_image(image, x, y, w, h))?;
+                &cropped
+            };
+            let grid = &self.grids[*layer];
+            let answers = Answers::new(embedding, options, *crop, size)?;
+            let mut masks = answers.of_grid(grid, |asked| {
+                progress((done + asked) as f64 / total as f64);
+            })?;
+            done += grid.len();
+            suppress(&mut masks, options.box_nms_thresh, |m| {
+                (m.score, m.raw_score)
+            });
+            found.append(&mut masks);
+        }
+        if crops.len() > 1 {
+            suppress(&mut found, options.crop_nms_thresh, |m| {
+                1.0 / (m.crop.width() as f32 * m.crop.height() as f32)
+            });
+        }
+        if options.min_mask_region_area > 0 {
+            let thresh = options.box_nms_thresh.max(options.crop_nms_thresh);
+            found = small_regions::remove(found, options.min_mask_region_area, thresh)?;
+        }
+        found.into_iter().map(|m| self.record(m)).collect()
+    }
+
+    fn record(&self, found: Found) -> Result<MaskRecord> {
+        let [x0, y0, x1, y1] = found.corners;
+        Ok(MaskRecord {
+            area: found.rle.area(),
+            segmentation: Segmentation::new(found.rle, self.options.output_mode)?,
+            bbox: [x0, y0, x1 - x0, y1 - y0],
+            predicted_iou: found.score,
+            point_coords: [found.point],
+            stability_score: found.stability,
+            crop_box: found.crop.xywh(),
+        })
+    }
+}
+
+/// Drops masks whose boxes overlap that of a better one, and puts the best first.
+fn suppress<S: PartialOrd>(masks: &mut Vec<Found>, thresh: f64, score: impl FnMut(&Found) -> S) {
+    let boxes: Vec<_> = masks.iter().map(|m| m.corners).collect();
+    let scores: Vec<S> = masks.iter().map(score).collect();
+    let mut slots: Vec<Option<Found>> = masks.drain(..).map(Some).collect();
+    let kept = nms::keep(&boxes, &scores, thresh).into_iter();
+    masks.extend(kept.filter_map(|i| slots[i].take()));
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use samara_image::Mask;
+
+    use super::*;
+
+    /// A record of a mask, with full scores.
+    pub(crate) fn record(mask: &Mask) -> MaskRecord {
+        MaskRecord {
+            area: mask.area(),
+            bbox: mask.bbox().map_or([0; 4], |b| b.amg_xywh()),
+            segmentation: Segmentation::BinaryMask(mask.clone()),
+            predicted_iou: PredictedIou(1.0),
+            point_coords: [[0.0, 0.0]],
+            stability_score: StabilityScore(1.0),
+            crop_box: [0, 0, mask.width(), mask.height()],
+        }
+    }
+}
