@@ -24,6 +24,7 @@ pub mod math;
 pub mod memory;
 pub mod meter;
 pub mod position;
+pub mod soft_mask;
 #[cfg(test)]
 mod testing;
 pub mod two_way;

@@ -22,3 +22,4 @@ pub mod sam;
 pub use burn;
 pub use image_features::{FeaturesError, ImageFeatures};
 pub use model::{InvalidConfig, Judged, Model, ModelConfig};
+pub use ops::is_cpu;

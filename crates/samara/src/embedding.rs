@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
+use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, RgbImage, write_atomic};
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
-use samara_model::{FeaturesError, ImageFeatures, Judged};
+use samara_model::{FeaturesError, ImageFeatures, Judged, is_cpu};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
@@ -151,14 +152,31 @@ impl Embedding {
     /// Scores of prompts of one shape, which are not checked; their masks can be drawn afterwards.
     pub(crate) fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'_>> {
         let model = self.segmenter.model();
-        let judged = in_pool(|| model.judge(&self.features, &self.batch(prompts)));
-        let iou = judged.iou();
-        let tokens = iou.dims()[1];
-        let scores = read(iou)?.into_iter().map(PredictedIou).collect();
+        // On the CPU every thread takes prompts of its own, which saves them from waiting for each
+        // other after every operation; another device takes them all at once.
+        let per_part = if is_cpu(self.segmenter.device()) {
+            1
+        } else {
+            prompts.len()
+        };
+        let judge = |prompts: &[&Prompt]| {
+            let judged = model.judge(&self.features, &self.batch(prompts));
+            let scores = read(judged.iou())?;
+            Ok((judged, scores))
+        };
+        let parts = in_pool(|| {
+            prompts
+                .par_chunks(per_part)
+                .map(judge)
+                .collect::<Result<_>>()
+        })?;
+        let (parts, scores): (Vec<Judged<'_>>, Vec<Vec<f32>>) = parts;
+        let scores: Vec<_> = scores.into_iter().flatten().map(PredictedIou).collect();
         Ok(JudgedPrompts {
-            judged,
+            parts,
+            per_part,
+            tokens: scores.len() / prompts.len(),
             scores,
-            tokens,
         })
     }
 
@@ -290,7 +308,9 @@ impl Embedding {
 
 /// Prompts with the scores of all mask tokens.
 pub(crate) struct JudgedPrompts<'a> {
-    judged: Judged<'a>,
+    /// The prompts, `per_part` of them in each but the last.
+    parts: Vec<Judged<'a>>,
+    per_part: usize,
     scores: Vec<PredictedIou>,
     tokens: usize,
 }
@@ -306,18 +326,25 @@ impl JudgedPrompts<'_> {
         self.scores.chunks_exact(self.tokens)
     }
 
-    /// Logits of all tokens of the prompts at these positions, one after the other.
+    /// Logits of all tokens of the prompts at these positions, which are in order, one after the
+    /// other.
     pub(crate) fn draw(&self, prompts: &[usize]) -> Result<Vec<Logits>> {
-        if prompts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let logits = in_pool(|| self.judged.draw(prompts));
-        let side = logits.dims()[2];
-        let logits = read(logits)?;
-        let logits = logits.chunks_exact(side * side);
-        Ok(logits
-            .map(|values| Logits::from_decoder(side, values.to_vec()))
-            .collect())
+        let parts: Vec<&[usize]> = prompts
+            .chunk_by(|a, b| a / self.per_part == b / self.per_part)
+            .collect();
+        let draw = |part: &&[usize]| {
+            let inside: Vec<usize> = part.iter().map(|i| i % self.per_part).collect();
+            let logits = self.parts[part[0] / self.per_part].draw(&inside);
+            let side = logits.dims()[2];
+            let logits = read(logits)?;
+            let logits = logits.chunks_exact(side * side);
+            Ok(logits
+                .map(|values| Logits::from_decoder(side, values.to_vec()))
+                .collect())
+        };
+        let drawn: Vec<Vec<Logits>> =
+            in_pool(|| parts.par_iter().map(draw).collect::<Result<_>>())?;
+        Ok(drawn.into_iter().flatten().collect())
     }
 }
 

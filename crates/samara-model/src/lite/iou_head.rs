@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, activation};
 use super::{DIM4, space_to_depth};
 use crate::ops::{self, Activation};
 
-/// Numbers per mask, see [`measures`].
+/// Numbers per mask, see [`SoftMasks`].
 const MEASURES: usize = 5;
 
 /// Predicts the IoU of every candidate mask.
@@ -46,22 +46,13 @@ impl IouHead {
     ) -> Tensor<2> {
         let [batch, masks, side, _] = logits.dims();
         let [_, grid, _, dim] = cells.dims();
-        let logits = logits.detach();
-        let inside = activation::sigmoid(logits.clone());
-        let flat = inside.clone().reshape([batch, masks, side * side]);
-        let area = flat.clone().sum_dim(2);
-        let pooled_pixels =
-            flat.matmul(pixels.reshape([batch, side * side, DIM4])) / (area.clone() + 1.0);
-
-        // The same mask on the cells: means of 4×4 pixels.
-        let coarse = inside.reshape([batch * masks, side, side, 1]);
-        let coarse =
-            space_to_depth(space_to_depth(coarse))
-                .mean_dim(3)
-                .reshape([batch, masks, grid * grid]);
-        let coarse_area = coarse.clone().sum_dim(2);
-        let pooled_cells =
-            coarse.matmul(cells.reshape([batch, grid * grid, dim])) / (coarse_area + 1.0 / 16.0);
+        let SoftMasks {
+            inside,
+            coarse,
+            measures,
+        } = SoftMasks::of(logits.detach(), grid);
+        let pooled_pixels = pooled(inside, pixels.reshape([batch, side * side, DIM4]), 1.0);
+        let pooled_cells = pooled(coarse, cells.reshape([batch, grid * grid, dim]), 1.0 / 16.0);
 
         let iou_token = iou_token.repeat_dim(1, masks);
         let x = Tensor::cat(
@@ -70,7 +61,7 @@ impl IouHead {
                 mask_tokens,
                 pooled_cells,
                 pooled_pixels,
-                measures(&logits, &area),
+                measures,
             ],
             2,
         );
@@ -80,20 +71,53 @@ impl IouHead {
     }
 }
 
-/// How firm a mask is, `[batch, masks, MEASURES]`: stability at ±1 and at ±4 logits, mean
-/// probability inside, and the share of the picture (linear, and as a length).
-fn measures(logits: &Tensor<4>, area: &Tensor<3>) -> Tensor<3> {
-    let [batch, masks, side, _] = logits.dims();
-    let flat = logits.clone().reshape([batch, masks, side * side]);
-    let soft_area = |offset: f64| activation::sigmoid(flat.clone() + offset).sum_dim(2) + 1.0;
-    let stability = |offset: f64| soft_area(-offset) / soft_area(offset);
-    let hard = flat.clone().greater_elem(0.0).float();
-    let confident = (activation::sigmoid(flat.clone()) * hard.clone()).sum_dim(2);
-    let confident = confident / (hard.sum_dim(2) + 1.0);
-    let share = area.clone() / (side * side) as f64;
-    let length = share.clone().sqrt();
-    Tensor::cat(
-        vec![stability(1.0), stability(4.0), confident, share, length],
-        2,
-    )
+/// Means of `values` `[batch, n, channels]` under `weights` `[batch, masks, n]`; `least` keeps an empty
+/// mask from dividing by nothing.
+fn pooled(weights: Tensor<3>, values: Tensor<3>, least: f64) -> Tensor<3> {
+    let area = weights.clone().sum_dim(2);
+    weights.matmul(values) / (area + least)
+}
+
+/// What the head sees of the masks themselves.
+struct SoftMasks {
+    /// Probabilities, `[batch, masks, (4g)²]`.
+    inside: Tensor<3>,
+    /// Their means over every cell, `[batch, masks, g²]`.
+    coarse: Tensor<3>,
+    /// How firm a mask is, `[batch, masks, MEASURES]`: stability at ±1 and at ±4 logits, mean
+    /// probability inside, and the share of the picture (linear, and as a length).
+    measures: Tensor<3>,
+}
+
+impl SoftMasks {
+    /// Of logits `[batch, masks, 4g, 4g]`.
+    fn of(logits: Tensor<4>, grid: usize) -> Self {
+        let [batch, masks, side, _] = logits.dims();
+        if let Some((inside, coarse, measures)) = ops::soft_masks(&logits, grid) {
+            return Self {
+                inside,
+                coarse,
+                measures,
+            };
+        }
+        let flat = logits.reshape([batch, masks, side * side]);
+        let inside = activation::sigmoid(flat.clone());
+        let squares = inside.clone().reshape([batch * masks, side, side, 1]);
+        let coarse = space_to_depth(space_to_depth(squares)).mean_dim(3);
+        let area = inside.clone().sum_dim(2);
+        let soft_area = |offset: f64| activation::sigmoid(flat.clone() + offset).sum_dim(2) + 1.0;
+        let stability = |offset: f64| soft_area(-offset) / soft_area(offset);
+        let hard = flat.clone().greater_elem(0.0).float();
+        let confident = (inside.clone() * hard.clone()).sum_dim(2) / (hard.sum_dim(2) + 1.0);
+        let share = area / (side * side) as f64;
+        let length = share.clone().sqrt();
+        Self {
+            inside,
+            coarse: coarse.reshape([batch, masks, grid * grid]),
+            measures: Tensor::cat(
+                vec![stability(1.0), stability(4.0), confident, share, length],
+                2,
+            ),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use samara_kernels::gemm::{Dense, Epilogue, Matrix, Packed, Patches, gemm};
 use super::Activation;
 use super::values::{Values, tensor};
 #[cfg(feature = "flex")]
-use super::{fused, is_flex};
+use super::{fused, is_cpu};
 
 /// Convolution with a square window: `x` `[batch, height, width, in]`, `weight`
 /// `[out, in, kernel, kernel]` as in the checkpoints, `bias` `[out]`, `pad` zeros on every side.
@@ -89,7 +89,7 @@ pub fn depthwise(
         return tensor(out, shape.out_shape(), &device);
     }
     #[cfg(feature = "flex")]
-    if let (Some(rectifier), true) = (activation.rectifier(), is_flex(&device)) {
+    if let (Some(rectifier), true) = (activation.rectifier(), is_cpu(&device)) {
         return Tensor::from_dispatch(<Dispatch as fused::FusedOps>::fused_depthwise(
             x.into_dispatch(),
             weight.into_dispatch(),

@@ -10,7 +10,7 @@ use samara_kernels::gemm::{self, Epilogue};
 use super::Activation;
 use super::values::{Values, tensor};
 #[cfg(feature = "flex")]
-use super::{fused, is_flex};
+use super::{fused, is_cpu};
 
 /// `activation(x · W + b)` over the last axis: `[.., d_in]` → `[.., d_out]`.
 pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activation) -> Tensor<D> {
@@ -19,7 +19,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activati
     }
     #[cfg(feature = "flex")]
     if let (Some(rectifier), Some(bias), true) =
-        (activation.rectifier(), &layer.bias, is_flex(&x.device()))
+        (activation.rectifier(), &layer.bias, is_cpu(&x.device()))
     {
         let mut dims = x.dims();
         let rows = x.reshape([-1, dims[D - 1] as i32]);

@@ -11,6 +11,7 @@ mod cross_attention;
 #[cfg(feature = "flex")]
 mod fused;
 mod linear;
+mod soft_masks;
 mod upscaling;
 mod values;
 
@@ -26,6 +27,7 @@ pub use attention::{AttentionBias, GridAttention, QkvLayout, attention};
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
 pub use linear::{linear, linear_add};
+pub use soft_masks::soft_masks;
 pub use upscaling::{Upscaling, upscale_masks};
 use values::{Values, tensor};
 
@@ -86,7 +88,7 @@ pub fn normalise<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if is_flex(&x.device()) {
+    if is_cpu(&x.device()) {
         let y = <Dispatch as fused::FusedOps>::fused_layer_norm(
             x.into_dispatch(),
             gamma.into_dispatch(),
@@ -109,8 +111,8 @@ pub(crate) fn fourier_grid(frequencies: &Tensor<2>, grid: usize) -> Option<Tenso
     Some(tensor(cells, [1, grid * grid, 2 * n], &device))
 }
 
-/// True for a tensor of the CPU backend, which has fused kernels.
-fn is_flex(device: &Device) -> bool {
+/// True for the CPU backend, which has kernels of our own.
+pub fn is_cpu(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     return matches!(
         device.as_dispatch().clone().inner(),
