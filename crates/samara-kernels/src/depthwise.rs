@@ -107,23 +107,55 @@ impl Depthwise {
         );
         debug_assert_eq!(weight.len(), self.kernel * self.kernel * self.channels);
         let channels = self.channels;
+        let inner = self.inner_columns();
         out.par_chunks_mut((self.out_width * channels).max(1))
             .enumerate()
             .for_each_init(Vec::new, |places, (row, out)| {
                 let (image, y) = (row / self.out_height, row % self.out_height);
-                for (x_at, out) in out.chunks_exact_mut(channels).enumerate() {
+                let line = |ky: usize| image * self.height + y * self.stride + ky - self.pad;
+                let rows = self.taps(y, self.height);
+                for x_at in (0..inner.start).chain(inner.end..self.out_width) {
                     places.clear();
-                    for ky in self.taps(y, self.height) {
-                        let line = image * self.height + y * self.stride + ky - self.pad;
+                    for ky in rows.clone() {
                         for kx in self.taps(x_at, self.width) {
-                            let pixel = line * self.width + x_at * self.stride + kx - self.pad;
+                            let pixel = line(ky) * self.width + x_at * self.stride + kx - self.pad;
                             places.push((pixel * channels, (ky * self.kernel + kx) * channels));
                         }
                     }
+                    let out = &mut out[x_at * channels..][..channels];
                     out.copy_from_slice(bias);
                     add_products([x, weight], places, activation, out);
                 }
+                if inner.is_empty() {
+                    return;
+                }
+                places.clear();
+                for ky in rows {
+                    let first = line(ky) * self.width + inner.start - self.pad;
+                    places.push((first * channels, ky * self.kernel * channels));
+                }
+                Isa::best().dispatch(Neighbours {
+                    x,
+                    weight,
+                    bias,
+                    kernel: self.kernel,
+                    places,
+                    activation,
+                    out: &mut out[inner.start * channels..inner.end * channels],
+                });
             });
+    }
+
+    /// The columns of a row that [`Neighbours`] makes: whole groups, with the window inside the
+    /// input.
+    fn inner_columns(&self) -> std::ops::Range<usize> {
+        let lanes_fit = self.channels.is_multiple_of(MOST_LANES);
+        if self.stride != 1 || !lanes_fit || ![3, 5, 7].contains(&self.kernel) {
+            return 0..0;
+        }
+        let end = (self.width + self.pad + 1).saturating_sub(self.kernel);
+        let columns = end.min(self.out_width).saturating_sub(self.pad);
+        self.pad..self.pad + columns / NEIGHBOURS * NEIGHBOURS
     }
 
     /// Gradient with respect to the input, given that of the output (before the activation).
@@ -206,6 +238,73 @@ fn add_products(
         activation,
         out,
     });
+}
+
+/// Output pixels of a group. Their sums, the inputs that they share and a weight fit into the 16
+/// registers of AVX2, and a weight is loaded once for all of them.
+const NEIGHBOURS: usize = 4;
+/// Lanes of the widest registers.
+const MOST_LANES: usize = 16;
+
+/// A stretch of an output row, with a step of 1 and away from the edges. Neighbouring pixels share
+/// most of their inputs: each is loaded once for a row of the window.
+struct Neighbours<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    kernel: usize,
+    /// For every row of the window, where the input of the first pixel and the weights begin.
+    places: &'a [(usize, usize)],
+    activation: Activation,
+    /// `[pixels, channels]`, whole groups.
+    out: &'a mut [f32],
+}
+
+impl Kernel for Neighbours<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, fma: Fma) {
+        match self.kernel {
+            3 => self.window::<S, 3>(simd, fma),
+            5 => self.window::<S, 5>(simd, fma),
+            _ => self.window::<S, 7>(simd, fma),
+        }
+    }
+}
+
+impl Neighbours<'_> {
+    #[inline(always)]
+    fn window<S: Simd, const K: usize>(self, simd: S, fma: Fma) {
+        let channels = self.bias.len();
+        let load = |values: &[f32], at: usize| S::as_simd_f32s(&values[at..at + S::F32_LANES]).0[0];
+        let groups = self.out.chunks_exact_mut(NEIGHBOURS * channels);
+        for (group, out) in groups.enumerate() {
+            let first = group * NEIGHBOURS * channels;
+            for channel in (0..channels).step_by(S::F32_LANES) {
+                let mut sums = [load(self.bias, channel); NEIGHBOURS];
+                for &(input, weight) in self.places {
+                    let mut inputs = [simd.splat_f32s(0.0); NEIGHBOURS + 6];
+                    for i in 0..K + NEIGHBOURS - 1 {
+                        inputs[i] = load(self.x, input + first + i * channels + channel);
+                    }
+                    for kx in 0..K {
+                        let weight = load(self.weight, weight + kx * channels + channel);
+                        for pixel in 0..NEIGHBOURS {
+                            let sum = sums[pixel];
+                            sums[pixel] =
+                                fma.multiply_add_lanes(simd, inputs[pixel + kx], weight, sum);
+                        }
+                    }
+                }
+                for (pixel, sum) in sums.into_iter().enumerate() {
+                    let at = pixel * channels + channel;
+                    let out = S::as_mut_simd_f32s(&mut out[at..at + S::F32_LANES]).0;
+                    out[0] = self.activation.apply_lanes(simd, fma, sum);
+                }
+            }
+        }
+    }
 }
 
 /// Adds products of channels: `out[c] = activation(out[c] + Σ a[i + c] · b[j + c])` over pairs of
@@ -322,11 +421,16 @@ mod tests {
             .all(|(a, b)| (a - b).abs() <= 1e-4 * (1.0 + b.abs()))
     }
 
+    /// Any number, or one that fills registers.
+    fn channels() -> impl Strategy<Value = usize> {
+        prop_oneof![1_usize..70, (1_usize..4).prop_map(|n| 16 * n)]
+    }
+
     proptest! {
         #[test]
         fn forward_and_gradients_follow_the_definition(
-            batch in 1_usize..3, height in 1_usize..9, width in 1_usize..9,
-            channels in 1_usize..70, kernel in prop::sample::select(vec![1_usize, 3, 5, 7]),
+            batch in 1_usize..3, height in 1_usize..14, width in 1_usize..14,
+            channels in channels(), kernel in prop::sample::select(vec![1_usize, 3, 5, 7]),
             stride in 1_usize..3, seed in 0_usize..100,
         ) {
             // A square picture has the same padding on both axes.
