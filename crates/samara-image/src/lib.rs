@@ -39,6 +39,6 @@ pub use polygon::{Polygon, Ring, coco_polygons_to_mask, polygons_to_mask};
 pub use resize::{crop_image, resize_bilinear, resize_bilinear_gray};
 pub use rle::{CocoRle, Rle, RleCounts};
 pub use save::{
-    PictureFormat, encode_jpeg, save_image, save_png, write_atomic, write_atomic_with,
-    write_folder_atomic,
+    PictureFormat, encode_jpeg, is_unfinished, save_image, save_png, write_atomic,
+    write_atomic_with, write_folder_atomic,
 };

@@ -91,10 +91,20 @@ pub fn write_folder_atomic(
     fs::rename(folder.keep(), path).map_err(fail)
 }
 
+/// What the names of temporary files and folders begin and end with.
+const TEMPORARY: (&str, &str) = (".samara-", ".tmp");
+
 fn temporary() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
-    builder.prefix(".samara-").suffix(".tmp");
+    builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1);
     builder
+}
+
+/// Whether a file or folder was being written when its process was killed (or still is, by another
+/// one).
+pub fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
 }
 
 /// The folder that holds `path`.

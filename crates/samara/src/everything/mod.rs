@@ -6,6 +6,8 @@
 //! logits is kept.
 
 mod adaptive;
+#[cfg(test)]
+mod amg_tests;
 mod answers;
 mod crop;
 mod grid;

@@ -23,8 +23,8 @@ pub(super) struct Input {
 /// Pictures and folders, walked in the order of their names without holding a list of them.
 pub(super) struct Inputs {
     roots: Vec<Root>,
-    /// The results, which are not pictures to work on.
-    out: Option<PathBuf>,
+    /// The folder of the results, which are not pictures to work on.
+    out: PathBuf,
 }
 
 struct Root {
@@ -67,7 +67,7 @@ impl Inputs {
                 prefix,
             });
         }
-        let out = out.canonicalize().ok();
+        let out = out.to_path_buf();
         Ok(Self { roots, out })
     }
 
@@ -81,9 +81,10 @@ impl Inputs {
 
     /// All pictures. A folder that cannot be read is among them, and fails as a picture.
     pub(super) fn iter(&self) -> impl Iterator<Item = Input> + '_ {
+        let out = self.out.canonicalize().ok();
         self.roots
             .iter()
-            .flat_map(|root| root.walk(self.out.as_deref()))
+            .flat_map(move |root| root.walk(out.clone()))
     }
 }
 
@@ -95,14 +96,16 @@ impl Root {
         }
     }
 
-    fn walk<'a>(&'a self, out: Option<&'a Path>) -> Box<dyn Iterator<Item = Input> + 'a> {
+    fn walk(&self, out: Option<PathBuf>) -> Box<dyn Iterator<Item = Input> + '_> {
         if !self.path.is_dir() {
             return Box::new(std::iter::once(self.file()));
         }
         let wanted = move |entry: &DirEntry| {
             let hidden = entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.');
             let results = entry.file_type().is_dir()
-                && out.is_some_and(|out| entry.path().canonicalize().is_ok_and(|path| path == out));
+                && out
+                    .as_ref()
+                    .is_some_and(|out| entry.path().canonicalize().is_ok_and(|path| path == *out));
             !hidden && !results
         };
         let walk = WalkDir::new(&self.path)

@@ -165,6 +165,9 @@ fn many(
 ) -> Result<()> {
     let (mut manifest, before) =
         Manifest::open(&flags.out, &header(flags, generator)?, flags.resume)?;
+    if flags.resume {
+        results.clean()?;
+    }
     let (mut total, mut skipped) = (0, 0);
     for input in inputs.iter() {
         total += 1;
