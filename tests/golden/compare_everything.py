@@ -139,9 +139,9 @@ def main() -> None:
         every = official(package, sam, photo, {"points_per_side": 8, **free})
         quantile = lambda key, q: round(float(np.nanquantile([r[key] for r in every], q)), 4)
         common = {
-            "pred_iou_thresh": max(quantile("predicted_iou", 0.3), 0.0),
-            "stability_score_thresh": quantile("stability_score", 0.3),
-            "box_nms_thresh": 0.7,
+            "pred_iou_thresh": max(quantile("predicted_iou", 0.1), 0.0),
+            "stability_score_thresh": quantile("stability_score", 0.1),
+            "box_nms_thresh": 0.9,
         }
         print(photo.name, common, flush=True)
         for name, case in CASES.items():

@@ -135,22 +135,6 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// Pictures side by side, with a light gap between them; the tallest gives the height.
-pub fn beside(pictures: &[RgbImage]) -> RgbImage {
-    let gap = pictures
-        .first()
-        .map_or(0, |first| unit(first) as u32 * 4 + 4);
-    let width: u32 = pictures.iter().map(|p| p.width() + gap).sum();
-    let height = pictures.iter().map(RgbImage::height).max().unwrap_or(0);
-    let mut all = RgbImage::from_pixel(width.saturating_sub(gap), height, WHITE);
-    let mut x = 0;
-    for picture in pictures {
-        image::imageops::replace(&mut all, picture, i64::from(x), 0);
-        x += picture.width() + gap;
-    }
-    all
-}
-
 /// The width of a thin line: one pixel in a picture with a diagonal of 900 pixels.
 fn unit(image: &RgbImage) -> f32 {
     let (width, height) = image.dimensions();

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use samara::image::{Overlay, RgbImage, palette, save_image};
+use samara::image::{Overlay, RgbImage, montage, palette, save_image};
 use samara::{DeviceKind, Limits, OriginalPx, Prompt, Segmenter, read_image};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,20 +31,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             overlay.label(label).point(click, true).render()
         })
         .collect();
-    save_image(output, &side_by_side(&panels))?;
+    save_image(output, &montage(&panels, panels.len()))?;
     Ok(())
-}
-
-fn side_by_side(panels: &[RgbImage]) -> RgbImage {
-    const GAP: u32 = 8;
-    let (width, height) = panels[0].dimensions();
-    let count = panels.len() as u32;
-    let paper = [255, 255, 255].into();
-    let mut sheet = RgbImage::from_pixel(count * (width + GAP) - GAP, height, paper);
-    for (panel, left) in panels.iter().zip((0..).step_by((width + GAP) as usize)) {
-        for (x, y, pixel) in panel.enumerate_pixels() {
-            sheet.put_pixel(left + x, y, *pixel);
-        }
-    }
-    sheet
 }

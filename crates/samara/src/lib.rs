@@ -52,3 +52,8 @@ pub use samara_model::checkpoint;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// So are those of the other pages.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/everything.md")]
+struct Everything;

@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use samara::checkpoint::{Checkpoint, StorageType};
 use samara::image::write_atomic;
-use samara::{Calibration, Segmenter};
+use samara::{Calibration, MaskGenerator, MaskGeneratorOptions, Segmenter};
 use samara_train::data::DataSet;
 use samara_train::eval::{
-    CalibrationSource, EvalError, EvalOptions, Evaluation, ModelDescription, Report, cross_fit,
-    evaluate, fit_calibration, keep_predicted,
+    CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport, ModelDescription,
+    Report, cross_fit, evaluate, evaluate_everything, fit_calibration, keep_predicted,
 };
 
 use crate::args::{check_parent, checkpoint};
@@ -34,10 +34,17 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     let segmenter = terminal::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, &device)
     })?;
+    if flags.everything {
+        return everything(flags, &segmenter, &data_sets);
+    }
     let options = options(flags);
     let mut evaluations = data_sets
         .iter()
-        .map(|data| evaluate_with_bar(&segmenter, data, &options))
+        .map(|data| {
+            with_bar(&data.name, |progress| {
+                evaluate(&segmenter, data, &options, progress)
+            })
+        })
         .collect::<Result<Vec<Evaluation>>>()?;
 
     // A model that is about to get a new calibration is judged by that.
@@ -56,6 +63,22 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
         calibrate(&checkpoint, &evaluations, out)?;
     }
     write(flags, &report)
+}
+
+/// Evaluates segment-everything.
+fn everything(flags: &EvalFlags, segmenter: &Segmenter, data_sets: &[DataSet]) -> Result<()> {
+    let options = MaskGeneratorOptions::for_model(segmenter.config());
+    let generator = MaskGenerator::new(segmenter, flags.generator.options(options)?)?;
+    let mut reports = Vec::new();
+    for data in data_sets {
+        reports.push(with_bar(&data.name, |progress| {
+            evaluate_everything(&generator, data, flags.limit, progress)
+        })?);
+    }
+    let mut json = serde_json::to_string_pretty(&reports).map_err(CliError::failed)?;
+    json.push('\n');
+    let text = reports.iter().map(EverythingReport::to_text).collect();
+    tell(&[&flags.json], flags.json.as_deref(), &json, text)
 }
 
 fn check_outputs(flags: &EvalFlags) -> Result<()> {
@@ -90,13 +113,13 @@ fn options(flags: &EvalFlags) -> EvalOptions {
     }
 }
 
-fn evaluate_with_bar(
-    segmenter: &Segmenter,
-    data: &DataSet,
-    options: &EvalOptions,
-) -> Result<Evaluation> {
-    let bar = terminal::steps_bar(0, &data.name);
-    let evaluation = evaluate(segmenter, data, options, &mut |done, all| {
+/// Runs an evaluation with a bar for its pictures.
+fn with_bar<T>(
+    name: &str,
+    evaluate: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<T, EvalError>,
+) -> Result<T> {
+    let bar = terminal::steps_bar(0, name);
+    let evaluation = evaluate(&mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         ControlFlow::Continue(())
@@ -133,14 +156,23 @@ fn write(flags: &EvalFlags, report: &Report) -> Result<()> {
         write_atomic(path, page.as_bytes())?;
     }
     let json = report.to_json().map_err(CliError::failed)?;
-    match &flags.json {
-        Some(path) if path == Path::new("-") => return terminal::print(&json),
+    let files = [&flags.json, &flags.report, &flags.calibrate];
+    tell(&files, flags.json.as_deref(), &json, report.to_text())
+}
+
+/// The figures as JSON, or as text with the files that were written.
+fn tell(
+    files: &[&Option<PathBuf>],
+    json_to: Option<&Path>,
+    json: &str,
+    mut text: String,
+) -> Result<()> {
+    match json_to {
+        Some(path) if path == Path::new("-") => return terminal::print(json),
         Some(path) => write_atomic(path, json.as_bytes())?,
         None => {}
     }
-    let mut text = report.to_text();
-    let files = [&flags.json, &flags.report, &flags.calibrate];
-    for path in files.into_iter().flatten() {
+    for path in files.iter().copied().flatten() {
         let _ = writeln!(text, "wrote {}", path.display());
     }
     terminal::print(&text)

@@ -1,12 +1,15 @@
 //! The flags of `samara everything`.
 
+use std::fmt::Display;
+use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use samara::OutputMode;
+use samara::{MaskGeneratorOptions, OutputMode, PointGrid};
 
 use super::{LimitFlags, ModelFlags};
 use crate::args::positive;
+use crate::error::{CliError, Result};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -145,6 +148,51 @@ pub(crate) struct GeneratorFlags {
     /// Leave out points inside finished masks of all three levels: faster, not the official result
     #[arg(long)]
     pub(crate) adaptive: bool,
+}
+
+impl GeneratorFlags {
+    /// A model's options with those that are given.
+    ///
+    /// # Errors
+    /// The file of points cannot be read, or an option makes no sense.
+    pub(crate) fn options(
+        &self,
+        mut options: MaskGeneratorOptions,
+    ) -> Result<MaskGeneratorOptions> {
+        macro_rules! take {
+            ($($name:ident),*) => {$(
+                if let Some(value) = self.$name {
+                    options.$name = value;
+                }
+            )*};
+        }
+        take!(
+            points_per_batch,
+            pred_iou_thresh,
+            stability_score_thresh,
+            stability_score_offset,
+            box_nms_thresh,
+            crop_n_layers,
+            crop_nms_thresh,
+            crop_overlap_ratio,
+            crop_n_points_downscale_factor,
+            min_mask_region_area
+        );
+        options.points_per_side = self.points_per_side.or(options.points_per_side);
+        if let Some(path) = &self.point_grids {
+            let failed = |e: &dyn Display| {
+                CliError::failed(format!("--point-grids {}: {e}", path.display()))
+            };
+            let bytes = fs::read(path).map_err(|e| failed(&e))?;
+            let grids: Vec<PointGrid> = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
+            options.points_per_side = None;
+            options.point_grids = Some(grids);
+        }
+        options.use_m2m = self.use_m2m;
+        options.adaptive = self.adaptive;
+        options.check()?;
+        Ok(options)
+    }
 }
 
 fn parse_output_mode(text: &str) -> Result<OutputMode, String> {

@@ -164,6 +164,8 @@ Examples:
     samara eval data/coco256 --model mobile-sam --report mobile-sam.html
   Quickly, over several sets:
     samara eval data/coco256 data/camvid --model mobile-sam --limit 50 --max-objects 10 --clicks 3
+  How many annotated objects segment-everything finds:
+    samara eval data/bsds500 --everything
   Teach a model what its scores mean:
     samara eval data/coco256 --split train --model sam-vit-b --calibrate sam_vit_b.calibrated.safetensors")]
 pub(crate) struct EvalFlags {
@@ -209,6 +211,11 @@ pub(crate) struct EvalFlags {
     #[arg(long, help_heading = "Protocol")]
     pub(crate) noc: bool,
 
+    /// Instead of prompts: generate all masks, and see how many objects are among them, and whether
+    /// the tree of masks has annotated parts below their wholes
+    #[arg(long, conflicts_with_all = ["noc", "report", "calibrate"], help_heading = "Protocol")]
+    pub(crate) everything: bool,
+
     /// Figures with confidence intervals as JSON; - is standard output
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
@@ -220,6 +227,9 @@ pub(crate) struct EvalFlags {
     /// The model with a calibration of its scores, fitted to what was evaluated
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
     pub(crate) calibrate: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) generator: GeneratorFlags,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 //!
 //! The way of one evaluation: [`evaluate()`] notes an [`ObjectOutcome`] for every object,
 //! [`cross_fit`] calibrates their scores, a [`Summary`] makes figures of them, a [`Report`] shows
-//! the figures as JSON, text or a page.
+//! the figures as JSON, text or a page. [`evaluate_everything`] does without prompts.
 
 mod base64;
 mod bootstrap;
@@ -11,6 +11,7 @@ mod calibrate;
 mod chart;
 mod error;
 mod evaluate;
+mod everything;
 mod gallery;
 mod html;
 mod isotonic;
@@ -24,6 +25,7 @@ pub use bootstrap::{Bootstrap, Estimate, Figure};
 pub use calibrate::{cross_fit, fit_calibration, keep_predicted};
 pub use error::EvalError;
 pub use evaluate::{EvalOptions, Evaluation, Timing, evaluate};
+pub use everything::{EverythingReport, TreeAgreement, evaluate_everything};
 pub use gallery::Gallery;
 pub use isotonic::{Block, fit_curve, pool_adjacent_violators};
 pub use outcome::{BestAnnotator, Case, ObjectOutcome, Scored};

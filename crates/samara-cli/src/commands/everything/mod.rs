@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use samara::image::RgbImage;
 use samara::{
-    Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord, PointGrid,
-    Segmenter, read_image,
+    Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord, Segmenter,
+    read_image,
 };
 use serde_json::{Value, json};
 
 use crate::args::checkpoint;
 use crate::error::{CliError, Result};
-use crate::flags::{EverythingFlags, Format, GeneratorFlags};
+use crate::flags::{EverythingFlags, Format};
 use crate::terminal;
 use inputs::{Input, Inputs};
 use manifest::{Done, Entry, Manifest, Outcome};
@@ -35,7 +35,12 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let device = flags.model.device.device.open()?;
     let config = checkpoint.config().map_err(CliError::failed)?;
-    let options = options(flags, MaskGeneratorOptions::for_model(&config))?;
+    let options = MaskGeneratorOptions {
+        output_mode: flags.output_mode,
+        ..flags
+            .generator
+            .options(MaskGeneratorOptions::for_model(&config))?
+    };
     let limits = Limits::from(&flags.limits);
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
     let single = inputs.single();
@@ -55,50 +60,6 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         (Some(input), Some(image)) => one(flags, &generator, &results, &input, &image),
         _ => many(flags, &generator, &results, &inputs, &limits),
     }
-}
-
-/// The model's options with those of the flags.
-fn options(
-    flags: &EverythingFlags,
-    mut options: MaskGeneratorOptions,
-) -> Result<MaskGeneratorOptions> {
-    let given: &GeneratorFlags = &flags.generator;
-    macro_rules! take {
-        ($($name:ident),*) => {$(
-            if let Some(value) = given.$name {
-                options.$name = value;
-            }
-        )*};
-    }
-    take!(
-        points_per_batch,
-        pred_iou_thresh,
-        stability_score_thresh,
-        stability_score_offset,
-        box_nms_thresh,
-        crop_n_layers,
-        crop_nms_thresh,
-        crop_overlap_ratio,
-        crop_n_points_downscale_factor,
-        min_mask_region_area
-    );
-    if given.points_per_side.is_some() {
-        options.points_per_side = given.points_per_side;
-    }
-    if let Some(path) = &given.point_grids {
-        let failed = |e: &dyn std::fmt::Display| {
-            CliError::failed(format!("--point-grids {}: {e}", path.display()))
-        };
-        let bytes = fs::read(path).map_err(|e| failed(&e))?;
-        let grids: Vec<PointGrid> = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
-        options.points_per_side = None;
-        options.point_grids = Some(grids);
-    }
-    options.output_mode = flags.output_mode;
-    options.use_m2m = given.use_m2m;
-    options.adaptive = given.adaptive;
-    options.check()?;
-    Ok(options)
 }
 
 /// One picture: no manifest, and a bar for its points.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use samara::image::{Overlay, Rgb, RgbImage, beside, palette, resize_bilinear};
+use samara::image::{Overlay, Rgb, RgbImage, montage, palette, resize_bilinear};
 use samara::{Granularity, Hierarchy, Mask};
 
 /// Longest side of a panel of the hierarchy, in pixels.
@@ -47,14 +47,15 @@ pub(super) fn hierarchy(image: &RgbImage, masks: &[Mask], tree: &Hierarchy) -> R
             .copied()
             .filter(|&i| tree.nodes()[i].level == level)
             .collect();
-        let title = format!("{} {level}", of_level.len());
+        let plural = if of_level.len() == 1 { "" } else { "s" };
+        let title = format!("{} {level}{plural}", of_level.len());
         let overlay = Overlay::new(&small).label(title);
         let drawn = of_level
             .iter()
             .fold(overlay, |overlay, &i| overlay.mask(&masks[i], color(i)));
         drawn.render()
     });
-    beside(&panels)
+    montage(&panels, panels.len())
 }
 
 /// The `place`-th shade of a colour: as it is, darker, lighter, and again.

@@ -166,6 +166,9 @@ pub(super) fn levels(tree: &Hierarchy) -> String {
             .filter(|node| node.level == level)
             .count()
     };
-    let words = Granularity::ALL.map(|level| format!("{} {level}", count(level)));
+    let words = Granularity::ALL.map(|level| match count(level) {
+        1 => format!("1 {level}"),
+        n => format!("{n} {level}s"),
+    });
     words.join(", ")
 }
