@@ -253,3 +253,41 @@ fn bad_input() {
     );
     assert_eq!(bench.files(), ["data", "photo.png"]);
 }
+
+/// Pictures of which every mask is an annotated object: all of them are found.
+#[test]
+fn everything_finds_what_it_generated() {
+    let bench = bench();
+    let model = model();
+    let options = [
+        "--checkpoint",
+        &model,
+        "--points-per-side=3",
+        "--pred-iou-thresh=0",
+        "--stability-score-thresh=0",
+        "--box-nms-thresh=0.98",
+    ];
+    let generate = [
+        "everything",
+        "data/images",
+        "--format=coco",
+        "--out=data/masks",
+    ];
+    let output = bench.run(&[&generate[..], &options[..]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let moved = bench.path("data/annotations.json");
+    std::fs::rename(bench.path("data/masks/annotations.json"), moved).unwrap();
+
+    let evaluate = ["eval", "data", "--split=all", "--everything", "--json=-"];
+    let output = bench.run(&[&evaluate[..], &options[..]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let set = &report[0];
+    assert_eq!(set["pictures"], 3);
+    assert!(set["objects"].as_u64() > Some(3), "{set}");
+    for figure in ["recall_50", "ar_1000", "best_iou"] {
+        assert_eq!(set[figure], 1.0, "{figure}: {set}");
+    }
+    let output = bench.run(&["eval", "data", "--everything", "--noc"]);
+    assert_fails(&output, 2, &["--everything", "--noc"]);
+}

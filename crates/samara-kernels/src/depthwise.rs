@@ -154,8 +154,11 @@ impl Depthwise {
             return 0..0;
         }
         let end = (self.width + self.pad + 1).saturating_sub(self.kernel);
-        let columns = end.min(self.out_width).saturating_sub(self.pad);
-        self.pad..self.pad + columns / NEIGHBOURS * NEIGHBOURS
+        let groups = end.min(self.out_width).saturating_sub(self.pad) / NEIGHBOURS;
+        if groups == 0 {
+            return 0..0;
+        }
+        self.pad..self.pad + groups * NEIGHBOURS
     }
 
     /// Gradient with respect to the input, given that of the output (before the activation).

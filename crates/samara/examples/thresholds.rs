@@ -60,7 +60,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 overlay.mask(mask, palette(i))
             });
         let drawn = overlay.render();
-        panels.push(resize_bilinear(&drawn, drawn.width() / 2, drawn.height() / 2));
+        panels.push(resize_bilinear(
+            &drawn,
+            drawn.width() / 2,
+            drawn.height() / 2,
+        ));
     }
     save_image(output, &montage(&panels, 3))?;
     Ok(())

@@ -211,3 +211,71 @@ impl EverythingReport {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use samara::{MaskRecord, OutputMode, Segmentation};
+
+    use super::*;
+
+    fn square(x: u32, y: u32, side: u32) -> Mask {
+        Mask::from_fn(60, 60, |px, py| {
+            (x..x + side).contains(&px) && (y..y + side).contains(&py)
+        })
+    }
+
+    fn object(level: Granularity, mask: Mask) -> SampleObject {
+        SampleObject {
+            id: 1,
+            mask,
+            annotator: None,
+            level: Some(level.name().into()),
+        }
+    }
+
+    fn agreement(objects: &[SampleObject], generated: &[Mask]) -> TreeAgreement {
+        let records: Vec<MaskRecord> = generated
+            .iter()
+            .map(|mask| MaskRecord::of_mask(mask, OutputMode::CocoRle).unwrap())
+            .collect();
+        assert!(matches!(records[0].segmentation, Segmentation::CocoRle(_)));
+        let matches: Vec<_> = objects
+            .iter()
+            .map(|o| nearest(&o.mask, generated))
+            .collect();
+        let mut tree = TreeAgreement::default();
+        tree.add(objects, &matches, &Hierarchy::of(&records));
+        tree
+    }
+
+    #[test]
+    fn pairs_are_found_below_each_other_or_not() {
+        let objects = [
+            object(Granularity::Whole, square(5, 5, 40)),
+            object(Granularity::Part, square(10, 10, 10)),
+            // Not inside: no pair.
+            object(Granularity::Part, square(48, 48, 10)),
+        ];
+        let both = agreement(&objects, &[square(5, 5, 40), square(10, 10, 11)]);
+        let all = TreeAgreement {
+            pairs: 1,
+            found: 1,
+            below: 1,
+            labels: 1,
+        };
+        assert_eq!(both, all);
+        let whole_only = agreement(&objects, &[square(5, 5, 40)]);
+        assert_eq!((whole_only.pairs, whole_only.found), (1, 0));
+        // The part's mask reaches out of the whole's: side by side in the tree.
+        let beside = agreement(&objects, &[square(5, 12, 34), square(9, 9, 11)]);
+        assert_eq!((beside.found, beside.below, beside.labels), (1, 0, 0));
+    }
+
+    #[test]
+    fn the_nearest_mask_is_the_one_that_overlaps_most() {
+        let masks = [square(0, 0, 10), square(1, 1, 10), square(30, 30, 10)];
+        let (index, iou) = nearest(&square(1, 1, 10), &masks).unwrap();
+        assert_eq!((index, iou), (1, 1.0));
+        assert!(nearest(&square(0, 0, 4), &[]).is_none());
+    }
+}

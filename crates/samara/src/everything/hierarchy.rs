@@ -127,7 +127,11 @@ mod tests {
     use samara_image::Mask;
 
     use super::*;
-    use crate::everything::testing::record;
+    use crate::OutputMode;
+
+    fn record(mask: &Mask) -> MaskRecord {
+        MaskRecord::of_mask(mask, OutputMode::BinaryMask).unwrap()
+    }
 
     fn square(x: u32, y: u32, side: u32) -> MaskRecord {
         record(&Mask::from_fn(100, 100, |px, py| {

@@ -175,23 +175,3 @@ fn suppress<S: PartialOrd>(masks: &mut Vec<Found>, thresh: f64, score: impl FnMu
     let kept = nms::keep(&boxes, &scores, thresh).into_iter();
     masks.extend(kept.filter_map(|i| slots[i].take()));
 }
-
-#[cfg(test)]
-pub(crate) mod testing {
-    use samara_image::Mask;
-
-    use super::*;
-
-    /// A record of a mask, with full scores.
-    pub(crate) fn record(mask: &Mask) -> MaskRecord {
-        MaskRecord {
-            area: mask.area(),
-            bbox: mask.bbox().map_or([0; 4], |b| b.amg_xywh()),
-            segmentation: Segmentation::BinaryMask(mask.clone()),
-            predicted_iou: PredictedIou(1.0),
-            point_coords: [[0.0, 0.0]],
-            stability_score: StabilityScore(1.0),
-            crop_box: [0, 0, mask.width(), mask.height()],
-        }
-    }
-}

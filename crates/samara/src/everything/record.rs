@@ -80,3 +80,23 @@ pub struct MaskRecord {
     /// `[x, y, w, h]` of the crop in which the mask was found.
     pub crop_box: [u32; 4],
 }
+
+impl MaskRecord {
+    /// A record of a mask that came from elsewhere, with full scores and its box's centre for a point.
+    ///
+    /// # Errors
+    /// The mask is too large to be coded.
+    pub fn of_mask(mask: &Mask, mode: OutputMode) -> Result<Self> {
+        let [x, y, w, h] = mask.bbox().map_or([0; 4], |b| b.amg_xywh());
+        let middle = |start: u32, length: u32| f64::from(start) + f64::from(length) / 2.0;
+        Ok(Self {
+            segmentation: Segmentation::new(mask.to_rle(), mode)?,
+            area: mask.area(),
+            bbox: [x, y, w, h],
+            predicted_iou: PredictedIou(1.0),
+            point_coords: [[middle(x, w), middle(y, h)]],
+            stability_score: StabilityScore(1.0),
+            crop_box: [0, 0, mask.width(), mask.height()],
+        })
+    }
+}
