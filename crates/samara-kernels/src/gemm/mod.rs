@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::activation::Activation;
 
 pub use packed::{Matrix, Packed, Right};
-pub use rows::{Dense, Patches, Rows};
+pub use rows::{Dense, Patches, Planes, Rows};
 pub(crate) use tile::{Left, Pass, multiply_block, shape};
 
 /// Rows of the left side per task: a multiple of all tile heights. With [`DEPTH`] they take 450 KB
@@ -279,6 +279,25 @@ mod tests {
             let mut out = vec![f32::NAN; expected.len()];
             gemm(&patches, right.right(), &Epilogue::default(), &mut out);
             prop_assert!(close(&out, &expected, 1e-5));
+        }
+    }
+
+    #[test]
+    fn planes_are_the_rows_of_the_transposed() {
+        for (rows, depth, columns) in [(1, 1, 1), (300, 7, 32), (50, 300, 5)] {
+            let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
+            let turned: Vec<f32> = (0..a.len())
+                .map(|i| a[i % rows * depth + i / rows])
+                .collect();
+            let right = Packed::new(Matrix::new(&b, depth, columns));
+            let mut out = vec![f32::NAN; rows * columns];
+            gemm(
+                &Planes::new(&turned, rows),
+                right.right(),
+                &Epilogue::default(),
+                &mut out,
+            );
+            assert!(close(&out, &oracle(&a, &b, depth, columns), 1e-4));
         }
     }
 

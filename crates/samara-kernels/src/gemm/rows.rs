@@ -57,6 +57,45 @@ impl Rows for Dense<'_> {
     }
 }
 
+/// Rows that stand upright: a matrix in memory column by column.
+#[derive(Debug, Clone, Copy)]
+pub struct Planes<'a> {
+    values: &'a [f32],
+    count: usize,
+}
+
+impl<'a> Planes<'a> {
+    /// `[depth, count]`.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of planes.
+    pub fn new(values: &'a [f32], count: usize) -> Self {
+        assert!(
+            values.len().is_multiple_of(count.max(1)),
+            "planes of {count}"
+        );
+        Self { values, count }
+    }
+}
+
+impl Rows for Planes<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn depth(&self) -> usize {
+        self.values.len() / self.count.max(1)
+    }
+
+    #[inline]
+    fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]) {
+        let planes = self.values.chunks_exact(self.count.max(1));
+        for (out, plane) in out.iter_mut().zip(planes.skip(range.start)) {
+            *out = plane[row];
+        }
+    }
+}
+
 /// The windows of a convolution over channels-last images, one row per output pixel: the channels
 /// of all taps, zero outside of the image.
 #[derive(Debug, Clone, Copy)]

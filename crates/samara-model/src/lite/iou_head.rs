@@ -8,8 +8,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation};
 
-use super::{DIM4, space_to_depth};
-use crate::ops::{self, Activation};
+use super::DIM4;
+use crate::ops::{self, Activation, space_to_depth};
 
 /// Numbers per mask, see [`SoftMasks`].
 const MEASURES: usize = 5;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::conv_block::ConvBlock;
 use super::iou_head::IouHead;
 use super::prompt_maps::{ALL_MAPS, PLAIN_MAPS, PromptMaps};
-use super::{DIM4, DIM8, LiteConfig, depth_to_space, space_to_depth};
+use super::{DIM4, DIM8, LiteConfig};
 use crate::ImageFeatures;
 use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
 use crate::sam::{DecodedMasks, TwoWayTransformer, TwoWayTransformerConfig};
@@ -81,13 +81,15 @@ impl MaskDecoder {
         let batch = tokens.dims()[0];
         let (f8, f4) = (&features.high_res_feats[0], &features.high_res_feats[1]);
 
-        let m8 = ops::linear(maps.stride8, &self.maps8, Activation::Relu) + f8.clone();
-        let m8 = self.maps8_block.forward(m8);
-        let m16 = space_to_depth(m8.clone());
-        let m16 = ops::linear(m16, &self.maps8_to_cells, Activation::Identity);
-        let cells = self
-            .cells_block1
-            .forward(features.image_embed.clone() + m16);
+        let [side8, side4] = [2 * grid, 4 * grid];
+        let flat8 = f8.clone().reshape([1, side8 * side8, DIM8]);
+        let m8 = ops::linear_of_planes(maps.stride8, &self.maps8, Activation::Relu, flat8);
+        let m8 = self
+            .maps8_block
+            .forward(m8.reshape([batch, side8, side8, DIM8]));
+        let cells = features.image_embed.clone();
+        let cells = ops::linear_of_squares(m8.clone(), &self.maps8_to_cells, cells);
+        let cells = self.cells_block1.forward(cells);
 
         let own = self.output_tokens.val().unsqueeze::<3>();
         let tokens = Tensor::cat(vec![own.repeat_dim(0, batch), tokens], 1);
@@ -98,10 +100,12 @@ impl MaskDecoder {
             .forward(cells.reshape([batch, grid, grid, dim]));
 
         let up = ops::linear(cells.clone(), &self.up8, Activation::Identity);
-        let up = self.up8_block.forward(depth_to_space(up) + m8);
+        let up = self.up8_block.forward(ops::add_squares(up, m8));
         let up = ops::linear(up, &self.up4, Activation::Identity);
-        let m4 = ops::linear(maps.stride4, &self.maps4, Activation::Identity);
-        let pixels = self.up4_block.forward(depth_to_space(up) + m4 + f4.clone());
+        let flat4 = f4.clone().reshape([1, side4 * side4, DIM4]);
+        let m4 = ops::linear_of_planes(maps.stride4, &self.maps4, Activation::Identity, flat4);
+        let m4 = m4.reshape([batch, side4, side4, DIM4]);
+        let pixels = self.up4_block.forward(ops::add_squares(up, m4));
         let pixels = ops::layer_norm(pixels, &self.pixel_norm, LAYER_NORM_EPSILON);
 
         self.read_masks(&tokens, cells, pixels)

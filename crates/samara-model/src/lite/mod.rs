@@ -167,20 +167,3 @@ fn upsample_nearest(x: Tensor<4>) -> Tensor<4> {
         .expand([batch, height, 2, width, 2, channels])
         .reshape([batch, 2 * height, 2 * width, channels])
 }
-
-/// Four neighbours' channels in one pixel of half the size: `[b, 2h, 2w, c]` → `[b, h, w, 4c]`.
-fn space_to_depth(x: Tensor<4>) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
-    x.reshape([batch, height / 2, 2, width / 2, 2, channels])
-        .swap_dims(2, 3)
-        .reshape([batch, height / 2, width / 2, 4 * channels])
-}
-
-/// The inverse of [`space_to_depth`]: with a linear layer before it, a transposed convolution of
-/// window and stride 2 as one matrix product.
-fn depth_to_space(x: Tensor<4>) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
-    x.reshape([batch, height, width, 2, 2, channels / 4])
-        .swap_dims(2, 3)
-        .reshape([batch, 2 * height, 2 * width, channels / 4])
-}

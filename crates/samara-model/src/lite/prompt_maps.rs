@@ -71,12 +71,12 @@ impl Points {
     }
 }
 
-/// The maps of a batch of prompts, channels last.
+/// The maps of a batch of prompts, plane by plane.
 pub(super) struct PromptMaps {
-    /// `[batch, 2g, 2g, ALL_MAPS]`, at stride 8.
-    pub(super) stride8: Tensor<4>,
-    /// `[batch, 4g, 4g, PLAIN_MAPS]`, at stride 4.
-    pub(super) stride4: Tensor<4>,
+    /// `[batch, ALL_MAPS, (2g)²]`, at stride 8.
+    pub(super) stride8: Tensor<3>,
+    /// `[batch, PLAIN_MAPS, (4g)²]`, at stride 4.
+    pub(super) stride4: Tensor<3>,
 }
 
 impl PromptMaps {
@@ -96,13 +96,9 @@ impl PromptMaps {
         for features in similarity {
             maps.push(similarity_maps(points, region.as_ref(), features, 2 * grid));
         }
-        let last = |maps: Tensor<3>, side: usize| {
-            let [batch, channels, _] = maps.dims();
-            maps.swap_dims(1, 2).reshape([batch, side, side, channels])
-        };
         Self {
-            stride8: last(Tensor::cat(maps, 1), 2 * grid),
-            stride4: last(plain4, 4 * grid),
+            stride8: Tensor::cat(maps, 1),
+            stride4: plain4,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
-use samara_kernels::two_way::{self, Cells, Norm, Projection};
+use samara_kernels::two_way::{self, Cells, Norm};
 
-use super::values::{Values, tensor};
+use super::values::{LayerValues, Values, tensor};
 use super::{Activation, attention, layer_norm, linear};
 
 /// The layers of one attention between tokens and cells, and how many heads it has.
@@ -20,27 +20,6 @@ pub struct CrossAttention<'a> {
     pub out_proj: &'a Linear,
     /// Heads.
     pub heads: usize,
-}
-
-/// A linear layer with a bias as slices.
-struct Layer {
-    weight: Values,
-    bias: Values,
-}
-
-impl Layer {
-    fn of(layer: &Linear) -> Option<Self> {
-        let weight = Values::of(layer.weight.val())?;
-        let bias = Values::of(layer.bias.as_ref()?.val())?;
-        Some(Self { weight, bias })
-    }
-
-    fn projection(&self) -> Projection<'_> {
-        Projection {
-            weight: self.weight.as_slice(),
-            bias: self.bias.as_slice(),
-        }
-    }
 }
 
 /// Tokens `[batch, tokens, dim]` attend to cells: keys from `cells + position`, values from
@@ -76,7 +55,10 @@ fn tokens_with_kernel(
     let [images, count, width] = cells.dims();
     let (q, cells) = (Values::of(q.clone())?, Values::of(cells.clone())?);
     let position = Values::of(position.clone())?;
-    let (key, value) = (Layer::of(layers.k_proj)?, Layer::of(layers.v_proj)?);
+    let (key, value) = (
+        LayerValues::of(layers.k_proj)?,
+        LayerValues::of(layers.v_proj)?,
+    );
     let mut out = Vec::with_capacity(batch * tokens * inner);
     for (i, q) in q.as_slice().chunks_exact(tokens * inner).enumerate() {
         let cells = Cells {
@@ -135,7 +117,10 @@ fn cells_with_kernel(
     let cells = Values::of(cells.clone())?;
     let position = Values::of(position.clone())?;
     let (k, v) = (Values::of(k.clone())?, Values::of(v.clone())?);
-    let (query, projection) = (Layer::of(layers.q_proj)?, Layer::of(layers.out_proj)?);
+    let (query, projection) = (
+        LayerValues::of(layers.q_proj)?,
+        LayerValues::of(layers.out_proj)?,
+    );
     let gamma = Values::of(norm.gamma.val())?;
     let beta = Values::of(norm.beta.as_ref()?.val())?;
     let mut out = vec![0.0; batch * count * width];

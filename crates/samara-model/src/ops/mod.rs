@@ -12,6 +12,7 @@ mod cross_attention;
 mod fused;
 mod linear;
 mod soft_masks;
+mod squares;
 mod upscaling;
 mod values;
 
@@ -28,6 +29,9 @@ pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
 pub use linear::{linear, linear_add};
 pub use soft_masks::soft_masks;
+pub use squares::{
+    add_squares, depth_to_space, linear_of_planes, linear_of_squares, space_to_depth,
+};
 pub use upscaling::{Upscaling, upscale_masks};
 use values::{Values, tensor};
 

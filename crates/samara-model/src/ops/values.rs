@@ -2,7 +2,9 @@
 
 #[cfg(feature = "flex")]
 use burn::backend::{Flex, flex::FlexTensor};
+use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
+use samara_kernels::two_way::Projection;
 
 /// The values of a tensor, row by row.
 pub(super) struct Values {
@@ -42,6 +44,27 @@ impl Values {
     )]
     pub(super) fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Option<Option<Self>> {
         tensor.map_or(Some(None), |tensor| Self::of(tensor).map(Some))
+    }
+}
+
+/// A linear layer with a bias as slices.
+pub(super) struct LayerValues {
+    weight: Values,
+    bias: Values,
+}
+
+impl LayerValues {
+    pub(super) fn of(layer: &Linear) -> Option<Self> {
+        let weight = Values::of(layer.weight.val())?;
+        let bias = Values::of(layer.bias.as_ref()?.val())?;
+        Some(Self { weight, bias })
+    }
+
+    pub(super) fn projection(&self) -> Projection<'_> {
+        Projection {
+            weight: self.weight.as_slice(),
+            bias: self.bias.as_slice(),
+        }
     }
 }
 
