@@ -1,4 +1,4 @@
-"""The small models: three families at toy sizes, with everything computed on the way.
+"""The small models: four families at toy sizes, with everything computed on the way.
 
 Called by `model_references.py small`. Needs the packages of requirements.txt.
 """
@@ -16,6 +16,8 @@ import torch
 from mobile_sam.modeling.tiny_vit_sam import LayerNorm2d as TinyLayerNorm2d
 from mobile_sam.modeling.tiny_vit_sam import TinyViT
 from torch import nn
+from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import FpnNeck
 from transformers import SamConfig, SamModel
 
 from common import Tensors, blob, points_with_labels, save
@@ -43,6 +45,7 @@ def small(out: Path) -> None:
     small_sam(out, pixels)
     small_mobile_sam(out, pixels)
     small_hf(out, pixels)
+    small_sam2(out, pixels)
 
 
 def small_pixels() -> torch.Tensor:
@@ -270,3 +273,22 @@ def predict_all_hf(model: SamModel, embedding: torch.Tensor, prompt: Tensors) ->
     logits, iou = (torch.cat(pair, dim=2)[0] for pair in zip(single, multi))
     sparse = sparse[0] if sparse is not None else None
     return {"sparse": sparse, "dense": dense, "low_res_logits": logits, "iou": iou}
+
+
+def small_sam2(out: Path, pixels: torch.Tensor) -> None:
+    """The image encoder of SAM 2: windows of 6 on a grid of 8 are padded, also where queries are pooled."""
+    trunk = Hiera(embed_dim=8, num_heads=1, stages=(1, 2, 3, 2), global_att_blocks=(4,),
+                  window_pos_embed_bkg_spatial_size=(7, 7), window_spec=(8, 4, 6, 3))
+    neck = FpnNeck(nn.Identity(), DIM, trunk.channel_list, fpn_interp_model="nearest",
+                   fpn_top_down_levels=[2, 3])
+    encoder = nn.ModuleDict({"trunk": trunk, "neck": neck})
+    randomise(encoder, SEED)
+    encoder.half().float()
+    state = {name: tensor.half() for name, tensor in encoder.state_dict().items()}
+    save(out / "sam2_encoder.safetensors", state)
+    with torch.no_grad():
+        stages = trunk(pixels)
+        levels, _ = neck(stages)
+    found = {f"stage.{i}": stage for i, stage in enumerate(stages)}
+    found |= {f"level.{i}": level for i, level in enumerate(levels[:-1])}
+    save(out / "sam2_encoder.expected.safetensors", found)

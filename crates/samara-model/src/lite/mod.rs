@@ -159,11 +159,3 @@ fn normalise<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let norm = (x.clone() * x.clone()).sum_dim(D - 1) + 1e-8;
     x / norm.sqrt()
 }
-
-/// Doubles height and width by repetition.
-fn upsample_nearest(x: Tensor<4>) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
-    x.reshape([batch, height, 1, width, 1, channels])
-        .expand([batch, height, 2, width, 2, channels])
-        .reshape([batch, 2 * height, 2 * width, channels])
-}

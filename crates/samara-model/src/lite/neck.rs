@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::conv_block::ConvBlock;
 use super::trunk::CHANNELS;
-use super::{DIM_SIMILARITY, DIM4, DIM8, normalise, upsample_nearest};
+use super::{DIM_SIMILARITY, DIM4, DIM8, normalise};
 use crate::ImageFeatures;
 use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
 
@@ -55,15 +55,15 @@ impl Neck {
         let linear = |x, layer| ops::linear(x, layer, Activation::Identity);
         let normed = |x: &Tensor<4>, norm| ops::layer_norm(x.clone(), norm, LAYER_NORM_EPSILON);
         let x32 = normed(&x32, &self.norm32);
-        let coarse = upsample_nearest(linear(x32, &self.lateral32));
+        let coarse = ops::upsample_nearest(linear(x32, &self.lateral32));
         let f16 = self
             .block16
             .forward(linear(normed(&x16, &self.norm16), &self.lateral16) + coarse);
-        let coarse = upsample_nearest(linear(f16.clone(), &self.down16));
+        let coarse = ops::upsample_nearest(linear(f16.clone(), &self.down16));
         let f8 = self
             .block8
             .forward(linear(normed(&x8, &self.norm8), &self.lateral8) + coarse);
-        let coarse = upsample_nearest(linear(f8.clone(), &self.down8));
+        let coarse = ops::upsample_nearest(linear(f8.clone(), &self.down8));
         let f4 = linear(normed(&x4, &self.norm4), &self.lateral4) + coarse;
         let learned = normalise(linear(f8.clone(), &self.similarity));
         ImageFeatures {

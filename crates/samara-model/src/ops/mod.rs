@@ -11,6 +11,7 @@ mod cross_attention;
 #[cfg(feature = "flex")]
 mod fused;
 mod linear;
+mod pooled_attention;
 mod soft_masks;
 mod squares;
 mod upscaling;
@@ -28,9 +29,11 @@ pub use attention::{AttentionBias, GridAttention, QkvLayout, attention};
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
 pub use linear::{linear, linear_add};
+pub use pooled_attention::PooledAttention;
 pub use soft_masks::soft_masks;
 pub use squares::{
-    add_squares, depth_to_space, linear_of_planes, linear_of_squares, space_to_depth,
+    add_squares, depth_to_space, linear_of_planes, linear_of_squares, max_pool, space_to_depth,
+    upsample_nearest,
 };
 pub use upscaling::{Upscaling, upscale_masks};
 use values::{Values, tensor};

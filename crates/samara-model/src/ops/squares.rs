@@ -107,6 +107,22 @@ pub fn depth_to_space(x: Tensor<4>) -> Tensor<4> {
         .reshape([batch, 2 * height, 2 * width, channels / 4])
 }
 
+/// Doubles height and width of `[batch, height, width, channels]` by repetition.
+pub fn upsample_nearest(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height, 1, width, 1, channels])
+        .expand([batch, height, 2, width, 2, channels])
+        .reshape([batch, 2 * height, 2 * width, channels])
+}
+
+/// Halves height and width: of every four pixels the largest value, channel by channel.
+pub fn max_pool(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    let squares = x.reshape([batch, height / 2, 2, width / 2, 2, channels]);
+    let pooled = squares.max_dim(4).max_dim(2);
+    pooled.reshape([batch, height / 2, width / 2, channels])
+}
+
 #[cfg(test)]
 mod tests {
     use burn::nn::LinearConfig;

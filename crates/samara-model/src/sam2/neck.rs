@@ -1,0 +1,66 @@
+//! The feature pyramid of SAM 2 (`FpnNeck` of `sam2/modeling/backbones/image_encoder.py`).
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::ops::{self, Activation};
+
+/// Configuration of [`FpnNeck`].
+#[derive(Config, Debug)]
+pub struct FpnNeckConfig {
+    /// Channels of the trunk's stages, the finest first.
+    pub channels: [usize; 4],
+    /// Channels of the features.
+    #[config(default = 256)]
+    pub d_model: usize,
+}
+
+impl FpnNeckConfig {
+    /// A neck with random weights.
+    pub fn init(&self, device: &Device) -> FpnNeck {
+        let lateral = |&channels: &usize| Lateral {
+            conv: Conv2dConfig::new([channels, self.d_model], [1, 1]).init(device),
+        };
+        FpnNeck {
+            // The coarsest comes first, as in the checkpoints.
+            convs: self.channels.iter().rev().map(lateral).collect(),
+        }
+    }
+}
+
+/// A 1×1 convolution for every stage. The stage at stride 16 also gets the coarser one, repeated; the
+/// finer ones are left alone, and the coarsest only serves for that.
+#[derive(Module, Debug)]
+pub struct FpnNeck {
+    convs: Vec<Lateral>,
+}
+
+#[derive(Module, Debug)]
+struct Lateral {
+    conv: Conv2d,
+}
+
+impl Lateral {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let bias = self.conv.bias.as_ref().map(Param::val);
+        ops::conv2d(
+            x,
+            self.conv.weight.val(),
+            bias,
+            [1, 0],
+            Activation::Identity,
+        )
+    }
+}
+
+impl FpnNeck {
+    /// Features at strides 4, 8 and 16, `[batch, height, width, d_model]`, of the trunk's four stages.
+    pub fn forward(&self, stages: &[Tensor<4>]) -> Vec<Tensor<4>> {
+        let lateral =
+            |stage: usize| self.convs[stages.len() - 1 - stage].forward(stages[stage].clone());
+        let coarse = ops::upsample_nearest(lateral(3));
+        vec![lateral(0), lateral(1), lateral(2) + coarse]
+    }
+}
