@@ -18,6 +18,8 @@ from mobile_sam.modeling.tiny_vit_sam import TinyViT
 from torch import nn
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck
+from sam2.modeling.sam.mask_decoder import MaskDecoder as Sam2MaskDecoder
+from sam2.modeling.sam.transformer import TwoWayTransformer
 from transformers import SamConfig, SamModel
 
 from common import Tensors, blob, points_with_labels, save
@@ -292,3 +294,33 @@ def small_sam2(out: Path, pixels: torch.Tensor) -> None:
     found = {f"stage.{i}": stage for i, stage in enumerate(stages)}
     found |= {f"level.{i}": level for i, level in enumerate(levels[:-1])}
     save(out / "sam2_encoder.expected.safetensors", found)
+    small_sam2_decoder(out)
+
+
+def small_sam2_decoder(out: Path) -> None:
+    """SAM 2's mask decoder on a random embedding, with three prompts of two tokens each."""
+    transformer = TwoWayTransformer(depth=2, embedding_dim=DIM, num_heads=8, mlp_dim=64)
+    decoder = Sam2MaskDecoder(
+        transformer_dim=DIM, transformer=transformer, iou_head_hidden_dim=DIM,
+        use_high_res_features=True, iou_prediction_use_sigmoid=True, pred_obj_scores=True,
+        pred_obj_scores_mlp=True, use_multimask_token_for_obj_ptr=True,
+    )
+    randomise(decoder, SEED)
+    decoder.half().float()
+    state = {name: tensor.half() for name, tensor in decoder.state_dict().items()}
+    save(out / "sam2_decoder.safetensors", state)
+    rng = torch.Generator().manual_seed(SEED)
+    draw = lambda *shape: torch.randn(shape, generator=rng).half().float()
+    found = {
+        "image_embedding": draw(1, DIM, GRID, GRID), "image_pe": draw(1, DIM, GRID, GRID),
+        "stride8": draw(1, DIM, 2 * GRID, 2 * GRID), "stride4": draw(1, DIM, 4 * GRID, 4 * GRID),
+        "sparse": draw(3, 2, DIM), "dense": draw(1, DIM, GRID, GRID),
+    }
+    with torch.no_grad():
+        high_res = [decoder.conv_s0(found["stride4"]), decoder.conv_s1(found["stride8"])]
+        masks, iou, tokens, score = decoder.predict_masks(
+            found["image_embedding"], found["image_pe"], found["sparse"],
+            found["dense"].repeat(3, 1, 1, 1), repeat_image=True, high_res_features=high_res,
+        )
+    found |= {"low_res_logits": masks, "iou": iou, "mask_tokens": tokens, "object_score": score}
+    save(out / "sam2_decoder.expected.safetensors", found)

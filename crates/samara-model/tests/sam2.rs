@@ -1,4 +1,4 @@
-//! The image encoder of SAM 2 against the official code, stage by stage, with random weights.
+//! The image encoder and the mask decoder of SAM 2 against the official code, piece by piece, with random weights.
 //! `tests/golden/model_references.py small` made the files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use samara_model::sam2::{FpnNeckConfig, HieraConfig};
+use samara_model::sam::{MaskDecoderConfig, PromptEmbeddings, TwoWayTransformerConfig};
+use samara_model::sam2::{FpnNeckConfig, HieraConfig, MaskDecoder};
 
 /// Relative L2 error that rounding explains.
 const TOLERANCE: f32 = 2e-5;
@@ -38,8 +39,9 @@ fn tensors(file: &str) -> Vec<(String, Vec<usize>, Vec<f32>)> {
         .collect()
 }
 
-fn load<M: ModuleSnapshot>(module: &mut M, part: &str) {
-    let weights = tensors("sam2_encoder.safetensors");
+/// Loads a module from the tensors of a file whose names begin with `prefix`, changed by `names`.
+fn load<M: ModuleSnapshot>(module: &mut M, file: &str, prefix: &str, names: &[(&str, &str)]) {
+    let weights = tensors(file);
     let bytes: Vec<Vec<u8>> = weights
         .iter()
         .map(|(.., values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -53,26 +55,33 @@ fn load<M: ModuleSnapshot>(module: &mut M, part: &str) {
         .with_from_adapter(PyTorchToBurnAdapter)
         .with_key_remapping(r"mlp\.layers\.0", "mlp.lin1")
         .with_key_remapping(r"mlp\.layers\.1", "mlp.lin2")
-        .with_key_remapping(format!("^{part}\\."), "")
+        .with_key_remapping(format!("^{prefix}"), "")
         .allow_partial(true);
+    for (official, ours) in names {
+        store = store.with_key_remapping(*official, *ours);
+    }
     let loaded = module.load_from(&mut store).unwrap();
     assert!(loaded.missing.is_empty(), "{:?}", loaded.missing);
     assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
 }
 
-fn read(file: &str, name: &str) -> Tensor<4> {
+fn read<const D: usize>(file: &str, name: &str) -> Tensor<D> {
     let all = tensors(file).into_iter();
     let (_, shape, values) = all.into_iter().find(|(n, ..)| n == name).unwrap();
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
 #[track_caller]
-fn assert_close(what: &str, actual: Tensor<4>, expected: &Tensor<4>) {
-    let actual = actual.permute([0, 3, 1, 2]);
+fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: &Tensor<D>) {
     assert_eq!(actual.dims(), expected.dims(), "{what}");
-    let squared = |x: Tensor<4>| -> f32 { x.powi_scalar(2).sum().into_scalar() };
+    let squared = |x: Tensor<D>| -> f32 { x.powi_scalar(2).sum().into_scalar() };
     let error = (squared(actual - expected.clone()) / squared(expected.clone())).sqrt();
     assert!(error <= TOLERANCE, "{what}: relative L2 error {error:e}");
+}
+
+/// Channels last.
+fn last(x: Tensor<4>) -> Tensor<4> {
+    x.permute([0, 2, 3, 1])
 }
 
 #[test]
@@ -80,19 +89,59 @@ fn the_encoder_agrees_stage_by_stage() {
     let device = Device::flex();
     let config = HieraConfig::new(8, 1, [1, 2, 3, 2], vec![4], 7, [8, 4, 6, 3]);
     let mut trunk = config.init(&device);
-    load(&mut trunk, "trunk");
+    load(&mut trunk, "sam2_encoder.safetensors", r"trunk\.", &[]);
     let neck = FpnNeckConfig::new(config.channels()).with_d_model(32);
     let mut neck = neck.init(&device);
-    load(&mut neck, "neck");
+    load(&mut neck, "sam2_encoder.safetensors", r"neck\.", &[]);
 
     let expected = |name: &str| read("sam2_encoder.expected.safetensors", name);
     let stages = trunk.forward(read("pixels.safetensors", "pixels"));
     for (i, stage) in stages.iter().enumerate() {
         let name = format!("stage.{i}");
-        assert_close(&name, stage.clone(), &expected(&name));
+        assert_close(&name, stage.clone(), &last(expected(&name)));
     }
     for (i, level) in neck.forward(&stages).into_iter().enumerate() {
         let name = format!("level.{i}");
-        assert_close(&name, level, &expected(&name));
+        assert_close(&name, level, &last(expected(&name)));
     }
+}
+
+#[test]
+fn the_decoder_agrees() {
+    let device = Device::flex();
+    let transformer = TwoWayTransformerConfig::new()
+        .with_embedding_dim(32)
+        .with_mlp_dim(64);
+    let config = MaskDecoderConfig::new(transformer).with_iou_head_hidden_dim(32);
+    let mut decoder = MaskDecoder::new(&config, &device);
+    let names = [
+        (r"output_upscaling\.0", "output_upscaling.conv1"),
+        (r"output_upscaling\.1", "output_upscaling.norm"),
+        (r"output_upscaling\.3", "output_upscaling.conv2"),
+    ];
+    load(&mut decoder, "sam2_decoder.safetensors", "", &names);
+
+    let file = "sam2_decoder.expected.safetensors";
+    let image = |name: &str| last(read(file, name));
+    let high_res = decoder.high_res_features([image("stride8"), image("stride4")]);
+    let pe = read::<4>(file, "image_pe")
+        .flatten::<3>(2, 3)
+        .swap_dims(1, 2);
+    let prompts = PromptEmbeddings {
+        sparse: Some(read(file, "sparse")),
+        dense: read(file, "dense"),
+    };
+    let found = decoder.forward(image("image_embedding"), high_res, &pe, prompts, 3);
+    assert_close(
+        "logits",
+        found.low_res_logits,
+        &read(file, "low_res_logits"),
+    );
+    assert_close("iou", found.iou, &read(file, "iou"));
+    assert_close("mask tokens", found.mask_tokens, &read(file, "mask_tokens"));
+    assert_close(
+        "object score",
+        found.object_score,
+        &read(file, "object_score"),
+    );
 }

@@ -155,14 +155,14 @@ impl MaskDecoder {
 
 /// Upscales the image cells four times by two transposed convolutions.
 #[derive(Module, Debug)]
-struct OutputUpscaling {
+pub(crate) struct OutputUpscaling {
     conv1: ConvTranspose2d,
     norm: LayerNorm2d,
     conv2: ConvTranspose2d,
 }
 
 impl OutputUpscaling {
-    fn new(dim: usize, device: &Device) -> Self {
+    pub(crate) fn new(dim: usize, device: &Device) -> Self {
         let doubling = |channels| {
             ConvTranspose2dConfig::new(channels, [2, 2])
                 .with_stride([2, 2])
@@ -193,9 +193,33 @@ impl OutputUpscaling {
     }
 }
 
+impl OutputUpscaling {
+    /// As [`forward`](Self::forward) for the whole batch, with finer features of the image added in
+    /// front of both activations (SAM 2): `[1, 2 · grid, 2 · grid, dim / 4]` and
+    /// `[1, 4 · grid, 4 · grid, dim / 8]`.
+    pub(crate) fn forward_with_features(
+        &self,
+        cells: Tensor<3>,
+        [height, width]: [usize; 2],
+        hyper: Tensor<3>,
+        [stride8, stride4]: [Tensor<4>; 2],
+    ) -> Tensor<4> {
+        let [batch, _, dim] = cells.dims();
+        let planes = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
+        let x = cells.swap_dims(1, 2).reshape([batch, dim, height, width]);
+        let x = self.norm.forward(self.conv1.forward(x) + planes(stride8));
+        let x = self.conv2.forward(Activation::Gelu.apply(x)) + planes(stride4);
+        let x = Activation::Gelu.apply(x);
+        let [_, last, height, width] = x.dims();
+        let masks = hyper.dims()[1];
+        let logits = hyper.matmul(x.reshape([batch, last, height * width]));
+        logits.reshape([batch, masks, height, width])
+    }
+}
+
 /// Configuration of [`Mlp`].
 #[derive(Config, Debug)]
-struct MlpConfig {
+pub(crate) struct MlpConfig {
     input_dim: usize,
     hidden_dim: usize,
     output_dim: usize,
@@ -203,7 +227,7 @@ struct MlpConfig {
 }
 
 impl MlpConfig {
-    fn init(&self, device: &Device) -> Mlp {
+    pub(crate) fn init(&self, device: &Device) -> Mlp {
         let width = |layer| match layer {
             0 => self.input_dim,
             n if n == self.num_layers => self.output_dim,
@@ -218,13 +242,13 @@ impl MlpConfig {
 
 /// Linear layers with ReLU between them.
 #[derive(Module, Debug)]
-struct Mlp {
+pub(crate) struct Mlp {
     layers: Vec<Linear>,
 }
 
 impl Mlp {
     /// `[.., input_dim]` → `[.., output_dim]`.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let last = self.layers.len() - 1;
         self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
             let activation = if i < last {

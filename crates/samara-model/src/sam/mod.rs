@@ -14,6 +14,7 @@ use burn::tensor::{Device, Tensor};
 
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
 pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
+pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};

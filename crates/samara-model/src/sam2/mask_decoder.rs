@@ -1,0 +1,120 @@
+//! SAM 2's mask decoder (`sam2/modeling/sam/mask_decoder.py`): that of SAM with finer features in the
+//! upscaling, a sigmoid on the scores, and a token that says whether the object is there at all.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Tensor, activation};
+
+use crate::ops::{self, Activation};
+use crate::sam::{
+    MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings, TwoWayTransformer,
+};
+
+/// Every mask token's answer to a batch of prompts.
+#[derive(Debug, Clone)]
+pub struct DecodedObjects {
+    /// Mask logits `[batch, tokens, 4 · grid, 4 · grid]`.
+    pub low_res_logits: Tensor<4>,
+    /// Predicted IoU `[batch, tokens]`, from 0 to 1.
+    pub iou: Tensor<2>,
+    /// The mask tokens after the transformer, `[batch, tokens, dim]`: one of them becomes the object's
+    /// pointer in memory.
+    pub mask_tokens: Tensor<3>,
+    /// Logits of the object being in the picture, `[batch, 1]`.
+    pub object_score: Tensor<2>,
+}
+
+/// Predicts masks from an image embedding, finer features and embedded prompts.
+#[derive(Module, Debug)]
+pub struct MaskDecoder {
+    transformer: TwoWayTransformer,
+    iou_token: Embedding,
+    mask_tokens: Embedding,
+    obj_score_token: Embedding,
+    output_upscaling: OutputUpscaling,
+    conv_s0: Conv2d,
+    conv_s1: Conv2d,
+    output_hypernetworks_mlps: Vec<Mlp>,
+    iou_prediction_head: Mlp,
+    pred_obj_score_head: Mlp,
+}
+
+impl MaskDecoder {
+    /// A decoder with random weights.
+    pub fn new(config: &MaskDecoderConfig, device: &Device) -> Self {
+        let dim = config.transformer.embedding_dim;
+        let tokens = config.num_mask_tokens;
+        let token = |count| EmbeddingConfig::new(count, dim).init(device);
+        let mlp = |hidden, out, depth| MlpConfig::new(dim, hidden, out, depth).init(device);
+        let conv = |out| Conv2dConfig::new([dim, out], [1, 1]).init(device);
+        Self {
+            transformer: config.transformer.init(device),
+            iou_token: token(1),
+            mask_tokens: token(tokens),
+            obj_score_token: token(1),
+            output_upscaling: OutputUpscaling::new(dim, device),
+            conv_s0: conv(dim / 8),
+            conv_s1: conv(dim / 4),
+            output_hypernetworks_mlps: (0..tokens).map(|_| mlp(dim, dim / 8, 3)).collect(),
+            iou_prediction_head: mlp(config.iou_head_hidden_dim, tokens, config.iou_head_depth),
+            pred_obj_score_head: mlp(dim, 1, 3),
+        }
+    }
+
+    /// What the upscaling adds: the pyramid's levels at strides 8 and 4, `[1, height, width, dim]`,
+    /// with a quarter and an eighth of the channels. Computed once for an image.
+    pub fn high_res_features(&self, [stride8, stride4]: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
+        let narrow = |x, conv: &Conv2d| {
+            let bias = conv.bias.as_ref().map(|bias| bias.val());
+            ops::conv2d(x, conv.weight.val(), bias, [1, 0], Activation::Identity)
+        };
+        [
+            narrow(stride8, &self.conv_s1),
+            narrow(stride4, &self.conv_s0),
+        ]
+    }
+
+    /// Decodes a batch of prompts on one image. `image_embedding` is `[1, grid, grid, dim]`,
+    /// `image_pe` `[1, grid², dim]`, `high_res` what
+    /// [`high_res_features`](Self::high_res_features) gave.
+    pub fn forward(
+        &self,
+        image_embedding: Tensor<4>,
+        high_res: [Tensor<4>; 2],
+        image_pe: &Tensor<3>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> DecodedObjects {
+        let [_, height, width, dim] = image_embedding.dims();
+        let own = [&self.obj_score_token, &self.iou_token, &self.mask_tokens];
+        let own = Tensor::cat(own.map(|token| token.weight.val()).to_vec(), 0);
+        let own = own.unsqueeze::<3>().repeat_dim(0, batch);
+        let tokens = match prompts.sparse {
+            Some(sparse) => Tensor::cat(vec![own, sparse], 1),
+            None => own,
+        };
+        let image = image_embedding + prompts.dense.permute([0, 2, 3, 1]);
+        let image = image.reshape([0, (height * width) as i32, dim as i32]);
+        let (tokens, cells) = self.transformer.forward(image, image_pe, &tokens);
+
+        let token = |index: usize| tokens.clone().narrow(1, index, 1);
+        let hyper = self.output_hypernetworks_mlps.iter().enumerate();
+        let hyper: Vec<Tensor<3>> = hyper.map(|(i, mlp)| mlp.forward(token(2 + i))).collect();
+        let mask_tokens = tokens.clone().narrow(1, 2, hyper.len());
+        let hyper = Tensor::cat(hyper, 1);
+        let upscaling = &self.output_upscaling;
+        let iou = self.iou_prediction_head.forward(token(1)).squeeze_dim(1);
+        DecodedObjects {
+            low_res_logits: upscaling.forward_with_features(
+                cells,
+                [height, width],
+                hyper,
+                high_res,
+            ),
+            iou: activation::sigmoid(iou),
+            mask_tokens,
+            object_score: self.pred_obj_score_head.forward(token(0)).squeeze_dim(1),
+        }
+    }
+}
