@@ -18,8 +18,11 @@ from mobile_sam.modeling.tiny_vit_sam import TinyViT
 from torch import nn
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.mask_decoder import MaskDecoder as Sam2MaskDecoder
-from sam2.modeling.sam.transformer import TwoWayTransformer
+from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
 from transformers import SamConfig, SamModel
 
 from common import Tensors, blob, points_with_labels, save
@@ -324,3 +327,44 @@ def small_sam2_decoder(out: Path) -> None:
         )
     found |= {"low_res_logits": masks, "iou": iou, "mask_tokens": tokens, "object_score": score}
     save(out / "sam2_decoder.expected.safetensors", found)
+    small_sam2_memory(out)
+
+
+def small_sam2_memory(out: Path) -> None:
+    """SAM 2's memory: the encoder on a grid of 4x4, and the attention to two grids and 3 pointers."""
+    side, width = 4, 16
+    rope = dict(rope_theta=10000.0, feat_sizes=(side, side), embedding_dim=DIM, num_heads=1,
+                downsample_rate=1, dropout=0.0)
+    layer = MemoryAttentionLayer(
+        activation="relu", cross_attention=RoPEAttention(rope_k_repeat=True, kv_in_dim=width, **rope),
+        d_model=DIM, dim_feedforward=48, dropout=0.0, pos_enc_at_attn=False,
+        pos_enc_at_cross_attn_keys=True, pos_enc_at_cross_attn_queries=False,
+        self_attention=RoPEAttention(**rope),
+    )
+    memory = nn.ModuleDict({
+        "attention": MemoryAttention(DIM, True, layer, num_layers=2),
+        "encoder": MemoryEncoder(
+            out_dim=width, in_dim=DIM, position_encoding=PositionEmbeddingSine(width),
+            mask_downsampler=MaskDownSampler(DIM, kernel_size=3, stride=2, padding=1),
+            fuser=Fuser(CXBlock(DIM), num_layers=2),
+        ),
+    })
+    randomise(memory, SEED)
+    memory.half().float()
+    state = {name: tensor.half() for name, tensor in memory.state_dict().items()}
+    save(out / "sam2_memory.safetensors", state)
+    rng = torch.Generator().manual_seed(SEED)
+    draw = lambda *shape: torch.randn(shape, generator=rng).half().float()
+    tokens = 2 * side**2 + 3
+    found = {
+        "image_embedding": draw(1, DIM, side, side), "mask": draw(1, 1, 16 * side, 16 * side),
+        "frame": draw(side**2, 1, DIM), "frame_pos": draw(side**2, 1, DIM),
+        "tokens": draw(tokens, 1, width), "tokens_pos": draw(tokens, 1, width),
+    }
+    with torch.no_grad():
+        encoded = memory["encoder"](found["image_embedding"], found["mask"], skip_mask_sigmoid=True)
+        found |= {"memory": encoded["vision_features"], "memory_pos": encoded["vision_pos_enc"][0]}
+        found["conditioned"] = memory["attention"](
+            found["frame"], found["tokens"], found["frame_pos"], found["tokens_pos"], 3
+        )
+    save(out / "sam2_memory.expected.safetensors", found)

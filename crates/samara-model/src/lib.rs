@@ -5,7 +5,7 @@
 //!
 //! - [`sam`]: SAM 1 (ViT-B, ViT-L, ViT-H, MedSAM),
 //! - [`mobile_sam`]: the TinyViT encoder of MobileSAM,
-//! - [`sam2`]: the image encoder and the mask decoder of SAM 2 and 2.1, not yet in use,
+//! - [`sam2`]: the parts of SAM 2 and 2.1, not yet in use,
 //! - [`lite`]: the small model of this project,
 //! - [`checkpoint`]: reading, recognising, converting and downloading weights,
 //! - [`ops`]: the operations that carry the weight.

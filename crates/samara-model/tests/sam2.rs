@@ -1,4 +1,4 @@
-//! The image encoder and the mask decoder of SAM 2 against the official code, piece by piece, with random weights.
+//! The parts of SAM 2 against the official code, piece by piece, with random weights.
 //! `tests/golden/model_references.py small` made the files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,9 @@ use burn_store::{ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use samara_model::sam::{MaskDecoderConfig, PromptEmbeddings, TwoWayTransformerConfig};
-use samara_model::sam2::{FpnNeckConfig, HieraConfig, MaskDecoder};
+use samara_model::sam2::{
+    FpnNeckConfig, HieraConfig, MaskDecoder, Memories, MemoryAttentionConfig, MemoryEncoderConfig,
+};
 
 /// Relative L2 error that rounding explains.
 const TOLERANCE: f32 = 2e-5;
@@ -144,4 +146,50 @@ fn the_decoder_agrees() {
         found.object_score,
         &read(file, "object_score"),
     );
+}
+
+#[test]
+fn the_memory_agrees() {
+    let device = Device::flex();
+    let (weights, file) = (
+        "sam2_memory.safetensors",
+        "sam2_memory.expected.safetensors",
+    );
+    let mut encoder = MemoryEncoderConfig::new()
+        .with_in_dim(32)
+        .with_out_dim(16)
+        .init(&device);
+    let names = [
+        (r"encoder\.0\.", "convs.0."),
+        (r"encoder\.1\.", "norms.0."),
+        (r"encoder\.3\.", "convs.1."),
+        (r"encoder\.4\.", "norms.1."),
+        (r"encoder\.6\.", "convs.2."),
+        (r"encoder\.7\.", "norms.2."),
+        (r"encoder\.9\.", "convs.3."),
+        (r"encoder\.10\.", "norms.3."),
+        (r"encoder\.12\.", "proj."),
+    ];
+    load(&mut encoder, weights, r"encoder\.", &names);
+    let memory = encoder.forward(
+        last(read(file, "image_embedding")),
+        last(read(file, "mask")),
+    );
+    assert_close("memory", memory, &last(read(file, "memory")));
+
+    let mut attention = MemoryAttentionConfig::new()
+        .with_d_model(32)
+        .with_kv_in_dim(16)
+        .with_dim_feedforward(48)
+        .with_num_layers(2)
+        .init(&device);
+    load(&mut attention, weights, r"attention\.", &[]);
+    let tokens = |name| read::<3>(file, name).swap_dims(0, 1);
+    let memories = Memories {
+        tokens: tokens("tokens"),
+        positions: tokens("tokens_pos"),
+        pointers: 3,
+    };
+    let conditioned = attention.forward(tokens("frame"), tokens("frame_pos"), &memories);
+    assert_close("conditioned", conditioned, &tokens("conditioned"));
 }

@@ -7,33 +7,35 @@ use super::values::{Values, tensor};
 use crate::common::{window_partition, window_unpartition};
 
 /// Multi-head attention `softmax(q kᵀ / √head_dim) v`: `q` `[batch, queries, heads · head_dim]`,
-/// `k` and `v` `[batch, keys, heads · head_dim]`; the result has the shape of `q`.
+/// `k` `[batch, keys, heads · head_dim]`, `v` `[batch, keys, heads · value_dim]`; gives
+/// `[batch, queries, heads · value_dim]`.
 pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
     let [batch, queries, width] = q.dims();
-    let keys = k.dims()[1];
+    let [_, keys, values] = v.dims();
     let device = q.device();
     let sides = [&q, &k, &v].map(|x| Values::of(x.clone()));
     if let [Some(q), Some(k), Some(v)] = &sides {
         let attention = Attention {
             heads,
             head_dim: width / heads,
-            value_dim: width / heads,
+            value_dim: values / heads,
             scale: (width as f32 / heads as f32).powf(-0.5),
             bias: Bias::None,
             padding: None,
         };
-        let [q, k, v] = [q, k, v].map(|x| Tokens {
-            values: x.as_slice(),
+        let tokens = |x, width| Tokens {
+            values: Values::as_slice(x),
             token_stride: width,
             head_stride: width / heads,
-        });
+        };
+        let (q, k, v) = (tokens(q, width), tokens(k, width), tokens(v, values));
         let whole = |length| Sequences::Whole {
             count: batch,
             length,
         };
-        let mut out = vec![0.0; batch * queries * width];
+        let mut out = vec![0.0; batch * queries * values];
         attention.forward(q, whole(queries), [k, v], whole(keys), &mut out);
-        return tensor(out, [batch, queries, width], &device);
+        return tensor(out, [batch, queries, values], &device);
     }
     let split = |x: Tensor<3>| {
         let [batch, n, width] = x.dims();
@@ -41,7 +43,7 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tens
     };
     composed(split(q), split(k), split(v), &AttentionBias::None)
         .swap_dims(1, 2)
-        .reshape([batch, queries, width])
+        .reshape([batch, queries, values])
 }
 
 /// What is added to the attention scores before the softmax.
@@ -199,17 +201,17 @@ impl GridAttention {
 const MAX_SCORES: usize = 1 << 24;
 
 /// `softmax(q kᵀ / √head_dim + bias) v` in tensor operations: `q` is
-/// `[batch, heads, queries, head_dim]`, `k` and `v` are `[batch, heads, keys, head_dim]`; the
-/// result has the shape of `q`. Heads are processed in groups of at most 16.7 million scores, so
+/// `[batch, heads, queries, head_dim]`, `k` and `v` are `[batch, heads, keys, ..]`; the result is
+/// `[batch, heads, queries, value_dim]`. Heads are processed in groups of at most 16.7 million scores, so
 /// memory stays bounded whatever the batch.
 fn composed(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: &AttentionBias) -> Tensor<4> {
     let [batch, heads, queries, head_dim] = q.dims();
-    let keys = k.dims()[2];
+    let [_, _, keys, value_dim] = v.dims();
     let scale = (head_dim as f64).powf(-0.5);
     let flat = batch * heads;
     let q = q.reshape([flat, queries, head_dim]);
     let k = k.reshape([flat, keys, head_dim]);
-    let v = v.reshape([flat, keys, head_dim]);
+    let v = v.reshape([flat, keys, value_dim]);
 
     // A table is shared by the batch, so a group of heads must not straddle two batch entries
     // unless it covers whole entries.
@@ -230,7 +232,7 @@ fn composed(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: &AttentionBias) -> T
             activation::softmax(scores, 2).matmul(v)
         })
         .collect();
-    Tensor::cat(parts, 0).reshape([batch, heads, queries, head_dim])
+    Tensor::cat(parts, 0).reshape([batch, heads, queries, value_dim])
 }
 
 /// Adds `bias` to the scores `[n, queries, keys]` of `n` heads, the first of which is `head`.

@@ -1,0 +1,154 @@
+//! How SAM 2 looks at a frame in the light of its memories (`sam2/modeling/memory_attention.py`).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::rope::Rope;
+use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
+
+/// Share of the frame's position encoding that is added to its features.
+const POSITION_AT_INPUT: f64 = 0.1;
+
+/// Configuration of [`MemoryAttention`].
+#[derive(Config, Debug)]
+pub struct MemoryAttentionConfig {
+    /// Channels of the image embedding.
+    #[config(default = 256)]
+    pub d_model: usize,
+    /// Channels of a memory.
+    #[config(default = 64)]
+    pub kv_in_dim: usize,
+    /// Hidden width of the feed-forward.
+    #[config(default = 2048)]
+    pub dim_feedforward: usize,
+    /// Layers.
+    #[config(default = 4)]
+    pub num_layers: usize,
+}
+
+impl MemoryAttentionConfig {
+    /// Layers with random weights.
+    pub fn init(&self, device: &Device) -> MemoryAttention {
+        let norm = || LayerNormConfig::new(self.d_model).init(device);
+        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let attention = |kv_in| RopeAttention {
+            q_proj: linear(self.d_model, self.d_model),
+            k_proj: linear(kv_in, self.d_model),
+            v_proj: linear(kv_in, self.d_model),
+            out_proj: linear(self.d_model, self.d_model),
+        };
+        let layers = (0..self.num_layers).map(|_| MemoryAttentionLayer {
+            self_attn: attention(self.d_model),
+            cross_attn_image: attention(self.kv_in_dim),
+            linear1: linear(self.d_model, self.dim_feedforward),
+            linear2: linear(self.dim_feedforward, self.d_model),
+            norm1: norm(),
+            norm2: norm(),
+            norm3: norm(),
+        });
+        MemoryAttention {
+            layers: layers.collect(),
+            norm: norm(),
+        }
+    }
+}
+
+/// What a frame can look back at.
+#[derive(Debug, Clone)]
+pub struct Memories {
+    /// Spatial memories, one grid after the other, then the tokens of object pointers:
+    /// `[batch, tokens, kv_in_dim]`.
+    pub tokens: Tensor<3>,
+    /// Their positions in space and time, the same shape.
+    pub positions: Tensor<3>,
+    /// How many tokens at the end are object pointers, which have no place on the grid.
+    pub pointers: usize,
+}
+
+/// Conditions a frame's features on memories.
+#[derive(Module, Debug)]
+pub struct MemoryAttention {
+    layers: Vec<MemoryAttentionLayer>,
+    norm: LayerNorm,
+}
+
+impl MemoryAttention {
+    /// Features of the frame and their position encoding `[batch, grid², d_model]`, conditioned on
+    /// `memories`; the same shape.
+    pub fn forward(&self, frame: Tensor<3>, position: Tensor<3>, memories: &Memories) -> Tensor<3> {
+        let [_, cells, dim] = frame.dims();
+        let rope = Rope::new(cells.isqrt(), dim, &frame.device());
+        let x = frame + position * POSITION_AT_INPUT;
+        let layers = self.layers.iter();
+        let x = layers.fold(x, |x, layer| layer.forward(x, memories, &rope));
+        ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON)
+    }
+}
+
+/// Self-attention of the frame, attention to the memories, feed-forward.
+#[derive(Module, Debug)]
+struct MemoryAttentionLayer {
+    self_attn: RopeAttention,
+    cross_attn_image: RopeAttention,
+    linear1: Linear,
+    linear2: Linear,
+    norm1: LayerNorm,
+    norm2: LayerNorm,
+    norm3: LayerNorm,
+}
+
+impl MemoryAttentionLayer {
+    fn forward(&self, x: Tensor<3>, memories: &Memories, rope: &Rope) -> Tensor<3> {
+        let norm = |x: &Tensor<3>, norm| ops::layer_norm(x.clone(), norm, LAYER_NORM_EPSILON);
+        let own = norm(&x, &self.norm1);
+        let x = x + self
+            .self_attn
+            .forward(own.clone(), own.clone(), own, 0, rope);
+        let queries = norm(&x, &self.norm2);
+        let keys = memories.tokens.clone() + memories.positions.clone();
+        let (values, pointers) = (memories.tokens.clone(), memories.pointers);
+        let attention = &self.cross_attn_image;
+        let x = x + attention.forward(queries, keys, values, pointers, rope);
+        let hidden = ops::linear(norm(&x, &self.norm3), &self.linear1, Activation::Relu);
+        ops::linear_add(hidden, &self.linear2, x)
+    }
+}
+
+/// Attention with one head, whose queries and keys are turned by their places.
+#[derive(Module, Debug)]
+struct RopeAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+}
+
+impl RopeAttention {
+    /// `q` `[batch, grid², d]`, `k` and `v` `[batch, tokens, d_in]`; the last `unplaced` keys are not
+    /// turned.
+    fn forward(
+        &self,
+        q: Tensor<3>,
+        k: Tensor<3>,
+        v: Tensor<3>,
+        unplaced: usize,
+        rope: &Rope,
+    ) -> Tensor<3> {
+        let project = |x, layer| ops::linear(x, layer, Activation::Identity);
+        let q = rope.turn(project(q, &self.q_proj));
+        let k = project(k, &self.k_proj);
+        let placed = k.dims()[1] - unplaced;
+        let turned = rope.turn(k.clone().narrow(1, 0, placed));
+        let k = if unplaced == 0 {
+            turned
+        } else {
+            Tensor::cat(vec![turned, k.narrow(1, placed, unplaced)], 1)
+        };
+        // P (V W + b) = (P V) W + b, as the rows of P sum to 1: memories have a quarter of the
+        // features' channels, so the product with the probabilities costs a quarter.
+        let attended = project(ops::attention(q, k, v, 1), &self.v_proj);
+        project(attended, &self.out_proj)
+    }
+}
