@@ -1,4 +1,9 @@
 //! `samara everything`, through the binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -13,6 +13,16 @@ pub(crate) fn last_word(width: u32) -> u64 {
     }
 }
 
+/// A word whose bits are these flags, each 0 or 1, the first one lowest.
+pub(crate) fn pack(flags: &[u8; 64]) -> u64 {
+    let (eights, _) = flags.as_chunks::<8>();
+    eights.iter().rev().fold(0, |word, &eight| {
+        // The product brings the lowest bit of byte i to bit 56 + i; nothing is carried there.
+        let byte = u64::from_le_bytes(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        word << 8 | byte
+    })
+}
+
 /// `to[i] = from[i + by]`, with zeros from beyond the end.
 pub(crate) fn shift_left_edge(from: &[u64], by: u32, to: &mut [u64]) {
     let (skip, bit) = ((by / 64) as usize, by % 64);
@@ -161,6 +171,14 @@ mod tests {
         })
         .take(n)
         .collect()
+    }
+
+    #[test]
+    fn flags_become_bits() {
+        for word in pattern(200, 5).into_iter().chain([0, 1, u64::MAX, 1 << 63]) {
+            let flags = std::array::from_fn(|i| (word >> i & 1) as u8);
+            assert_eq!(pack(&flags), word);
+        }
     }
 
     #[test]

@@ -146,8 +146,11 @@ impl Mask {
         let words = self.row_mut(y);
         let (head, rest) = values.split_at(values.len().min((64 - x % 64) as usize));
         let bits = |part: &[T]| {
-            let fold = |word, v| (word << 1) | u64::from(set(v));
-            part.iter().rev().fold(0_u64, fold)
+            let mut flags = [0_u8; 64];
+            for (flag, value) in flags.iter_mut().zip(part) {
+                *flag = u8::from(set(value));
+            }
+            bits::pack(&flags)
         };
         let parts = std::iter::once((head, x % 64)).chain(rest.chunks(64).map(|part| (part, 0)));
         for (word, (part, shift)) in words.iter_mut().skip((x / 64) as usize).zip(parts) {

@@ -250,15 +250,21 @@ fn logits_are_cut_at_the_threshold() {
         whole,
         Mask::from_fn(100, 3, |x, y| logits[(y * 100 + x) as usize] > 0.25)
     );
-    let mut rows = Mask::full(100, 3);
+    let mut rows = Mask::new(100, 3);
     for (y, line) in (0..).zip(logits.chunks(100)) {
-        rows.set_row_from_logits(y, line, 0.25);
+        for (from, to) in [(0, 37), (37, 64), (64, 64), (64, 100)] {
+            rows.set_row_from_logits(y, from as u32, &line[from..to], 0.25);
+        }
     }
     assert_eq!(rows, whole);
-    rows.set_row_from_logits(0, &[1.0; 500], 0.25);
-    rows.set_row_from_logits(1, &[1.0; 3], 0.25);
-    rows.set_row_from_logits(9, &[1.0; 3], 0.25);
-    assert_eq!(rows.area() - 103, whole.crop(0, 2, 100, 1).area());
+    rows.set_row_from_logits(0, 0, &[1.0; 500], 0.25);
+    rows.set_row_from_logits(1, 98, &[1.0; 3], 0.25);
+    rows.set_row_from_logits(1, 500, &[1.0; 3], 0.25);
+    rows.set_row_from_logits(9, 0, &[1.0; 3], 0.25);
+    let mut expected = whole.clone();
+    (0..100).for_each(|x| expected.set(x, 0, true));
+    (98..100).for_each(|x| expected.set(x, 1, true));
+    assert_eq!(rows, expected);
     assert!(
         !Mask::from_logits(&[0.0, f32::NAN], 2, 1, 0.0)
             .unwrap()

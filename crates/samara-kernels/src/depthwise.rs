@@ -288,8 +288,8 @@ impl Neighbours<'_> {
                 let mut sums = [load(self.bias, channel); NEIGHBOURS];
                 for &(input, weight) in self.places {
                     let mut inputs = [simd.splat_f32s(0.0); NEIGHBOURS + 6];
-                    for i in 0..K + NEIGHBOURS - 1 {
-                        inputs[i] = load(self.x, input + first + i * channels + channel);
+                    for (i, value) in inputs[..K + NEIGHBOURS - 1].iter_mut().enumerate() {
+                        *value = load(self.x, input + first + i * channels + channel);
                     }
                     for kx in 0..K {
                         let weight = load(self.weight, weight + kx * channels + channel);

@@ -174,6 +174,10 @@ impl Model {
 
 /// A batch of prompts with scores; see [`Model::judge`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are as many as threads, or few more"
+)]
 pub enum Judged<'a> {
     /// The masks are still to be drawn.
     Sam {

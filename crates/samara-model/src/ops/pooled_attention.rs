@@ -26,23 +26,6 @@ impl PooledAttention {
             .unwrap_or_else(|| self.composed(q, qkv, padding))
     }
 
-    /// The windows of a grid, or all of it.
-    fn sequences(&self, [batch, height, width, _]: [usize; 4], window: usize) -> Sequences {
-        if window == 0 {
-            Sequences::Whole {
-                count: batch,
-                length: height * width,
-            }
-        } else {
-            Sequences::Windows {
-                count: batch,
-                height,
-                width,
-                window,
-            }
-        }
-    }
-
     fn with_kernel(
         &self,
         q: &Tensor<4>,
@@ -50,8 +33,8 @@ impl PooledAttention {
         padding: &Tensor<1>,
     ) -> Option<Tensor<4>> {
         let (shape, device) = (q.dims(), q.device());
-        let queries = self.sequences(shape, self.0.window / 2);
-        let keys = self.sequences(qkv.dims(), self.0.window);
+        let queries = sequences(shape, self.0.window / 2);
+        let keys = sequences(qkv.dims(), self.0.window);
         let (q, qkv) = (Values::of(q.clone())?, Values::of(qkv.clone())?);
         let padding = Values::of(padding.clone())?;
         let padding = padding.as_slice();
@@ -103,5 +86,22 @@ impl PooledAttention {
         let windows = q.dims();
         let out = attention(flat(q), part(&kv, 1), part(&kv, 2), self.0.heads);
         window_unpartition(out.reshape(windows), height, width)
+    }
+}
+
+/// The windows of a grid, or all of it.
+fn sequences([batch, height, width, _]: [usize; 4], window: usize) -> Sequences {
+    if window == 0 {
+        Sequences::Whole {
+            count: batch,
+            length: height * width,
+        }
+    } else {
+        Sequences::Windows {
+            count: batch,
+            height,
+            width,
+            window,
+        }
     }
 }

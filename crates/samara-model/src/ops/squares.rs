@@ -17,16 +17,11 @@ pub fn linear_of_planes(
     residual: Tensor<3>,
 ) -> Tensor<3> {
     let [batch, _, count] = x.dims();
-    let planes = |x: &Values| {
-        product(
-            &Planes::new(x.as_slice(), count),
-            layer,
-            activation,
-            &residual,
-        )
-    };
-    if let (1, Some(y)) = (batch, Values::of(x.clone()).as_ref().and_then(planes)) {
-        return y;
+    if let (1, Some(values)) = (batch, Values::of(x.clone())) {
+        let planes = Planes::new(values.as_slice(), count);
+        if let Some(y) = product(&planes, layer, activation, &residual) {
+            return y;
+        }
     }
     linear(x.swap_dims(1, 2), layer, activation) + residual
 }
@@ -34,13 +29,11 @@ pub fn linear_of_planes(
 /// `space_to_depth(x) · W + b + residual`: `[batch, 2h, 2w, c]` → `[batch, h, w, d_out]`; the residual
 /// may be one for all.
 pub fn linear_of_squares(x: Tensor<4>, layer: &Linear, residual: Tensor<4>) -> Tensor<4> {
-    let dims = x.dims();
-    let squares = |x: &Values| {
-        let squares = Patches::new(x.as_slice(), dims, 2, 2, 0);
-        product(&squares, layer, Activation::Identity, &residual)
-    };
-    if let (1, Some(y)) = (dims[0], Values::of(x.clone()).as_ref().and_then(squares)) {
-        return y;
+    if let (1, Some(values)) = (x.dims()[0], Values::of(x.clone())) {
+        let squares = Patches::new(values.as_slice(), x.dims(), 2, 2, 0);
+        if let Some(y) = product(&squares, layer, Activation::Identity, &residual) {
+            return y;
+        }
     }
     linear(space_to_depth(x), layer, Activation::Identity) + residual
 }

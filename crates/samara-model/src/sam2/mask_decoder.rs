@@ -1,7 +1,7 @@
 //! SAM 2's mask decoder (`sam2/modeling/sam/mask_decoder.py`): that of SAM with finer features in the
 //! upscaling, a sigmoid on the scores, and a token that says whether the object is there at all.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor, activation};
@@ -66,7 +66,7 @@ impl MaskDecoder {
     /// with a quarter and an eighth of the channels. Computed once for an image.
     pub fn high_res_features(&self, [stride8, stride4]: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let narrow = |x, conv: &Conv2d| {
-            let bias = conv.bias.as_ref().map(|bias| bias.val());
+            let bias = conv.bias.as_ref().map(Param::val);
             ops::conv2d(x, conv.weight.val(), bias, [1, 0], Activation::Identity)
         };
         [

@@ -118,6 +118,7 @@ impl MemoryAttentionLayer {
 
 /// Attention with one head, whose queries and keys are turned by their places.
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the official names")]
 struct RopeAttention {
     q_proj: Linear,
     k_proj: Linear,
