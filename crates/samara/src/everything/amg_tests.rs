@@ -129,9 +129,12 @@ fn suppression(rng: &mut Random) -> Vec<u64> {
     kept.into_iter().map(|i| i as u64).collect()
 }
 
+/// A function with its name; it gives numbers for a case.
+type Kind = (&'static str, fn(&mut Random) -> Vec<u64>);
+
 #[test]
 fn ten_thousand_cases_of_the_official_functions() {
-    let kinds: [(&str, fn(&mut Random) -> Vec<u64>); 6] = [
+    let kinds: [Kind; 6] = [
         ("run lengths", run_lengths),
         ("small regions", small_regions),
         ("crops", crops),

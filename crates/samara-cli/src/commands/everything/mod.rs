@@ -6,6 +6,7 @@ mod manifest;
 mod pictures;
 mod results;
 
+use std::fmt::Write;
 use std::fs;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -96,7 +97,7 @@ fn one(
         results::levels(&tree),
     );
     for path in written {
-        text += &format!("wrote {}\n", path.display());
+        let _ = writeln!(text, "wrote {}", path.display());
     }
     terminal::print(&text)
 }
@@ -143,8 +144,10 @@ fn many(
     thread::scope(|scope| {
         let (decoded, to_embed) = sync_channel(WAITING);
         let (embedded, to_segment) = sync_channel(WAITING);
-        scope.spawn(|| decode(inputs, &before, limits, decoded));
-        scope.spawn(|| embed(generator, to_embed, embedded));
+        let before = &before;
+        // A stage that ends drops its channel, and so ends the next one.
+        scope.spawn(move || decode(inputs, before, limits, &decoded));
+        scope.spawn(move || embed(generator, to_embed, &embedded));
         for (input, staged) in to_segment {
             let outcome = match staged {
                 Ok((image, embedding)) => segment(generator, results, &input, &image, &embedding)?,
@@ -203,7 +206,7 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
 }
 
 /// The first stage. It ends when there is nothing left, or when the next one is gone.
-fn decode(inputs: &Inputs, before: &Done, limits: &Limits, next: SyncSender<Staged<RgbImage>>) {
+fn decode(inputs: &Inputs, before: &Done, limits: &Limits, next: &SyncSender<Staged<RgbImage>>) {
     for input in inputs.iter().filter(|input| !before.contains(&input.name)) {
         let image = read_image(&input.path, limits).map_err(|e| e.to_string());
         if next.send((input, image)).is_err() {
@@ -216,7 +219,7 @@ fn decode(inputs: &Inputs, before: &Done, limits: &Limits, next: SyncSender<Stag
 fn embed(
     generator: &MaskGenerator,
     images: Receiver<Staged<RgbImage>>,
-    next: SyncSender<Staged<(RgbImage, Embedding)>>,
+    next: &SyncSender<Staged<(RgbImage, Embedding)>>,
 ) {
     for (input, image) in images {
         let embedded = image.and_then(|image| match generator.segmenter().embed(&image) {

@@ -1,5 +1,6 @@
 //! The results of one picture, written so that none is ever half there.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,7 +102,7 @@ impl Results {
                 Format::Coco => {}
                 Format::Json => write_atomic(&path, &json(records, tree)?)?,
                 Format::Masks => {
-                    write_folder_atomic(&path, |folder| write_masks(folder, records, &masks))?
+                    write_folder_atomic(&path, |folder| write_masks(folder, records, &masks))?;
                 }
                 Format::Labels => {
                     let (width, height) = image.dimensions();
@@ -143,9 +144,11 @@ fn write_masks(folder: &Path, records: &[MaskRecord], masks: &[Mask]) -> Result<
             ..
         } = record;
         let (area, iou, stability) = (record.area, record.predicted_iou, record.stability_score);
-        table += &format!(
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            table,
             "{id},{area},{x},{y},{w},{h},{point_x},{point_y},{iou},{stability},\
-             {crop_x},{crop_y},{crop_w},{crop_h}\n"
+             {crop_x},{crop_y},{crop_w},{crop_h}"
         );
     }
     write_atomic(folder.join("metadata.csv"), table.as_bytes())
