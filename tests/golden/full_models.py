@@ -5,16 +5,19 @@ Called by `model_references.py full`. Needs the packages of requirements.txt.
 
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 
 warnings.filterwarnings("ignore")  # deprecation notices of timm
 
 import mobile_sam
+import sam2_models
 import numpy as np
 import segment_anything
 import skimage
 import torch
 from PIL import Image
+from sam2.sam2_image_predictor import SAM2ImagePredictor
 from segment_anything.build_sam import _build_sam as build_sam
 
 from common import Tensors, blob, points_with_labels, save
@@ -31,7 +34,7 @@ BUILD = {
     "vit_l": lambda: build_sam(1024, 4, 16, [1, 3]),
     "vit_h": lambda: build_sam(1280, 4, 16, [1, 3]),
     "mobile_sam": mobile_sam.sam_model_registry["vit_t"],
-}
+} | {name: partial(sam2_models.build, name) for name in sam2_models.CONFIGS}
 
 
 def full(out: Path, model: str, image: Path) -> None:
@@ -40,16 +43,19 @@ def full(out: Path, model: str, image: Path) -> None:
     shutil.copyfile(image, out / "photo.png")
     sam = BUILD[model]()
     randomise(sam, SEED)
-    torch.save(sam.state_dict(), out / f"{model}.pth")
+    is_sam2 = model in sam2_models.CONFIGS
+    state = sam.state_dict()
+    torch.save({"model": state} if is_sam2 else state, out / f"{model}.pth")
 
     package = mobile_sam if model == "mobile_sam" else segment_anything
-    found = expect(package.SamPredictor(sam), np.array(Image.open(image).convert("RGB")))
+    predictor = SAM2ImagePredictor(sam) if is_sam2 else package.SamPredictor(sam)
+    found = expect(predictor, np.array(Image.open(image).convert("RGB")))
     facts = {"model": model, "encoder_depth": encoder_depth(sam)}
     save(out / f"{model}.expected.safetensors", found, facts)
 
 
 def encoder_depth(sam: torch.nn.Module) -> list[int]:
-    encoder = sam.image_encoder
+    encoder = getattr(sam.image_encoder, "trunk", sam.image_encoder)
     return getattr(encoder, "depths", None) or [len(encoder.blocks)]
 
 
@@ -104,6 +110,12 @@ def predict_batch(predictor, width: int, height: int) -> Tensors:
     at = lambda i, j: [round((i + 0.5) / 4 * width), round((j + 0.5) / 4 * height)]
     points = torch.tensor([[at(i, j)] for j in range(4) for i in range(4)]).float()
     labels = torch.ones(16, 1)
+    if isinstance(predictor, SAM2ImagePredictor):
+        outputs = predictor.predict(points.numpy(), labels.numpy())
+        masks, iou, logits = (torch.from_numpy(output) for output in outputs)
+        found = {"points": points, "labels": labels, "multi.low_res_logits": logits}
+        found |= {"multi.iou": iou, "multi.masks": masks.to(torch.uint8)}
+        return {f"case.batch.{key}": value for key, value in found.items()}
     moved = predictor.transform.apply_coords_torch(points, (height, width))
     masks, iou, logits = predictor.predict_torch(moved, labels)
     found = {"points": points, "labels": labels, "multi.low_res_logits": logits}

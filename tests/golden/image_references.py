@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 from segment_anything.utils.amg import batched_mask_to_box, remove_small_regions
+from torchvision.transforms import Resize, ToTensor
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "crates/samara-image/tests/golden"
 RNG = np.random.default_rng(20240811)
+FLOATS_EVERY = 11  # of torchvision's values; the test has the same number
 
 
 def blobs(height, width, cells, threshold=0.5):
@@ -162,11 +164,24 @@ def region_cases():
     return list(grouped.values())
 
 
+def fnv(data):
+    """FNV-1a of 64 bits."""
+    total = 0xCBF29CE484222325
+    for byte in data:
+        total = ((total ^ byte) * 0x100000001B3) % (1 << 64)
+    return total
+
+
 def resize_cases(folder):
-    """Inputs and outputs as raw bytes, one after the other, with an index in JSON."""
+    """Inputs and outputs as raw bytes, one after the other, with an index in JSON.
+
+    Of colour pictures also a digest of Pillow's bicubic bytes and some of torchvision's floats; not
+    of a target one pixel wide, where PyTorch 2.15 repeats its first value.
+    """
     y, x = np.mgrid[0:48, 0:64]
     gradient = np.stack([x * 4, y * 5, (x + y) * 2], -1).astype(np.uint8)
     noise = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    long = np.random.default_rng(7).integers(0, 256, (2003, 3001), dtype=np.uint8)
     extremes = (RNG.integers(0, 2, (41, 29, 3)) * 255).astype(np.uint8)
     sources = {
         "gradient": (gradient, [(64, 48), (16, 12), (100, 75), (64, 20), (31, 48), (1, 1), (7, 90)]),
@@ -175,6 +190,9 @@ def resize_cases(folder):
         "row": (noise[:1].copy(), [(20, 1), (80, 4), (1, 1)]),
         "column": (noise[:, :1].copy(), [(1, 12), (5, 60)]),
         "pixel": (noise[:1, :1].copy(), [(3, 2)]),
+        # Long enough for a centre in single precision to differ.
+        "wide": (np.stack([long[i : i + 1] for i in range(3)], -1), [(1000, 1)]),
+        "tall": (np.stack([long[:, i : i + 2] for i in range(3)], -1), [(2, 700)]),
     }
     blob, index = bytearray(), []
 
@@ -188,17 +206,21 @@ def resize_cases(folder):
             pixels = source if channels == 3 else np.ascontiguousarray(source[:, :, 0])
             offset = store(pixels)
             for size in sizes:
-                resized = np.asarray(Image.fromarray(pixels).resize(size, Image.BILINEAR))
-                index.append(
-                    {
-                        "name": name,
-                        "channels": channels,
-                        "from": [source.shape[1], source.shape[0]],
-                        "to": list(size),
-                        "input": offset,
-                        "output": store(resized),
-                    }
-                )
+                picture = Image.fromarray(pixels)
+                case = {
+                    "name": name,
+                    "channels": channels,
+                    "from": [source.shape[1], source.shape[0]],
+                    "to": list(size),
+                    "input": offset,
+                    "output": store(np.asarray(picture.resize(size, Image.BILINEAR))),
+                }
+                if channels == 3:
+                    case["bicubic"] = fnv(picture.resize(size, Image.BICUBIC).tobytes())
+                if channels == 3 and size[0] > 1:
+                    floats = Resize(size[::-1])(ToTensor()(picture)).numpy().ravel()
+                    case["floats"] = store(floats[::FLOATS_EVERY].astype("<f4"))
+                index.append(case)
     (folder / "resize.bin").write_bytes(blob)
     return index
 

@@ -37,7 +37,7 @@ def draw(module: nn.Module, name: str, old: torch.Tensor, rng: torch.Generator) 
     if not old.is_floating_point():  # the batch counter of a batch norm
         return torch.tensor(7)
     normal = torch.randn(old.shape, generator=rng)
-    parent, leaf = name.split(".")[-2:]
+    parent, leaf = f".{name}".split(".")[-2:]
     if leaf == "running_var":
         return 0.5 + torch.rand(old.shape, generator=rng)
     if leaf in POSITION_TABLES:

@@ -132,9 +132,6 @@ pub(crate) fn checkpoint(flags: &ModelFlags) -> Result<Checkpoint> {
 /// The file of a released model, which must be in the cache.
 pub(crate) fn downloaded(name: &str) -> Result<PathBuf> {
     let release = registry::find(name).map_err(|e| CliError::usage(format!("--model: {e}")))?;
-    release
-        .ensure_supported()
-        .map_err(|e| CliError::failed(format!("--model: {e}")))?;
     let cache = ModelCache::locate().map_err(CliError::failed)?;
     cache.find(release).ok_or_else(|| {
         CliError::failed(format!(

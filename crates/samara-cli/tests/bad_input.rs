@@ -126,7 +126,7 @@ fn models() {
     assert_fails(
         &with(&["--model", "sam2-tiny"]),
         1,
-        &["sam2-tiny", "not supported"],
+        &["samara models download sam2-tiny"],
     );
 
     let checkpoint = std::fs::read(model()).unwrap();

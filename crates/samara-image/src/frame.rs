@@ -133,6 +133,7 @@ pub struct Frame {
     original: (u32, u32),
     content: (u32, u32),
     side: u32,
+    squashed: bool,
 }
 
 impl Frame {
@@ -147,7 +148,8 @@ impl Frame {
     pub fn longest_side(width: u32, height: u32, side: u32) -> Result<Self, ImageError> {
         let scale = f64::from(side) / f64::from(width.max(height).max(1));
         let scaled = |x: u32| ((f64::from(x) * scale + 0.5) as u32).max(1);
-        Self::checked((width, height), (scaled(width), scaled(height)), side)
+        let content = (scaled(width), scaled(height));
+        Self::checked((width, height), content, side, false)
     }
 
     /// SAM 2: both sides become `side`, whatever the ratio.
@@ -155,10 +157,15 @@ impl Frame {
     /// # Errors
     /// [`ImageError::Parameter`] when a size is zero.
     pub fn squash(width: u32, height: u32, side: u32) -> Result<Self, ImageError> {
-        Self::checked((width, height), (side, side), side)
+        Self::checked((width, height), (side, side), side, true)
     }
 
-    fn checked(original: (u32, u32), content: (u32, u32), side: u32) -> Result<Self, ImageError> {
+    fn checked(
+        original: (u32, u32),
+        content: (u32, u32),
+        side: u32,
+        squashed: bool,
+    ) -> Result<Self, ImageError> {
         if original.0 == 0 || original.1 == 0 {
             let what = format!(
                 "{}x{} pixels: a picture needs at least one",
@@ -177,6 +184,7 @@ impl Frame {
             original,
             content,
             side,
+            squashed,
         })
     }
 
@@ -193,6 +201,12 @@ impl Frame {
     /// The side of the model's square input, in pixels.
     pub fn side(&self) -> u32 {
         self.side
+    }
+
+    /// Whether the picture is [squashed](Self::squash): what the model sees is the picture alone,
+    /// without padding.
+    pub fn is_squashed(&self) -> bool {
+        self.squashed
     }
 
     fn scale(&self) -> (f64, f64) {
@@ -240,13 +254,15 @@ struct RawFrame {
     original: (u32, u32),
     content: (u32, u32),
     side: u32,
+    #[serde(default)]
+    squashed: bool,
 }
 
 impl TryFrom<RawFrame> for Frame {
     type Error = ImageError;
 
     fn try_from(raw: RawFrame) -> Result<Self, ImageError> {
-        Self::checked(raw.original, raw.content, raw.side)
+        Self::checked(raw.original, raw.content, raw.side, raw.squashed)
     }
 }
 
@@ -256,6 +272,7 @@ impl From<Frame> for RawFrame {
             original: f.original,
             content: f.content,
             side: f.side,
+            squashed: f.squashed,
         }
     }
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bits;
+pub mod boundary;
 mod canvas;
 mod complete;
 pub mod components;
@@ -24,7 +25,9 @@ pub mod resize;
 pub mod rle;
 pub mod save;
 mod smooth;
+pub mod video;
 
+pub use boundary::contour_f_measure;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
 pub use decode::{Limits, decode_image, read_image};
 pub use distance::DistanceTransform;
@@ -38,9 +41,12 @@ pub use morphology::{BOUNDARY_RATIO, boundary_iou};
 pub use overlay::Overlay;
 pub use palette::palette;
 pub use polygon::{Polygon, Ring, coco_polygons_to_mask, polygons_to_mask};
-pub use resize::{crop_image, resize_bilinear, resize_bilinear_gray};
+pub use resize::{
+    crop_image, resize_bicubic, resize_bilinear, resize_bilinear_f32, resize_bilinear_gray,
+};
 pub use rle::{CocoRle, Rle, RleCounts};
 pub use save::{
     PictureFormat, encode_jpeg, is_unfinished, save_image, save_png, write_atomic,
     write_atomic_with, write_folder_atomic,
 };
+pub use video::{FfmpegVideo, FrameFolder, FrameSource, VideoWriter, open_video};

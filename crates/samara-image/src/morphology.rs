@@ -20,6 +20,36 @@ impl Mask {
         spread(self, radius, |a, b| a | b)
     }
 
+    /// The pixels with a set pixel at most `radius` away, between pixel centres (Euclidean distance,
+    /// as a dilation with scikit-image's `disk`).
+    pub fn dilate_disk(&self, radius: u32) -> Self {
+        let (width, height) = (self.width(), self.height());
+        let radius = radius.min(width.saturating_add(height));
+        let n = self.words_per_row();
+        let mut words = vec![0; self.words().len()];
+        let (mut wide, mut moved) = (vec![0; n], vec![0; n]);
+        for y in 0..height {
+            wide.copy_from_slice(self.row(y));
+            if wide.iter().all(|&w| w == 0) {
+                continue;
+            }
+            let mut reach = 0;
+            for away in (0..=radius).rev() {
+                let chord = u64::from(radius).pow(2) - u64::from(away).pow(2);
+                while reach < chord.isqrt() {
+                    widen(&mut wide, &mut moved);
+                    reach += 1;
+                }
+                let rows = [y.checked_sub(away), y.checked_add(away)];
+                for to in rows.into_iter().flatten().filter(|&to| to < height) {
+                    let to = &mut words[to as usize * n..][..n];
+                    to.iter_mut().zip(&wide).for_each(|(to, w)| *to |= w);
+                }
+            }
+        }
+        Self::from_words(width, height, words)
+    }
+
     /// The set pixels within `radius` of an unset pixel or of the mask's outside: the mask minus
     /// its [erosion](Self::erode).
     pub fn boundary(&self, radius: u32) -> Self {
@@ -91,6 +121,14 @@ fn spread(mask: &Mask, radius: u32, op: impl Fn(u64, u64) -> u64 + Copy) -> Mask
     }
     let words = below.iter().zip(&above).map(|(&a, &b)| op(a, b)).collect();
     Mask::from_words(width, height, words)
+}
+
+/// Sets the neighbours of a row's set bits. The padding bits are the caller's matter.
+fn widen(row: &mut [u64], moved: &mut [u64]) {
+    for shift in [bits::shift_left_edge, bits::shift_right_edge] {
+        shift(row, 1, moved);
+        row.iter_mut().zip(&*moved).for_each(|(a, &b)| *a |= b);
+    }
 }
 
 /// Shifts that grow a window of one pixel to `radius + 1` pixels.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{GrayImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 use crate::error::ImageError;
 use crate::label_map::GrayImage16;
@@ -53,6 +53,14 @@ pub fn write_atomic_with(
         Ok(_) => fs::canonicalize(path).map_err(fail)?,
         Err(_) => path.to_path_buf(),
     };
+    let mut file = temporary_beside(&target).map_err(fail)?;
+    buffered(&mut file).map_err(fail)?;
+    file.persist(&target).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+/// An empty temporary file in the folder of `target`.
+pub(crate) fn temporary_beside(target: &Path) -> std::io::Result<NamedTempFile> {
     let mut builder = temporary();
     #[cfg(unix)]
     {
@@ -60,10 +68,7 @@ pub fn write_atomic_with(
         // The default of a temporary file is 0600; the user's umask still applies to this.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(folder_of(&target)).map_err(fail)?;
-    buffered(&mut file).map_err(fail)?;
-    file.persist(&target).map_err(|e| fail(e.error))?;
-    Ok(())
+    builder.tempfile_in(folder_of(target))
 }
 
 /// Makes the folder `path` with what `fill` puts into it: first under another name, then renamed.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use samara_image::{
     GrayImage, Mask, Region, RgbImage, Rle, coco_polygons_to_mask, remove_small_regions,
-    resize_bilinear, resize_bilinear_gray,
+    resize_bicubic, resize_bilinear, resize_bilinear_f32, resize_bilinear_gray,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -47,30 +47,99 @@ struct ResizeCase {
     to: [u32; 2],
     input: usize,
     output: usize,
+    bicubic: Option<u64>,
+    floats: Option<usize>,
+}
+
+impl ResizeCase {
+    fn bytes<'a>(&self, all: &'a [u8], at: usize, [w, h]: [u32; 2]) -> &'a [u8] {
+        &all[at..at + (w * h * self.channels) as usize]
+    }
+
+    fn rgb(&self, all: &[u8]) -> RgbImage {
+        let [w, h] = self.from;
+        RgbImage::from_raw(w, h, self.bytes(all, self.input, self.from).to_vec()).unwrap()
+    }
+
+    fn what(&self) -> String {
+        format!(
+            "{} x{} {:?} -> {:?}",
+            self.name, self.channels, self.from, self.to
+        )
+    }
 }
 
 #[test]
 fn resizing_gives_the_bytes_of_pillow() {
     let bytes = golden("resize.bin");
     for case in cases::<ResizeCase>("resize.json") {
-        let slice =
-            |at: usize, [w, h]: [u32; 2]| bytes[at..at + (w * h * case.channels) as usize].to_vec();
-        let input = slice(case.input, case.from);
-        let expected = slice(case.output, case.to);
-        let [w, h] = case.from;
+        let expected = case.bytes(&bytes, case.output, case.to);
         let [to_w, to_h] = case.to;
         let actual = if case.channels == 3 {
-            resize_bilinear(&RgbImage::from_raw(w, h, input).unwrap(), to_w, to_h).into_raw()
+            resize_bilinear(&case.rgb(&bytes), to_w, to_h).into_raw()
         } else {
+            let [w, h] = case.from;
+            let input = case.bytes(&bytes, case.input, case.from).to_vec();
             resize_bilinear_gray(&GrayImage::from_raw(w, h, input).unwrap(), to_w, to_h).into_raw()
         };
-        let what = format!(
-            "{} x{} {:?} -> {:?}",
-            case.name, case.channels, case.from, case.to
+        let wrong = actual.iter().zip(expected).filter(|(a, b)| a != b).count();
+        assert_eq!(
+            (actual.len(), wrong),
+            (expected.len(), 0),
+            "{}",
+            case.what()
         );
-        let wrong = actual.iter().zip(&expected).filter(|(a, b)| a != b).count();
-        assert_eq!((actual.len(), wrong), (expected.len(), 0), "{what}");
     }
+}
+
+/// FNV-1a of 64 bits.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |total, &byte| {
+        (total ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+#[test]
+fn bicubic_resizing_gives_the_bytes_of_pillow() {
+    let bytes = golden("resize.bin");
+    let all = cases::<ResizeCase>("resize.json");
+    for case in all.iter().filter(|case| case.channels == 3) {
+        let resized = resize_bicubic(&case.rgb(&bytes), case.to[0], case.to[1]);
+        assert_eq!(Some(fnv(resized.as_raw())), case.bicubic, "{}", case.what());
+    }
+}
+
+#[test]
+fn resizing_to_floats_gives_the_values_of_torchvision() {
+    /// Of the values so many are recorded.
+    const EVERY: usize = 11;
+    let bytes = golden("resize.bin");
+    for case in cases::<ResizeCase>("resize.json") {
+        let Some(at) = case.floats else { continue };
+        let actual = resize_bilinear_f32(&case.rgb(&bytes), case.to[0], case.to[1]);
+        assert_eq!(actual.len(), (3 * case.to[0] * case.to[1]) as usize);
+        let (expected, _) = bytes[at..].as_chunks::<4>();
+        for (i, (a, &b)) in actual.iter().step_by(EVERY).zip(expected).enumerate() {
+            let off = (a - f32::from_le_bytes(b)).abs();
+            assert!(off < 5e-7, "{}: value {i} is off by {off}", case.what());
+        }
+    }
+}
+
+#[test]
+fn pictures_without_pixels_give_zeros() {
+    assert_eq!(
+        resize_bilinear_f32(&RgbImage::new(0, 4), 2, 1),
+        vec![0.0; 6]
+    );
+    assert_eq!(
+        resize_bilinear_f32(&RgbImage::new(3, 4), 2, 0),
+        Vec::<f32>::new()
+    );
+    assert_eq!(
+        resize_bicubic(&RgbImage::new(4, 0), 2, 1),
+        RgbImage::new(2, 1)
+    );
 }
 
 #[derive(Deserialize)]

@@ -5,12 +5,13 @@
 //!
 //! - [`sam`]: SAM 1 (ViT-B, ViT-L, ViT-H, MedSAM),
 //! - [`mobile_sam`]: the TinyViT encoder of MobileSAM,
-//! - [`sam2`]: the parts of SAM 2 and 2.1, not yet in use,
+//! - [`sam2`]: SAM 2 and 2.1, pictures and video,
 //! - [`lite`]: the small model of this project,
 //! - [`checkpoint`]: reading, recognising, converting and downloading weights,
 //! - [`ops`]: the operations that carry the weight.
 #![forbid(unsafe_code)]
 
+mod bounds;
 pub mod checkpoint;
 pub mod common;
 mod image_features;

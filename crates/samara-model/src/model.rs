@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::ImageFeatures;
 use crate::lite::{Lite, LiteConfig};
 use crate::sam::{DecodedMasks, JudgedPrompts, PromptBatch, Sam, SamConfig};
+use crate::sam2::{self, Sam2, Sam2Config};
 
 /// A configuration that no model can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,8 @@ impl InvalidConfig {
 pub enum ModelConfig {
     /// SAM 1, MobileSAM, MedSAM.
     Sam(SamConfig),
+    /// SAM 2 and 2.1.
+    Sam2(Sam2Config),
     /// The small default model.
     Lite(LiteConfig),
 }
@@ -32,6 +35,12 @@ pub enum ModelConfig {
 impl From<SamConfig> for ModelConfig {
     fn from(config: SamConfig) -> Self {
         Self::Sam(config)
+    }
+}
+
+impl From<Sam2Config> for ModelConfig {
+    fn from(config: Sam2Config) -> Self {
+        Self::Sam2(config)
     }
 }
 
@@ -43,11 +52,13 @@ impl From<LiteConfig> for ModelConfig {
 
 impl ModelConfig {
     /// Reads what [`serde_json`] wrote: a configuration with an `img_size` of its own is that of
-    /// `lite`.
+    /// `lite`, one with a memory that of SAM 2.
     pub(crate) fn from_json(json: &str) -> serde_json::Result<Self> {
         let value: serde_json::Value = serde_json::from_str(json)?;
         if value.get("img_size").is_some() {
             serde_json::from_value(value).map(Self::Lite)
+        } else if value.get("memory_encoder").is_some() {
+            serde_json::from_value(value).map(Self::Sam2)
         } else {
             serde_json::from_str(json).map(Self::Sam)
         }
@@ -57,6 +68,7 @@ impl ModelConfig {
     pub fn architecture(&self) -> String {
         match self {
             Self::Sam(config) => config.architecture(),
+            Self::Sam2(config) => config.architecture(),
             Self::Lite(_) => "lite".into(),
         }
     }
@@ -65,7 +77,7 @@ impl ModelConfig {
     pub fn into_sam(self) -> Option<SamConfig> {
         match self {
             Self::Sam(config) => Some(config),
-            Self::Lite(_) => None,
+            Self::Sam2(_) | Self::Lite(_) => None,
         }
     }
 
@@ -73,6 +85,7 @@ impl ModelConfig {
     pub fn input_side(&self) -> usize {
         match self {
             Self::Sam(config) => config.prompt_encoder.img_size,
+            Self::Sam2(config) => config.prompt_encoder.img_size,
             Self::Lite(config) => config.img_size,
         }
     }
@@ -81,18 +94,38 @@ impl ModelConfig {
     pub fn logits_side(&self) -> usize {
         4 * match self {
             Self::Sam(config) => config.prompt_encoder.grid,
+            Self::Sam2(config) => config.prompt_encoder.grid,
             Self::Lite(config) => config.grid(),
         }
     }
 
-    /// Shapes of the [`ImageFeatures`] of one image of `side` model pixels, the embedding first. A
-    /// SAM takes one side only.
+    /// Mask logits are handed out within this, both ways, if they are limited.
+    pub fn logits_limit(&self) -> Option<f32> {
+        match self {
+            Self::Sam2(_) => Some(sam2::LOGITS_LIMIT),
+            Self::Sam(_) | Self::Lite(_) => None,
+        }
+    }
+
+    /// Which mask token answers a prompt that asks for one mask: the first, or with SAM 2 the one that
+    /// [`sam2::dynamic_multimask`] finds. `first` are the logits of the first token, `iou` the scores
+    /// of all.
+    pub fn single_token(&self, first: &[f32], iou: &[f32]) -> usize {
+        match self {
+            Self::Sam2(_) => sam2::dynamic_multimask(first, iou),
+            Self::Sam(_) | Self::Lite(_) => 0,
+        }
+    }
+
+    /// Shapes of the [`ImageFeatures`] of one image of `side` model pixels, the embedding first. SAM
+    /// and SAM 2 take one side only.
     pub fn feature_shapes(&self, side: usize) -> Vec<[usize; 4]> {
         match self {
             Self::Sam(config) => {
                 let prompts = &config.prompt_encoder;
                 vec![[1, prompts.grid, prompts.grid, prompts.embed_dim]]
             }
+            Self::Sam2(config) => config.feature_shapes(),
             Self::Lite(config) => config.clone().with_img_size(side).feature_shapes(),
         }
     }
@@ -104,6 +137,7 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         match self {
             Self::Sam(config) => config.validate(),
+            Self::Sam2(config) => config.validate(),
             Self::Lite(config) => config.validate(),
         }
     }
@@ -115,6 +149,7 @@ impl ModelConfig {
     pub fn init(&self, device: &Device) -> Model {
         match self {
             Self::Sam(config) => Model::Sam(config.init(device)),
+            Self::Sam2(config) => Model::Sam2(config.init(device)),
             Self::Lite(config) => Model::Lite(config.init(device)),
         }
     }
@@ -126,6 +161,8 @@ impl ModelConfig {
 pub enum Model {
     /// SAM 1, MobileSAM, MedSAM.
     Sam(Sam),
+    /// SAM 2 and 2.1.
+    Sam2(Sam2),
     /// The small default model.
     Lite(Lite),
 }
@@ -138,6 +175,7 @@ impl Model {
                 image_embed: sam.encode_image(pixels),
                 high_res_feats: Vec::new(),
             },
+            Self::Sam2(sam2) => sam2.encode_image(pixels),
             Self::Lite(lite) => lite.encode_image(pixels),
         }
     }
@@ -146,7 +184,15 @@ impl Model {
     pub fn into_sam(self) -> Option<Sam> {
         match self {
             Self::Sam(sam) => Some(sam),
-            Self::Lite(_) => None,
+            Self::Sam2(_) | Self::Lite(_) => None,
+        }
+    }
+
+    /// The SAM 2 inside, if it is one.
+    pub fn as_sam2(&self) -> Option<&Sam2> {
+        match self {
+            Self::Sam2(sam2) => Some(sam2),
+            Self::Sam(_) | Self::Lite(_) => None,
         }
     }
 
@@ -154,18 +200,31 @@ impl Model {
     pub fn decode(&self, features: &ImageFeatures, prompts: &PromptBatch) -> DecodedMasks {
         match self {
             Self::Sam(sam) => sam.decode(features.image_embed.clone(), prompts),
+            Self::Sam2(_) => {
+                let judged = self.judge(features, prompts);
+                let all: Vec<usize> = (0..prompts.len()).collect();
+                DecodedMasks {
+                    low_res_logits: judged.draw(&all),
+                    iou: judged.iou(),
+                }
+            }
             Self::Lite(lite) => lite.decode(features, prompts),
         }
     }
 
     /// The scores of [`decode`](Self::decode) first, and its masks on request: for callers that drop
     /// most masks for their scores.
-    pub fn judge(&self, features: &ImageFeatures, prompts: &PromptBatch) -> Judged<'_> {
+    pub fn judge<'a>(&'a self, features: &'a ImageFeatures, prompts: &PromptBatch) -> Judged<'a> {
         match self {
             Self::Sam(sam) => {
                 let judged = sam.judge(features.image_embed.clone(), prompts);
                 Judged::Sam { sam, judged }
             }
+            Self::Sam2(sam2) => Judged::Sam2 {
+                judged: sam2.judge(features, prompts).masks,
+                sam2,
+                features,
+            },
             // This head looks at the masks.
             Self::Lite(lite) => Judged::Drawn(lite.decode(features, prompts)),
         }
@@ -174,10 +233,6 @@ impl Model {
 
 /// A batch of prompts with scores; see [`Model::judge`].
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are as many as threads, or few more"
-)]
 pub enum Judged<'a> {
     /// The masks are still to be drawn.
     Sam {
@@ -185,6 +240,15 @@ pub enum Judged<'a> {
         sam: &'a Sam,
         /// From this.
         judged: JudgedPrompts,
+    },
+    /// The masks are still to be drawn, with the help of finer features.
+    Sam2 {
+        /// By this model.
+        sam2: &'a Sam2,
+        /// From this.
+        judged: JudgedPrompts,
+        /// And these.
+        features: &'a ImageFeatures,
     },
     /// The model had to draw the masks to judge them.
     Drawn(DecodedMasks),
@@ -194,7 +258,7 @@ impl Judged<'_> {
     /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
     pub fn iou(&self) -> Tensor<2> {
         match self {
-            Self::Sam { judged, .. } => judged.iou.clone(),
+            Self::Sam { judged, .. } | Self::Sam2 { judged, .. } => judged.iou.clone(),
             Self::Drawn(decoded) => decoded.iou.clone(),
         }
     }
@@ -204,6 +268,11 @@ impl Judged<'_> {
     pub fn draw(&self, prompts: &[usize]) -> Tensor<4> {
         match self {
             Self::Sam { sam, judged } => sam.draw(judged, prompts),
+            Self::Sam2 {
+                sam2,
+                judged,
+                features,
+            } => sam2.draw(judged, features, prompts),
             Self::Drawn(decoded) => {
                 let logits = decoded.low_res_logits.clone();
                 let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();

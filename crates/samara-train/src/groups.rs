@@ -111,7 +111,7 @@ impl Groups {
 /// Where the paths of a model's image encoder begin.
 pub(crate) fn encoder_prefixes(model: &Model) -> &'static [&'static str] {
     match model {
-        Model::Sam(_) => &["image_encoder."],
+        Model::Sam(_) | Model::Sam2(_) => &["image_encoder."],
         Model::Lite(_) => &["trunk.", "neck."],
     }
 }

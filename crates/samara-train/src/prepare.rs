@@ -68,6 +68,10 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             let wrong = |e| TrainError::setting("model.checkpoint", &e);
             let checkpoint = Checkpoint::open(path).map_err(wrong)?;
             let config = checkpoint.config().map_err(wrong)?;
+            if let ModelConfig::Sam2(_) = config {
+                let why = format!("{}: SAM 2 cannot be trained here", path.display());
+                return Err(TrainError::setting("model.checkpoint", &why));
+            }
             let model = checkpoint.load(device).map_err(wrong)?;
             Ok((config, model))
         }

@@ -4,12 +4,13 @@ use std::fmt;
 
 use rayon::prelude::*;
 use samara_image::{Frame, Mask};
+use samara_model::ModelConfig;
 use serde::Serialize;
 
 use crate::Result;
-use crate::calibration::Calibration;
 use crate::granularity::{Granularity, granularities};
 use crate::logits::Logits;
+use crate::segmenter::Segmenter;
 use crate::select::{Select, Selection};
 
 /// The IoU of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
@@ -63,7 +64,8 @@ pub struct Candidate {
     pub stability_score: StabilityScore,
     /// Whole, part or subpart, by area and containment among the candidates.
     pub granularity: Granularity,
-    /// The logits from which the mask was made; feed them back to refine the mask.
+    /// The logits from which the mask was made, within ±32 for SAM 2; feed them back to refine the
+    /// mask.
     pub low_res_logits: Logits,
 }
 
@@ -75,6 +77,14 @@ pub struct MaskTokens {
     pub low_res_logits: Vec<Logits>,
     /// Predicted IoU of every token.
     pub iou: Vec<PredictedIou>,
+}
+
+impl MaskTokens {
+    /// The token that answers when one mask is asked for.
+    pub(crate) fn single(&self, config: &ModelConfig) -> usize {
+        let iou: Vec<f32> = self.iou.iter().map(|iou| iou.0).collect();
+        config.single_token(self.low_res_logits[0].values(), &iou)
+    }
 }
 
 /// The answer to one prompt: three candidates, or one when a single mask was asked for.
@@ -90,16 +100,24 @@ impl Candidates {
         tokens: MaskTokens,
         frame: &Frame,
         single: bool,
-        calibration: Option<&Calibration>,
+        segmenter: &Segmenter,
     ) -> Result<Self> {
-        let shown = if single { 0..1 } else { 1..tokens.iou.len() };
+        let config = segmenter.config();
+        let shown = if single {
+            let token = tokens.single(config);
+            token..token + 1
+        } else {
+            1..tokens.iou.len()
+        };
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
             .collect::<Result<_>>()?;
         let calibrated = |token: usize| {
             let raw = tokens.iou[token];
-            calibration.map_or(raw, |calibration| calibration.apply(token, raw))
+            segmenter
+                .calibration()
+                .map_or(raw, |calibration| calibration.apply(token, raw))
         };
         let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
         let candidates = masks
@@ -115,7 +133,7 @@ impl Candidates {
                     raw_predicted_iou: tokens.iou[token],
                     stability_score,
                     granularity,
-                    low_res_logits: tokens.low_res_logits[token].clone(),
+                    low_res_logits: tokens.low_res_logits[token].limited(config.logits_limit()),
                 },
             )
             .collect();

@@ -31,7 +31,7 @@ const IMAGE: &str = "samara.image_sha256";
 pub struct Embedding {
     segmenter: Segmenter,
     frame: Frame,
-    features: ImageFeatures,
+    pub(crate) features: ImageFeatures,
     image: String,
 }
 
@@ -133,8 +133,7 @@ impl Embedding {
     /// # Errors
     /// The tokens belong to another model.
     pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Result<Candidates> {
-        let calibration = self.segmenter.calibration();
-        Candidates::new(tokens, &self.frame, prompt.single, calibration)
+        Candidates::new(tokens, &self.frame, prompt.single, &self.segmenter)
     }
 
     /// Runs the decoder on prompts of one shape.
@@ -181,7 +180,7 @@ impl Embedding {
     }
 
     /// Prompts of one shape as tensors in model pixels.
-    fn batch(&self, prompts: &[&Prompt]) -> PromptBatch {
+    pub(crate) fn batch(&self, prompts: &[&Prompt]) -> PromptBatch {
         let device = self.segmenter.device();
         let tensor = |values: Vec<f32>, shape: &[usize]| TensorData::new(values, shape.to_vec());
         let (batch, (clicks, has_box, has_mask)) = (prompts.len(), prompts[0].shape());
@@ -358,7 +357,7 @@ impl fmt::Debug for Embedding {
 }
 
 /// Reads a tensor back from its device.
-fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor
         .try_into_vec_as::<f32>()
         .map_err(|e| Error::Device(e.to_string()))

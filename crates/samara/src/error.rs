@@ -21,6 +21,9 @@ pub enum Error {
     /// An option of the mask generator that makes no sense.
     #[error("{0}")]
     Options(String),
+    /// A video, or what is asked of it.
+    #[error("{0}")]
+    Video(String),
     /// A saved embedding that is damaged or belongs to other weights.
     #[error("{}: {reason}", path.display())]
     Embedding {

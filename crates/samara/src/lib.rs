@@ -7,7 +7,8 @@
 //! - [`Prompt`]: clicks, a box, a mask, in original pixels,
 //! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use,
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
-//!   inside which.
+//!   inside which,
+//! - [`VideoSession`]: objects followed through the frames of a video.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod logits;
 mod prompt;
 mod segmenter;
 mod select;
+mod video;
 
 pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
@@ -42,6 +44,10 @@ pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};
 pub use segmenter::{Segmenter, normalise_pixels};
 pub use select::{Select, Selection};
+pub use video::{
+    Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
+    VideoSession,
+};
 
 pub use samara_image as image;
 pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};

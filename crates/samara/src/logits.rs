@@ -53,6 +53,16 @@ impl Logits {
         &self.values
     }
 
+    /// The same within ±`limit`.
+    pub(crate) fn limited(&self, limit: Option<f32>) -> Self {
+        let mut logits = self.clone();
+        if let Some(limit) = limit {
+            let values = logits.values.iter_mut();
+            values.for_each(|value| *value = value.clamp(-limit, limit));
+        }
+        logits
+    }
+
     /// Logits that express a binary mask, for use as a prompt.
     ///
     /// A cell gets the log-odds of the share of its area that the mask covers, limited to ±6.9
@@ -92,7 +102,8 @@ impl Logits {
 
     /// The mask in original pixels, and its stability score at `offset`, both from full-resolution
     /// logits as in the official code: 256 → 1024 → crop the padding → original size, each step
-    /// bilinear without aligned corners, threshold 0.
+    /// bilinear without aligned corners, threshold 0. A squashed frame (SAM 2) has no padding to
+    /// crop, and its logits go to the original size in one step.
     ///
     /// The two steps are linear and separable, so each row of the picture is made directly from
     /// the grid; no float image of the full size is ever stored.
@@ -122,10 +133,17 @@ impl Upsampler {
             )));
         }
         let ((width, height), content) = (frame.original_size(), frame.content_size());
+        let taps = |content: u32, out: u32| {
+            if frame.is_squashed() {
+                Taps::one_step(side, out)
+            } else {
+                Taps::two_steps(side, frame.side(), content, out)
+            }
+        };
         Ok(Self {
             side,
-            columns: Taps::two_steps(side, frame.side(), content.0, width),
-            rows: Taps::two_steps(side, frame.side(), content.1, height),
+            columns: taps(content.0, width),
+            rows: taps(content.1, height),
         })
     }
 
@@ -163,6 +181,46 @@ impl Upsampler {
             low += u64::from(above(-offset));
         }
         (mask, StabilityScore::from_areas(high, low))
+    }
+}
+
+impl Upsampler {
+    /// Masks of several objects, of which no two share a pixel: the highest logit has it
+    /// (`_apply_non_overlapping_constraints` of SAM 2).
+    pub(crate) fn masks_without_overlap(&self, objects: &[&[f32]]) -> Vec<Mask> {
+        let (width, height) = (self.columns.len(), self.rows.len());
+        let stretched: Vec<Vec<f32>> = objects
+            .iter()
+            .map(|logits| {
+                let lines = logits.chunks_exact(self.side);
+                lines
+                    .flat_map(|line| self.columns.iter().map(|taps| taps.apply(line)))
+                    .collect()
+            })
+            .collect();
+        let rows: Vec<Vec<&[f32]>> = stretched
+            .iter()
+            .map(|values| values.chunks_exact(width).collect())
+            .collect();
+        let mut masks = vec![Mask::new(width as u32, height as u32); objects.len()];
+        let mut lines = vec![vec![0.0; width]; objects.len()];
+        for (y, taps) in self.rows.iter().enumerate() {
+            for (line, rows) in lines.iter_mut().zip(&rows) {
+                taps.mix(rows, 0, line);
+            }
+            for x in 0..width {
+                let mut best = 0;
+                for (object, line) in lines.iter().enumerate() {
+                    if line[x] > lines[best][x] {
+                        best = object;
+                    }
+                }
+                if lines[best][x] > 0.0 {
+                    masks[best].set(x as u32, y as u32, true);
+                }
+            }
+        }
+        masks
     }
 }
 
@@ -242,6 +300,20 @@ struct Taps {
 }
 
 impl Taps {
+    /// For each of `out` positions: bilinear from `grid` values.
+    fn one_step(grid: usize, out: u32) -> Vec<Self> {
+        let taps = (0..out).map(|x| bilinear(x, grid as u32, out));
+        taps.map(|(first, second, share)| {
+            let mut weights = [1.0 - share, 0.0, 0.0];
+            weights[(second - first) as usize] += share;
+            Self {
+                first: first as usize,
+                weights,
+            }
+        })
+        .collect()
+    }
+
     /// For each of `out` positions: bilinear from `grid` to `side` values, crop to `content`,
     /// bilinear to `out`.
     fn two_steps(grid: usize, side: u32, content: u32, out: u32) -> Vec<Self> {
@@ -310,6 +382,9 @@ mod tests {
             out
         };
         let (grid, side) = (logits.side as u32, frame.side());
+        if frame.is_squashed() {
+            return resize(&logits.values, (grid, grid), grid, frame.original_size());
+        }
         let full = resize(&logits.values, (grid, grid), grid, (side, side));
         resize(&full, frame.content_size(), side, frame.original_size())
     }
@@ -323,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn upsampling_equals_the_two_official_steps() {
+    fn upsampling_equals_the_official_steps() {
         for (width, height) in [
             (97, 61),
             (600, 400),
@@ -332,25 +407,30 @@ mod tests {
             (1, 7),
             (500, 3),
         ] {
-            let frame = Frame::longest_side(width, height, 128).unwrap();
-            let logits = waves(32);
-            let (mask, stability) = logits.upsample(&frame, 1.0).unwrap();
-            let full = oracle(&logits, &frame);
-            let flipped = full
-                .iter()
-                .enumerate()
-                .filter(|&(i, &v)| {
-                    let (x, y) = (i as u32 % width, i as u32 / width);
-                    mask.get(x, y) != (v > 0.0) && v.abs() > 1e-5
-                })
-                .count();
-            assert_eq!(flipped, 0, "{width}×{height}");
-            let area = |t: f32| full.iter().filter(|&&v| v > t).count() as f32;
-            assert!(
-                (stability.0 - area(1.0) / area(-1.0)).abs() < 1e-3,
-                "{width}×{height}"
-            );
+            check_upsampling(&Frame::longest_side(width, height, 128).unwrap());
+            check_upsampling(&Frame::squash(width, height, 128).unwrap());
         }
+    }
+
+    fn check_upsampling(frame: &Frame) {
+        let (width, height) = frame.original_size();
+        let logits = waves(32);
+        let (mask, stability) = logits.upsample(frame, 1.0).unwrap();
+        let full = oracle(&logits, frame);
+        let flipped = full
+            .iter()
+            .enumerate()
+            .filter(|&(i, &v)| {
+                let (x, y) = (i as u32 % width, i as u32 / width);
+                mask.get(x, y) != (v > 0.0) && v.abs() > 1e-5
+            })
+            .count();
+        assert_eq!(flipped, 0, "{width}×{height}");
+        let area = |t: f32| full.iter().filter(|&&v| v > t).count() as f32;
+        assert!(
+            (stability.0 - area(1.0) / area(-1.0)).abs() < 1e-3,
+            "{width}×{height}"
+        );
     }
 
     #[test]

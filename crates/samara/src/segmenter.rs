@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use burn_store::ModuleSnapshot;
-use samara_image::{Frame, RgbImage, resize_bilinear};
+use samara_image::{Frame, RgbImage, resize_bilinear, resize_bilinear_f32};
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_model::checkpoint::Checkpoint;
 use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
@@ -112,7 +112,11 @@ impl Segmenter {
 
     /// How a picture of this size lies in the model's input.
     pub(crate) fn frame(&self, width: u32, height: u32) -> Result<Frame> {
-        Ok(Frame::longest_side(width, height, self.input_side())?)
+        let side = self.input_side();
+        Ok(match self.inner.config {
+            ModelConfig::Sam2(_) => Frame::squash(width, height, side)?,
+            ModelConfig::Sam(_) | ModelConfig::Lite(_) => Frame::longest_side(width, height, side)?,
+        })
     }
 
     /// Computes the image embedding: the expensive step, done once per image.
@@ -134,13 +138,29 @@ impl Segmenter {
     }
 
     /// The model's input `[1, 3, side, side]`: resized as Pillow does it, normalised, then padded
-    /// with zeros on the right and below (`Sam.preprocess` of the official code).
-    fn preprocess(&self, image: &RgbImage, frame: &Frame) -> Tensor<4> {
+    /// with zeros on the right and below (`Sam.preprocess` of the official code). For SAM 2 resized
+    /// without rounding to bytes (`SAM2Transforms`).
+    pub(crate) fn preprocess(&self, image: &RgbImage, frame: &Frame) -> Tensor<4> {
         let (width, height) = frame.content_size();
-        let side = frame.side() as usize;
-        let pixels = normalise_pixels(&resize_bilinear(image, width, height), side);
+        match self.inner.config {
+            ModelConfig::Sam2(_) => {
+                self.input(normalise_planes(resize_bilinear_f32(image, width, height)))
+            }
+            ModelConfig::Sam(_) | ModelConfig::Lite(_) => {
+                self.pixels(&resize_bilinear(image, width, height))
+            }
+        }
+    }
+
+    /// The model's input of a picture that was resized.
+    pub(crate) fn pixels(&self, image: &RgbImage) -> Tensor<4> {
+        self.input(normalise_pixels(image, self.input_side() as usize))
+    }
+
+    fn input(&self, planes: Vec<f32>) -> Tensor<4> {
+        let side = self.input_side() as usize;
         Tensor::from_data(
-            TensorData::new(pixels, [1, 3, side, side]),
+            TensorData::new(planes, [1, 3, side, side]),
             &self.inner.device,
         )
     }
@@ -201,6 +221,16 @@ pub fn normalise_pixels(image: &RgbImage, side: usize) -> Vec<f32> {
         }
     }
     pixels
+}
+
+/// Planes of red, green and blue from 0 to 1, normalised.
+fn normalise_planes(mut planes: Vec<f32>) -> Vec<f32> {
+    let size = (planes.len() / 3).max(1);
+    for (channel, plane) in planes.chunks_exact_mut(size).enumerate() {
+        let (mean, std) = (PIXEL_MEAN[channel] / 255.0, PIXEL_STD[channel] / 255.0);
+        plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
+    }
+    planes
 }
 
 impl fmt::Debug for Segmenter {

@@ -40,7 +40,7 @@ fn list(as_json: bool) -> Result<()> {
             json!({
                 "name": r.name, "family": r.family.to_string(), "size": r.size,
                 "parameters": r.parameters, "licence": r.licence, "url": r.url(),
-                "sha256": r.sha256, "supported": r.supported, "path": cache.find(r),
+                "sha256": r.sha256, "path": cache.find(r),
                 "description": r.description,
             })
         };
@@ -58,10 +58,10 @@ fn list(as_json: bool) -> Result<()> {
         "see card"
     );
     for r in releases() {
-        let state = match (r.supported, cache.contains(r)) {
-            (false, _) => "not supported yet",
-            (true, true) => "on this machine",
-            (true, false) => "",
+        let state = if cache.contains(r) {
+            "on this machine"
+        } else {
+            ""
         };
         let size = r
             .size

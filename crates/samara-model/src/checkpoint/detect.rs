@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::ModelConfig;
 use crate::mobile_sam::TinyViTConfig;
 use crate::sam::{
     ImageEncoderConfig, ImageEncoderViTConfig, MaskDecoderConfig, PromptEncoderConfig, SamConfig,
     TwoWayTransformerConfig,
 };
+use crate::sam2::{HieraConfig, MemoryAttentionConfig, MemoryEncoderConfig, STAGES, Sam2Config};
 
 /// Shapes by official key.
 pub(super) struct Shapes<'a>(pub(super) BTreeMap<&'a str, &'a [usize]>);
@@ -20,8 +22,79 @@ const PATCH_SIZE: usize = 16;
 const DECODER_HEADS: usize = 8;
 
 impl Shapes<'_> {
-    /// The configuration of the SAM whose tensors these are, or what speaks against it.
-    pub(super) fn sam_config(&self) -> Result<SamConfig, String> {
+    /// The configuration of the model whose tensors these are, or what speaks against it.
+    pub(super) fn config(&self) -> Result<ModelConfig, String> {
+        if self.any("image_encoder.trunk.") {
+            self.sam2_config().map(ModelConfig::Sam2)
+        } else {
+            self.sam_config().map(ModelConfig::Sam)
+        }
+    }
+
+    fn sam2_config(&self) -> Result<Sam2Config, String> {
+        let trunk = self.hiera()?;
+        let dim = self.dim(&[
+            ("image_encoder.neck.convs.0.conv.weight", 0),
+            ("image_encoder.neck.convs.0.conv.bias", 0),
+        ])?;
+        let memory_dim = self.dim(&[
+            ("memory_encoder.out_proj.weight", 0),
+            ("memory_encoder.out_proj.bias", 0),
+        ])?;
+        let prompt_encoder = PromptEncoderConfig::new().with_embed_dim(dim);
+        let linear1 = "memory_attention.layers.0.linear1";
+        let memory_attention = MemoryAttentionConfig {
+            d_model: dim,
+            kv_in_dim: memory_dim,
+            dim_feedforward: self.dim(&[
+                (&format!("{linear1}.weight"), 0),
+                (&format!("{linear1}.bias"), 0),
+            ])?,
+            num_layers: self.count("memory_attention.layers."),
+        };
+        let memory_encoder = MemoryEncoderConfig {
+            in_dim: dim,
+            out_dim: memory_dim,
+            num_layers: self.count("memory_encoder.fuser.layers."),
+        };
+        let (prompts, decoder) = ("sam_prompt_encoder.", "sam_mask_decoder.");
+        Ok(Sam2Config {
+            trunk,
+            prompt_encoder: self.prompt_encoder(prompts, &prompt_encoder)?,
+            mask_decoder: self.mask_decoder(decoder, ["mlp.layers.0", "mlp.layers.1"])?,
+            memory_attention,
+            memory_encoder,
+            num_maskmem: self.dim(&[("maskmem_tpos_enc", 0)])?,
+            no_obj_embed_spatial: self.has("no_obj_embed_spatial"),
+            proj_tpos_enc_in_obj_ptrs: self.any("obj_ptr_tpos_proj."),
+        })
+    }
+
+    /// The trunk among the released ones: its heads, windows and global blocks are not in its weights.
+    fn hiera(&self) -> Result<HieraConfig, String> {
+        const BLOCKS: &str = "image_encoder.trunk.blocks.";
+        let embed_dim = self.dim(&[
+            ("image_encoder.trunk.pos_embed", 1),
+            ("image_encoder.trunk.pos_embed_window", 1),
+        ])?;
+        let blocks = self.count(BLOCKS);
+        // A stage begins where the width changes.
+        let begins = |&i: &usize| i == 0 || self.any(&format!("{BLOCKS}{i}.proj."));
+        let mut starts: Vec<usize> = (0..blocks).filter(begins).collect();
+        starts.push(blocks);
+        let stages: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let known = <[usize; STAGES]>::try_from(&stages[..]).ok();
+        known
+            .and_then(|stages| HieraConfig::released_like(embed_dim, stages))
+            .ok_or_else(|| {
+                format!(
+                    "its Hiera trunk of width {embed_dim} with {stages:?} blocks is none of the \
+                     released ones"
+                )
+            })
+    }
+
+    fn sam_config(&self) -> Result<SamConfig, String> {
         let (image_encoder, img_size, grid) = if self.has("image_encoder.pos_embed") {
             let config = self.vit()?;
             let (img_size, grid) = (config.img_size, config.img_size / config.patch_size);
@@ -42,29 +115,34 @@ impl Shapes<'_> {
         Ok(SamConfig {
             image_encoder,
             prompt_encoder: if self.any("prompt_encoder.") {
-                self.prompt_encoder(&prompt_encoder)?
+                self.prompt_encoder("prompt_encoder.", &prompt_encoder)?
             } else {
                 prompt_encoder
             },
             mask_decoder: if self.any("mask_decoder.") {
-                self.mask_decoder()?
+                self.mask_decoder("mask_decoder.", ["mlp.lin1", "mlp.lin2"])?
             } else {
                 MaskDecoderConfig::new(transformer)
             },
         })
     }
 
-    fn prompt_encoder(&self, config: &PromptEncoderConfig) -> Result<PromptEncoderConfig, String> {
+    fn prompt_encoder(
+        &self,
+        prefix: &str,
+        config: &PromptEncoderConfig,
+    ) -> Result<PromptEncoderConfig, String> {
+        let key = |rest: &str| format!("{prefix}{rest}");
         Ok(PromptEncoderConfig {
             embed_dim: self.dim(&[
-                ("prompt_encoder.no_mask_embed.weight", 1),
-                ("prompt_encoder.not_a_point_embed.weight", 1),
-                ("prompt_encoder.mask_downscaling.6.weight", 0),
+                (&key("no_mask_embed.weight"), 1),
+                (&key("not_a_point_embed.weight"), 1),
+                (&key("mask_downscaling.6.weight"), 0),
             ])?,
             mask_in_chans: self.dim(&[
-                ("prompt_encoder.mask_downscaling.3.weight", 0),
-                ("prompt_encoder.mask_downscaling.3.bias", 0),
-                ("prompt_encoder.mask_downscaling.6.weight", 1),
+                (&key("mask_downscaling.3.weight"), 0),
+                (&key("mask_downscaling.3.bias"), 0),
+                (&key("mask_downscaling.6.weight"), 1),
             ])?,
             ..*config
         })
@@ -153,38 +231,41 @@ impl Shapes<'_> {
         ])
     }
 
-    fn mask_decoder(&self) -> Result<MaskDecoderConfig, String> {
-        let layers = "mask_decoder.transformer.layers.";
+    /// `mlp` are the names of the two linear layers of the transformer's feed-forwards.
+    fn mask_decoder(&self, prefix: &str, mlp: [&str; 2]) -> Result<MaskDecoderConfig, String> {
+        let key = |rest: &str| format!("{prefix}{rest}");
+        let layers = key("transformer.layers.");
         let layer = |rest: &str| format!("{layers}0.{rest}");
         let cross = layer("cross_attn_token_to_image.q_proj.weight");
         let dim = self.dim(&[
-            ("mask_decoder.iou_token.weight", 1),
-            ("mask_decoder.mask_tokens.weight", 1),
+            (&key("iou_token.weight"), 1),
+            (&key("mask_tokens.weight"), 1),
         ])?;
         let inner = self.dim(&[
             (&cross, 0),
             (&layer("cross_attn_token_to_image.k_proj.weight"), 0),
         ])?;
-        let mask_tokens = "mask_decoder.mask_tokens.weight";
-        let iou_head = "mask_decoder.iou_prediction_head.layers.";
+        let mask_tokens = key("mask_tokens.weight");
+        let iou_head = key("iou_prediction_head.layers.");
+        let [lin1, lin2] = mlp.map(layer);
         Ok(MaskDecoderConfig {
             transformer: TwoWayTransformerConfig {
-                depth: self.count(layers),
+                depth: self.count(&layers),
                 embedding_dim: dim,
                 num_heads: DECODER_HEADS,
                 mlp_dim: self.dim(&[
-                    (&layer("mlp.lin1.weight"), 0),
-                    (&layer("mlp.lin1.bias"), 0),
-                    (&layer("mlp.lin2.weight"), 1),
+                    (&format!("{lin1}.weight"), 0),
+                    (&format!("{lin1}.bias"), 0),
+                    (&format!("{lin2}.weight"), 1),
                 ])?,
                 attention_downsample_rate: divide(dim, inner, &cross)?,
             },
-            num_mask_tokens: if self.has(mask_tokens) {
-                self.dim(&[(mask_tokens, 0)])?
+            num_mask_tokens: if self.has(&mask_tokens) {
+                self.dim(&[(&mask_tokens, 0)])?
             } else {
-                self.count("mask_decoder.output_hypernetworks_mlps.")
+                self.count(&key("output_hypernetworks_mlps."))
             },
-            iou_head_depth: self.count(iou_head),
+            iou_head_depth: self.count(&iou_head),
             iou_head_hidden_dim: self.dim(&[
                 (&format!("{iou_head}0.weight"), 0),
                 (&format!("{iou_head}0.bias"), 0),
@@ -223,19 +304,11 @@ impl Shapes<'_> {
 
     fn not_recognised(&self) -> String {
         let keys = self.0.keys();
-        let of_sam2 = [
-            "sam_mask_decoder.",
-            "image_encoder.trunk.",
-            "image_encoder.backbone.",
-        ];
-        let is_sam2 = |key: &&str| of_sam2.iter().any(|part| key.contains(part));
-        if keys.clone().copied().any(|key| is_sam2(&key)) {
-            return "a SAM 2 checkpoint: SAM 2 is not supported yet".into();
-        }
         let first: Vec<&str> = keys.take(3).copied().collect();
         format!(
             "not a SAM checkpoint: neither image_encoder.pos_embed (ViT) nor \
-             image_encoder.patch_embed.seq.0.c.weight (TinyViT) among its {} keys (first: {})",
+             image_encoder.patch_embed.seq.0.c.weight (TinyViT) nor \
+             image_encoder.trunk (Hiera) among its {} keys (first: {})",
             self.0.len(),
             first.join(", ")
         )

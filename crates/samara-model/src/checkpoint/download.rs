@@ -110,7 +110,6 @@ pub fn download(
     options: &DownloadOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, DownloadError> {
-    release.ensure_supported()?;
     let cache = match &options.cache_dir {
         Some(dir) => ModelCache::at(dir),
         None => ModelCache::locate()?,

@@ -36,6 +36,7 @@ pub use weights::{Weights, save_model};
 
 use crate::{Model, ModelConfig};
 use file::CheckpointFile;
+use keys::KeyTable;
 
 /// Metadata key under which our own files keep the model's configuration as JSON.
 const CONFIG_KEY: &str = "samara.config";
@@ -101,15 +102,13 @@ impl Checkpoint {
     }
 
     fn of_file(path: &Path, file: CheckpointFile) -> Result<Self, CheckpointError> {
-        let is_theirs = |k: &String| k.starts_with("vision_encoder.");
-        let naming = if file.tensors.keys().any(is_theirs) {
-            Naming::Transformers
-        } else {
-            Naming::Official
-        };
-        let tensors = match naming {
-            Naming::Official => file.tensors,
-            Naming::Transformers => official_names(path, file.tensors)?,
+        let table = file.tensors.keys().find_map(|key| keys::transformers(key));
+        let (naming, tensors) = match table {
+            Some(table) => (
+                Naming::Transformers,
+                official_names(path, table, file.tensors)?,
+            ),
+            None => (Naming::Official, file.tensors),
         };
         Ok(Self {
             path: path.into(),
@@ -148,8 +147,7 @@ impl Checkpoint {
         }
         let shapes = self.tensors.iter().map(|(k, t)| (k.as_str(), &t.shape[..]));
         let config = detect::Shapes(shapes.collect())
-            .sam_config()
-            .map(ModelConfig::Sam)
+            .config()
             .map_err(|reason| self.unsupported(reason))?;
         self.check(&config)?;
         Ok(config)
@@ -248,11 +246,16 @@ impl Checkpoint {
 /// Tensors of a `transformers` file by official key.
 fn official_names(
     path: &Path,
+    table: &KeyTable,
     tensors: BTreeMap<String, StoredTensor>,
 ) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
     let mut official = BTreeMap::new();
     for (theirs, tensor) in tensors {
-        let key = keys::TRANSFORMERS.rename(&theirs);
+        let key = table.rename(&theirs);
+        if key == keys::JOINED_POINTS {
+            official.extend(point_embeddings(&tensor));
+            continue;
+        }
         let second = official.insert(key, tensor).is_some();
         // Sorted, the copy of the shared matrix comes first and is replaced by the original.
         if second && !keys::is_shared_pe(&theirs) {
@@ -261,6 +264,24 @@ fn official_names(
         }
     }
     Ok(official)
+}
+
+/// The rows of a tensor of point embeddings, one by one.
+fn point_embeddings(joined: &StoredTensor) -> Vec<(String, StoredTensor)> {
+    let (&[rows, width], dtype) = (&joined.shape[..], joined.dtype) else {
+        return vec![(keys::JOINED_POINTS.to_owned(), joined.clone())];
+    };
+    let row = |index: usize| {
+        let (key, shape) = (keys::point_embedding(index), Shape::from([1, width]));
+        let cut = move |data: TensorData| {
+            let size = dtype.size() * width;
+            let bytes = data.as_bytes()[index * size..][..size].to_vec();
+            TensorData::from_bytes_vec(bytes, [1, width], dtype)
+        };
+        let tensor = bridge::map_data(joined.clone(), key.clone(), dtype, shape, cut);
+        (key, tensor)
+    };
+    (0..rows).map(row).collect()
 }
 
 /// Turns the weights that our modules keep transposed, and notes them, as a message shows shapes as
@@ -332,7 +353,8 @@ fn mismatch(result: &ApplyResult, transposed: &Transposed) -> Mismatch {
         let path = keys::OFFICIAL.restore(path);
         // Our layer norms call scale and shift gamma and beta.
         match path.rsplit_once('.') {
-            Some((module, "gamma")) => format!("{module}.weight"),
+            // That of SAM 2's fuser is one.
+            Some((module, "gamma")) if !module.contains(".fuser.") => format!("{module}.weight"),
             Some((module, "beta")) => format!("{module}.bias"),
             _ => path,
         }

@@ -74,8 +74,6 @@ pub struct Release {
     pub parameters: u64,
     /// What it is, in one line.
     pub description: &'static str,
-    /// Whether this version of Samara can run it.
-    pub supported: bool,
 }
 
 impl Release {
@@ -87,20 +85,6 @@ impl Release {
     /// The address of the file in another folder: `base_url`, a `/`, the file name.
     pub fn url_at(&self, base_url: &str) -> String {
         format!("{}/{}", base_url.trim_end_matches('/'), self.file_name)
-    }
-
-    /// Refuses a model that is listed but cannot be run yet.
-    ///
-    /// # Errors
-    /// [`UnsupportedModel`] if [`supported`](Self::supported) is false.
-    pub fn ensure_supported(&self) -> Result<(), UnsupportedModel> {
-        if self.supported {
-            return Ok(());
-        }
-        Err(UnsupportedModel {
-            name: self.name,
-            description: self.description,
-        })
     }
 
     fn answers_to(&self, normalised: &str) -> bool {
@@ -118,16 +102,6 @@ pub struct UnknownModel {
     pub name: String,
     /// The canonical name of the model that was probably meant.
     pub suggestion: Option<&'static str>,
-}
-
-/// A model that is listed but cannot be run by this version.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("model {name} is not supported by this version: {description}")]
-pub struct UnsupportedModel {
-    /// The canonical name.
-    pub name: &'static str,
-    /// The description of the model, which says what is to come.
-    pub description: &'static str,
 }
 
 fn hint(suggestion: Option<&str>) -> String {
@@ -208,7 +182,6 @@ static RELEASES: &[Release] = &[
         licence: "Apache-2.0",
         parameters: 93_735_472,
         description: "SAM with the ViT-B encoder: the smallest of the original three",
-        supported: true,
     },
     Release {
         name: "sam-vit-l",
@@ -221,7 +194,6 @@ static RELEASES: &[Release] = &[
         licence: "Apache-2.0",
         parameters: 312_342_832,
         description: "SAM with the ViT-L encoder: close to ViT-H at half the size",
-        supported: true,
     },
     Release {
         name: "sam-vit-h",
@@ -234,7 +206,6 @@ static RELEASES: &[Release] = &[
         licence: "Apache-2.0",
         parameters: 641_090_608,
         description: "SAM with the ViT-H encoder: the best and slowest of the original three",
-        supported: true,
     },
     Release {
         name: "mobile-sam",
@@ -247,7 +218,6 @@ static RELEASES: &[Release] = &[
         licence: "Apache-2.0",
         parameters: 10_130_092,
         description: "MobileSAM: the decoder of SAM on a distilled TinyViT encoder, for CPUs",
-        supported: true,
     },
     Release {
         name: "medsam-vit-b",
@@ -260,7 +230,6 @@ static RELEASES: &[Release] = &[
         licence: "CC-BY-4.0",
         parameters: 93_735_472,
         description: "MedSAM: SAM ViT-B fine-tuned on medical images, prompted with boxes",
-        supported: true,
     },
     Release {
         name: "sam2-tiny",
@@ -272,8 +241,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125"),
         licence: "Apache-2.0",
         parameters: 38_900_000,
-        description: "SAM 2 with the tiny Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2 with the tiny Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2-small",
@@ -285,8 +253,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
         licence: "Apache-2.0",
         parameters: 46_000_000,
-        description: "SAM 2 with the small Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2 with the small Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2-base-plus",
@@ -303,8 +270,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"),
         licence: "Apache-2.0",
         parameters: 80_800_000,
-        description: "SAM 2 with the base+ Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2 with the base+ Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2-large",
@@ -316,8 +282,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
         licence: "Apache-2.0",
         parameters: 224_400_000,
-        description: "SAM 2 with the large Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2 with the large Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2.1-tiny",
@@ -329,8 +294,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
         licence: "Apache-2.0",
         parameters: 38_900_000,
-        description: "SAM 2.1 with the tiny Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2.1 with the tiny Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2.1-small",
@@ -342,8 +306,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
         licence: "Apache-2.0",
         parameters: 46_000_000,
-        description: "SAM 2.1 with the small Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2.1 with the small Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2.1-base-plus",
@@ -360,8 +323,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
         licence: "Apache-2.0",
         parameters: 80_800_000,
-        description: "SAM 2.1 with the base+ Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2.1 with the base+ Hiera encoder, for pictures and video",
     },
     Release {
         name: "sam2.1-large",
@@ -373,8 +335,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
         licence: "Apache-2.0",
         parameters: 224_400_000,
-        description: "SAM 2.1 with the large Hiera encoder; images and video are to come",
-        supported: false,
+        description: "SAM 2.1 with the large Hiera encoder, for pictures and video",
     },
 ];
 
@@ -455,19 +416,6 @@ mod tests {
             nonsense
                 .to_string()
                 .ends_with("`samara models list` shows the names")
-        );
-    }
-
-    #[test]
-    fn the_second_generation_is_listed_but_refused() {
-        let release = find("sam2.1-large").expect("listed");
-        let refusal = release
-            .ensure_supported()
-            .expect_err("not yet supported")
-            .to_string();
-        assert!(
-            refusal.contains("sam2.1-large") && refusal.contains("to come"),
-            "{refusal}"
         );
     }
 

@@ -1,5 +1,6 @@
 //! Attention of tokens to each other.
 
+use burn::nn::Linear;
 use burn::tensor::{Int, Tensor, activation};
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 
@@ -84,6 +85,15 @@ pub struct GridAttention {
     pub layout: QkvLayout,
     /// Added to the scores of a window, or of the grid.
     pub bias: AttentionBias,
+}
+
+/// The projection of a padded token. Padding comes after the norm, so the token is a zero vector and
+/// what is left is the bias, `[d_out]`.
+pub fn projected_padding(layer: &Linear) -> Tensor<1> {
+    match &layer.bias {
+        Some(bias) => bias.val(),
+        None => Tensor::zeros([layer.weight.dims()[1]], &layer.weight.device()),
+    }
 }
 
 impl GridAttention {

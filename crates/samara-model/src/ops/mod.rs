@@ -25,7 +25,7 @@ use samara_kernels::activation::{self as kernel, Rectifier};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::position;
 
-pub use attention::{AttentionBias, GridAttention, QkvLayout, attention};
+pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projected_padding};
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
 pub use linear::{linear, linear_add};

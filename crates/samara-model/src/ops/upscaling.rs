@@ -11,7 +11,7 @@ use crate::common::LayerNorm2d;
 
 /// The layers of an upscaling: transposed convolutions with a window and a stride of 2, and the norm
 /// between them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Upscaling<'a> {
     /// To a quarter of the channels.
     pub first: &'a ConvTranspose2d,
@@ -19,6 +19,9 @@ pub struct Upscaling<'a> {
     pub norm: &'a LayerNorm2d,
     /// To an eighth of the channels; a GELU follows.
     pub second: &'a ConvTranspose2d,
+    /// Finer features of the image that are added to what the two convolutions give (SAM 2):
+    /// `[1, 2 · height, 2 · width, dim / 4]` and `[1, 4 · height, 4 · width, dim / 8]`.
+    pub features: Option<[Tensor<4>; 2]>,
 }
 
 /// `hyper · gelu(second(gelu(norm(first(cells)))))`: cells `[batch, height · width, dim]` and
@@ -27,7 +30,7 @@ pub struct Upscaling<'a> {
 pub fn upscale_masks(
     cells: Tensor<3>,
     [height, width]: [usize; 2],
-    layers: Upscaling<'_>,
+    layers: &Upscaling<'_>,
     hyper: Tensor<3>,
     prompts: &[usize],
 ) -> Tensor<4> {
@@ -39,8 +42,13 @@ pub fn upscale_masks(
     let (cells, hyper) = (cells.select(0, chosen.clone()), hyper.select(0, chosen));
     let [batch, _, dim] = cells.dims();
     let x = cells.swap_dims(1, 2).reshape([batch, dim, height, width]);
-    let x = Activation::Gelu.apply(layers.norm.forward(layers.first.forward(x)));
-    let x = Activation::Gelu.apply(layers.second.forward(x));
+    let add = |x: Tensor<4>, level: usize| match &layers.features {
+        Some(features) => x + features[level].clone().permute([0, 3, 1, 2]),
+        None => x,
+    };
+    let x = layers.norm.forward(add(layers.first.forward(x), 0));
+    let x = add(layers.second.forward(Activation::Gelu.apply(x)), 1);
+    let x = Activation::Gelu.apply(x);
     let [_, last, height, width] = x.dims();
     let masks = hyper.dims()[1];
     let logits = hyper.matmul(x.reshape([batch, last, height * width]));
@@ -50,7 +58,7 @@ pub fn upscale_masks(
 fn with_kernel(
     cells: &Tensor<3>,
     [height, width]: [usize; 2],
-    layers: Upscaling<'_>,
+    layers: &Upscaling<'_>,
     hyper: &Tensor<3>,
     prompts: &[usize],
 ) -> Option<Tensor<4>> {
@@ -61,7 +69,12 @@ fn with_kernel(
         first,
         norm,
         second,
-    } = layers;
+        // The kernel knows no features.
+        features: None,
+    } = layers
+    else {
+        return None;
+    };
     let first_bias = Values::of(first.bias.as_ref()?.val())?;
     let second_bias = Values::of(second.bias.as_ref()?.val())?;
     let (first, second) = (

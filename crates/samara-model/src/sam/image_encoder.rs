@@ -187,11 +187,7 @@ impl Attention {
     /// `residual + attention(x)`, both `[batch, height, width, embed_dim]`.
     fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         let qkv = ops::linear(x, &self.qkv, Activation::Identity);
-        // Padding comes after the norm: a padded token is a zero vector, its projection the bias.
-        let padding = match &self.qkv.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([qkv.dims()[3]], &qkv.device()),
-        };
+        let padding = ops::projected_padding(&self.qkv);
         let attention = GridAttention {
             heads: self.num_heads,
             window: self.window,

@@ -81,11 +81,11 @@ pub struct JudgedPrompts {
     /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
     pub iou: Tensor<2>,
     /// The image cells that the masks are drawn from, `[batch, grid², dim]`.
-    cells: Tensor<3>,
+    pub(crate) cells: Tensor<3>,
     /// Height and width of the grid.
-    grid: [usize; 2],
+    pub(crate) grid: [usize; 2],
     /// Outputs of the hyper-networks, `[batch, tokens, dim / 8]`.
-    hyper: Tensor<3>,
+    pub(crate) hyper: Tensor<3>,
 }
 
 impl MaskDecoder {
@@ -116,21 +116,10 @@ impl MaskDecoder {
         prompts: PromptEmbeddings,
         batch: usize,
     ) -> JudgedPrompts {
-        let [_, height, width, dim] = image_embedding.dims();
-        let own = Tensor::cat(
-            vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()],
-            0,
-        )
-        .unsqueeze::<3>()
-        .repeat_dim(0, batch);
-        let tokens = match prompts.sparse {
-            Some(sparse) => Tensor::cat(vec![own, sparse], 1),
-            None => own,
-        };
-
-        let image = image_embedding + prompts.dense.permute([0, 2, 3, 1]);
-        let image = image.reshape([0, (height * width) as i32, dim as i32]);
-        let (tokens, cells) = self.transformer.forward(image, image_pe, &tokens);
+        let [_, height, width, _] = image_embedding.dims();
+        let own = vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()];
+        let (tokens, cells) = prompts.join(own, image_embedding, batch);
+        let (tokens, cells) = self.transformer.forward(cells, image_pe, &tokens);
 
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
@@ -149,7 +138,7 @@ impl MaskDecoder {
     pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> Tensor<4> {
         let (cells, hyper) = (judged.cells.clone(), judged.hyper.clone());
         self.output_upscaling
-            .forward(cells, judged.grid, hyper, prompts)
+            .forward(cells, judged.grid, hyper, prompts, None)
     }
 }
 
@@ -176,44 +165,23 @@ impl OutputUpscaling {
     }
 
     /// Logits `[prompts, masks, 4 · grid, 4 · grid]` of the cells `[batch, grid², dim]`, given the
-    /// hyper-networks' `[batch, masks, dim / 8]`, for some `prompts` of the batch.
-    fn forward(
+    /// hyper-networks' `[batch, masks, dim / 8]`, for some `prompts` of the batch; `features` as
+    /// [`Upscaling`] has them.
+    pub(crate) fn forward(
         &self,
         cells: Tensor<3>,
         grid: [usize; 2],
         hyper: Tensor<3>,
         prompts: &[usize],
+        features: Option<[Tensor<4>; 2]>,
     ) -> Tensor<4> {
         let layers = Upscaling {
             first: &self.conv1,
             norm: &self.norm,
             second: &self.conv2,
+            features,
         };
-        ops::upscale_masks(cells, grid, layers, hyper, prompts)
-    }
-}
-
-impl OutputUpscaling {
-    /// As [`forward`](Self::forward) for the whole batch, with finer features of the image added in
-    /// front of both activations (SAM 2): `[1, 2 · grid, 2 · grid, dim / 4]` and
-    /// `[1, 4 · grid, 4 · grid, dim / 8]`.
-    pub(crate) fn forward_with_features(
-        &self,
-        cells: Tensor<3>,
-        [height, width]: [usize; 2],
-        hyper: Tensor<3>,
-        [stride8, stride4]: [Tensor<4>; 2],
-    ) -> Tensor<4> {
-        let [batch, _, dim] = cells.dims();
-        let planes = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
-        let x = cells.swap_dims(1, 2).reshape([batch, dim, height, width]);
-        let x = self.norm.forward(self.conv1.forward(x) + planes(stride8));
-        let x = self.conv2.forward(Activation::Gelu.apply(x)) + planes(stride4);
-        let x = Activation::Gelu.apply(x);
-        let [_, last, height, width] = x.dims();
-        let masks = hyper.dims()[1];
-        let logits = hyper.matmul(x.reshape([batch, last, height * width]));
-        logits.reshape([batch, masks, height, width])
+        ops::upscale_masks(cells, grid, &layers, hyper, prompts)
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
+pub(crate) use validate::{validate_mask_decoder, validate_prompt_encoder};
 
 use crate::mobile_sam::{TinyViT, TinyViTConfig};
 

@@ -32,6 +32,25 @@ impl PromptBatch {
         points.or_else(boxes).or_else(masks).unwrap_or(1)
     }
 
+    /// The same with every box as two points in front of the others, as SAM 2 takes it.
+    pub(crate) fn with_boxes_as_points(mut self) -> Self {
+        let Some(boxes) = self.boxes.take() else {
+            return self;
+        };
+        let (batch, device) = (boxes.dims()[0], boxes.device());
+        let corners = boxes.reshape([batch, 2, 2]);
+        let labels = Tensor::<1>::from_floats([2.0, 3.0], &device);
+        let labels = labels.reshape([1, 2]).repeat_dim(0, batch);
+        self.points = Some(match self.points {
+            Some((coords, others)) => (
+                Tensor::cat(vec![corners, coords], 1),
+                Tensor::cat(vec![labels, others], 1),
+            ),
+            None => (corners, labels),
+        });
+        self
+    }
+
     /// True when no prompt is present.
     pub fn is_empty(&self) -> bool {
         self.points.is_none() && self.boxes.is_none() && self.masks.is_none()
@@ -45,6 +64,28 @@ pub struct PromptEmbeddings {
     pub sparse: Option<Tensor<3>>,
     /// Mask embedding, `[batch, dim, grid, grid]`, or `[1, dim, 1, 1]` without a mask.
     pub dense: Tensor<4>,
+}
+
+impl PromptEmbeddings {
+    /// What a decoder's transformer begins with: its `own` tokens `[own, dim]` followed by those of
+    /// every prompt, `[batch, tokens, dim]`, and the image embedding `[1, grid, grid, dim]` with the
+    /// masks in it as cells, `[batch, grid², dim]` or `[1, grid², dim]` without masks.
+    pub(crate) fn join(
+        self,
+        own: Vec<Tensor<2>>,
+        image_embedding: Tensor<4>,
+        batch: usize,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let [_, height, width, dim] = image_embedding.dims();
+        let own = Tensor::cat(own, 0).unsqueeze::<3>().repeat_dim(0, batch);
+        let tokens = match self.sparse {
+            Some(sparse) => Tensor::cat(vec![own, sparse], 1),
+            None => own,
+        };
+        let image = image_embedding + self.dense.permute([0, 2, 3, 1]);
+        let cells = image.reshape([0, (height * width) as i32, dim as i32]);
+        (tokens, cells)
+    }
 }
 
 /// Configuration of [`PromptEncoder`].

@@ -4,12 +4,9 @@ use super::{
     ImageEncoderConfig, ImageEncoderViTConfig, MaskDecoderConfig, PromptEncoderConfig, SamConfig,
 };
 use crate::InvalidConfig;
+use crate::bounds::{MAX_DEPTH, MAX_WIDTH, at_most, equal, multiple, require};
 use crate::mobile_sam::TinyViTConfig;
 
-/// Bounds of what is accepted, well above every released model: sizes from a file must not ask for
-/// more memory than the file itself justifies.
-const MAX_WIDTH: usize = 8192;
-const MAX_DEPTH: usize = 64;
 const MAX_STAGES: usize = 8;
 const MAX_RATIO: usize = 16;
 const MAX_GRID: usize = 256;
@@ -48,7 +45,7 @@ impl SamConfig {
     }
 }
 
-fn validate_prompt_encoder(prompt: &PromptEncoderConfig) -> Result<(), InvalidConfig> {
+pub(crate) fn validate_prompt_encoder(prompt: &PromptEncoderConfig) -> Result<(), InvalidConfig> {
     at_most(MAX_GRID, "prompt_encoder.grid", prompt.grid)?;
     at_most(MAX_WIDTH, "prompt_encoder.img_size", prompt.img_size)?;
     at_most(MAX_WIDTH, "prompt_encoder.embed_dim", prompt.embed_dim)?;
@@ -60,7 +57,7 @@ fn validate_prompt_encoder(prompt: &PromptEncoderConfig) -> Result<(), InvalidCo
     multiple("prompt_encoder.mask_in_chans", prompt.mask_in_chans, 4)
 }
 
-fn validate_mask_decoder(decoder: &MaskDecoderConfig) -> Result<(), InvalidConfig> {
+pub(crate) fn validate_mask_decoder(decoder: &MaskDecoderConfig) -> Result<(), InvalidConfig> {
     let transformer = &decoder.transformer;
     let (width, heads) = (transformer.embedding_dim, transformer.num_heads);
     at_most(MAX_WIDTH, "transformer.embedding_dim", width)?;
@@ -152,33 +149,4 @@ fn validate_tiny_vit(tiny: &TinyViTConfig) -> Result<(), InvalidConfig> {
         }
     }
     Ok(())
-}
-
-fn require(holds: bool, reason: &str) -> Result<(), InvalidConfig> {
-    if holds {
-        Ok(())
-    } else {
-        Err(InvalidConfig::new(reason.to_owned()))
-    }
-}
-
-fn at_most(limit: usize, name: &str, size: usize) -> Result<(), InvalidConfig> {
-    require(
-        (1..=limit).contains(&size),
-        &format!("{name} is {size}, not 1 to {limit}"),
-    )
-}
-
-fn multiple(name: &str, size: usize, of: usize) -> Result<(), InvalidConfig> {
-    require(
-        size.is_multiple_of(of),
-        &format!("{name} is {size}, not a multiple of {of}"),
-    )
-}
-
-fn equal(a: (&str, usize), b: (&str, usize)) -> Result<(), InvalidConfig> {
-    require(
-        a.1 == b.1,
-        &format!("{} is {}, {} is {}", a.0, a.1, b.0, b.1),
-    )
 }

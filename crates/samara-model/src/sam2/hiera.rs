@@ -15,7 +15,7 @@ const EPSILON: f64 = 1e-6;
 /// Side and step of the patch embedding's window, and its padding.
 const PATCH: (usize, usize, usize) = (7, 4, 3);
 /// Stages.
-const STAGES: usize = 4;
+pub(crate) const STAGES: usize = 4;
 
 /// Configuration of [`Hiera`].
 #[derive(Config, Debug)]
@@ -53,6 +53,29 @@ impl HieraConfig {
     /// The trunk of `sam2_hiera_large`.
     pub fn large() -> Self {
         Self::new(144, 2, [2, 6, 36, 4], vec![23, 33, 43], 7, [8, 4, 16, 8])
+    }
+
+    /// The released trunks.
+    pub(crate) fn released() -> [(&'static str, Self); 4] {
+        [
+            ("tiny", Self::tiny()),
+            ("small", Self::small()),
+            ("base-plus", Self::base_plus()),
+            ("large", Self::large()),
+        ]
+    }
+
+    /// The released trunk of this width and depth, whose windows and heads its weights do not tell.
+    pub(crate) fn released_like(embed_dim: usize, stages: [usize; STAGES]) -> Option<Self> {
+        let mut trunks = Self::released().into_iter().map(|(_, trunk)| trunk);
+        trunks.find(|trunk| trunk.embed_dim == embed_dim && trunk.stages == stages)
+    }
+
+    /// `tiny`, `small`, `base-plus` or `large`.
+    pub(crate) fn released_name(&self) -> Option<&'static str> {
+        let mut trunks = Self::released().into_iter();
+        let same = |trunk: &Self| trunk.embed_dim == self.embed_dim && trunk.stages == self.stages;
+        trunks.find(|(_, trunk)| same(trunk)).map(|(name, _)| name)
     }
 
     /// Channels of every stage, the finest first.
@@ -235,11 +258,7 @@ impl MultiScaleAttention {
     /// `residual + attention(x)`.
     fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         let qkv = ops::linear(x, &self.qkv, Activation::Identity);
-        // Windows are padded after the norm: the projection of a padded token is the bias.
-        let padding = match &self.qkv.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([qkv.dims()[3]], &qkv.device()),
-        };
+        let padding = ops::projected_padding(&self.qkv);
         let grid = GridAttention {
             heads: self.heads,
             window: self.window,

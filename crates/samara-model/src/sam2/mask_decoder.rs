@@ -8,16 +8,15 @@ use burn::tensor::{Device, Tensor, activation};
 
 use crate::ops::{self, Activation};
 use crate::sam::{
-    MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings, TwoWayTransformer,
+    JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings,
+    TwoWayTransformer,
 };
 
-/// Every mask token's answer to a batch of prompts.
+/// A batch of prompts after the transformer, with the masks still to be drawn.
 #[derive(Debug, Clone)]
-pub struct DecodedObjects {
-    /// Mask logits `[batch, tokens, 4 · grid, 4 · grid]`.
-    pub low_res_logits: Tensor<4>,
-    /// Predicted IoU `[batch, tokens]`, from 0 to 1.
-    pub iou: Tensor<2>,
+pub struct JudgedObjects {
+    /// Predicted IoU, from 0 to 1, and what the masks are drawn from.
+    pub masks: JudgedPrompts,
     /// The mask tokens after the transformer, `[batch, tokens, dim]`: one of them becomes the object's
     /// pointer in memory.
     pub mask_tokens: Tensor<3>,
@@ -75,46 +74,49 @@ impl MaskDecoder {
         ]
     }
 
-    /// Decodes a batch of prompts on one image. `image_embedding` is `[1, grid, grid, dim]`,
-    /// `image_pe` `[1, grid², dim]`, `high_res` what
-    /// [`high_res_features`](Self::high_res_features) gave.
-    pub fn forward(
+    /// Decodes a batch of prompts on one image: all but the masks. `image_embedding` is
+    /// `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`.
+    pub fn judge(
         &self,
         image_embedding: Tensor<4>,
-        high_res: [Tensor<4>; 2],
         image_pe: &Tensor<3>,
         prompts: PromptEmbeddings,
         batch: usize,
-    ) -> DecodedObjects {
-        let [_, height, width, dim] = image_embedding.dims();
+    ) -> JudgedObjects {
+        let [_, height, width, _] = image_embedding.dims();
         let own = [&self.obj_score_token, &self.iou_token, &self.mask_tokens];
-        let own = Tensor::cat(own.map(|token| token.weight.val()).to_vec(), 0);
-        let own = own.unsqueeze::<3>().repeat_dim(0, batch);
-        let tokens = match prompts.sparse {
-            Some(sparse) => Tensor::cat(vec![own, sparse], 1),
-            None => own,
-        };
-        let image = image_embedding + prompts.dense.permute([0, 2, 3, 1]);
-        let image = image.reshape([0, (height * width) as i32, dim as i32]);
-        let (tokens, cells) = self.transformer.forward(image, image_pe, &tokens);
+        let own = own.map(|token| token.weight.val()).to_vec();
+        let (tokens, cells) = prompts.join(own, image_embedding, batch);
+        let (tokens, cells) = self.transformer.forward(cells, image_pe, &tokens);
 
         let token = |index: usize| tokens.clone().narrow(1, index, 1);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
         let hyper: Vec<Tensor<3>> = hyper.map(|(i, mlp)| mlp.forward(token(2 + i))).collect();
         let mask_tokens = tokens.clone().narrow(1, 2, hyper.len());
-        let hyper = Tensor::cat(hyper, 1);
-        let upscaling = &self.output_upscaling;
         let iou = self.iou_prediction_head.forward(token(1)).squeeze_dim(1);
-        DecodedObjects {
-            low_res_logits: upscaling.forward_with_features(
+        JudgedObjects {
+            masks: JudgedPrompts {
+                iou: activation::sigmoid(iou),
                 cells,
-                [height, width],
-                hyper,
-                high_res,
-            ),
-            iou: activation::sigmoid(iou),
+                grid: [height, width],
+                hyper: Tensor::cat(hyper, 1),
+            },
             mask_tokens,
             object_score: self.pred_obj_score_head.forward(token(0)).squeeze_dim(1),
         }
+    }
+
+    /// The masks of the prompts at these positions of the batch: logits
+    /// `[prompts, tokens, 4 · grid, 4 · grid]`. `high_res` is what
+    /// [`high_res_features`](Self::high_res_features) gave.
+    pub fn draw(
+        &self,
+        judged: &JudgedPrompts,
+        high_res: [Tensor<4>; 2],
+        prompts: &[usize],
+    ) -> Tensor<4> {
+        let (cells, hyper) = (judged.cells.clone(), judged.hyper.clone());
+        self.output_upscaling
+            .forward(cells, judged.grid, hyper, prompts, Some(high_res))
     }
 }

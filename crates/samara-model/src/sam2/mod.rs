@@ -1,15 +1,246 @@
-//! Segment Anything 2: the image encoder (a Hiera trunk with a feature pyramid), the mask decoder, and
-//! the memory of video: its encoder, and the attention to it.
+//! Segment Anything 2 and 2.1: the image encoder (a Hiera trunk with a feature pyramid), SAM's prompt
+//! encoder, the mask decoder, and the memory of video: its encoder, and the attention to it.
 
 mod hiera;
 mod mask_decoder;
+mod memory;
 mod memory_attention;
 mod memory_encoder;
 mod neck;
+mod position;
 mod rope;
+mod validate;
 
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Initializer, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+pub(crate) use hiera::STAGES;
 pub use hiera::{Hiera, HieraConfig};
-pub use mask_decoder::{DecodedObjects, MaskDecoder};
+pub use mask_decoder::{JudgedObjects, MaskDecoder};
+pub use memory::{ObjectPointer, SpatialMemory};
 pub use memory_attention::{Memories, MemoryAttention, MemoryAttentionConfig};
 pub use memory_encoder::{MemoryEncoder, MemoryEncoderConfig};
 pub use neck::{FpnNeck, FpnNeckConfig};
+
+use crate::ImageFeatures;
+use crate::sam::{
+    JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
+    PromptEncoderConfig, TwoWayTransformerConfig,
+};
+
+/// Pixels per cell of the image embedding.
+const STRIDE: usize = 16;
+/// Model pixels per value of the mask logits.
+const LOGITS_STRIDE: usize = 4;
+/// Logits that are handed out are limited to this, both ways (`sam2_image_predictor.py`).
+pub const LOGITS_LIMIT: f32 = 32.0;
+/// Which logits count as undecided when the single mask's stability is judged: ± this.
+const STABILITY_DELTA: f32 = 0.05;
+/// A single mask below this stability gives way to the best of the others.
+const STABILITY_THRESHOLD: f64 = 0.98;
+
+/// Configuration of [`Sam2`].
+#[derive(Config, Debug)]
+pub struct Sam2Config {
+    /// The trunk of the image encoder.
+    pub trunk: HieraConfig,
+    /// The prompt encoder; its size of picture and grid is the model's.
+    pub prompt_encoder: PromptEncoderConfig,
+    /// The mask decoder.
+    pub mask_decoder: MaskDecoderConfig,
+    /// How a frame looks at its memories.
+    pub memory_attention: MemoryAttentionConfig,
+    /// How a frame becomes a memory.
+    pub memory_encoder: MemoryEncoderConfig,
+    /// How many memories a frame looks at, with that of the prompted frame.
+    #[config(default = 7)]
+    pub num_maskmem: usize,
+    /// Memories of frames without the object are marked (2.1).
+    #[config(default = true)]
+    pub no_obj_embed_spatial: bool,
+    /// Object pointers say how old they are (2.1).
+    #[config(default = true)]
+    pub proj_tpos_enc_in_obj_ptrs: bool,
+}
+
+impl Sam2Config {
+    /// SAM 2.1 with this trunk, in the released sizes.
+    pub fn released(trunk: HieraConfig) -> Self {
+        Self::new(
+            trunk,
+            PromptEncoderConfig::new(),
+            MaskDecoderConfig::new(TwoWayTransformerConfig::new()),
+            MemoryAttentionConfig::new(),
+            MemoryEncoderConfig::new(),
+        )
+    }
+
+    /// A short name of the architecture, such as `sam2.1-tiny`; other sizes are described.
+    pub fn architecture(&self) -> String {
+        let version = if self.no_obj_embed_spatial {
+            "sam2.1"
+        } else {
+            "sam2"
+        };
+        match self.trunk.released_name() {
+            Some(size) => format!("{version}-{size}"),
+            None => format!(
+                "{version} (width {}, {:?} blocks)",
+                self.trunk.embed_dim, self.trunk.stages
+            ),
+        }
+    }
+
+    /// Shapes of [`ImageFeatures`], the embedding first.
+    pub fn feature_shapes(&self) -> Vec<[usize; 4]> {
+        let PromptEncoderConfig {
+            grid, embed_dim, ..
+        } = self.prompt_encoder;
+        [(1, 1), (2, 4), (4, 8)]
+            .map(|(finer, narrower)| [1, finer * grid, finer * grid, embed_dim / narrower])
+            .to_vec()
+    }
+
+    /// A model with random weights.
+    ///
+    /// # Panics
+    /// May panic on a configuration that [`validate`](Self::validate) refuses.
+    pub fn init(&self, device: &Device) -> Sam2 {
+        let (dim, memory_dim) = (self.prompt_encoder.embed_dim, self.memory_encoder.out_dim);
+        let normal = Initializer::Normal {
+            mean: 0.0,
+            std: 0.02,
+        };
+        Sam2 {
+            image_encoder: ImageEncoder {
+                trunk: self.trunk.init(device),
+                neck: FpnNeckConfig::new(self.trunk.channels())
+                    .with_d_model(dim)
+                    .init(device),
+            },
+            sam_prompt_encoder: self.prompt_encoder.init(device),
+            sam_mask_decoder: MaskDecoder::new(&self.mask_decoder, device),
+            memory_attention: self.memory_attention.init(device),
+            memory_encoder: self.memory_encoder.init(device),
+            maskmem_tpos_enc: normal.init([self.num_maskmem, 1, 1, memory_dim], device),
+            no_mem_embed: normal.init([1, 1, dim], device),
+            no_mem_pos_enc: normal.init([1, 1, dim], device),
+            no_obj_ptr: normal.init([1, dim], device),
+            no_obj_embed_spatial: self
+                .no_obj_embed_spatial
+                .then(|| normal.init([1, memory_dim], device)),
+            mask_downsample: Conv2dConfig::new([1, 1], [LOGITS_STRIDE; 2])
+                .with_stride([LOGITS_STRIDE; 2])
+                .init(device),
+            obj_ptr_proj: MlpConfig::new(dim, dim, dim, 3).init(device),
+            obj_ptr_tpos_proj: self
+                .proj_tpos_enc_in_obj_ptrs
+                .then(|| LinearConfig::new(dim, memory_dim).init(device)),
+        }
+    }
+}
+
+/// Pictures become features at three scales.
+#[derive(Module, Debug)]
+struct ImageEncoder {
+    trunk: Hiera,
+    neck: FpnNeck,
+}
+
+/// A promptable segmentation model of pictures and video.
+#[derive(Module, Debug)]
+pub struct Sam2 {
+    image_encoder: ImageEncoder,
+    sam_prompt_encoder: PromptEncoder,
+    sam_mask_decoder: MaskDecoder,
+    memory_attention: MemoryAttention,
+    memory_encoder: MemoryEncoder,
+    /// What tells memories of different age apart, `[num_maskmem, 1, 1, memory_dim]`.
+    maskmem_tpos_enc: Param<Tensor<4>>,
+    /// Stands for the memories of a frame that has none, `[1, 1, dim]`.
+    no_mem_embed: Param<Tensor<3>>,
+    /// Part of every checkpoint; no released configuration uses it.
+    no_mem_pos_enc: Param<Tensor<3>>,
+    /// The pointer of an object that is not in the frame, `[1, dim]`.
+    no_obj_ptr: Param<Tensor<2>>,
+    /// Added to the memory of a frame without the object, `[1, memory_dim]` (2.1).
+    no_obj_embed_spatial: Option<Param<Tensor<2>>>,
+    mask_downsample: Conv2d,
+    obj_ptr_proj: Mlp,
+    obj_ptr_tpos_proj: Option<Linear>,
+}
+
+impl Sam2 {
+    /// Features of normalised pixels `[1, 3, side, side]`, as the decoder takes them for a picture
+    /// that has no memories.
+    pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
+        self.without_memory(&self.encode_frame(pixels))
+    }
+
+    /// Features of a frame of a video, to be conditioned on memories, or not:
+    /// [`without_memory`](Self::without_memory).
+    pub fn encode_frame(&self, pixels: Tensor<4>) -> ImageFeatures {
+        let stages = self.image_encoder.trunk.forward(pixels);
+        let [stride4, stride8, image_embed] = self.image_encoder.neck.forward(&stages);
+        let decoder = &self.sam_mask_decoder;
+        ImageFeatures {
+            image_embed,
+            high_res_feats: decoder.high_res_features([stride8, stride4]).to_vec(),
+        }
+    }
+
+    /// Features of a frame that looks at no memories: a picture, or the first prompted frame.
+    pub fn without_memory(&self, frame: &ImageFeatures) -> ImageFeatures {
+        let none = self.no_mem_embed.val().unsqueeze::<4>();
+        ImageFeatures {
+            image_embed: frame.image_embed.clone() + none,
+            high_res_feats: frame.high_res_feats.clone(),
+        }
+    }
+
+    /// Scores of a batch of prompts. Other than in SAM, a box is two points, which come first, and a
+    /// padding point always follows.
+    pub fn judge(&self, features: &ImageFeatures, prompts: &PromptBatch) -> JudgedObjects {
+        let batch = prompts.len();
+        let encoder = &self.sam_prompt_encoder;
+        self.sam_mask_decoder.judge(
+            features.image_embed.clone(),
+            &encoder.dense_pe(),
+            encoder.forward(&prompts.clone().with_boxes_as_points()),
+            batch,
+        )
+    }
+
+    /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].
+    pub fn draw(
+        &self,
+        judged: &JudgedPrompts,
+        features: &ImageFeatures,
+        prompts: &[usize],
+    ) -> Tensor<4> {
+        let [stride8, stride4] = [0, 1].map(|i| features.high_res_feats[i].clone());
+        self.sam_mask_decoder
+            .draw(judged, [stride8, stride4], prompts)
+    }
+}
+
+/// Which mask token answers when one mask is asked for: the first one if its mask is stable, otherwise
+/// the best scored of the others (`_dynamic_multimask_via_stability` of the official decoder).
+/// `single` are the logits of the first token, `iou` the scores of all.
+pub fn dynamic_multimask(single: &[f32], iou: &[f32]) -> usize {
+    let above = |threshold: f32| single.iter().filter(|&&v| v > threshold).count();
+    let (inner, outer) = (above(STABILITY_DELTA), above(-STABILITY_DELTA));
+    let stable = outer == 0 || inner as f64 / outer as f64 >= STABILITY_THRESHOLD;
+    if stable { 0 } else { best_of_many(iou) }
+}
+
+/// The best scored token of those for ambiguous prompts.
+pub fn best_of_many(iou: &[f32]) -> usize {
+    let later = (1..iou.len()).rev();
+    later
+        .max_by(|&a, &b| iou[a].total_cmp(&iou[b]))
+        .unwrap_or(0)
+}

@@ -57,10 +57,10 @@ impl Lateral {
 
 impl FpnNeck {
     /// Features at strides 4, 8 and 16, `[batch, height, width, d_model]`, of the trunk's four stages.
-    pub fn forward(&self, stages: &[Tensor<4>]) -> Vec<Tensor<4>> {
+    pub fn forward(&self, stages: &[Tensor<4>]) -> [Tensor<4>; 3] {
         let lateral =
             |stage: usize| self.convs[stages.len() - 1 - stage].forward(stages[stage].clone());
         let coarse = ops::upsample_nearest(lateral(3));
-        vec![lateral(0), lateral(1), lateral(2) + coarse]
+        [lateral(0), lateral(1), lateral(2) + coarse]
     }
 }

@@ -95,10 +95,11 @@ impl<'a> Answers<'a> {
         // Every candidate goes back to the model, with its point, for one better mask.
         let all: Vec<usize> = (0..batch.len()).collect();
         let drawn = judged.draw(&all)?;
+        let limit = self.embedding.segmenter().config().logits_limit();
         let mut asked = Vec::new();
         for (&point, logits) in batch.iter().zip(drawn.chunks_exact(judged.tokens())) {
             for (level, logits) in logits[shown.clone()].iter().enumerate() {
-                let again = click(&point).and_refine(logits).single();
+                let again = click(&point).and_refine(&logits.limited(limit)).single();
                 asked.push((again, point, level));
             }
         }

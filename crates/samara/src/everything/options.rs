@@ -87,11 +87,15 @@ impl Default for MaskGeneratorOptions {
 }
 
 impl MaskGeneratorOptions {
-    /// The defaults for a model: the official ones, with thresholds of its own for `lite`, whose
+    /// The defaults for a model: the official ones of its family, with thresholds of its own for `lite`, whose
     /// scores are calibrated and so lower.
     pub fn for_model(config: &ModelConfig) -> Self {
         match config {
             ModelConfig::Sam(_) => Self::default(),
+            ModelConfig::Sam2(_) => Self {
+                pred_iou_thresh: SAM2_PRED_IOU_THRESH,
+                ..Self::default()
+            },
             ModelConfig::Lite(_) => Self {
                 pred_iou_thresh: LITE_PRED_IOU_THRESH,
                 stability_score_thresh: LITE_STABILITY_SCORE_THRESH,
@@ -187,6 +191,8 @@ impl MaskGeneratorOptions {
     }
 }
 
+/// That of SAM 2's generator.
+const SAM2_PRED_IOU_THRESH: f32 = 0.8;
 /// On 12 training pictures of `bsds500`, with a grid of 16 × 16: 30 masks a picture find 42 % of the
 /// annotated segments; thresholds of 0.3 give 73 masks and 49 %, of 0.5 ten masks and 28 %.
 const LITE_PRED_IOU_THRESH: f32 = 0.4;

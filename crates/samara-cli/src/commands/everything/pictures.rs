@@ -8,10 +8,16 @@ use samara::{Granularity, Hierarchy, Mask};
 /// Longest side of a panel of the hierarchy, in pixels.
 const PANEL: u32 = 960;
 
-/// All masks over the picture, small ones over large ones.
-pub(super) fn overlay(image: &RgbImage, masks: &[Mask]) -> RgbImage {
+/// Positions of the masks, the largest first.
+pub(super) fn by_area(masks: &[Mask]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..masks.len()).collect();
     order.sort_by_key(|&i| Reverse(masks[i].area()));
+    order
+}
+
+/// All masks over the picture, small ones over large ones.
+pub(super) fn overlay(image: &RgbImage, masks: &[Mask]) -> RgbImage {
+    let order = by_area(masks);
     let drawn = order
         .iter()
         .enumerate()
@@ -27,8 +33,7 @@ pub(super) fn hierarchy(image: &RgbImage, masks: &[Mask], tree: &Hierarchy) -> R
     let scale = (f64::from(PANEL) / f64::from(width.max(height))).min(1.0);
     let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
     let small = resize_bilinear(image, scaled(width), scaled(height));
-    let mut order: Vec<usize> = (0..masks.len()).collect();
-    order.sort_by_key(|&i| Reverse(masks[i].area()));
+    let order = by_area(masks);
     let mut colors = vec![None; masks.len()];
     let roots = order.iter().filter(|&&i| tree.nodes()[i].parent.is_none());
     for (rank, &i) in roots.enumerate() {

@@ -106,7 +106,9 @@ impl Results {
                 }
                 Format::Labels => {
                     let (width, height) = image.dimensions();
-                    save_png(&path, &label_map(width, height, &by_area(&masks))?)?;
+                    let order = pictures::by_area(&masks).into_iter();
+                    let numbered: Vec<_> = order.map(|i| (i, &masks[i])).collect();
+                    save_png(&path, &label_map(width, height, &numbered)?)?;
                 }
                 Format::Overlay => save_png(&path, &pictures::overlay(image, &masks))?,
                 Format::Hierarchy => {
@@ -152,13 +154,6 @@ fn write_masks(folder: &Path, records: &[MaskRecord], masks: &[Mask]) -> Result<
         );
     }
     write_atomic(folder.join("metadata.csv"), table.as_bytes())
-}
-
-/// Masks with their numbers, large ones first.
-fn by_area(masks: &[Mask]) -> Vec<(usize, &Mask)> {
-    let mut order: Vec<(usize, &Mask)> = masks.iter().enumerate().collect();
-    order.sort_by_key(|(_, mask)| std::cmp::Reverse(mask.area()));
-    order
 }
 
 /// How many masks of each level there are, in words.

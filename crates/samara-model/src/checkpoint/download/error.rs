@@ -3,16 +3,11 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::cache::{CacheError, HOME_VARIABLE};
 use crate::checkpoint::download::BASE_URL_VARIABLE;
-use crate::checkpoint::registry::UnsupportedModel;
 
 /// Why a checkpoint could not be downloaded. Each message is one complete line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownloadError {
-    /// The model is listed but cannot be run yet.
-    #[error(transparent)]
-    Unsupported(#[from] UnsupportedModel),
-
     /// There is no folder to download into.
     #[error(transparent)]
     Cache(#[from] CacheError),

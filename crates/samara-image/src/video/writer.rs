@@ -1,0 +1,233 @@
+//! A video file of our own.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+
+use image::RgbImage;
+use tempfile::TempPath;
+
+use super::process::{Process, Programs, command, url};
+use crate::error::ImageError;
+use crate::save::temporary_beside;
+
+/// x264's quality: no visible artefacts on thin contours.
+const CRF: &str = "18";
+
+/// Writes an H.264 video in an MP4 file, through the program `ffmpeg`.
+///
+/// The file appears under its name at [`finish`](Self::finish), whole; a writer that is dropped
+/// before leaves nothing. Every player knows the format, which halves the resolution of colours; a
+/// side with an odd number of pixels gets one black row or column, right or below.
+#[derive(Debug)]
+pub struct VideoWriter {
+    path: PathBuf,
+    target: PathBuf,
+    size: (u32, u32),
+    frames: usize,
+    // Closed and ended before the file that they write is removed.
+    pipe: Option<ChildStdin>,
+    process: Process,
+    file: TempPath,
+}
+
+impl VideoWriter {
+    /// Starts a video of frames of `size` (width, height), `frame_rate` per second. A file of that
+    /// name is replaced when the video is finished.
+    ///
+    /// # Errors
+    /// [`ImageError::Unsupported`] when the extension is there and not `.mp4` or when ffmpeg is not
+    /// installed, [`ImageError::Parameter`] for a size without pixels or a rate that is not
+    /// positive, [`ImageError::Io`] when the folder is missing or not writable or `path` is a
+    /// folder.
+    pub fn create(
+        path: impl AsRef<Path>,
+        size: (u32, u32),
+        frame_rate: f64,
+    ) -> Result<Self, ImageError> {
+        Self::create_with(&Programs::default(), path.as_ref(), size, frame_rate)
+    }
+
+    fn create_with(
+        programs: &Programs,
+        path: &Path,
+        size: (u32, u32),
+        frame_rate: f64,
+    ) -> Result<Self, ImageError> {
+        check(path, size, frame_rate)?;
+        let target = target_of(path)?;
+        let file = temporary_beside(&target)
+            .map_err(|source| ImageError::io(path, "cannot be written", source))?
+            .into_temp_path();
+        let command = encoder(programs, &file, size, frame_rate);
+        let mut process = Process::start(command, path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            target,
+            size,
+            frames: 0,
+            pipe: process.stdin(),
+            process,
+            file,
+        })
+    }
+
+    /// Appends a frame.
+    ///
+    /// # Errors
+    /// [`ImageError::Parameter`] for a frame of another size, which is not written;
+    /// [`ImageError::Io`] when ffmpeg gave up, for instance on a full disk.
+    pub fn write(&mut self, frame: &RgbImage) -> Result<(), ImageError> {
+        if frame.dimensions() != self.size {
+            let ((width, height), (w, h)) = (self.size, frame.dimensions());
+            return Err(self.unusable(format!("the frame is {w}x{h}, the video {width}x{height}")));
+        }
+        let written = match &mut self.pipe {
+            Some(pipe) => pipe.write_all(frame.as_raw()),
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        };
+        if let Err(error) = written {
+            return Err(match self.end() {
+                Err(why) => why,
+                Ok(()) => ImageError::io(&self.path, "cannot be written", error),
+            });
+        }
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Ends the video and puts it in its place.
+    ///
+    /// # Errors
+    /// [`ImageError::Parameter`] when no frame was written, [`ImageError::Io`] when the file cannot
+    /// be completed. Nothing is left then.
+    pub fn finish(mut self) -> Result<(), ImageError> {
+        if self.frames == 0 {
+            return Err(self.unusable("a video needs at least one frame".to_owned()));
+        }
+        self.end()?;
+        self.file
+            .persist(&self.target)
+            .map_err(|e| ImageError::io(&self.path, "cannot be written", e.error))
+    }
+
+    /// Closes the pipe and waits for ffmpeg.
+    fn end(&mut self) -> Result<(), ImageError> {
+        self.pipe = None;
+        let fail = |error| ImageError::io(&self.path, "cannot be written", error);
+        match self.process.wait().map_err(fail)?.failure() {
+            Some(why) => Err(fail(std::io::Error::other(format!("ffmpeg: {why}")))),
+            None => Ok(()),
+        }
+    }
+
+    fn unusable(&self, what: String) -> ImageError {
+        ImageError::parameter(&self.path.display().to_string(), what)
+    }
+}
+
+fn check(path: &Path, (width, height): (u32, u32), frame_rate: f64) -> Result<(), ImageError> {
+    let name = path.display().to_string();
+    let extension = path.extension().map(|e| e.to_string_lossy());
+    if let Some(other) = extension.filter(|e| !e.eq_ignore_ascii_case("mp4")) {
+        let what = format!("videos are saved as .mp4, not .{other}");
+        return Err(ImageError::unsupported(&name, what));
+    }
+    if width == 0 || height == 0 {
+        let what = format!("a video needs pixels, not {width}x{height}");
+        return Err(ImageError::parameter(&name, what));
+    }
+    if !frame_rate.is_finite() || frame_rate <= 0.0 {
+        let what = format!("{frame_rate} frames per second are not possible");
+        return Err(ImageError::parameter(&name, what));
+    }
+    Ok(())
+}
+
+/// The file to replace: a symbolic link stays and what it points to is replaced.
+fn target_of(path: &Path) -> Result<PathBuf, ImageError> {
+    let fail = |source| ImageError::io(path, "cannot be written", source);
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(fail(std::io::ErrorKind::IsADirectory.into())),
+        Ok(meta) if !meta.is_file() => Err(ImageError::unsupported(
+            &path.display().to_string(),
+            "a video is written to a file, nothing else",
+        )),
+        Ok(_) => fs::canonicalize(path).map_err(fail),
+        Err(_) => Ok(path.to_path_buf()),
+    }
+}
+
+fn encoder(
+    programs: &Programs,
+    file: &Path,
+    (width, height): (u32, u32),
+    frame_rate: f64,
+) -> Command {
+    // Declared as what it is, BT.709, or players guess from the size.
+    const FILTERS: &str = "pad=ceil(iw/2)*2:ceil(ih/2)*2,\
+                           scale=out_color_matrix=bt709:out_range=tv,format=yuv420p";
+    let mut command = command(&programs.ffmpeg);
+    command.args(["-nostdin", "-loglevel", "error", "-y"]);
+    command.args(["-f", "rawvideo", "-pix_fmt", "rgb24"]);
+    command.args(["-s", &format!("{width}x{height}")]);
+    command.args(["-r", &frame_rate.to_string(), "-i", "pipe:0"]);
+    command.args(["-vf", FILTERS, "-c:v", "libx264", "-crf", CRF]);
+    command.args(["-colorspace", "bt709", "-color_primaries", "bt709"]);
+    command.args(["-color_trc", "bt709", "-color_range", "tv"]);
+    command.args(["-movflags", "+faststart", "-f", "mp4"]);
+    command.arg(url(file));
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        let programs = Programs {
+            ffmpeg: "no-such-ffmpeg".into(),
+            ..Programs::default()
+        };
+        let error = VideoWriter::create_with(&programs, &path, (8, 8), 25.0).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("a.mp4: ffmpeg is not installed: "), "{text}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_dropped_writer_leaves_neither_child_nor_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        let mut writer = VideoWriter::create(&path, (8, 8), 25.0).unwrap();
+        writer.write(&RgbImage::new(8, 8)).unwrap();
+        let child = format!("/proc/{}", writer.process.id());
+        assert!(Path::new(&child).exists());
+        drop(writer);
+        assert!(!Path::new(&child).exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_encoder_that_gives_up_is_an_error_with_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        // No encoder of H.264 takes this many pixels in a row.
+        let mut writer = VideoWriter::create(&path, (20_000, 2), 25.0).unwrap();
+        let frame = RgbImage::new(20_000, 2);
+        let error = (0..100).find_map(|_| writer.write(&frame).err()).unwrap();
+        let text = error.to_string();
+        assert!(
+            text.contains("a.mp4: cannot be written: ffmpeg: "),
+            "{text}"
+        );
+        assert!(writer.finish().is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

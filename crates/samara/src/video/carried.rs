@@ -1,0 +1,273 @@
+//! An object that a model without memory follows: the last mask is carried to the next frame as a
+//! prompt.
+//!
+//! Of what the model answers, that mask is kept which it trusts, which looks like the object did when
+//! it was prompted, and which lies near the last one. When none does, the object counts as hidden; it
+//! is then looked for where the frame resembles it most.
+
+use samara_image::{BBox, ModelPx, OriginalBox};
+use samara_model::burn::tensor::Tensor;
+
+use super::bank::{MemoryBank, Output};
+use super::{Direction, VideoFrame};
+use crate::candidates::MaskTokens;
+use crate::embedding::read;
+use crate::prompt::{MaskPrompt, Prompt};
+use crate::{Logits, OriginalPx, Result};
+
+/// Logits of a mask without the object.
+const ABSENT: f32 = -1024.0;
+/// Score of an object that a prompt has shown.
+const CERTAIN: f32 = 10.0;
+/// By how much of its sides a box is widened in front of the next frame: objects move.
+const WIDENED: f64 = 0.1;
+/// Below this quality, from 0 to 1, the object counts as hidden.
+const HIDDEN: f32 = 0.45;
+/// The quality's distance from that limit becomes a score: 0.1 above is a probability of 0.88.
+const SCORE_SCALE: f32 = 20.0;
+/// How much a mask far from the last one counts against one at the same place.
+const FAR: f32 = 0.4;
+/// Clicks where a hidden object is looked for.
+const CLICKS: usize = 3;
+/// An object that was hidden has to look this much like itself to be taken for it.
+const ALIKE: f32 = 0.7;
+
+/// Answers a prompt on a frame.
+pub(super) fn answer(bank: &MemoryBank, frame: &VideoFrame, prompt: &Prompt) -> Result<Output> {
+    let embedding = &frame.embedding;
+    let side = embedding.segmenter().logits_side();
+    let only_mask = prompt.clicks().is_empty() && prompt.box_prompt().is_none();
+    let (logits, iou) = match &prompt.mask {
+        Some(MaskPrompt::Mask(mask)) if only_mask => {
+            (Logits::from_mask(mask, embedding.frame(), side), 1.0)
+        }
+        Some(MaskPrompt::Logits(logits)) if only_mask => (logits.clone(), 1.0),
+        _ => {
+            let mut prompt = prompt.clone();
+            if let (None, Some(previous)) = (&prompt.mask, bank.latest(frame.index)) {
+                prompt = prompt.and_refine(&logits_of(previous));
+            }
+            let tokens = embedding.decode(std::slice::from_ref(&prompt))?.remove(0);
+            let ambiguous = prompt.clicks().len() == 1 && prompt.box_prompt().is_none();
+            let shown = if ambiguous { 1..tokens.iou.len() } else { 0..1 };
+            let best = shown.max_by(|&a, &b| tokens.iou[a].0.total_cmp(&tokens.iou[b].0));
+            candidate(&tokens, best.unwrap_or(0), frame)
+        }
+    };
+    let looks = Looks::of(frame)?;
+    Ok(Output {
+        iou,
+        object_score: CERTAIN,
+        memory: Vec::new(),
+        pointer: looks.inside(&logits),
+        low_res: logits.values().to_vec(),
+    })
+}
+
+/// Finds the object in a frame.
+pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) -> Result<Output> {
+    let looks = Looks::of(frame)?;
+    let known = mean(bank.conditioning.values().map(|output| &output.pointer[..]));
+    let side = frame.embedding.segmenter().logits_side();
+    let mut best: Option<(f32, Output)> = None;
+    let last = last_seen(bank, frame.index, direction);
+    if let Some((age, last)) = last {
+        let last = logits_of(last);
+        let mut prompts = Vec::new();
+        if let Some(bbox) = widened_box(&last, frame)? {
+            prompts.push(bbox.clone().and_refine(&last));
+            prompts.push(bbox);
+        }
+        let lost = age > 1;
+        if lost {
+            prompts.extend(looks.clicks(&known, frame));
+        }
+        for tokens in frame.embedding.decode(&prompts)? {
+            for token in 0..tokens.iou.len() {
+                let (logits, iou) = candidate(&tokens, token, frame);
+                let pointer = looks.inside(&logits);
+                let alike = similarity(&pointer, &known);
+                let near = overlap(&logits, &last);
+                if lost && alike < ALIKE {
+                    continue;
+                }
+                let quality = (iou * alike).max(0.0).sqrt();
+                let rank = quality * if lost { 1.0 } else { FAR + (1.0 - FAR) * near };
+                if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                    let output = Output {
+                        iou,
+                        object_score: (quality - HIDDEN) * SCORE_SCALE,
+                        memory: Vec::new(),
+                        pointer,
+                        low_res: logits.values().to_vec(),
+                    };
+                    best = Some((rank, output));
+                }
+            }
+        }
+    }
+    let mut output = best.map_or_else(
+        || Output {
+            iou: 0.0,
+            object_score: -CERTAIN,
+            memory: Vec::new(),
+            pointer: known,
+            low_res: Vec::new(),
+        },
+        |(_, output)| output,
+    );
+    if output.object_score <= 0.0 {
+        output.low_res = vec![ABSENT; side * side];
+    }
+    Ok(output)
+}
+
+/// The mask of a token and its score, calibrated if the model is.
+fn candidate(tokens: &MaskTokens, token: usize, frame: &VideoFrame) -> (Logits, f32) {
+    let raw = tokens.iou[token];
+    let calibration = frame.embedding.segmenter().calibration();
+    let iou = calibration.map_or(raw, |calibration| calibration.apply(token, raw));
+    (tokens.low_res_logits[token].clone(), iou.0)
+}
+
+fn logits_of(output: &Output) -> Logits {
+    Logits::from_decoder(output.low_res.len().isqrt(), output.low_res.clone())
+}
+
+/// The frame nearest before this one in which the object was seen, and how long ago that was. A
+/// prompt may lie on either side.
+fn last_seen(bank: &MemoryBank, frame: usize, direction: Direction) -> Option<(usize, &Output)> {
+    let tracked = bank.tracked.iter().filter_map(|(&at, output)| {
+        let age = direction.distance(at, frame)?;
+        (age > 0 && output.object_score > 0.0).then_some((age, output))
+    });
+    let prompted = bank.conditioning.iter();
+    let prompted = prompted.map(|(&at, output)| (at.abs_diff(frame), output));
+    tracked.chain(prompted).min_by_key(|&(age, _)| age)
+}
+
+/// The box of a mask, a little wider.
+fn widened_box(logits: &Logits, frame: &VideoFrame) -> Result<Option<Prompt>> {
+    let geometry = frame.embedding.frame();
+    let (mask, _) = logits.upsample(geometry, 0.0)?;
+    let Some(BBox {
+        x,
+        y,
+        width,
+        height,
+    }) = mask.bbox()
+    else {
+        return Ok(None);
+    };
+    let (w, h) = geometry.original_size();
+    let wider = |start: u32, length: u32, end: u32| {
+        let by = f64::from(length) * WIDENED;
+        let (from, to) = (f64::from(start) - by, f64::from(start + length) + by);
+        (from.max(0.0), to.min(f64::from(end)))
+    };
+    let ((x0, x1), (y0, y1)) = (wider(x, width, w), wider(y, height, h));
+    Ok(Some(
+        Prompt::new().and_box(OriginalBox::new(x0, y0, x1, y1)?),
+    ))
+}
+
+/// IoU of two masks of logits.
+fn overlap(a: &Logits, b: &Logits) -> f32 {
+    let pairs = a.values().iter().zip(b.values());
+    let (mut both, mut either) = (0_u32, 0_u32);
+    for (&a, &b) in pairs {
+        both += u32::from(a > 0.0 && b > 0.0);
+        either += u32::from(a > 0.0 || b > 0.0);
+    }
+    both as f32 / either.max(1) as f32
+}
+
+/// What the places of a frame look like to the model: one vector for each cell of a square grid.
+struct Looks {
+    side: usize,
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Looks {
+    /// The finest features that tell objects apart: the learned similarity of `lite`, or the image
+    /// embedding.
+    fn of(frame: &VideoFrame) -> Result<Self> {
+        let features = &frame.embedding.features;
+        let map: &Tensor<4> = features
+            .high_res_feats
+            .last()
+            .unwrap_or(&features.image_embed);
+        let [_, side, _, width] = map.dims();
+        Ok(Self {
+            side,
+            width,
+            values: read(map.clone())?,
+        })
+    }
+
+    /// The mean inside of a mask, of unit length; zeros for a mask without a cell.
+    fn inside(&self, logits: &Logits) -> Vec<f32> {
+        let from = logits.side();
+        let at = |cell: usize| ((2 * cell + 1) * from / (2 * self.side)).min(from - 1);
+        let cells = (0..self.side * self.side).filter(|cell| {
+            let (y, x) = (cell / self.side, cell % self.side);
+            logits.values()[at(y) * from + at(x)] > 0.0
+        });
+        mean(cells.map(|cell| self.cell(cell)))
+    }
+
+    fn cell(&self, cell: usize) -> &[f32] {
+        &self.values[cell * self.width..][..self.width]
+    }
+
+    /// Clicks on the cells that look most like the object, apart from each other.
+    fn clicks(&self, known: &[f32], frame: &VideoFrame) -> Vec<Prompt> {
+        let geometry = frame.embedding.frame();
+        let (width, height) = geometry.original_size();
+        let mut cells: Vec<(f32, usize)> = (0..self.side * self.side)
+            .map(|cell| (similarity(self.cell(cell), known), cell))
+            .collect();
+        cells.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let scale = f64::from(geometry.side()) / self.side as f64;
+        let place = |cell: usize| {
+            let (y, x) = (cell / self.side, cell % self.side);
+            geometry.to_original(ModelPx {
+                x: (x as f64 + 0.5) * scale,
+                y: (y as f64 + 0.5) * scale,
+            })
+        };
+        let apart = f64::from(width.min(height)) / 8.0;
+        let mut chosen: Vec<OriginalPx> = Vec::new();
+        for (_, cell) in cells {
+            let at = place(cell);
+            let far = |other: &OriginalPx| (other.x - at.x).hypot(other.y - at.y) > apart;
+            if at.is_inside(width, height) && chosen.iter().all(far) {
+                chosen.push(at);
+                if chosen.len() == CLICKS {
+                    break;
+                }
+            }
+        }
+        chosen.iter().map(|at| Prompt::point(at.x, at.y)).collect()
+    }
+}
+
+/// The mean of vectors, at unit length.
+fn mean<'a>(vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
+    let mut sum: Vec<f32> = Vec::new();
+    for vector in vectors {
+        sum.resize(vector.len().max(sum.len()), 0.0);
+        sum.iter_mut().zip(vector).for_each(|(s, v)| *s += v);
+    }
+    let length = sum.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-6);
+    sum.iter_mut().for_each(|v| *v /= length);
+    sum
+}
+
+/// The cosine between two vectors, from −1 to 1.
+fn similarity(a: &[f32], b: &[f32]) -> f32 {
+    let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
+    let dot: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+    dot / (length(a) * length(b))
+}

@@ -1,0 +1,62 @@
+//! A frame of a video as a model sees it.
+
+use samara_image::{Frame, RgbImage, resize_bicubic};
+use samara_model::{Model, ModelConfig};
+
+use super::VideoSession;
+use crate::embedding::Embedding;
+use crate::segmenter::in_pool;
+use crate::{Result, Segmenter};
+
+/// A frame of a video after the image encoder: the expensive step, done once for all objects and
+/// prompts. It does not depend on the session's state, so the next frame can be embedded while this one
+/// is tracked.
+#[derive(Debug, Clone)]
+pub struct VideoFrame {
+    pub(super) index: usize,
+    /// For SAM 2 with features as they are before any memory.
+    pub(super) embedding: Embedding,
+}
+
+impl VideoFrame {
+    /// Number of the frame, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How pixels of the frame and of the model relate.
+    pub fn frame(&self) -> &Frame {
+        self.embedding.frame()
+    }
+}
+
+impl VideoSession {
+    /// Embeds a frame; see [`Segmenter::embed_frame`].
+    ///
+    /// # Errors
+    /// The picture has no pixels, or the device failed.
+    pub fn embed(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
+        self.segmenter.embed_frame(index, picture)
+    }
+}
+
+impl Segmenter {
+    /// Embeds the `index`th frame of a video. For SAM 2 the picture is resized as the official code
+    /// does it with frames, which differs a little from how it does it with pictures.
+    ///
+    /// # Errors
+    /// The picture has no pixels, or the device failed.
+    pub fn embed_frame(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
+        let geometry = self.frame(picture.width(), picture.height())?;
+        let features = in_pool(|| match (self.model(), self.config()) {
+            (Model::Sam2(sam2), ModelConfig::Sam2(_)) => {
+                let (width, height) = geometry.content_size();
+                sam2.encode_frame(self.pixels(&resize_bicubic(picture, width, height)))
+            }
+            (model, _) => model.encode_image(self.preprocess(picture, &geometry)),
+        });
+        // Frames are not saved, so nothing has to tell one from another.
+        let embedding = Embedding::new(self.clone(), geometry, features, String::new());
+        Ok(VideoFrame { index, embedding })
+    }
+}
