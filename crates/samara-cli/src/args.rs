@@ -114,6 +114,90 @@ impl SelectArg {
     }
 }
 
+/// `FRAME:OBJ:` and what follows.
+fn parse_place(text: &str) -> Result<(usize, u32, &str), String> {
+    let mut parts = text.splitn(3, ':');
+    let (Some(frame), Some(object), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("expected FRAME:OBJ:…".into());
+    };
+    Ok((parse_frame(frame)?, parse_object(object)?, rest))
+}
+
+fn parse_frame(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no number of a frame, which count from 0"))
+}
+
+fn parse_object(text: &str) -> Result<u32, String> {
+    match text.parse::<u8>() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is no number of an object, 1 to 255")),
+        Ok(object) => Ok(object.into()),
+    }
+}
+
+/// What `--prompt` says of an object on a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VideoPromptArg {
+    pub(crate) frame: usize,
+    pub(crate) object: u32,
+    pub(crate) shape: PromptShape,
+}
+
+/// A click or a box.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum PromptShape {
+    Click(Click),
+    Box(OriginalBox),
+}
+
+impl FromStr for VideoPromptArg {
+    type Err = String;
+
+    /// `FRAME:OBJ:X,Y`, `FRAME:OBJ:X,Y,LABEL` or `FRAME:OBJ:X0,Y0,X1,Y1`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (frame, object, shape) = parse_place(text)?;
+        let shape = if shape.split(',').count() == 4 {
+            PromptShape::Box(parse_box(shape)?)
+        } else {
+            PromptShape::Click(parse_point(shape)?)
+        };
+        Ok(Self {
+            frame,
+            object,
+            shape,
+        })
+    }
+}
+
+/// What `--masks` says of one object, or of all objects, on a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MaskPromptArg {
+    pub(crate) frame: usize,
+    pub(crate) object: Option<u32>,
+    pub(crate) file: PathBuf,
+}
+
+impl FromStr for MaskPromptArg {
+    type Err = String;
+
+    /// `FRAME:OBJ:FILE` or `FRAME:FILE`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok((frame, object, file)) = parse_place(text) {
+            return Ok(Self {
+                frame,
+                object: Some(object),
+                file: file.into(),
+            });
+        }
+        let (frame, file) = text.split_once(':').ok_or("expected FRAME[:OBJ]:FILE")?;
+        Ok(Self {
+            frame: parse_frame(frame)?,
+            object: None,
+            file: file.into(),
+        })
+    }
+}
+
 /// The checkpoint that the flags name; without any, the embedded model.
 pub(crate) fn checkpoint(flags: &ModelFlags) -> Result<Checkpoint> {
     match (&flags.checkpoint, flags.model.as_deref()) {
@@ -183,6 +267,35 @@ mod tests {
         for bad in ["1,2,3", "1,2,1,5", "1,2,3,2", "a,b,c,d", "1,2,3,4,5"] {
             assert!(parse_box(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn prompts_of_a_video_name_frame_and_object() {
+        let click = "12:3:5,6,0".parse::<VideoPromptArg>().unwrap();
+        assert_eq!((click.frame, click.object), (12, 3));
+        assert!(matches!(click.shape, PromptShape::Click(c) if !c.positive && c.at.x == 5.0));
+        let boxed = "0:1:1,2,3,4".parse::<VideoPromptArg>().unwrap();
+        assert!(matches!(boxed.shape, PromptShape::Box(b) if b.max.y == 4.0));
+        for bad in [
+            "",
+            "1,2",
+            "0:1",
+            "0:1:2",
+            "x:1:2,3",
+            "0:0:2,3",
+            "0:256:2,3",
+            "-1:1:2,3",
+        ] {
+            assert!(bad.parse::<VideoPromptArg>().is_err(), "{bad}");
+        }
+        let one = "4:2:a:b.png".parse::<MaskPromptArg>().unwrap();
+        assert_eq!(
+            (one.frame, one.object, one.file),
+            (4, Some(2), "a:b.png".into())
+        );
+        let all = "4:b.png".parse::<MaskPromptArg>().unwrap();
+        assert_eq!((all.frame, all.object, all.file), (4, None, "b.png".into()));
+        assert!("b.png".parse::<MaskPromptArg>().is_err());
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn run() -> Result<()> {
     match flags.command {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Everything(flags) => commands::everything::run(&flags),
+        Command::Video(flags) => commands::video::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::Bench(flags) => commands::bench::run(&flags),

@@ -57,6 +57,21 @@ pub(crate) fn pictures_bar(total: u64, done: u64) -> ProgressBar {
     bar
 }
 
+/// A bar for the frames of a video, whose number may be unknown.
+pub(crate) fn frames_bar(total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "frames {bar:32} {pos}/{len} {per_sec} {eta}",
+        ),
+        None => (ProgressBar::no_length(), "frames {spinner} {pos} {per_sec}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A bar for a transfer of `total` bytes.
 pub(crate) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what.to_owned());

@@ -61,11 +61,18 @@ pub fn read_label_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelMa
         let what = format!("{width}x{height} is too large for a label map");
         return Err(ImageError::limits(&name, what));
     }
-    Ok(LabelMap {
-        width,
-        height,
-        objects: run_lengths(&values, width, height),
-    })
+    Ok(LabelMap::of_values((width, height), &values))
+}
+
+impl LabelMap {
+    /// The objects of values, row by row.
+    pub(crate) fn of_values((width, height): (u32, u32), values: &[u32]) -> Self {
+        Self {
+            width,
+            height,
+            objects: run_lengths(values, width, height),
+        }
+    }
 }
 
 /// A label map with 16-bit values: where `masks` overlap, later ones lie over earlier ones. Each

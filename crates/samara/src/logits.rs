@@ -426,11 +426,9 @@ mod tests {
             })
             .count();
         assert_eq!(flipped, 0, "{width}×{height}");
-        let area = |t: f32| full.iter().filter(|&&v| v > t).count() as f32;
-        assert!(
-            (stability.0 - area(1.0) / area(-1.0)).abs() < 1e-3,
-            "{width}×{height}"
-        );
+        let area = |t: f32| full.iter().filter(|&&v| v > t).count() as u64;
+        let expected = StabilityScore::from_areas(area(1.0), area(-1.0));
+        assert!((stability.0 - expected.0).abs() < 1e-3, "{width}×{height}");
     }
 
     #[test]

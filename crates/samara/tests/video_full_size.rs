@@ -114,7 +114,7 @@ impl Run {
     fn propagate(&mut self, step: &str, last: usize, direction: Direction) {
         let mut all: Vec<FrameMasks> = Vec::new();
         let start = std::time::Instant::now();
-        let keep = |masks| {
+        let keep = |_: &VideoSession, masks| {
             all.push(masks);
             ControlFlow::Continue(())
         };

@@ -2,6 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts")]
 
 mod everything;
+mod video;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use samara::{Click, DeviceKind, Limits, OriginalBox};
 
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
+pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
 
 use crate::args::{SelectArg, parse_box, parse_point, positive};
 
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Segment(Box<SegmentFlags>),
     /// Segment everything: all masks of pictures and folders, without a prompt
     Everything(Box<EverythingFlags>),
+    /// Follow objects through a video: a file, or a folder of frames
+    Video(Box<VideoFlags>),
     /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
     Train(TrainFlags),
     /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU

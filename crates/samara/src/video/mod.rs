@@ -81,8 +81,8 @@ pub struct VideoOptions {
     /// A prompt drops what is remembered of the frames around it.
     pub clear_non_cond_mem_around_input: bool,
     /// Keeps what is remembered of all frames, some 800 kB for each and every object, so that frames
-    /// long past can be corrected in the light of their neighbours. Otherwise the last 16 are kept, and
-    /// those with prompts.
+    /// long past can be corrected in the light of their neighbours. Otherwise 16 frames
+    /// around the last one and around every prompt are kept.
     pub keep_all: bool,
 }
 

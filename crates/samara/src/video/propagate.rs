@@ -19,7 +19,7 @@ pub enum Progress {
 
 impl VideoSession {
     /// Tracks all objects through a range of frames, in the order of `direction`, and hands each frame
-    /// over. The next frame is read and embedded while the current one is tracked. Stops at the end of
+    /// over, with the session after it. The next frame is read and embedded while the current one is tracked. Stops at the end of
     /// the video, or when `found` says so; the session goes on from there.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl VideoSession {
         source: &mut dyn FrameSource,
         frames: RangeInclusive<usize>,
         direction: Direction,
-        mut found: impl FnMut(FrameMasks) -> ControlFlow<()>,
+        mut found: impl FnMut(&Self, FrameMasks) -> ControlFlow<()>,
     ) -> Result<Progress> {
         let segmenter = self.segmenter.clone();
         let mut order: Box<dyn Iterator<Item = usize> + Send> = match direction {
@@ -45,7 +45,7 @@ impl VideoSession {
         while let Some(frame) = current {
             let (masks, next) =
                 in_pool(|| rayon::join(|| self.track(&frame, direction), &mut read_next));
-            if found(masks?).is_break() {
+            if found(self, masks?).is_break() {
                 return Ok(Progress::Stopped(frame.index));
             }
             current = next?;

@@ -1,20 +1,15 @@
-//! `manifest.jsonl`: what a run is, and what of it is done.
-//!
-//! The first line says what the run does, and every further line stands for one picture. A line is
-//! added when all results of the picture are in place, so a run that is killed loses at most the
-//! picture it was at.
+//! `manifest.jsonl`: which pictures of a run are done, one line each. A line is added when all results
+//! of the picture are in place.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Error, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use samara::image::write_atomic_with;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{CliError, Result};
+use crate::commands::journal::Journal;
+use crate::error::Result;
 
 const FILE: &str = "manifest.jsonl";
 
@@ -42,10 +37,7 @@ pub(super) enum Outcome {
 }
 
 /// The manifest of a run, to be added to.
-pub(super) struct Manifest {
-    path: PathBuf,
-    file: File,
-}
+pub(super) type Manifest = Journal<Entry>;
 
 /// The pictures that were done before: 16 bytes for each, however long the names are.
 #[derive(Default)]
@@ -63,94 +55,18 @@ impl Done {
     }
 }
 
-impl Manifest {
-    /// Begins a run in the folder `out`, or goes on with the one that is there. `run` is what the
-    /// run does; one that did something else is not gone on with.
-    pub(super) fn open(out: &Path, run: &Value, resume: bool) -> Result<(Self, Done)> {
-        let path = out.join(FILE);
-        let failed = |e: Error| CliError::failed(format!("{}: {e}", path.display()));
-        let mut done = Done::default();
-        let header = format!("{run}\n");
-        if path.exists() {
-            if !resume {
-                return Err(CliError::failed(format!(
-                    "--out {}: there is a run in it; go on with it by --resume, or name another folder",
-                    out.display()
-                )));
-            }
-            let lines = Lines::open(&path).map_err(failed)?;
-            if lines.header != header {
-                return Err(CliError::failed(format!(
-                    "--resume {}: that run has another model, other options or formats",
-                    path.display()
-                )));
-            }
-            write_atomic_with(&path, |file| {
-                file.write_all(header.as_bytes())?;
-                for entry in lines {
-                    let entry = entry?;
-                    // What failed is tried again.
-                    if matches!(entry.outcome, Outcome::Done { .. }) {
-                        done.0.insert(Done::digest(&entry.image));
-                        write_line(file, &entry)?;
-                    }
-                }
-                Ok(())
-            })?;
-        } else {
-            write_atomic_with(&path, |file| file.write_all(header.as_bytes()))?;
+/// Begins a run in the folder `out`, or goes on with the one that is there; see [`Journal::open`]. What
+/// failed is tried again.
+pub(super) fn open(out: &Path, run: &Value, resume: bool) -> Result<(Manifest, Done)> {
+    let mut done = Done::default();
+    let manifest = Journal::open(out, FILE, run, resume, |entry: &Entry| {
+        let is_done = matches!(entry.outcome, Outcome::Done { .. });
+        if is_done {
+            done.0.insert(Done::digest(&entry.image));
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .map_err(failed)?;
-        Ok((Self { path, file }, done))
-    }
-
-    /// Adds a picture, in one piece.
-    pub(super) fn add(&mut self, entry: &Entry) -> Result<()> {
-        let mut line = Vec::new();
-        let written = write_line(&mut line, entry).and_then(|()| self.file.write_all(&line));
-        written.map_err(|e| CliError::failed(format!("{}: {e}", self.path.display())))
-    }
-
-    /// All pictures so far.
-    pub(super) fn entries(&self) -> std::io::Result<Lines> {
-        Lines::open(&self.path)
-    }
-}
-
-fn write_line(file: &mut dyn Write, entry: &Entry) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *file, entry)?;
-    file.write_all(b"\n")
-}
-
-/// The pictures of a manifest. A last line that was cut off is left out.
-pub(super) struct Lines {
-    header: String,
-    file: BufReader<File>,
-}
-
-impl Lines {
-    fn open(path: &Path) -> std::io::Result<Self> {
-        let mut file = BufReader::new(File::open(path)?);
-        let mut header = String::new();
-        file.read_line(&mut header)?;
-        Ok(Self { header, file })
-    }
-}
-
-impl Iterator for Lines {
-    type Item = std::io::Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut line = Vec::new();
-        match self.file.read_until(b'\n', &mut line) {
-            Err(error) => Some(Err(error)),
-            Ok(_) if !line.ends_with(b"\n") => None,
-            Ok(_) => Some(serde_json::from_slice(&line).map_err(Error::other)),
-        }
-    }
+        is_done
+    })?;
+    Ok((manifest, done))
 }
 
 #[cfg(test)]
@@ -185,7 +101,7 @@ mod tests {
     fn a_run_goes_on_without_what_failed_or_was_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let run = json!({"model": "lite"});
-        let (mut manifest, known) = Manifest::open(folder.path(), &run, false).unwrap();
+        let (mut manifest, known) = open(folder.path(), &run, false).unwrap();
         assert!(!known.contains("a.png"));
         for entry in [done("a.png"), failed("b.png"), done("c.png")] {
             manifest.add(&entry).unwrap();
@@ -195,9 +111,9 @@ mod tests {
         text.extend(br#"{"image":"d.png","wid"#);
         std::fs::write(&path, text).unwrap();
 
-        assert!(Manifest::open(folder.path(), &run, false).is_err());
-        assert!(Manifest::open(folder.path(), &json!({"model": "sam"}), true).is_err());
-        let (mut manifest, known) = Manifest::open(folder.path(), &run, true).unwrap();
+        assert!(open(folder.path(), &run, false).is_err());
+        assert!(open(folder.path(), &json!({"model": "sam"}), true).is_err());
+        let (mut manifest, known) = open(folder.path(), &run, true).unwrap();
         let names = ["a.png", "b.png", "c.png", "d.png"];
         assert_eq!(names.map(|n| known.contains(n)), [true, false, true, false]);
         manifest.add(&done("b.png")).unwrap();
@@ -211,6 +127,6 @@ mod tests {
         let run = json!({});
         let text = "{}\n{\"image\":\"a\n{\"image\":\"b\",\"error\":\"x\"}\n";
         std::fs::write(folder.path().join(FILE), text).unwrap();
-        assert!(Manifest::open(folder.path(), &run, true).is_err());
+        assert!(open(folder.path(), &run, true).is_err());
     }
 }

@@ -24,7 +24,7 @@ use crate::error::{CliError, Result};
 use crate::flags::{EverythingFlags, Format};
 use crate::terminal;
 use inputs::{Input, Inputs};
-use manifest::{Done, Entry, Manifest, Outcome};
+use manifest::{Done, Entry, Outcome};
 use results::Results;
 
 /// Pictures that wait between two stages. One keeps the next stage busy; more only take memory.
@@ -126,7 +126,7 @@ fn many(
     limits: &Limits,
 ) -> Result<()> {
     let (mut manifest, before) =
-        Manifest::open(&flags.out, &header(flags, generator)?, flags.resume)?;
+        manifest::open(&flags.out, &header(flags, generator)?, flags.resume)?;
     if flags.resume {
         results.clean()?;
     }

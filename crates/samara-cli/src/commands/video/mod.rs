@@ -1,0 +1,302 @@
+//! `samara video`.
+
+mod outputs;
+mod prompts;
+mod records;
+
+use std::fmt::Write;
+use std::fs;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use samara::image::{FrameSource, open_video};
+use samara::{
+    Direction, FrameMasks, Limits, Position, Progress, Segmenter, VideoOptions, VideoSession,
+};
+use serde_json::{Value, json};
+
+use crate::args::checkpoint;
+use crate::commands::journal::Journal;
+use crate::error::{CliError, Result};
+use crate::flags::{DirectionFlag, VideoFlags};
+use crate::terminal;
+use prompts::Prompts;
+use records::FrameRecord;
+
+const JOURNAL: &str = "frames.jsonl";
+const SESSION: &str = "session.safetensors";
+/// Time between two saved sessions: what a killed run loses at most.
+const SAVE_EVERY: Duration = Duration::from_secs(20);
+
+/// Follows objects through the video that the flags name.
+pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let checkpoint = checkpoint(&flags.model)?;
+    let device = flags.model.device.device.open()?;
+    let limits = Limits::from(&flags.limits);
+    let mut source = open_video(&flags.input, &limits)?;
+    let prompts = prompts::prompts(flags, &limits, source.size())?;
+    let plan = Plan::new(flags, &prompts)?;
+    fs::create_dir_all(&flags.out)
+        .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
+    let segmenter = terminal::spin("loading the model", || {
+        Segmenter::from_checkpoint(&checkpoint, &device)
+    })?;
+
+    let start = Instant::now();
+    let (mut session, journal) = open_run(flags, &segmenter, &mut *source, &prompts, &plan)?;
+    let mut run = Run {
+        out: &flags.out,
+        journal,
+        saved: Instant::now(),
+        stop: on_interrupt(),
+    };
+    let mut tracked = 0;
+    for (direction, frames) in plan.left(session.position()) {
+        let bar = terminal::frames_bar(bar_length(&*source, &frames, direction));
+        let (count, progress) = run.track(&mut session, &mut *source, direction, frames, &bar)?;
+        tracked += count;
+        bar.finish_and_clear();
+        if let Progress::Stopped(frame) = progress {
+            session.save(flags.out.join(SESSION))?;
+            let line = format!("stopped after frame {frame}; --resume goes on from there");
+            terminal::tell("note", &line);
+            return Ok(());
+        }
+    }
+    session.save(flags.out.join(SESSION))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (out, journal) = (&flags.out, &run.journal);
+    let written = outputs::write(out, &flags.format, journal, &mut *source, &prompts)?;
+    let mut text = format!(
+        "{}, {}: {tracked} frames, {} objects in {seconds:.1} s\n",
+        flags.input.display(),
+        segmenter.architecture(),
+        session.objects().count()
+    );
+    for path in written {
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    terminal::print(&text)
+}
+
+/// Which frames are tracked, and which way.
+struct Plan {
+    /// The first prompted frame.
+    start: usize,
+    first: usize,
+    last: usize,
+    direction: DirectionFlag,
+}
+
+impl Plan {
+    fn new(flags: &VideoFlags, prompts: &Prompts) -> Result<Self> {
+        let start = prompts.keys().next().copied().unwrap_or_default();
+        let last = flags.to.unwrap_or(usize::MAX - 1);
+        if !(flags.from..=last).contains(&start) {
+            return Err(CliError::usage(format!(
+                "the first prompt is on frame {start}, which --from and --to leave out"
+            )));
+        }
+        Ok(Self {
+            start,
+            first: flags.from,
+            last,
+            direction: flags.direction,
+        })
+    }
+
+    /// What is left to do after a position.
+    fn left(&self, position: Option<Position>) -> Vec<(Direction, RangeInclusive<usize>)> {
+        let mut parts = Vec::new();
+        let (forward, backward) = match self.direction {
+            DirectionFlag::Forward => (true, false),
+            DirectionFlag::Backward => (false, true),
+            DirectionFlag::Both => (true, true),
+        };
+        let gone_back = matches!(
+            position,
+            Some(Position {
+                direction: Direction::Backward,
+                ..
+            })
+        );
+        if forward && !gone_back {
+            let from = position.map_or(self.start, |position| position.frame + 1);
+            parts.push((Direction::Forward, from..=self.last));
+        }
+        if backward {
+            // The first prompted frame belongs to the way forward, if there is one.
+            let to = match position {
+                Some(position) if gone_back => position.frame.checked_sub(1),
+                _ if forward => self.start.checked_sub(1),
+                _ => Some(self.start),
+            };
+            if let Some(to) = to.filter(|&to| to >= self.first) {
+                parts.push((Direction::Backward, self.first..=to));
+            }
+        }
+        parts
+    }
+}
+
+/// Begins a run, or goes on with that in the output folder.
+fn open_run(
+    flags: &VideoFlags,
+    segmenter: &Segmenter,
+    source: &mut dyn FrameSource,
+    prompts: &Prompts,
+    plan: &Plan,
+) -> Result<(VideoSession, Journal<FrameRecord>)> {
+    let options = VideoOptions {
+        non_overlap_masks: flags.non_overlap_masks,
+        fill_hole_area: flags.fill_hole_area,
+        ..VideoOptions::default()
+    };
+    let header = header(flags, segmenter, &options, prompts)?;
+    let saved = flags.out.join(SESSION);
+    let session = if flags.resume && saved.exists() {
+        Some(VideoSession::load(&saved, segmenter)?)
+    } else {
+        None
+    };
+    let position = session.as_ref().and_then(VideoSession::position);
+    // What was tracked after the session was saved is tracked again.
+    let left = plan.left(position);
+    let is_done = |record: &FrameRecord| {
+        position.is_some()
+            && !left
+                .iter()
+                .any(|(_, frames)| frames.contains(&record.frame))
+    };
+    let journal = Journal::open(&flags.out, JOURNAL, &header, flags.resume, is_done)?;
+    let session = match session {
+        Some(session) => session,
+        None => terminal::spin("answering the prompts", || {
+            prompted(segmenter, options, source, prompts)
+        })?,
+    };
+    Ok((session, journal))
+}
+
+/// A new session with all prompts answered.
+fn prompted(
+    segmenter: &Segmenter,
+    options: VideoOptions,
+    source: &mut dyn FrameSource,
+    prompts: &Prompts,
+) -> Result<VideoSession> {
+    let mut session = VideoSession::new(segmenter, options);
+    for (&index, objects) in prompts {
+        let picture = source.read(index)?.ok_or_else(|| {
+            let frames = source.len_hint().map(|n| format!(" of {n}"));
+            let frames = frames.unwrap_or_default();
+            CliError::usage(format!("there is no frame {index}{frames} to be prompted"))
+        })?;
+        let frame = session.embed(index, &picture)?;
+        for (&object, prompt) in objects {
+            session.prompt(&frame, object, prompt)?;
+        }
+    }
+    Ok(session)
+}
+
+/// What a run does: the first line of its journal.
+fn header(
+    flags: &VideoFlags,
+    segmenter: &Segmenter,
+    options: &VideoOptions,
+    prompts: &Prompts,
+) -> Result<Value> {
+    Ok(json!({
+        "samara": env!("CARGO_PKG_VERSION"),
+        "model": segmenter.architecture(),
+        "weights": segmenter.fingerprint()?,
+        "video": flags.input,
+        "options": options,
+        "from": flags.from,
+        "to": flags.to,
+        "direction": format!("{:?}", flags.direction),
+        "prompts": format!("{prompts:?}"),
+    }))
+}
+
+/// A flag that an interrupt sets.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&stop);
+    // Without a handler an interrupt ends the process, and --resume goes on a little earlier.
+    let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
+    stop
+}
+
+/// Frames to be tracked, as far as it is known.
+fn bar_length(
+    source: &dyn FrameSource,
+    frames: &RangeInclusive<usize>,
+    direction: Direction,
+) -> Option<u64> {
+    let end = match direction {
+        Direction::Forward => source.len_hint()?.min(frames.end() + 1),
+        Direction::Backward => frames.end() + 1,
+    };
+    Some(end.saturating_sub(*frames.start()) as u64)
+}
+
+/// A run while it tracks.
+struct Run<'a> {
+    out: &'a Path,
+    journal: Journal<FrameRecord>,
+    saved: Instant,
+    stop: Arc<AtomicBool>,
+}
+
+impl Run<'_> {
+    /// Tracks frames, writes down what was found, and saves the session now and then.
+    fn track(
+        &mut self,
+        session: &mut VideoSession,
+        source: &mut dyn FrameSource,
+        direction: Direction,
+        frames: RangeInclusive<usize>,
+        bar: &ProgressBar,
+    ) -> Result<(usize, Progress)> {
+        let mut count = 0;
+        let mut failure = None;
+        let found = |session: &VideoSession, masks: FrameMasks| {
+            count += 1;
+            bar.inc(1);
+            if let Err(error) = self.add(session, &masks) {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let progress = session.propagate(source, frames, direction, found);
+        match (failure, progress) {
+            (Some(error), _) => Err(error),
+            (None, Ok(progress)) => Ok((count, progress)),
+            (None, Err(error)) => {
+                // What was found so far is kept.
+                session.save(self.out.join(SESSION))?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn add(&mut self, session: &VideoSession, masks: &FrameMasks) -> Result<()> {
+        self.journal.add(&FrameRecord::from(masks))?;
+        if self.saved.elapsed() >= SAVE_EVERY {
+            session.save(self.out.join(SESSION))?;
+            self.saved = Instant::now();
+        }
+        Ok(())
+    }
+}

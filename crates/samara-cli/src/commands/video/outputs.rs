@@ -1,0 +1,216 @@
+//! The files that `samara video` leaves.
+
+use std::io::{self, Error, Write};
+use std::path::{Path, PathBuf};
+
+use samara::image::{
+    FrameSource, Overlay, Rgb, VideoWriter, object_color, save_object_map, write_atomic_with,
+};
+use samara::{Mask, OriginalPx};
+use serde::Serialize;
+use serde_json::json;
+
+use super::prompts::Prompts;
+use super::records::{FrameRecord, ObjectRecord, in_order};
+use crate::commands::journal::Journal;
+use crate::error::{CliError, Result};
+use crate::flags::VideoFormat;
+use crate::terminal;
+
+/// Frames per second of the overlay of a folder, which has none.
+const FRAME_RATE: f64 = 24.0;
+const MASKS: &str = "masks";
+const JSON: &str = "masklets.json";
+const OVERLAY: &str = "overlay.mp4";
+
+/// Writes what `formats` ask for into the folder `out`. Returns the paths.
+pub(super) fn write(
+    out: &Path,
+    formats: &[VideoFormat],
+    journal: &Journal<FrameRecord>,
+    source: &mut dyn FrameSource,
+    prompts: &Prompts,
+) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for format in formats {
+        let (path, outcome) = match format {
+            VideoFormat::Masks => {
+                let folder = out.join(MASKS);
+                (folder.clone(), masks(&folder, journal, source))
+            }
+            VideoFormat::Json => {
+                let file = out.join(JSON);
+                (file.clone(), masklets(&file, journal, source))
+            }
+            VideoFormat::Overlay => {
+                let file = out.join(OVERLAY);
+                let done = terminal::spin("drawing the overlay", || {
+                    overlay(&file, journal, source, prompts)
+                });
+                (file, done)
+            }
+        };
+        outcome.map_err(|e| CliError::failed(format!("{}: {e}", path.display())))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// One palette picture for each frame.
+fn masks(
+    folder: &Path,
+    journal: &Journal<FrameRecord>,
+    source: &dyn FrameSource,
+) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    in_order(journal, |record| {
+        let masks = decoded(record)?;
+        // An object has a number of one byte, as the flags were checked for.
+        let objects: Vec<(u8, &Mask)> = masks.iter().map(|(id, mask)| (*id as u8, mask)).collect();
+        let path = folder.join(format!("{}.png", source.frame_name(record.frame)));
+        save_object_map(path, source.size(), &objects).map_err(Error::other)
+    })
+}
+
+fn decoded(record: &FrameRecord) -> io::Result<Vec<(u32, Mask)>> {
+    let objects = record.objects.iter();
+    let decode = |object: &ObjectRecord| {
+        let mask = object.segmentation.to_mask().map_err(Error::other)?;
+        Ok((object.id, mask))
+    };
+    objects.map(decode).collect()
+}
+
+/// What the SA-V data set says of an object.
+#[derive(Default)]
+struct Masklet {
+    first_appeared: Option<usize>,
+    frames: usize,
+    area: u64,
+    changes: usize,
+    visible: bool,
+}
+
+#[derive(Serialize)]
+struct Scores<'a> {
+    object_score: &'a [f32],
+    predicted_iou: &'a [f32],
+    occlusion_probability: &'a [f32],
+}
+
+/// All masks in one file: `masklet` holds a list of masks for every frame from `first_frame`, in the
+/// order of `masklet_id`; the scores of a frame follow in the same order.
+fn masklets(
+    file: &Path,
+    journal: &Journal<FrameRecord>,
+    source: &dyn FrameSource,
+) -> io::Result<()> {
+    let write = |file: &mut dyn Write| {
+        let mut ids: Vec<u32> = Vec::new();
+        let mut all: Vec<Masklet> = Vec::new();
+        let (mut first, mut count) = (None, 0_u32);
+        file.write_all(b"{\"masklet\":[")?;
+        in_order(journal, |record| {
+            if ids.is_empty() {
+                ids = record.objects.iter().map(|object| object.id).collect();
+                all.resize_with(ids.len(), Masklet::default);
+            }
+            first.get_or_insert(record.frame);
+            file.write_all(if count == 0 { b"\n" } else { b",\n" })?;
+            count += 1;
+            let rles: Vec<_> = record.objects.iter().map(|o| &o.segmentation).collect();
+            serde_json::to_writer(&mut *file, &rles)?;
+            for (masklet, rle) in all.iter_mut().zip(rles) {
+                let (area, visible) = (rle.area(), rle.area() > 0);
+                masklet.changes += usize::from(count > 1 && visible != masklet.visible);
+                masklet.visible = visible;
+                masklet.area += area;
+                masklet.frames += usize::from(visible);
+                if visible {
+                    masklet.first_appeared.get_or_insert(record.frame);
+                }
+            }
+            Ok(())
+        })?;
+        file.write_all(b"],\n\"scores\":[")?;
+        let mut some = false;
+        in_order(journal, |record| {
+            let of = |value: fn(&ObjectRecord) -> f32| -> Vec<f32> {
+                record.objects.iter().map(value).collect()
+            };
+            file.write_all(if some { b",\n" } else { b"\n" })?;
+            some = true;
+            let scores = Scores {
+                object_score: &of(|o| o.object_score),
+                predicted_iou: &of(|o| o.predicted_iou),
+                occlusion_probability: &of(|o| o.occlusion_probability),
+            };
+            Ok(serde_json::to_writer(&mut *file, &scores)?)
+        })?;
+        file.write_all(b"],\n")?;
+        let (width, height) = source.size();
+        let size = |masklet: &Masklet| masklet.area as f64 / masklet.frames.max(1) as f64;
+        let pixels = f64::from(width) * f64::from(height);
+        let rate = source.frame_rate();
+        let rest = json!({
+            "video_frame_count": count,
+            "video_duration": rate.map(|rate| f64::from(count) / rate),
+            "video_height": height,
+            "video_width": width,
+            "first_frame": first,
+            "masklet_id": ids,
+            "masklet_num": ids.len(),
+            "masklet_type": "auto",
+            "masklet_size_abs": all.iter().map(size).collect::<Vec<_>>(),
+            "masklet_size_rel": all.iter().map(|m| size(m) / pixels).collect::<Vec<_>>(),
+            "masklet_frame_count": all.iter().map(|m| m.frames).collect::<Vec<_>>(),
+            "masklet_visibility_changes": all.iter().map(|m| m.changes).collect::<Vec<_>>(),
+            "masklet_first_appeared_frame":
+                all.iter().map(|m| m.first_appeared).collect::<Vec<_>>(),
+        });
+        // The object of the rest, without its opening brace.
+        file.write_all(&rest.to_string().as_bytes()[1..])?;
+        file.write_all(b"\n")
+    };
+    write_atomic_with(file, write).map_err(Error::other)
+}
+
+/// The video with its masks, and the prompts on their frames.
+fn overlay(
+    file: &Path,
+    journal: &Journal<FrameRecord>,
+    source: &mut dyn FrameSource,
+    prompts: &Prompts,
+) -> io::Result<()> {
+    let rate = source.frame_rate().unwrap_or(FRAME_RATE);
+    let mut writer = VideoWriter::create(file, source.size(), rate).map_err(Error::other)?;
+    in_order(journal, |record| {
+        let picture = source.read(record.frame).map_err(Error::other)?;
+        let Some(picture) = picture else {
+            return Err(Error::other(format!("frame {} is gone", record.frame)));
+        };
+        let masks = decoded(record)?;
+        let mut drawn = Overlay::new(&picture);
+        for ((id, mask), object) in masks.iter().zip(&record.objects) {
+            let label = if object.object_score > 0.0 {
+                format!("{id}")
+            } else {
+                format!("{id} hidden")
+            };
+            let color = Rgb(object_color(*id as u8));
+            if !mask.is_empty() {
+                drawn = drawn.mask(mask, color).label(label);
+            }
+        }
+        for prompt in prompts.get(&record.frame).iter().flat_map(|o| o.values()) {
+            for click in prompt.clicks() {
+                drawn = drawn.point(OriginalPx::new(click.at.x, click.at.y), click.positive);
+            }
+            if let Some(bbox) = prompt.box_prompt() {
+                drawn = drawn.prompt_box(bbox);
+            }
+        }
+        writer.write(&drawn.render()).map_err(Error::other)
+    })?;
+    writer.finish().map_err(Error::other)
+}

@@ -1,0 +1,151 @@
+//! Which objects are prompted on which frames.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use samara::image::{Rle, read_object_map};
+use samara::{Click, Limits, Mask, MaskPrompt, ObjectId, OriginalBox, OriginalPx, Prompt};
+use serde::Deserialize;
+
+use crate::args::{PromptShape, VideoPromptArg};
+use crate::error::{CliError, Result};
+use crate::flags::VideoFlags;
+
+/// Prompts by frame and object.
+pub(super) type Prompts = BTreeMap<usize, BTreeMap<ObjectId, Prompt>>;
+
+/// A prompt in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    frame: usize,
+    object: u8,
+    #[serde(default)]
+    points: Vec<(f64, f64, u8)>,
+    #[serde(rename = "box")]
+    bbox: Option<OriginalBox>,
+}
+
+/// All prompts of the flags, for frames of this size.
+pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> Result<Prompts> {
+    let mut prompts = Prompts::new();
+    for VideoPromptArg {
+        frame,
+        object,
+        shape,
+    } in &flags.prompts
+    {
+        let what = format!("--prompt {frame}:{object}");
+        edit(&mut prompts, *frame, *object, |prompt| match shape {
+            PromptShape::Click(click) => Ok(prompt.and_click(*click)),
+            PromptShape::Box(bbox) => with_box(prompt, *bbox, &what),
+        })?;
+    }
+    if let Some(path) = &flags.prompts_file {
+        let wrong = |e: &dyn std::fmt::Display| {
+            CliError::usage(format!("--prompts {}: {e}", path.display()))
+        };
+        let text = fs::read(path).map_err(|e| wrong(&e))?;
+        let records: Vec<Record> = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
+        for record in records {
+            let (frame, object) = (record.frame, u32::from(record.object));
+            if object == 0 {
+                return Err(wrong(&"object 0: objects have the numbers 1 to 255"));
+            }
+            let what = format!(
+                "--prompts {}: frame {frame}, object {object}",
+                path.display()
+            );
+            edit(&mut prompts, frame, object, |mut prompt| {
+                for (x, y, label) in record.points {
+                    if label > 1 {
+                        return Err(wrong(&format!("label {label} is neither 0 nor 1")));
+                    }
+                    prompt = prompt.and_click(Click {
+                        at: OriginalPx::new(x, y),
+                        positive: label == 1,
+                    });
+                }
+                match record.bbox {
+                    Some(bbox) => with_box(prompt, bbox, &what),
+                    None => Ok(prompt),
+                }
+            })?;
+        }
+    }
+    add_masks(&mut prompts, flags, limits, size)?;
+    for (frame, objects) in &prompts {
+        for (object, prompt) in objects {
+            let named = |e| CliError::usage(format!("frame {frame}, object {object}: {e}"));
+            prompt.check(size.0, size.1).map_err(named)?;
+        }
+    }
+    if prompts.is_empty() {
+        return Err(CliError::usage(
+            "nothing to follow: give --prompt FRAME:OBJ:X,Y, --masks or --prompts",
+        ));
+    }
+    Ok(prompts)
+}
+
+fn add_masks(
+    prompts: &mut Prompts,
+    flags: &VideoFlags,
+    limits: &Limits,
+    size: (u32, u32),
+) -> Result<()> {
+    for masks in &flags.masks {
+        let file = masks.file.display();
+        let map = read_object_map(&masks.file, limits)?;
+        if (map.width, map.height) != size {
+            return Err(CliError::failed(format!(
+                "--masks {file}: {}×{} pixels, the video has {}×{}",
+                map.width, map.height, size.0, size.1
+            )));
+        }
+        let objects: Vec<(u32, Mask)> = if let Some(object) = masks.object {
+            let mut all = Mask::new(size.0, size.1);
+            for rle in map.objects.values() {
+                all = all.or(&rle.to_mask()?)?;
+            }
+            vec![(object, all)]
+        } else {
+            let mask = |(&object, rle): (&u32, &Rle)| Ok((object, rle.to_mask()?));
+            map.objects.iter().map(mask).collect::<Result<_>>()?
+        };
+        if objects.is_empty() {
+            return Err(CliError::failed(format!("--masks {file}: no object in it")));
+        }
+        for (object, mask) in objects {
+            if object > 255 {
+                return Err(CliError::failed(format!(
+                    "--masks {file}: object {object}; objects have the numbers 1 to 255"
+                )));
+            }
+            edit(prompts, masks.frame, object, |prompt| {
+                Ok(prompt.and_mask(MaskPrompt::Mask(mask)))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn edit(
+    prompts: &mut Prompts,
+    frame: usize,
+    object: ObjectId,
+    change: impl FnOnce(Prompt) -> Result<Prompt>,
+) -> Result<()> {
+    let objects = prompts.entry(frame).or_default();
+    let prompt = change(objects.remove(&object).unwrap_or_default())?;
+    objects.insert(object, prompt);
+    Ok(())
+}
+
+fn with_box(prompt: Prompt, bbox: OriginalBox, what: &str) -> Result<Prompt> {
+    if prompt.box_prompt().is_some() {
+        let why = "an object has one box on a frame at most";
+        return Err(CliError::usage(format!("{what}: {why}")));
+    }
+    Ok(prompt.and_box(bbox))
+}
