@@ -1,12 +1,16 @@
 //! `samara bench`.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use samara::image::{Rgb, RgbImage, write_atomic};
-use samara::{Embedding, Limits, Prompt, Segmenter, read_image};
+use samara::model::ModelConfig;
+use samara::{
+    Direction, Embedding, Limits, Prompt, Segmenter, VideoOptions, VideoSession, read_image,
+};
 use samara_kernels::isa::Isa;
 use samara_kernels::meter;
 use serde::Serialize;
@@ -48,7 +52,18 @@ struct Work {
     image: RgbImage,
     embedding: Embedding,
     prompts: Vec<Prompt>,
+    /// Made when tracking is measured.
+    video: RefCell<Option<Video>>,
 }
+
+/// A video that shows the picture for ever, and the number of the next frame.
+struct Video {
+    session: VideoSession,
+    next: usize,
+}
+
+/// Frames until the memory of a video is full.
+const MEMORIES: usize = 7;
 
 /// Measures the model that the flags name.
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
@@ -68,6 +83,7 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
         image,
         embedding,
         prompts,
+        video: RefCell::default(),
     };
     if flags.turns {
         return work.take_turns();
@@ -127,6 +143,19 @@ impl Work {
         Ok(())
     }
 
+    /// The next frame of a video, embedded and tracked: one object, with a full memory.
+    fn track(&self) -> Result<()> {
+        let mut video = self.video.borrow_mut();
+        if let Some(video) = &mut *video {
+            return video.track(&self.image);
+        }
+        let mut session = VideoSession::new(&self.segmenter, VideoOptions::default());
+        let first = session.embed(0, &self.image)?;
+        session.prompt(&first, 1, &self.prompts[0])?;
+        let video = video.insert(Video { session, next: 0 });
+        (0..MEMORIES).try_for_each(|_| video.track(&self.image))
+    }
+
     fn measure(&self, repeat: usize, load: f64) -> Result<Report> {
         let peak = meter::peak(PEAK);
         let stage = |name, work: &dyn Fn() -> Result<()>| -> Result<Stage> {
@@ -162,6 +191,9 @@ impl Work {
         stages.push(stage("prompt", &|| self.decode(&self.prompts[..1]))?);
         stages.push(stage("prompt + masks", &|| self.masks())?);
         stages.push(stage("batch", &|| self.decode(&self.prompts))?);
+        if let ModelConfig::Sam2(_) = self.segmenter.config() {
+            stages.push(stage("track", &|| self.track())?);
+        }
         Ok(Report {
             model: self.segmenter.architecture(),
             version: env!("CARGO_PKG_VERSION"),
@@ -184,9 +216,10 @@ impl Work {
                 "embed" => self.embed()?,
                 "prompt" => self.decode(&self.prompts[..1])?,
                 "batch" => self.decode(&self.prompts)?,
+                "track" => self.track()?,
                 other => {
                     return Err(CliError::usage(format!(
-                        "standard input: {other:?} is none of embed, prompt, batch"
+                        "standard input: {other:?} is none of embed, prompt, batch, track"
                     )));
                 }
             }
@@ -195,6 +228,15 @@ impl Work {
                 .and_then(|()| out.flush())
                 .map_err(|e| CliError::failed(format!("standard output: {e}")))?;
         }
+        Ok(())
+    }
+}
+
+impl Video {
+    fn track(&mut self, picture: &RgbImage) -> Result<()> {
+        let frame = self.session.embed(self.next, picture)?;
+        self.session.track(&frame, Direction::Forward)?;
+        self.next += 1;
         Ok(())
     }
 }

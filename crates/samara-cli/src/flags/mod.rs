@@ -267,7 +267,7 @@ pub(crate) struct BenchFlags {
     pub(crate) json: Option<PathBuf>,
 
     /// Measure one stage whenever a line on standard input names it, to take turns with others:
-    /// embed, prompt or batch; the milliseconds go to standard output
+    /// embed, prompt, batch or track (a frame of a video); the milliseconds go to standard output
     #[arg(long, conflicts_with = "json", hide_short_help = true)]
     pub(crate) turns: bool,
 }
