@@ -22,8 +22,10 @@ pub mod isa;
 pub mod layer_norm;
 pub mod math;
 pub mod memory;
+pub mod memory_attention;
 pub mod meter;
 pub mod position;
+pub mod rope;
 pub mod soft_mask;
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ mod cross_attention;
 #[cfg(feature = "flex")]
 mod fused;
 mod linear;
+mod memory_attention;
 mod pooled_attention;
 mod soft_masks;
 mod squares;
@@ -29,6 +30,7 @@ pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projecte
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
 pub use linear::{linear, linear_add};
+pub use memory_attention::{Rope, attention_to_memories};
 pub use pooled_attention::PooledAttention;
 pub use soft_masks::soft_masks;
 pub use squares::{

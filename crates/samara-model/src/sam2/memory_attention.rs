@@ -5,8 +5,7 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::rope::Rope;
-use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
+use crate::ops::{self, Activation, LAYER_NORM_EPSILON, Rope};
 
 /// Share of the frame's position encoding that is added to its features.
 const POSITION_AT_INPUT: f64 = 0.1;
@@ -79,7 +78,7 @@ impl MemoryAttention {
     /// `memories`; the same shape.
     pub fn forward(&self, frame: Tensor<3>, position: Tensor<3>, memories: &Memories) -> Tensor<3> {
         let [_, cells, dim] = frame.dims();
-        let rope = Rope::new(cells.isqrt(), dim, &frame.device());
+        let rope = Rope::new(cells.isqrt(), dim);
         let x = frame + position * POSITION_AT_INPUT;
         let layers = self.layers.iter();
         let x = layers.fold(x, |x, layer| layer.forward(x, memories, &rope));
@@ -103,14 +102,10 @@ impl MemoryAttentionLayer {
     fn forward(&self, x: Tensor<3>, memories: &Memories, rope: &Rope) -> Tensor<3> {
         let norm = |x: &Tensor<3>, norm| ops::layer_norm(x.clone(), norm, LAYER_NORM_EPSILON);
         let own = norm(&x, &self.norm1);
-        let x = x + self
-            .self_attn
-            .forward(own.clone(), own.clone(), own, 0, rope);
+        let x = x + self.self_attn.to_itself(own, rope);
         let queries = norm(&x, &self.norm2);
-        let keys = memories.tokens.clone() + memories.positions.clone();
-        let (values, pointers) = (memories.tokens.clone(), memories.pointers);
         let attention = &self.cross_attn_image;
-        let x = x + attention.forward(queries, keys, values, pointers, rope);
+        let x = x + attention.to_memories(queries, memories, rope);
         let hidden = ops::linear(norm(&x, &self.norm3), &self.linear1, Activation::Relu);
         ops::linear_add(hidden, &self.linear2, x)
     }
@@ -127,29 +122,30 @@ struct RopeAttention {
 }
 
 impl RopeAttention {
-    /// `q` `[batch, grid², d]`, `k` and `v` `[batch, tokens, d_in]`; the last `unplaced` keys are not
-    /// turned.
-    fn forward(
-        &self,
-        q: Tensor<3>,
-        k: Tensor<3>,
-        v: Tensor<3>,
-        unplaced: usize,
-        rope: &Rope,
-    ) -> Tensor<3> {
-        let project = |x, layer| ops::linear(x, layer, Activation::Identity);
-        let q = rope.turn(project(q, &self.q_proj));
-        let k = project(k, &self.k_proj);
-        let placed = k.dims()[1] - unplaced;
-        let turned = rope.turn(k.clone().narrow(1, 0, placed));
-        let k = if unplaced == 0 {
-            turned
-        } else {
-            Tensor::cat(vec![turned, k.narrow(1, placed, unplaced)], 1)
-        };
-        // P (V W + b) = (P V) W + b, as the rows of P sum to 1: memories have a quarter of the
-        // features' channels, so the product with the probabilities costs a quarter.
-        let attended = project(ops::attention(q, k, v, 1), &self.v_proj);
-        project(attended, &self.out_proj)
+    /// Self-attention of `[1, grid², d]`.
+    fn to_itself(&self, x: Tensor<3>, rope: &Rope) -> Tensor<3> {
+        let turned = |layer| rope.turn(project(x.clone(), layer));
+        let attended = ops::attention(turned(&self.q_proj), turned(&self.k_proj), x.clone(), 1);
+        self.output(attended)
     }
+
+    /// Attention of `[1, grid², d]` to memories.
+    fn to_memories(&self, x: Tensor<3>, memories: &Memories, rope: &Rope) -> Tensor<3> {
+        let q = rope.turn(project(x, &self.q_proj));
+        let (tokens, positions) = (&memories.tokens, &memories.positions);
+        let (unplaced, k_proj) = (memories.pointers, &self.k_proj);
+        let attended = ops::attention_to_memories(q, [tokens, positions], unplaced, k_proj, rope);
+        self.output(attended)
+    }
+
+    /// P (V W + b) = (P V) W + b, as the rows of P sum to 1: the values are projected afterwards.
+    /// Memories have a quarter of the features' channels, so their product with the probabilities
+    /// costs a quarter.
+    fn output(&self, attended: Tensor<3>) -> Tensor<3> {
+        project(project(attended, &self.v_proj), &self.out_proj)
+    }
+}
+
+fn project(x: Tensor<3>, layer: &Linear) -> Tensor<3> {
+    ops::linear(x, layer, Activation::Identity)
 }

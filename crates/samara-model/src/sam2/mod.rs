@@ -8,7 +8,6 @@ mod memory_attention;
 mod memory_encoder;
 mod neck;
 mod position;
-mod rope;
 mod validate;
 
 use burn::config::Config;
