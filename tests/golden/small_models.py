@@ -3,7 +3,9 @@
 Called by `model_references.py small`. Needs the packages of requirements.txt.
 """
 
+import json
 import shutil
+import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
@@ -11,20 +13,26 @@ from pathlib import Path
 warnings.filterwarnings("ignore")  # deprecation notices of timm
 
 import mobile_sam.modeling as mobile
+import numpy as np
+import sam2.utils.misc
 import segment_anything.modeling as official
 import torch
 from mobile_sam.modeling.tiny_vit_sam import LayerNorm2d as TinyLayerNorm2d
 from mobile_sam.modeling.tiny_vit_sam import TinyViT
+from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from sam2.modeling.backbones.hieradet import Hiera
-from sam2.modeling.backbones.image_encoder import FpnNeck
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.mask_decoder import MaskDecoder as Sam2MaskDecoder
 from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 from transformers import SamConfig, SamModel
 
+import video_references
 from common import Tensors, blob, points_with_labels, save
 from randomise import randomise
 
@@ -51,6 +59,7 @@ def small(out: Path) -> None:
     small_mobile_sam(out, pixels)
     small_hf(out, pixels)
     small_sam2(out, pixels)
+    small_sam2_video(out)
 
 
 def small_pixels() -> torch.Tensor:
@@ -182,6 +191,7 @@ def small_decoder(package) -> nn.Module:
     )
 
 
+@torch.no_grad()
 def round_to_half(model: nn.Module) -> None:
     """Make a file in half precision exact."""
     for tensor in model.state_dict().values():
@@ -368,3 +378,73 @@ def small_sam2_memory(out: Path) -> None:
             found["frame"], found["tokens"], found["frame_pos"], found["tokens_pos"], 3
         )
     save(out / "sam2_memory.expected.safetensors", found)
+
+
+def small_sam2_video(out: Path) -> None:
+    """A whole SAM 2.1 on eight frames of 64x48, through the scenario of video_references.py."""
+    width, frames = 16, 8
+    trunk = Hiera(embed_dim=8, num_heads=1, stages=(1, 2, 3, 2), global_att_blocks=(4,),
+                  window_pos_embed_bkg_spatial_size=(7, 7), window_spec=(8, 4, 6, 3))
+    neck = FpnNeck(PositionEmbeddingSine(DIM), DIM, trunk.channel_list, fpn_interp_model="nearest",
+                   fpn_top_down_levels=[2, 3])
+    rope = dict(rope_theta=10000.0, feat_sizes=(GRID, GRID), embedding_dim=DIM, num_heads=1,
+                downsample_rate=1, dropout=0.0)
+    layer = MemoryAttentionLayer(
+        activation="relu", cross_attention=RoPEAttention(rope_k_repeat=True, kv_in_dim=width, **rope),
+        d_model=DIM, dim_feedforward=48, dropout=0.0, pos_enc_at_attn=False,
+        pos_enc_at_cross_attn_keys=True, pos_enc_at_cross_attn_queries=False,
+        self_attention=RoPEAttention(**rope),
+    )
+    stability = dict(dynamic_multimask_via_stability=True, dynamic_multimask_stability_delta=0.05,
+                     dynamic_multimask_stability_thresh=0.98)
+    on = [
+        "use_mask_input_as_output_without_sam", "directly_add_no_mem_embed", "no_obj_embed_spatial",
+        "use_high_res_features_in_sam", "multimask_output_in_sam", "iou_prediction_use_sigmoid",
+        "use_obj_ptrs_in_encoder", "add_tpos_enc_to_obj_ptrs", "proj_tpos_enc_in_obj_ptrs",
+        "use_signed_tpos_enc_to_obj_ptrs", "only_obj_ptrs_in_the_past_for_eval", "pred_obj_scores",
+        "pred_obj_scores_mlp", "fixed_no_obj_ptr", "multimask_output_for_tracking",
+        "use_multimask_token_for_obj_ptr", "use_mlp_for_obj_ptr_proj",
+        "binarize_mask_from_pts_for_mem_enc", "add_all_frames_to_correct_as_cond",
+    ]
+    predictor = SAM2VideoPredictor(
+        image_encoder=ImageEncoder(trunk, neck, scalp=1),
+        memory_attention=MemoryAttention(DIM, True, layer, num_layers=2),
+        memory_encoder=MemoryEncoder(
+            out_dim=width, in_dim=DIM, position_encoding=PositionEmbeddingSine(width),
+            mask_downsampler=MaskDownSampler(DIM, kernel_size=3, stride=2, padding=1),
+            fuser=Fuser(CXBlock(DIM), num_layers=2),
+        ),
+        image_size=SIDE, sigmoid_scale_for_mem_enc=20.0, sigmoid_bias_for_mem_enc=-10.0,
+        multimask_min_pt_num=0, fill_hole_area=8, sam_mask_decoder_extra_args=stability,
+        **dict.fromkeys(on, True),
+    ).eval()
+    randomise(predictor, SEED)
+    decoder = predictor.sam_mask_decoder
+    with torch.no_grad():  # in some frames an object is there, in others it is not
+        decoder.pred_obj_score_head.layers[-1].bias -= 1.48
+    round_to_half(predictor)
+    state = {name: tensor.half() for name, tensor in predictor.state_dict().items()}
+    transformer = dict(depth=2, embedding_dim=DIM, num_heads=8, mlp_dim=2048,
+                       attention_downsample_rate=2)
+    config = {
+        "trunk": dict(embed_dim=8, num_heads=1, stages=[1, 2, 3, 2], global_att_blocks=[4],
+                      pos_embed_bkg=7, window_spec=[8, 4, 6, 3]),
+        "prompt_encoder": dict(embed_dim=DIM, grid=GRID, img_size=SIDE, mask_in_chans=16),
+        "mask_decoder": dict(transformer=transformer, num_mask_tokens=decoder.num_mask_tokens,
+                             iou_head_depth=3, iou_head_hidden_dim=256),
+        "memory_attention": dict(d_model=DIM, kv_in_dim=width, dim_feedforward=48, num_layers=2),
+        "memory_encoder": dict(in_dim=DIM, out_dim=width, num_layers=2),
+        "num_maskmem": 7, "no_obj_embed_spatial": True, "proj_tpos_enc_in_obj_ptrs": True,
+    }
+    save_file(state, out / "sam2_video.safetensors", {"samara.config": json.dumps(config)})
+    (out / "sam2_video.safetensors").chmod(0o644)
+
+    noise = torch.randint(0, 256, (frames, 6, 8, 3), generator=torch.Generator().manual_seed(SEED))
+    pictures = [Image.fromarray(frame.to(torch.uint8).numpy()).resize((64, 48)) for frame in noise]
+    sam2.utils.misc.get_connected_components = video_references.connected_components
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        for i, picture in enumerate(pictures):
+            picture.save(Path(folder) / f"{i:05}.jpg", format="PNG")
+        found = video_references.run(predictor, Path(folder))
+    found["frames"] = torch.stack([torch.from_numpy(np.array(p)) for p in pictures])
+    save(out / "sam2_video.expected.safetensors", found)

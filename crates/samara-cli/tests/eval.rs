@@ -8,6 +8,8 @@
 mod common;
 
 use common::{Bench, assert_fails, model, stderr, stdout};
+use samara::Mask;
+use samara::image::{RgbImage, save_object_map, save_png};
 use serde_json::{Value, json};
 
 /// A COCO folder `data` with two images in `val`, one in `train`, and a damaged record.
@@ -290,4 +292,144 @@ fn everything_finds_what_it_generated() {
     }
     let output = bench.run(&["eval", "data", "--everything", "--noc"]);
     assert_fails(&output, 2, &["--everything", "--noc"]);
+}
+
+/// Three videos of discs in the layout of DAVIS; one of them leaves the frame and comes back.
+fn with_videos() -> Bench {
+    let bench = Bench::new();
+    for (name, frames) in [("left", 6), ("right", 5), ("gone", 6)] {
+        let [pictures, annotations] = ["JPEGImages", "Annotations"].map(|folder| {
+            let path = bench.path(&format!("videos/{folder}/{name}"));
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        });
+        for t in 0..frames {
+            let hidden = name == "gone" && (2..4).contains(&t);
+            let x = if name == "left" {
+                46 - 4 * t
+            } else {
+                18 + 4 * t
+            };
+            let disc = Mask::from_fn(64, 48, |px, py| {
+                !hidden && px.abs_diff(x).pow(2) + py.abs_diff(22).pow(2) <= 100
+            });
+            let picture = RgbImage::from_fn(64, 48, |px, py| {
+                let inside = disc.get(px, py);
+                let color = if inside {
+                    [230, 60, 40]
+                } else {
+                    [30, 90, (3 * px) as u8]
+                };
+                color.into()
+            });
+            save_png(pictures.join(format!("{t:05}.png")), &picture).unwrap();
+            let map = annotations.join(format!("{t:05}.png"));
+            save_object_map(map, (64, 48), &[(1, &disc)]).unwrap();
+        }
+    }
+    bench
+}
+
+#[test]
+fn videos_are_tracked_by_the_embedded_model() {
+    let bench = with_videos();
+    let output = bench.run(&["eval", "videos", "--video", "--json", "-"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["model"]["fingerprint"].as_str().unwrap().len(), 64);
+    let set = &report["data_sets"][0];
+    assert_eq!(
+        (&set["name"], &set["protocol"]),
+        (&json!("videos"), &json!("davis"))
+    );
+    assert_eq!(set["sequences"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&set["objects"], &set["tracked_frames"]),
+        (&json!(3), &json!(17))
+    );
+    for figures in [&set["figures"], &set["copy"], &set["sequences"][0]] {
+        let both = figures["j_and_f"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&both), "{figures}");
+    }
+    assert_eq!(set["presence"]["frames"], 4 + 3 + 4);
+    assert_eq!(set["presence"]["hidden"], 2);
+}
+
+/// The masks of `samara video` are those that the evaluation finds.
+#[test]
+fn given_masks_are_evaluated_without_a_model() {
+    let bench = with_videos();
+    let model = model();
+    for name in ["left", "right", "gone"] {
+        let frames = format!("videos/JPEGImages/{name}");
+        let masks = format!("0:videos/Annotations/{name}/00000.png");
+        let out = format!("out/{name}");
+        let args = ["--masks", &masks, "--format=masks", "--non-overlap-masks"];
+        let place = ["video", &frames, "--out", &out, "--checkpoint", &model];
+        let output = bench.run(&[&place[..], &args[..]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let folder = bench.path(&format!("masks/{name}"));
+        std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+        std::fs::rename(bench.path(&format!("{out}/masks")), folder).unwrap();
+    }
+    let run = |args: &[&str]| {
+        let output = bench.run(&[&["eval", "videos", "--video", "--json=-"], args].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["data_sets"][0].clone()
+    };
+    let (given, tracked) = (
+        run(&["--predictions=masks"]),
+        run(&["--checkpoint", &model]),
+    );
+    assert_eq!(given["figures"], tracked["figures"]);
+    assert_eq!(given["copy"], tracked["copy"]);
+    assert_eq!(given["seconds_per_frame"], Value::Null);
+
+    let perfect = run(&[
+        "--predictions=videos/Annotations",
+        "--limit=2",
+        "--protocol=sav",
+    ]);
+    assert_eq!(perfect["figures"]["j_and_f"], 1.0);
+    assert_eq!(perfect["sequences"].as_array().unwrap().len(), 2);
+    let output = bench.run(&["eval", "videos", "--video", "--predictions=masks"]);
+    let text = stdout(&output);
+    for words in [
+        "videos: 3 sequences, 3 objects",
+        "gone",
+        "J: mean",
+        "2 absences",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn bad_videos() {
+    let bench = with_videos();
+    let fails = |args: &[&str], status, words: &[&str]| {
+        let output = bench.run(&[&["eval", "videos", "--video"], args].concat());
+        assert_fails(&output, status, words);
+    };
+    fails(&["--noc"], 2, &["--video", "--noc"]);
+    fails(
+        &["other", "--predictions=masks"],
+        2,
+        &["--predictions", "one data set"],
+    );
+    fails(
+        &["--predictions=none"],
+        1,
+        &["none/gone/00001.png", "no such file"],
+    );
+    let output = bench.run(&["eval", "videos", "--predictions=masks"]);
+    assert_fails(&output, 2, &["--video"]);
+    let output = bench.run(&["eval", "nowhere", "--video"]);
+    assert_fails(&output, 1, &["nowhere", "no such file or folder"]);
+    let stray = bench.path("videos/Annotations/gone/00009.png");
+    std::fs::copy(bench.path("videos/Annotations/gone/00001.png"), stray).unwrap();
+    fails(&[], 1, &["gone/00009.png", "no frame of this name"]);
+    std::fs::remove_dir_all(bench.path("videos/JPEGImages/gone")).unwrap();
+    fails(&[], 1, &["JPEGImages/gone"]);
 }

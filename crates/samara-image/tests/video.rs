@@ -55,6 +55,7 @@ fn check_order(path: &Path, frames: &[RgbImage], numbers: impl IntoIterator<Item
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn every_order_gives_the_same_frames() {
     let folder = TempDir::new().unwrap();
     let path = make(&folder, "a.mp4", "128x96", 50, &["-crf", "5"]);
@@ -75,6 +76,7 @@ fn every_order_gives_the_same_frames() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn frames_are_neither_dropped_nor_repeated_for_a_rate() {
     let folder = TempDir::new().unwrap();
     // Every third frame is missing, so the intervals differ.
@@ -86,6 +88,7 @@ fn frames_are_neither_dropped_nor_repeated_for_a_rate() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn a_video_that_changes_its_size_is_scaled_to_the_first_frame() {
     let folder = TempDir::new().unwrap();
     let large = make(&folder, "large.ts", "64x48", 10, &[]);
@@ -100,6 +103,7 @@ fn a_video_that_changes_its_size_is_scaled_to_the_first_frame() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn a_rotated_video_is_upright() {
     let folder = TempDir::new().unwrap();
     let path = make(&folder, "a.mp4", "64x48", 3, &[]);
@@ -124,6 +128,7 @@ fn a_rotated_video_is_upright() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn a_truncated_file_gives_its_frames_and_then_an_error() {
     let folder = TempDir::new().unwrap();
     for name in ["a.mp4", "a.mkv"] {
@@ -155,6 +160,7 @@ fn a_truncated_file_gives_its_frames_and_then_an_error() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn damage_in_the_middle_is_told_at_the_end() {
     let folder = TempDir::new().unwrap();
     let path = make(&folder, "a.mp4", "128x96", 50, &[]);
@@ -173,6 +179,7 @@ fn damage_in_the_middle_is_told_at_the_end() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn what_is_no_video_is_refused() {
     let folder = TempDir::new().unwrap();
     let error = |name: &str, bytes: &[u8]| {
@@ -218,6 +225,7 @@ fn what_is_no_video_is_refused() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn a_written_video_is_read_back() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("out.mp4");
@@ -263,6 +271,7 @@ fn a_written_video_is_read_back() {
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn what_cannot_be_written_is_refused() {
     let folder = TempDir::new().unwrap();
     let create = |name: &str, size, rate| {

@@ -24,6 +24,7 @@ pub mod math;
 pub mod memory;
 pub mod memory_attention;
 pub mod meter;
+pub mod pool;
 pub mod position;
 pub mod rope;
 pub mod soft_mask;

@@ -275,7 +275,7 @@ impl Block<'_> {
                     count: group.count,
                     side,
                     width,
-                    scores: &mut scratch.scores[..keys * lanes],
+                    out: &mut scratch.scores[..keys * lanes],
                 });
                 meter::count(lanes, width, keys);
                 let values = Left { values, stride };
@@ -342,7 +342,7 @@ struct Scores<'a> {
     count: usize,
     side: usize,
     width: usize,
-    scores: &'a mut [f32],
+    out: &'a mut [f32],
 }
 
 impl Kernel for Scores<'_> {
@@ -370,7 +370,7 @@ impl Scores<'_> {
         let row: &[[S::f32s; REGISTERS]] = vectors(self.row);
         let columns: &[[S::f32s; REGISTERS]] = vectors(self.columns);
         let keys = self.keys.as_chunks::<M>().0.chunks_exact(self.width);
-        let scores = S::as_mut_simd_f32s(self.scores).0;
+        let scores = S::as_mut_simd_f32s(self.out).0;
         let scores = scores.as_chunks_mut::<REGISTERS>().0.chunks_exact_mut(M);
         let columns = columns.chunks_exact(self.width + 1);
         let cells = columns.zip(keys).zip(scores).take(self.side);

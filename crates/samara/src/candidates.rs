@@ -14,7 +14,7 @@ use crate::segmenter::Segmenter;
 use crate::select::{Select, Selection};
 
 /// The IoU of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
-/// not bounded: without a [`Calibration`] a score can exceed 1.
+/// not bounded: without a [`Calibration`](crate::Calibration) a score can exceed 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 pub struct PredictedIou(pub f32);
 
@@ -56,7 +56,8 @@ pub struct Candidate {
     pub index: usize,
     /// The mask in original pixels.
     pub mask: Mask,
-    /// The model's estimate of the mask's IoU, calibrated if the model has a [`Calibration`].
+    /// The model's estimate of the mask's IoU, calibrated if the model has a
+    /// [`Calibration`](crate::Calibration).
     pub predicted_iou: PredictedIou,
     /// The same as the decoder gave it.
     pub raw_predicted_iou: PredictedIou,

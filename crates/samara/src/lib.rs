@@ -63,3 +63,6 @@ struct Readme;
 #[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../../docs/everything.md")]
 struct Everything;
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/video.md")]
+struct Video;

@@ -10,12 +10,14 @@ use samara::{Calibration, MaskGenerator, MaskGeneratorOptions, Segmenter};
 use samara_train::data::DataSet;
 use samara_train::eval::{
     CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport, ModelDescription,
-    Report, cross_fit, evaluate, evaluate_everything, fit_calibration, keep_predicted,
+    Report, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport, VideoSubject, cross_fit,
+    evaluate, evaluate_everything, evaluate_video, fit_calibration, keep_predicted,
 };
+use serde_json::json;
 
 use crate::args::{check_parent, checkpoint};
 use crate::error::{CliError, Result};
-use crate::flags::{EvalFlags, ModelFlags};
+use crate::flags::{EvalFlags, ModelFlags, ProtocolFlag};
 use crate::terminal;
 
 /// The split that means every image.
@@ -23,6 +25,9 @@ const ALL: &str = "all";
 
 /// Evaluates the model that the flags name.
 pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
+    if flags.video {
+        return video(flags);
+    }
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     check_outputs(flags)?;
@@ -78,6 +83,59 @@ fn everything(flags: &EvalFlags, segmenter: &Segmenter, data_sets: &[DataSet]) -
     let mut json = serde_json::to_string_pretty(&reports).map_err(CliError::failed)?;
     json.push('\n');
     let text = reports.iter().map(EverythingReport::to_text).collect();
+    tell(&[&flags.json], flags.json.as_deref(), &json, text)
+}
+
+/// Evaluates tracking, or masks that are there already.
+fn video(flags: &EvalFlags) -> Result<()> {
+    check_outputs(flags)?;
+    if let (Some(folder), true) = (&flags.predictions, flags.data.len() > 1) {
+        return Err(CliError::usage(format!(
+            "--predictions {}: these are the masks of one data set",
+            folder.display()
+        )));
+    }
+    let split = (flags.split != ALL).then_some(flags.split.as_str());
+    let open = |path| VideoDataSet::open(path, split).map_err(CliError::failed);
+    let data_sets: Vec<VideoDataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
+    let mut model = None;
+    if flags.predictions.is_none() {
+        let checkpoint = checkpoint(&flags.model)?;
+        let device = flags.model.device.device.open()?;
+        let segmenter = terminal::spin("loading the model", || {
+            Segmenter::from_checkpoint(&checkpoint, &device)
+        })?;
+        let description = describe(&flags.model, checkpoint.path(), &segmenter)?;
+        model = Some((segmenter, description));
+    }
+    let subject = match (&model, &flags.predictions) {
+        (Some((segmenter, _)), _) => VideoSubject::Model(segmenter),
+        (None, Some(folder)) => VideoSubject::Predictions(folder),
+        (None, None) => return Err(CliError::usage("a model or --predictions is needed")),
+    };
+    let options = VideoEvalOptions {
+        protocol: flags.protocol.map(|protocol| match protocol {
+            ProtocolFlag::Davis => VideoProtocol::Davis,
+            ProtocolFlag::Sav => VideoProtocol::Sav,
+        }),
+        limit: flags.limit,
+    };
+    let evaluate = |data: &VideoDataSet| {
+        with_bar(&data.name, |progress| {
+            evaluate_video(subject, data, &options, progress)
+        })
+    };
+    let reports: Vec<VideoReport> = data_sets.iter().map(evaluate).collect::<Result<_>>()?;
+    let description = model.as_ref().map(|(_, description)| description);
+    let all = json!({
+        "model": description,
+        "predictions": flags.predictions,
+        "split": flags.split,
+        "data_sets": reports,
+    });
+    let mut json = serde_json::to_string_pretty(&all).map_err(CliError::failed)?;
+    json.push('\n');
+    let text = reports.iter().map(VideoReport::to_text).collect();
     tell(&[&flags.json], flags.json.as_deref(), &json, text)
 }
 

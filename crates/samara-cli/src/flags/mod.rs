@@ -170,6 +170,8 @@ Examples:
     samara eval data/coco256 data/camvid --model mobile-sam --limit 50 --max-objects 10 --clicks 3
   How many annotated objects segment-everything finds:
     samara eval data/bsds500 --everything
+  How well objects are followed through videos:
+    samara eval data/DAVIS --video --model sam2.1-hiera-tiny
   Teach a model what its scores mean:
     samara eval data/coco256 --split train --model sam-vit-b --calibrate sam_vit_b.calibrated.safetensors")]
 pub(crate) struct EvalFlags {
@@ -189,7 +191,7 @@ pub(crate) struct EvalFlags {
     )]
     pub(crate) split: String,
 
-    /// At most N images of a set, evenly spread
+    /// At most N images of a set, or N videos, evenly spread
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
     pub(crate) limit: Option<usize>,
 
@@ -220,6 +222,31 @@ pub(crate) struct EvalFlags {
     #[arg(long, conflicts_with_all = ["noc", "report", "calibrate"], help_heading = "Protocol")]
     pub(crate) everything: bool,
 
+    /// Instead of pictures: annotated videos as DAVIS or SA-V has them. Objects are followed from
+    /// their first annotation, and J and F are measured
+    #[arg(long, conflicts_with_all = ["noc", "report", "calibrate", "everything", "max_objects"],
+          help_heading = "Protocol")]
+    pub(crate) video: bool,
+
+    /// Which frames and objects of videos count; without it, as the layout of the set says
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        requires = "video",
+        help_heading = "Protocol"
+    )]
+    pub(crate) protocol: Option<ProtocolFlag>,
+
+    /// Masks that are there already, instead of a model: DIR/SEQUENCE/*.png
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "video",
+        help_heading = "Protocol"
+    )]
+    pub(crate) predictions: Option<PathBuf>,
+
     /// Figures with confidence intervals as JSON; - is standard output
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
@@ -234,6 +261,15 @@ pub(crate) struct EvalFlags {
 
     #[command(flatten)]
     pub(crate) generator: GeneratorFlags,
+}
+
+/// The value of `--protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolFlag {
+    /// The objects of the first annotation, over all annotations but the first and the last one
+    Davis,
+    /// All objects, each over its own annotations but the first and the last one
+    Sav,
 }
 
 #[derive(Debug, Args)]

@@ -248,6 +248,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs ffmpeg"]
     fn reading_backwards_restarts_once_for_many_frames() {
         let folder = tempfile::tempdir().unwrap();
         let mut video = small_video(folder.path()).unwrap();
@@ -267,6 +268,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs ffmpeg"]
     fn forwards_one_frame_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut video = small_video(folder.path()).unwrap();
@@ -302,6 +304,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    #[ignore = "needs ffmpeg"]
     fn a_dropped_video_leaves_no_child() {
         let folder = tempfile::tempdir().unwrap();
         let mut video = small_video(folder.path()).unwrap();

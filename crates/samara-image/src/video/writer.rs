@@ -202,6 +202,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    #[ignore = "needs ffmpeg"]
     fn a_dropped_writer_leaves_neither_child_nor_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mp4");
@@ -215,6 +216,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs ffmpeg"]
     fn an_encoder_that_gives_up_is_an_error_with_its_words() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mp4");

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
+use samara_kernels::pool::max_pool as max_pool_kernel;
 
 use super::attention::{GridAttention, attention};
 use super::max_pool;
@@ -17,27 +18,22 @@ impl PooledAttention {
     /// Projected tokens `[batch, height, width, 3 · dim]` → `[batch, height / 2, width / 2, dim]`;
     /// `padding` as in [`GridAttention::forward`].
     pub fn forward(&self, qkv: Tensor<4>, padding: Tensor<1>) -> Tensor<4> {
-        let [batch, height, width, triple] = qkv.dims();
-        let q = qkv
-            .clone()
-            .slice([0..batch, 0..height, 0..width, 0..triple / 3]);
-        let q = max_pool(q);
-        self.with_kernel(&q, &qkv, &padding)
-            .unwrap_or_else(|| self.composed(q, qkv, padding))
+        self.with_kernel(&qkv, &padding).unwrap_or_else(|| {
+            let q = qkv.clone().narrow(3, 0, qkv.dims()[3] / 3);
+            self.composed(max_pool(q), qkv, padding)
+        })
     }
 
-    fn with_kernel(
-        &self,
-        q: &Tensor<4>,
-        qkv: &Tensor<4>,
-        padding: &Tensor<1>,
-    ) -> Option<Tensor<4>> {
-        let (shape, device) = (q.dims(), q.device());
+    fn with_kernel(&self, qkv: &Tensor<4>, padding: &Tensor<1>) -> Option<Tensor<4>> {
+        let (dims @ [batch, height, width, triple], device) = (qkv.dims(), qkv.device());
+        let shape = [batch, height / 2, width / 2, triple / 3];
         let queries = sequences(shape, self.0.window / 2);
-        let keys = sequences(qkv.dims(), self.0.window);
-        let (q, qkv) = (Values::of(q.clone())?, Values::of(qkv.clone())?);
+        let keys = sequences(dims, self.0.window);
+        let qkv = Values::of(qkv.clone())?;
         let padding = Values::of(padding.clone())?;
         let padding = padding.as_slice();
+        let mut q = vec![0.0; shape.iter().product()];
+        max_pool_kernel(qkv.as_slice(), width, triple, shape[3], &mut q);
         let (dim, head_dim) = (shape[3], shape[3] / self.0.heads);
         let attention = Attention {
             heads: self.0.heads,
@@ -54,13 +50,7 @@ impl PooledAttention {
         };
         let sides = [1, 2].map(|part| tokens(&qkv.as_slice()[part * dim..], 3 * dim));
         let mut windows = vec![0.0; queries.count() * queries.length() * dim];
-        attention.forward(
-            tokens(q.as_slice(), dim),
-            queries,
-            sides,
-            keys,
-            &mut windows,
-        );
+        attention.forward(tokens(&q, dim), queries, sides, keys, &mut windows);
         let mut out = vec![0.0; queries.tokens() * dim];
         queries.to_tokens(&windows, dim, &mut out);
         Some(tensor(out, shape, &device))

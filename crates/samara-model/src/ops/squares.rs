@@ -4,6 +4,7 @@
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use samara_kernels::gemm::{Epilogue, Matrix, Packed, Patches, Planes, Rows, gemm};
+use samara_kernels::pool;
 
 use super::values::{LayerValues, Values, tensor};
 use super::{Activation, linear};
@@ -111,6 +112,12 @@ pub fn upsample_nearest(x: Tensor<4>) -> Tensor<4> {
 /// Halves height and width: of every four pixels the largest value, channel by channel.
 pub fn max_pool(x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
+    if let Some(values) = Values::of(x.clone()) {
+        let shape = [batch, height / 2, width / 2, channels];
+        let mut out = vec![0.0; shape.iter().product()];
+        pool::max_pool(values.as_slice(), width, channels, channels, &mut out);
+        return tensor(out, shape, &x.device());
+    }
     let squares = x.reshape([batch, height / 2, 2, width / 2, 2, channels]);
     let pooled = squares.max_dim(4).max_dim(2);
     pooled.reshape([batch, height / 2, width / 2, channels])

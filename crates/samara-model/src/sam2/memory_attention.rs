@@ -102,7 +102,7 @@ impl MemoryAttentionLayer {
     fn forward(&self, x: Tensor<3>, memories: &Memories, rope: &Rope) -> Tensor<3> {
         let norm = |x: &Tensor<3>, norm| ops::layer_norm(x.clone(), norm, LAYER_NORM_EPSILON);
         let own = norm(&x, &self.norm1);
-        let x = x + self.self_attn.to_itself(own, rope);
+        let x = x + self.self_attn.to_itself(&own, rope);
         let queries = norm(&x, &self.norm2);
         let attention = &self.cross_attn_image;
         let x = x + attention.to_memories(queries, memories, rope);
@@ -123,7 +123,7 @@ struct RopeAttention {
 
 impl RopeAttention {
     /// Self-attention of `[1, grid², d]`.
-    fn to_itself(&self, x: Tensor<3>, rope: &Rope) -> Tensor<3> {
+    fn to_itself(&self, x: &Tensor<3>, rope: &Rope) -> Tensor<3> {
         let turned = |layer| rope.turn(project(x.clone(), layer));
         let attended = ops::attention(turned(&self.q_proj), turned(&self.k_proj), x.clone(), 1);
         self.output(attended)

@@ -3,7 +3,8 @@
 //!
 //! The way of one evaluation: [`evaluate()`] notes an [`ObjectOutcome`] for every object,
 //! [`cross_fit`] calibrates their scores, a [`Summary`] makes figures of them, a [`Report`] shows
-//! the figures as JSON, text or a page. [`evaluate_everything`] does without prompts.
+//! the figures as JSON, text or a page. [`evaluate_everything`] does without prompts,
+//! [`evaluate_video`] follows objects through annotated videos.
 
 mod base64;
 mod bootstrap;
@@ -20,6 +21,7 @@ mod outcome;
 mod protocol;
 mod report;
 mod summary;
+mod video;
 
 pub use bootstrap::{Bootstrap, Estimate, Figure};
 pub use calibrate::{cross_fit, fit_calibration, keep_predicted};
@@ -31,3 +33,7 @@ pub use isotonic::{Block, fit_curve, pool_adjacent_violators};
 pub use outcome::{BestAnnotator, Case, ObjectOutcome, Scored};
 pub use report::{CalibrationSource, DataSetReport, ModelDescription, Overall, Report};
 pub use summary::{BINS, Estimates, Figures, METRICS, Summary, Unit, figures, mean_over_sets};
+pub use video::{
+    Measure, ObjectFigures, Presence, SequenceFigures, VideoDataSet, VideoEvalOptions,
+    VideoFigures, VideoProtocol, VideoReport, VideoSequence, VideoSubject, evaluate_video,
+};

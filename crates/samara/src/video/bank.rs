@@ -156,10 +156,13 @@ impl MemoryBank {
         conditioning.chain(near).collect()
     }
 
-    /// Drops what no frame after this one will look at.
+    /// Drops what no frame after this one will look at, nor one on the other side of a prompt.
     pub(super) fn forget(&mut self, frame: usize) {
-        self.tracked
-            .retain(|&at, _| at.abs_diff(frame) < MAX_POINTERS);
+        let prompted = &self.conditioning;
+        self.tracked.retain(|&at, _| {
+            let near = |other: &usize| at.abs_diff(*other) < MAX_POINTERS;
+            near(&frame) || prompted.keys().any(near)
+        });
     }
 }
 

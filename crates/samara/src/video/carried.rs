@@ -5,6 +5,7 @@
 //! it was prompted, and which lies near the last one. When none does, the object counts as hidden; it
 //! is then looked for where the frame resembles it most.
 
+use half::bf16;
 use samara_image::{BBox, ModelPx, OriginalBox};
 use samara_model::burn::tensor::Tensor;
 
@@ -22,11 +23,19 @@ const CERTAIN: f32 = 10.0;
 /// By how much of its sides a box is widened in front of the next frame: objects move.
 const WIDENED: f64 = 0.1;
 /// Below this quality, from 0 to 1, the object counts as hidden.
-const HIDDEN: f32 = 0.45;
+const HIDDEN: f32 = 0.6;
 /// The quality's distance from that limit becomes a score: 0.1 above is a probability of 0.88.
 const SCORE_SCALE: f32 = 20.0;
 /// How much a mask far from the last one counts against one at the same place.
-const FAR: f32 = 0.4;
+const FAR: f32 = 0.2;
+/// How much a mask of another size than the prompted one counts against one of the same.
+const SIZE: f32 = 0.25;
+/// Cells of an object that are compared with the next frame, at most.
+const COMPARED: usize = 200;
+/// An object moves by a share of the frame between two frames, at most: one over this.
+const REACH: usize = 4;
+/// By how much a likeness, from −1 to 1, has to be larger for each cell that it is further away.
+const STILL: f32 = 0.004;
 /// Clicks where a hidden object is looked for.
 const CLICKS: usize = 3;
 /// An object that was hidden has to look this much like itself to be taken for it.
@@ -58,8 +67,8 @@ pub(super) fn answer(bank: &MemoryBank, frame: &VideoFrame, prompt: &Prompt) -> 
     Ok(Output {
         iou,
         object_score: CERTAIN,
-        memory: Vec::new(),
         pointer: looks.inside(&logits),
+        memory: looks.saved(),
         low_res: logits.values().to_vec(),
     })
 }
@@ -69,10 +78,13 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
     let looks = Looks::of(frame)?;
     let known = mean(bank.conditioning.values().map(|output| &output.pointer[..]));
     let side = frame.embedding.segmenter().logits_side();
+    let sizes = bank.conditioning.values().map(|o| area(&logits_of(o)));
+    let size = sizes.sum::<f32>() / bank.conditioning.len().max(1) as f32;
     let mut best: Option<(f32, Output)> = None;
     let last = last_seen(bank, frame.index, direction);
     if let Some((age, last)) = last {
-        let last = logits_of(last);
+        // Carried to where the object seems to have gone.
+        let (last, likeness) = looks.carried(last);
         let mut prompts = Vec::new();
         if let Some(bbox) = widened_box(&last, frame)? {
             prompts.push(bbox.clone().and_refine(&last));
@@ -91,13 +103,14 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
                 if lost && alike < ALIKE {
                     continue;
                 }
-                let quality = (iou * alike).max(0.0).sqrt();
-                let rank = quality * if lost { 1.0 } else { FAR + (1.0 - FAR) * near };
+                let quality = (iou * alike.max(0.0) * likeness).max(0.0).cbrt();
+                let place = if lost { 1.0 } else { FAR + (1.0 - FAR) * near };
+                let rank = quality * place * like_size(area(&logits), size);
                 if best.as_ref().is_none_or(|(other, _)| rank > *other) {
                     let output = Output {
                         iou,
                         object_score: (quality - HIDDEN) * SCORE_SCALE,
-                        memory: Vec::new(),
+                        memory: looks.saved(),
                         pointer,
                         low_res: logits.values().to_vec(),
                     };
@@ -171,6 +184,30 @@ fn widened_box(logits: &Logits, frame: &VideoFrame) -> Result<Option<Prompt>> {
     ))
 }
 
+/// Logits moved by so many cells; what comes from beyond the edge is outside.
+fn shifted(logits: &Logits, dy: isize, dx: isize) -> Logits {
+    let side = logits.side() as isize;
+    let value = |i: isize| {
+        let (y, x) = (i / side - dy, i % side - dx);
+        if (0..side).contains(&y) && (0..side).contains(&x) {
+            logits.values()[(y * side + x) as usize]
+        } else {
+            -CERTAIN
+        }
+    };
+    Logits::from_decoder(logits.side(), (0..side * side).map(value).collect())
+}
+
+/// Cells of a mask.
+fn area(logits: &Logits) -> f32 {
+    logits.values().iter().filter(|&&v| v > 0.0).count() as f32
+}
+
+/// How much a size speaks for the object, from 0 to 1.
+fn like_size(size: f32, known: f32) -> f32 {
+    (size.min(known) / size.max(known).max(1.0)).powf(SIZE)
+}
+
 /// IoU of two masks of logits.
 fn overlap(a: &Logits, b: &Logits) -> f32 {
     let pairs = a.values().iter().zip(b.values());
@@ -199,22 +236,77 @@ impl Looks {
             .last()
             .unwrap_or(&features.image_embed);
         let [_, side, _, width] = map.dims();
+        let mut values = read(map.clone())?;
+        for cell in values.chunks_exact_mut(width) {
+            let length = cell.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-6);
+            cell.iter_mut().for_each(|v| *v /= length);
+        }
         Ok(Self {
             side,
             width,
-            values: read(map.clone())?,
+            values,
         })
     }
 
     /// The mean inside of a mask, of unit length; zeros for a mask without a cell.
     fn inside(&self, logits: &Logits) -> Vec<f32> {
+        let cells = self.cells_inside(logits).into_iter();
+        mean(cells.map(|cell| self.cell(cell)))
+    }
+
+    /// Cells whose centres lie inside of a mask.
+    fn cells_inside(&self, logits: &Logits) -> Vec<usize> {
         let from = logits.side();
         let at = |cell: usize| ((2 * cell + 1) * from / (2 * self.side)).min(from - 1);
-        let cells = (0..self.side * self.side).filter(|cell| {
+        let cells = 0..self.side * self.side;
+        let inside = cells.filter(|cell| {
             let (y, x) = (cell / self.side, cell % self.side);
             logits.values()[at(y) * from + at(x)] > 0.0
         });
-        mean(cells.map(|cell| self.cell(cell)))
+        inside.collect()
+    }
+
+    /// To be compared with those of later frames.
+    fn saved(&self) -> Vec<bf16> {
+        self.values.iter().map(|&v| bf16::from_f32(v)).collect()
+    }
+
+    /// The mask of an earlier frame, moved to where this frame looks most as that one did inside of it.
+    fn carried(&self, last: &Output) -> (Logits, f32) {
+        let logits = logits_of(last);
+        let cells = self.cells_inside(&logits);
+        let step = cells.len().div_ceil(COMPARED).max(1);
+        let cells: Vec<usize> = cells.into_iter().step_by(step).collect();
+        if cells.is_empty() || last.memory.len() != self.values.len() {
+            return (logits, 1.0);
+        }
+        let before: Vec<f32> = cells
+            .iter()
+            .flat_map(|cell| &last.memory[cell * self.width..][..self.width])
+            .map(|v| v.to_f32())
+            .collect();
+        let side = self.side as isize;
+        let reach = (self.side / REACH) as isize;
+        let likeness = |dy: isize, dx: isize| {
+            let pairs = cells.iter().zip(before.chunks_exact(self.width));
+            let alike = pairs.filter_map(|(&cell, before)| {
+                let (y, x) = (cell as isize / side + dy, cell as isize % side + dx);
+                let inside = (0..side).contains(&y) && (0..side).contains(&x);
+                let now = inside.then(|| self.cell((y * side + x) as usize))?;
+                Some(before.iter().zip(now).map(|(a, b)| a * b).sum::<f32>())
+            });
+            alike.sum::<f32>() / cells.len() as f32
+        };
+        let all = (-reach..=reach).flat_map(|dy| (-reach..=reach).map(move |dx| (dy, dx)));
+        let moved = all.map(|(dy, dx)| {
+            let likeness = likeness(dy, dx);
+            let rank = likeness - STILL * (dx as f32).hypot(dy as f32);
+            (rank, likeness, dy, dx)
+        });
+        let best = moved.max_by(|a, b| a.0.total_cmp(&b.0));
+        let (_, likeness, dy, dx) = best.unwrap_or_default();
+        let scale = (logits.side() / self.side).max(1) as isize;
+        (shifted(&logits, dy * scale, dx * scale), likeness.max(0.0))
     }
 
     fn cell(&self, cell: usize) -> &[f32] {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::args::checkpoint;
 use crate::commands::journal::Journal;
 use crate::error::{CliError, Result};
-use crate::flags::{DirectionFlag, VideoFlags};
+use crate::flags::{DirectionFlag, VideoFlags, VideoFormat};
 use crate::terminal;
 use prompts::Prompts;
 use records::FrameRecord;
@@ -43,6 +43,9 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let plan = Plan::new(flags, &prompts)?;
     fs::create_dir_all(&flags.out)
         .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
+    if flags.format.contains(&VideoFormat::Overlay) {
+        outputs::check_overlay(&flags.out, &*source)?;
+    }
     let segmenter = terminal::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, &device)
     })?;
@@ -152,14 +155,17 @@ fn open_run(
     prompts: &Prompts,
     plan: &Plan,
 ) -> Result<(VideoSession, Journal<FrameRecord>)> {
+    // That of a file is a guess.
+    let num_frames = source.len_hint().filter(|_| flags.input.is_dir());
     let options = VideoOptions {
+        num_frames,
         non_overlap_masks: flags.non_overlap_masks,
         fill_hole_area: flags.fill_hole_area,
         ..VideoOptions::default()
     };
     let header = header(flags, segmenter, &options, prompts)?;
     let saved = flags.out.join(SESSION);
-    let session = if flags.resume && saved.exists() {
+    let mut session = if flags.resume && saved.exists() {
         Some(VideoSession::load(&saved, segmenter)?)
     } else {
         None
@@ -167,19 +173,30 @@ fn open_run(
     let position = session.as_ref().and_then(VideoSession::position);
     // What was tracked after the session was saved is tracked again.
     let left = plan.left(position);
+    let mut reached = position.is_none();
     let is_done = |record: &FrameRecord| {
+        reached |= position.is_some_and(|position| position.frame == record.frame);
         position.is_some()
             && !left
                 .iter()
                 .any(|(_, frames)| frames.contains(&record.frame))
     };
-    let journal = Journal::open(&flags.out, JOURNAL, &header, flags.resume, is_done)?;
-    let session = match session {
-        Some(session) => session,
-        None => terminal::spin("answering the prompts", || {
-            prompted(segmenter, options, source, prompts)
-        })?,
-    };
+    let mut journal = Journal::open(&flags.out, JOURNAL, &header, flags.resume, is_done)?;
+    if !reached {
+        // The journal has lost lines, as a power failure may do: what they held is found again.
+        session = None;
+        journal = Journal::open(&flags.out, JOURNAL, &header, true, |_| false)?;
+    }
+    if let Some(session) = session {
+        return Ok((session, journal));
+    }
+    let session = terminal::spin("answering the prompts", || {
+        prompted(segmenter, options, source, prompts)
+    })
+    .inspect_err(|_| {
+        // Nothing is begun yet, so the prompts can be put right in the same folder.
+        let _ = fs::remove_file(flags.out.join(JOURNAL));
+    })?;
     Ok((session, journal))
 }
 

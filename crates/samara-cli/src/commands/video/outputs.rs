@@ -50,10 +50,26 @@ pub(super) fn write(
                 (file, done)
             }
         };
-        outcome.map_err(|e| CliError::failed(format!("{}: {e}", path.display())))?;
+        outcome.map_err(|e| {
+            // What went wrong with the file itself names it already.
+            let (name, why) = (path.display().to_string(), e.to_string());
+            CliError::failed(if why.starts_with(&name) {
+                why
+            } else {
+                format!("{name}: {why}")
+            })
+        })?;
         written.push(path);
     }
     Ok(written)
+}
+
+/// Whether an overlay could be written: ffmpeg may be missing.
+pub(super) fn check_overlay(out: &Path, source: &dyn FrameSource) -> Result<()> {
+    let rate = source.frame_rate().unwrap_or(FRAME_RATE);
+    let writer = VideoWriter::create(out.join(OVERLAY), source.size(), rate);
+    let failed = |e| CliError::failed(format!("--format overlay: {e}"));
+    writer.map(drop).map_err(failed)
 }
 
 /// One palette picture for each frame.
