@@ -55,13 +55,13 @@ def weights(model: str, folder: Path) -> Path:
     """A checkpoint with random weights."""
     path = folder / f"{model}.pth"
     code = (
-        "import sys, torch, mobile_sam, segment_anything\n"
+        "import sys, torch\n"
+        "from peers import build\n"
         "torch.manual_seed(1)\n"
-        "m = sys.argv[1]\n"
-        "p, n = (mobile_sam, 'vit_t') if m == 'mobile_sam' else (segment_anything, m)\n"
-        "torch.save(p.sam_model_registry[n]().state_dict(), sys.argv[2])\n"
+        "state = build(sys.argv[1]).state_dict()\n"
+        "torch.save({'model': state} if sys.argv[1].startswith('sam2') else state, sys.argv[2])\n"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, str(path)], check=True)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, str(path)], check=True, cwd=HERE)
     return path
 
 
@@ -70,7 +70,7 @@ def measure(model: str, samara: str, threads: int, rounds: int) -> dict:
         checkpoint = str(weights(model, Path(folder)))
         peers = [sys.executable, str(HERE / "peers.py")]
         subprocess.run([*peers, "export", model, checkpoint, folder, str(BATCH)], check=True)
-        inputs = {"torch": [model, checkpoint], "onnxruntime": [folder], "openvino": [folder]}
+        inputs = {"torch": [model, checkpoint], "onnxruntime": [model, folder], "openvino": [model, folder]}
         workers = {
             "samara": Worker(
                 [samara, "bench", "--checkpoint", checkpoint, "--turns", "--prompts", str(BATCH), "--threads", str(threads)],

@@ -152,11 +152,6 @@ fn download_offline_says_what_to_do() {
     assert_fails(&output, 1, &["127.0.0.1", "--checkpoint FILE"]);
     let unknown = bench.run(&["models", "download", "mobilesam2"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert_fails(
-        &bench.run(&["models", "download", "sam2-tiny"]),
-        1,
-        &["sam2-tiny"],
-    );
 }
 
 #[test]

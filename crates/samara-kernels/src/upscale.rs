@@ -33,6 +33,28 @@ pub struct Upscaling<'a> {
     pub second: &'a [f32],
     /// `[last]`.
     pub second_bias: &'a [f32],
+    /// Added to what each convolution gives, before norm and activation (SAM 2):
+    /// `[2 · height, 2 · width, middle]` and `[4 · height, 4 · width, last]`.
+    pub features: Option<[&'a [f32]; 2]>,
+}
+
+/// Adds the pixels of an image, `width` of `channels` in a line, to blocks of 2 × 2 pixels that lie
+/// together. `place` gives line and column of a block.
+#[inline(always)]
+fn add_pixels(
+    blocks: &mut [f32],
+    image: &[f32],
+    [width, channels]: [usize; 2],
+    place: impl Fn(usize) -> [usize; 2],
+) {
+    for (i, block) in blocks.chunks_exact_mut(4 * channels).enumerate() {
+        let [y, x] = place(i);
+        for (tap, pixel) in block.chunks_exact_mut(channels).enumerate() {
+            let at = ((2 * y + tap / 2) * width + 2 * x + tap % 2) * channels;
+            let values = &image[at..at + channels];
+            pixel.iter_mut().zip(values).for_each(|(p, v)| *p += v);
+        }
+    }
 }
 
 /// `[inputs, outputs, 2, 2]` → `[inputs, (2, 2, outputs)]`: the channels of a pixel side by side.
@@ -126,9 +148,9 @@ impl Upscaling<'_> {
         let blocks = logits
             .par_chunks_mut(CELLS * 16 * masks)
             .zip(cells.par_chunks(CELLS * channels));
-        blocks.for_each_init(
+        blocks.enumerate().for_each_init(
             Default::default,
-            |buffers: &mut [Vec<f32>; 3], (logits, cells)| {
+            |buffers: &mut [Vec<f32>; 3], (block, (logits, cells))| {
                 let [scratch, coarse, fine] = buffers;
                 let count = cells.len() / channels;
                 coarse.resize(count * 4 * middle, 0.0);
@@ -146,14 +168,25 @@ impl Upscaling<'_> {
                 isa.run(
                     #[inline(always)]
                     |_| {
+                        if let Some([features, _]) = self.features {
+                            add_pixels(coarse, features, [2 * width, middle], |cell| {
+                                let cell = block * CELLS + cell;
+                                [cell / width, cell % width]
+                            });
+                        }
                         normalise_rows(coarse, self.norm.gamma, self.norm.beta, self.norm.epsilon);
                     },
                 );
                 isa.dispatch(Gelu(coarse));
                 fine.resize(count * 16 * last, 0.0);
+                let activation = match self.features {
+                    None => Activation::Gelu,
+                    // There is something to be added first.
+                    Some(_) => Activation::default(),
+                };
                 let epilogue = Epilogue {
                     bias: Some(&second_bias),
-                    activation: Activation::Gelu,
+                    activation,
                     residual: None,
                 };
                 multiply_rows(
@@ -163,6 +196,19 @@ impl Upscaling<'_> {
                     scratch,
                     fine,
                 );
+                if let Some([_, features]) = self.features {
+                    isa.run(
+                        #[inline(always)]
+                        |_| {
+                            add_pixels(fine, features, [4 * width, last], |pixel| {
+                                let (cell, tap) = (block * CELLS + pixel / 4, pixel % 4);
+                                let (y, x) = (cell / width, cell % width);
+                                [2 * y + tap / 2, 2 * x + tap % 2]
+                            });
+                        },
+                    );
+                    isa.dispatch(Gelu(fine));
+                }
                 isa.dispatch(DotProducts {
                     rows: fine,
                     hyper,
@@ -212,6 +258,11 @@ mod tests {
 
     #[test]
     fn blocks_follow_the_definition() {
+        blocks_follow(false);
+        blocks_follow(true);
+    }
+
+    fn blocks_follow(with_features: bool) {
         let (height, width, channels, middle, last, masks) = (11, 13, 12, 6, 5, 4);
         let cells = values(height * width * channels, 1);
         let first = values(channels * middle * 4, 2);
@@ -220,10 +271,17 @@ mod tests {
         let (gamma, beta) = (values(middle, 6), values(middle, 7));
         let hyper = values(masks * last, 8);
         let mut x = double(&cells, [height, width, channels], &first, &b1);
+        let scale = if with_features { 1.0 } else { 0.0 };
+        let features = [(4 * middle, 9), (16 * last, 10)].map(|(per_cell, seed)| {
+            let features = values(height * width * per_cell, seed).into_iter();
+            features.map(|v| v * scale).collect::<Vec<f32>>()
+        });
+        x.iter_mut().zip(&features[0]).for_each(|(x, v)| *x += v);
         let mut normed = vec![0.0; x.len()];
         layer_norm(&x, &gamma, &beta, 1e-6, &mut normed);
         gelu_in_place(&mut normed);
         x = double(&normed, [2 * height, 2 * width, middle], &second, &b2);
+        x.iter_mut().zip(&features[1]).for_each(|(x, v)| *x += v);
         gelu_in_place(&mut x);
         let expected: Vec<f32> = hyper
             .chunks_exact(last)
@@ -242,6 +300,7 @@ mod tests {
             },
             second: &second,
             second_bias: &b2,
+            features: with_features.then_some([&features[0], &features[1]]),
         };
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; expected.len()];

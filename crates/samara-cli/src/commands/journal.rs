@@ -46,7 +46,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             let lines = Lines::<T>::open(&path).map_err(failed)?;
             if lines.header != header {
                 return Err(CliError::failed(format!(
-                    "--resume {}: that run has another model, other inputs or options",
+                    "--resume {}: that run has another model, other inputs or other options",
                     path.display()
                 )));
             }

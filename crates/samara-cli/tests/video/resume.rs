@@ -67,7 +67,7 @@ fn a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not() {
     assert_fails(
         &video(&bench, &moved),
         1,
-        &["frames.jsonl", "other inputs or options"],
+        &["frames.jsonl", "other inputs or other options"],
     );
     tracked(&bench, &with(&["--out=killed", "--resume"]));
     assert_same(&bench, "whole", "killed");

@@ -69,11 +69,11 @@ fn with_kernel(
         first,
         norm,
         second,
-        // The kernel knows no features.
-        features: None,
-    } = layers
-    else {
-        return None;
+        features,
+    } = layers;
+    let features = match features {
+        Some([middle, last]) => Some([Values::of(middle.clone())?, Values::of(last.clone())?]),
+        None => None,
     };
     let first_bias = Values::of(first.bias.as_ref()?.val())?;
     let second_bias = Values::of(second.bias.as_ref()?.val())?;
@@ -92,6 +92,9 @@ fn with_kernel(
         },
         second: second.as_slice(),
         second_bias: second_bias.as_slice(),
+        features: features
+            .as_ref()
+            .map(|f| f.each_ref().map(Values::as_slice)),
     };
     let mut out = vec![0.0; prompts.len() * masks * count * 16];
     for (&i, out) in prompts.iter().zip(out.chunks_exact_mut(masks * count * 16)) {

@@ -224,7 +224,8 @@ fn a_part_of_a_model_is_refused() {
     for name in ["sam_vit_f16.pth", "sam_vit_bf16.pth", "sam_vit.legacy.pth"] {
         let path = golden(name);
         let expected = "not a SAM checkpoint: neither image_encoder.pos_embed (ViT) nor \
-                        image_encoder.patch_embed.seq.0.c.weight (TinyViT) among its 17 keys";
+                        image_encoder.patch_embed.seq.0.c.weight (TinyViT) nor \
+                        image_encoder.trunk (Hiera) among its 17 keys";
         let message = refusal(&path, load(&path));
         assert!(message.starts_with(expected), "{message}");
 
@@ -277,27 +278,29 @@ fn two_names_for_one_weight_are_refused() {
 }
 
 #[test]
-fn the_second_generation_is_told_apart() {
-    for keys in [
-        [
-            "image_encoder.trunk.pos_embed",
-            "sam_mask_decoder.iou_token.weight",
-        ],
-        [
-            "model.image_encoder.trunk.pos_embed",
-            "model.memory_encoder.out_proj.weight",
-        ],
-        [
-            "vision_encoder.backbone.pos_embed",
-            "mask_decoder.iou_token.weight",
-        ],
-    ] {
-        let tensors: Tensors = keys.map(|key| (key.to_owned(), zeros(&[1]))).into();
-        assert_eq!(
-            verdict(&tensors),
-            "a SAM 2 checkpoint: SAM 2 is not supported yet"
+fn every_lost_key_of_sam2_is_named() {
+    let (tensors, metadata) = files::read(&golden("sam2_video.safetensors"));
+    let dir = tempfile::tempdir().unwrap();
+    load(&files::write(dir.path(), &tensors, Some(metadata.clone()))).unwrap();
+    for key in tensors.keys().step_by(5) {
+        let path = files::write(
+            dir.path(),
+            &without(&tensors, &[key]),
+            Some(metadata.clone()),
         );
+        let fit = "does not fit sam2.1 (width 8, [1, 2, 3, 2] blocks): ";
+        let message = refusal(&path, load(&path));
+        assert_eq!(message, format!("{fit}1 key missing ({key})"));
     }
+}
+
+#[test]
+fn a_trunk_that_was_not_released_needs_a_configuration() {
+    let (tensors, _) = files::read(&golden("sam2_video.safetensors"));
+    assert_eq!(
+        verdict(&tensors),
+        "its Hiera trunk of width 8 with [1, 2, 3, 2] blocks is none of the released ones"
+    );
 }
 
 #[test]
