@@ -340,9 +340,7 @@ def small_sam2_decoder(out: Path) -> None:
     small_sam2_memory(out)
 
 
-def small_sam2_memory(out: Path) -> None:
-    """SAM 2's memory: the encoder on a grid of 4x4, and the attention to two grids and 3 pointers."""
-    side, width = 4, 16
+def memory_attention(side: int, width: int) -> MemoryAttention:
     rope = dict(rope_theta=10000.0, feat_sizes=(side, side), embedding_dim=DIM, num_heads=1,
                 downsample_rate=1, dropout=0.0)
     layer = MemoryAttentionLayer(
@@ -351,13 +349,23 @@ def small_sam2_memory(out: Path) -> None:
         pos_enc_at_cross_attn_keys=True, pos_enc_at_cross_attn_queries=False,
         self_attention=RoPEAttention(**rope),
     )
+    return MemoryAttention(DIM, True, layer, num_layers=2)
+
+
+def memory_encoder(width: int) -> MemoryEncoder:
+    return MemoryEncoder(
+        out_dim=width, in_dim=DIM, position_encoding=PositionEmbeddingSine(width),
+        mask_downsampler=MaskDownSampler(DIM, kernel_size=3, stride=2, padding=1),
+        fuser=Fuser(CXBlock(DIM), num_layers=2),
+    )
+
+
+def small_sam2_memory(out: Path) -> None:
+    """SAM 2's memory: the encoder on a grid of 4x4, and the attention to two grids and 3 pointers."""
+    side, width = 4, 16
     memory = nn.ModuleDict({
-        "attention": MemoryAttention(DIM, True, layer, num_layers=2),
-        "encoder": MemoryEncoder(
-            out_dim=width, in_dim=DIM, position_encoding=PositionEmbeddingSine(width),
-            mask_downsampler=MaskDownSampler(DIM, kernel_size=3, stride=2, padding=1),
-            fuser=Fuser(CXBlock(DIM), num_layers=2),
-        ),
+        "attention": memory_attention(side, width),
+        "encoder": memory_encoder(width),
     })
     randomise(memory, SEED)
     memory.half().float()
@@ -387,14 +395,6 @@ def small_sam2_video(out: Path) -> None:
                   window_pos_embed_bkg_spatial_size=(7, 7), window_spec=(8, 4, 6, 3))
     neck = FpnNeck(PositionEmbeddingSine(DIM), DIM, trunk.channel_list, fpn_interp_model="nearest",
                    fpn_top_down_levels=[2, 3])
-    rope = dict(rope_theta=10000.0, feat_sizes=(GRID, GRID), embedding_dim=DIM, num_heads=1,
-                downsample_rate=1, dropout=0.0)
-    layer = MemoryAttentionLayer(
-        activation="relu", cross_attention=RoPEAttention(rope_k_repeat=True, kv_in_dim=width, **rope),
-        d_model=DIM, dim_feedforward=48, dropout=0.0, pos_enc_at_attn=False,
-        pos_enc_at_cross_attn_keys=True, pos_enc_at_cross_attn_queries=False,
-        self_attention=RoPEAttention(**rope),
-    )
     stability = dict(dynamic_multimask_via_stability=True, dynamic_multimask_stability_delta=0.05,
                      dynamic_multimask_stability_thresh=0.98)
     on = [
@@ -408,12 +408,8 @@ def small_sam2_video(out: Path) -> None:
     ]
     predictor = SAM2VideoPredictor(
         image_encoder=ImageEncoder(trunk, neck, scalp=1),
-        memory_attention=MemoryAttention(DIM, True, layer, num_layers=2),
-        memory_encoder=MemoryEncoder(
-            out_dim=width, in_dim=DIM, position_encoding=PositionEmbeddingSine(width),
-            mask_downsampler=MaskDownSampler(DIM, kernel_size=3, stride=2, padding=1),
-            fuser=Fuser(CXBlock(DIM), num_layers=2),
-        ),
+        memory_attention=memory_attention(GRID, width),
+        memory_encoder=memory_encoder(width),
         image_size=SIDE, sigmoid_scale_for_mem_enc=20.0, sigmoid_bias_for_mem_enc=-10.0,
         multimask_min_pt_num=0, fill_hole_area=8, sam_mask_decoder_extra_args=stability,
         **dict.fromkeys(on, True),

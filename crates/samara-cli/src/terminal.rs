@@ -2,11 +2,22 @@
 //! everything else to stderr.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{CliError, Result};
+
+/// A flag that an interrupt sets. Where no handler can be set, an interrupt ends the process, which
+/// loses what was done since a run was last saved and nothing else.
+pub(crate) fn on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&stop);
+    let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
+    stop
+}
 
 /// Writes to stdout. A reader that went away (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {

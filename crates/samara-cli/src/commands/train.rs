@@ -1,8 +1,6 @@
 //! `samara train`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use samara_train::step::StepMetrics;
@@ -23,11 +21,7 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
     let device = flags.device.device.open()?;
     let trainer = Trainer::new(recipe, &out, &device);
     let mut trainer = trainer.map_err(|e| does_not_fit(&flags.recipe, &e))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = Arc::clone(&stop);
-    // Without a handler an interrupt ends the process, which loses the steps since the last
-    // checkpoint and nothing else.
-    let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
+    let stop = terminal::on_interrupt();
     let mut watcher = TerminalWatcher::new();
     let model = trainer.run(&mut watcher, &stop).map_err(CliError::failed);
     watcher.bar.finish_and_clear();

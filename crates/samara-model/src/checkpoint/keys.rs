@@ -195,20 +195,9 @@ pub(super) const TRANSFORMERS: KeyTable = KeyTable {
                 ".layer_norm_final_attn.",
                 ".norm_final_attn.",
             ),
-            // The first and last layer of an MLP have names of their own there.
-            rule(HYPER, ".layers.0.", ".layers.1."),
-            rule(HYPER, ".proj_in.", ".layers.0."),
-            rule(HYPER, ".proj_out.", ".layers.2."),
-            rule(IOU_HEAD, ".layers.0.", ".layers.1."),
-            rule(IOU_HEAD, ".proj_in.", ".layers.0."),
-            rule(IOU_HEAD, ".proj_out.", ".layers.2."),
         ],
-        &[
-            rule("", ".layer_norm1.", ".norm1."),
-            rule("", ".layer_norm2.", ".norm2."),
-            rule("", ".layer_norm3.", ".norm3."),
-            rule("", ".layer_norm4.", ".norm4."),
-        ],
+        DECODER_MLPS,
+        NORMS,
     ],
 };
 
@@ -268,12 +257,7 @@ pub(super) const TRANSFORMERS_SAM2: KeyTable = KeyTable {
                 ".mlp.proj_out.",
                 ".mlp.layers.1.",
             ),
-            rule(HYPER, ".layers.0.", ".layers.1."),
-            rule(HYPER, ".proj_in.", ".layers.0."),
-            rule(HYPER, ".proj_out.", ".layers.2."),
-            rule(IOU_HEAD, ".layers.0.", ".layers.1."),
-            rule(IOU_HEAD, ".proj_in.", ".layers.0."),
-            rule(IOU_HEAD, ".proj_out.", ".layers.2."),
+            rule("", ".o_proj.", ".out_proj."),
             rule(OBJECT_HEAD, ".layers.0.", ".layers.1."),
             rule(OBJECT_HEAD, ".proj_in.", ".layers.0."),
             rule(OBJECT_HEAD, ".proj_out.", ".layers.2."),
@@ -313,13 +297,8 @@ pub(super) const TRANSFORMERS_SAM2: KeyTable = KeyTable {
                 "no_obj_embed_spatial",
             ),
         ],
-        &[
-            rule("", ".layer_norm1.", ".norm1."),
-            rule("", ".layer_norm2.", ".norm2."),
-            rule("", ".layer_norm3.", ".norm3."),
-            rule("", ".layer_norm4.", ".norm4."),
-            rule("", ".o_proj.", ".out_proj."),
-        ],
+        DECODER_MLPS,
+        NORMS,
         &[
             prefix(BACKBONE, "image_encoder.trunk."),
             prefix("vision_encoder.", "image_encoder."),
@@ -358,6 +337,22 @@ pub(super) fn transformers(key: &str) -> Option<&'static KeyTable> {
         None
     }
 }
+
+/// The first and last layer of an MLP have names of their own there.
+const DECODER_MLPS: &[Rule] = &[
+    rule(HYPER, ".layers.0.", ".layers.1."),
+    rule(HYPER, ".proj_in.", ".layers.0."),
+    rule(HYPER, ".proj_out.", ".layers.2."),
+    rule(IOU_HEAD, ".layers.0.", ".layers.1."),
+    rule(IOU_HEAD, ".proj_in.", ".layers.0."),
+    rule(IOU_HEAD, ".proj_out.", ".layers.2."),
+];
+const NORMS: &[Rule] = &[
+    rule("", ".layer_norm1.", ".norm1."),
+    rule("", ".layer_norm2.", ".norm2."),
+    rule("", ".layer_norm3.", ".norm3."),
+    rule("", ".layer_norm4.", ".norm4."),
+];
 
 const HYPER: &str = "mask_decoder.output_hypernetworks_mlps.";
 const IOU_HEAD: &str = "mask_decoder.iou_prediction_head.";

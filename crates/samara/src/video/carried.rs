@@ -110,7 +110,7 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
                     let output = Output {
                         iou,
                         object_score: (quality - HIDDEN) * SCORE_SCALE,
-                        memory: looks.saved(),
+                        memory: Vec::new(),
                         pointer,
                         low_res: logits.values().to_vec(),
                     };
@@ -127,7 +127,10 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
             pointer: known,
             low_res: Vec::new(),
         },
-        |(_, output)| output,
+        |(_, output)| Output {
+            memory: looks.saved(),
+            ..output
+        },
     );
     if output.object_score <= 0.0 {
         output.low_res = vec![ABSENT; side * side];

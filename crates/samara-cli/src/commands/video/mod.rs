@@ -56,7 +56,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         out: &flags.out,
         journal,
         saved: Instant::now(),
-        stop: on_interrupt(),
+        stop: terminal::on_interrupt(),
     };
     let mut tracked = 0;
     for (direction, frames) in plan.left(session.position()) {
@@ -240,15 +240,6 @@ fn header(
         "direction": format!("{:?}", flags.direction),
         "prompts": format!("{prompts:?}"),
     }))
-}
-
-/// A flag that an interrupt sets.
-fn on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = Arc::clone(&stop);
-    // Without a handler an interrupt ends the process, and --resume goes on a little earlier.
-    let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
-    stop
 }
 
 /// Frames to be tracked, as far as it is known.

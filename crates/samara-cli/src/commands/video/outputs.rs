@@ -3,10 +3,10 @@
 use std::io::{self, Error, Write};
 use std::path::{Path, PathBuf};
 
+use samara::Mask;
 use samara::image::{
     FrameSource, Overlay, Rgb, VideoWriter, object_color, save_object_map, write_atomic_with,
 };
-use samara::{Mask, OriginalPx};
 use serde::Serialize;
 use serde_json::json;
 
@@ -220,7 +220,7 @@ fn overlay(
         }
         for prompt in prompts.get(&record.frame).iter().flat_map(|o| o.values()) {
             for click in prompt.clicks() {
-                drawn = drawn.point(OriginalPx::new(click.at.x, click.at.y), click.positive);
+                drawn = drawn.point(click.at, click.positive);
             }
             if let Some(bbox) = prompt.box_prompt() {
                 drawn = drawn.prompt_box(bbox);
