@@ -6,6 +6,7 @@
 
 mod augment;
 mod coco;
+mod damage;
 mod dataset;
 mod error;
 mod label_folder;
@@ -15,6 +16,7 @@ mod sampler;
 mod testing;
 
 pub use augment::{Augmentation, View};
+pub use damage::Damage;
 pub use dataset::{DataSet, ImageRecord, ObjectRecord, Sample, SampleObject, Segmentation};
 pub use error::{BadRecord, DataError, Fault, Skipped};
 pub use loader::Loader;

@@ -387,7 +387,7 @@ fn may_overlap(object: &ObjectRecord, window: [u32; 4]) -> bool {
 }
 
 /// A set pixel, each as likely as the others; `None` for an empty mask.
-fn random_pixel(mask: &Mask, rng: &mut impl Rng) -> Option<(u32, u32)> {
+pub(super) fn random_pixel(mask: &Mask, rng: &mut impl Rng) -> Option<(u32, u32)> {
     let area = mask.area();
     let mut rest = (area > 0).then(|| rng.random_range(0..area))?;
     for y in 0..mask.height() {
