@@ -87,6 +87,14 @@ impl OriginalBox {
         self.width() * self.height()
     }
 
+    /// Intersection over union with another box.
+    pub fn iou(&self, other: &Self) -> f64 {
+        let across = (self.max.x.min(other.max.x) - self.min.x.max(other.min.x)).max(0.0);
+        let down = (self.max.y.min(other.max.y) - self.min.y.max(other.min.y)).max(0.0);
+        let shared = across * down;
+        shared / (self.area() + other.area() - shared)
+    }
+
     /// The centre.
     pub fn center(&self) -> OriginalPx {
         OriginalPx::new(

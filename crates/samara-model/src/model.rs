@@ -99,6 +99,15 @@ impl ModelConfig {
         }
     }
 
+    /// Mask tokens of the decoder: one for the single mask, the others for the candidates.
+    pub fn mask_tokens(&self) -> usize {
+        match self {
+            Self::Sam(config) => config.mask_decoder.num_mask_tokens,
+            Self::Sam2(config) => config.mask_decoder.num_mask_tokens,
+            Self::Lite(config) => config.num_mask_tokens,
+        }
+    }
+
     /// Mask logits are handed out within this, both ways, if they are limited.
     pub fn logits_limit(&self) -> Option<f32> {
         match self {

@@ -32,6 +32,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A mask from elsewhere, or a head for such masks, that makes no sense.
+    #[error("{0}")]
+    Quality(String),
     /// A calibration of scores that is none.
     #[error("calibration: {0}")]
     Calibration(String),

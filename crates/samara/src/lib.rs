@@ -8,6 +8,7 @@
 //! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use,
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
 //!   inside which,
+//! - [`QualityEstimator`]: how good is a mask that someone else made,
 //! - [`VideoSession`]: objects followed through the frames of a video.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
@@ -24,6 +25,7 @@ mod everything;
 mod granularity;
 mod logits;
 mod prompt;
+mod quality;
 mod segmenter;
 mod select;
 mod video;
@@ -42,6 +44,9 @@ pub use everything::{
 pub use granularity::Granularity;
 pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};
+pub use quality::{
+    Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead, QualityLayer, SoftMask,
+};
 pub use segmenter::{Segmenter, normalise_pixels};
 pub use select::{Select, Selection};
 pub use video::{

@@ -71,33 +71,39 @@ impl Logits {
     /// mask used as logits directly would say "undecided" everywhere outside and "barely" inside,
     /// which is why such prompts fail with the official predictor.
     pub fn from_mask(mask: &Mask, frame: &Frame, side: usize) -> Self {
+        let size = (mask.width(), mask.height());
+        Self::from_coverage(size, frame, side, |x, y| {
+            f64::from(u8::from(mask.get(x, y)))
+        })
+    }
+
+    /// The same of a soft mask: `inside` is the share of a pixel that belongs to it.
+    pub(crate) fn from_coverage(
+        size: (u32, u32),
+        frame: &Frame,
+        side: usize,
+        inside: impl Fn(u32, u32) -> f64,
+    ) -> Self {
         /// Odds beyond this are not expressed.
         const LIMIT: f64 = 1e-3;
-        let cells = side as f64 / f64::from(frame.side());
-        let (width, height) = frame.content_size();
-        // The content's share of the grid, and the mask pixels that one cell covers.
-        let (across, down) = (f64::from(width) * cells, f64::from(height) * cells);
-        let columns = CoverageAxis::new(mask.width(), across, side);
-        let rows = CoverageAxis::new(mask.height(), down, side);
-        let mut values = Vec::with_capacity(side * side);
-        let mut line = vec![0.0; side];
-        for row in 0..side {
-            line.fill(0.0);
-            for (y, y_share) in rows.pixels(row) {
-                for (column, sum) in line.iter_mut().enumerate() {
-                    let covered = columns
-                        .pixels(column)
-                        .filter(|&(x, _)| mask.get(x, y))
-                        .map(|(_, x_share)| x_share);
-                    *sum += y_share * covered.sum::<f64>();
-                }
-            }
-            values.extend(line.iter().map(|covered| {
-                let p = covered.clamp(LIMIT, 1.0 - LIMIT);
-                (p / (1.0 - p)).ln() as f32
-            }));
+        let values = coverage(size, frame, side, inside).map(|covered| {
+            let p = covered.clamp(LIMIT, 1.0 - LIMIT);
+            (p / (1.0 - p)).ln() as f32
+        });
+        Self {
+            side,
+            values: values.collect(),
         }
-        Self { side, values }
+    }
+
+    /// The cells of a `side`×`side` grid that a mask touches, with the share of each that it covers.
+    pub(crate) fn coverage(mask: &Mask, frame: &Frame, side: usize) -> Vec<(usize, f32)> {
+        let size = (mask.width(), mask.height());
+        let cells = coverage(size, frame, side, |x, y| {
+            f64::from(u8::from(mask.get(x, y)))
+        });
+        let touched = cells.enumerate().filter(|&(_, share)| share > 0.0);
+        touched.map(|(cell, share)| (cell, share as f32)).collect()
     }
 
     /// The mask in original pixels, and its stability score at `offset`, both from full-resolution
@@ -253,6 +259,33 @@ fn reached(taps: &[Taps], active: RangeInclusive<usize>) -> Range<usize> {
     let start = taps.partition_point(|taps| taps.first + 2 < *active.start());
     let end = taps.partition_point(|taps| taps.first <= *active.end());
     start..end.max(start)
+}
+
+/// The share of every cell of a `side`×`side` grid, row by row, that a mask covers.
+fn coverage(
+    (width, height): (u32, u32),
+    frame: &Frame,
+    side: usize,
+    inside: impl Fn(u32, u32) -> f64,
+) -> impl Iterator<Item = f64> {
+    let cells = side as f64 / f64::from(frame.side());
+    let content = frame.content_size();
+    // The content's share of the grid, and the mask pixels that one cell covers.
+    let (across, down) = (f64::from(content.0) * cells, f64::from(content.1) * cells);
+    let columns = CoverageAxis::new(width, across, side);
+    let rows = CoverageAxis::new(height, down, side);
+    (0..side).flat_map(move |row| {
+        let mut line = vec![0.0; side];
+        for (y, y_share) in rows.pixels(row) {
+            for (column, sum) in line.iter_mut().enumerate() {
+                let covered = columns
+                    .pixels(column)
+                    .map(|(x, x_share)| x_share * inside(x, y));
+                *sum += y_share * covered.sum::<f64>();
+            }
+        }
+        line
+    })
 }
 
 /// Which mask pixels each cell of a grid covers along one axis, and with what share of the cell.

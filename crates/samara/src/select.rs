@@ -277,12 +277,10 @@ fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
     let Some(tight) = mask.bbox() else {
         return 0.0;
     };
+    let corner = |at: u32, side: u32| f64::from(at) + f64::from(side);
     let (x, y) = (f64::from(tight.x), f64::from(tight.y));
-    let (w, h) = (f64::from(tight.width), f64::from(tight.height));
-    let across = (b.max.x.min(x + w) - b.min.x.max(x)).max(0.0);
-    let down = (b.max.y.min(y + h) - b.min.y.max(y)).max(0.0);
-    let shared = across * down;
-    shared / (w * h + b.area() - shared)
+    let (right, bottom) = (corner(tight.x, tight.width), corner(tight.y, tight.height));
+    OriginalBox::new(x, y, right, bottom).map_or(0.0, |tight| tight.iou(b))
 }
 
 fn scores(candidates: &[Candidate]) -> String {

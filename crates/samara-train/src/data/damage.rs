@@ -59,7 +59,9 @@ impl Damage {
                 let (_, _, depth) = truth.most_interior()?;
                 truth.erode((rng.random_range(0.02..0.7) * depth).ceil() as u32)
             }
-            Self::Dilation => truth.dilate_disk((rng.random_range(0.02..0.35) * length).ceil() as u32),
+            Self::Dilation => {
+                truth.dilate_disk((rng.random_range(0.02..0.35) * length).ceil() as u32)
+            }
             Self::Shift => {
                 let far = rng.random_range(0.05..0.7) * length;
                 let angle = rng.random_range(0.0..TAU);

@@ -1,0 +1,103 @@
+//! Whether the model's features differ inside and outside of a mask.
+
+use samara_image::{Frame, Mask};
+use samara_model::ImageFeatures;
+
+use crate::logits::Logits;
+use crate::{Error, Result};
+
+/// Regions along the outline are as wide as this share of the square root of the mask's area.
+const RING: f64 = 0.12;
+/// Measures per level of features.
+const PER_LEVEL: usize = 4;
+
+/// The features of a picture, level by level, with their mean removed.
+pub(super) struct Features {
+    levels: Vec<Level>,
+}
+
+struct Level {
+    side: usize,
+    channels: usize,
+    values: Vec<f32>,
+}
+
+impl Features {
+    pub(super) fn new(features: &ImageFeatures) -> Result<Self> {
+        let levels = features.tensors().into_iter().map(|tensor| {
+            let [_, side, _, channels] = tensor.dims();
+            let values = tensor.into_data().try_into_vec::<f32>();
+            let mut values = values.map_err(|e| Error::Device(format!("{e:?}")))?;
+            let cells = (side * side).max(1) as f32;
+            let mut mean = vec![0.0; channels];
+            for cell in values.chunks_exact(channels) {
+                mean.iter_mut().zip(cell).for_each(|(m, v)| *m += v / cells);
+            }
+            for cell in values.chunks_exact_mut(channels) {
+                cell.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m);
+            }
+            Ok(Level {
+                side,
+                channels,
+                values,
+            })
+        });
+        Ok(Self {
+            levels: levels.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Number of measures.
+    pub(super) fn count(&self) -> usize {
+        PER_LEVEL * self.levels.len()
+    }
+
+    /// Cosines between the mean features of the mask, of its rim inside, of the rim around it and
+    /// of the next one around that.
+    pub(super) fn measures(&self, mask: &Mask, frame: &Frame) -> Vec<f32> {
+        let width = (RING * (mask.area() as f64).sqrt()).ceil().max(1.0) as u32;
+        let grown = mask.dilate(width);
+        let rings = [
+            mask.clone(),
+            minus(mask, &mask.erode(width)),
+            minus(&grown, mask),
+            minus(&grown.dilate(width), &grown),
+        ];
+        let mut measures = Vec::with_capacity(self.count());
+        for level in &self.levels {
+            let [whole, inner, outer, far] =
+                [0, 1, 2, 3].map(|i: usize| level.mean(&rings[i], frame));
+            measures.extend([
+                cosine(&inner, &outer),
+                cosine(&whole, &outer),
+                cosine(&whole, &inner),
+                cosine(&outer, &far),
+            ]);
+        }
+        measures
+    }
+}
+
+impl Level {
+    /// Mean of the features under a mask.
+    fn mean(&self, mask: &Mask, frame: &Frame) -> Vec<f32> {
+        let mut sum = vec![0.0; self.channels];
+        for (cell, share) in Logits::coverage(mask, frame, self.side) {
+            let values = &self.values[cell * self.channels..][..self.channels];
+            sum.iter_mut()
+                .zip(values)
+                .for_each(|(s, v)| *s += share * v);
+        }
+        sum
+    }
+}
+
+fn minus(mask: &Mask, other: &Mask) -> Mask {
+    mask.and_not(other).unwrap_or_else(|_| mask.clone())
+}
+
+/// 0 where one of them is nothing.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
+}

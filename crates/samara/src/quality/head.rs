@@ -1,0 +1,214 @@
+//! From what a mask shows to its IoU: a small network, trained on masks with a known truth while
+//! the model itself stays as it is.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use samara_image::write_atomic;
+
+use crate::{Error, Result};
+
+const FINGERPRINT: &str = "samara.fingerprint";
+/// Names of the layers in a file.
+const LAYERS: usize = 3;
+
+/// A layer `y = weight · x + bias`, its weight `[outputs, inputs]` row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QualityLayer {
+    /// `[outputs, inputs]`.
+    pub weight: Vec<f32>,
+    /// `[outputs]`.
+    pub bias: Vec<f32>,
+}
+
+impl QualityLayer {
+    fn inputs(&self) -> usize {
+        self.weight.len() / self.bias.len().max(1)
+    }
+
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let rows = self.weight.chunks_exact(x.len().max(1)).zip(&self.bias);
+        rows.map(|(row, bias)| bias + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>())
+            .collect()
+    }
+}
+
+/// Estimates the IoU of an external mask with its unknown truth from its
+/// [`Evidence`](super::Evidence): three layers with ReLU between them and a sigmoid behind.
+///
+/// A head belongs to the weights of the model that it was trained with, and is refused by others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QualityHead {
+    layers: [QualityLayer; LAYERS],
+    fingerprint: String,
+}
+
+impl QualityHead {
+    /// A head for the model with this [fingerprint](crate::Segmenter::fingerprint).
+    ///
+    /// # Errors
+    /// [`Error::Quality`]: the layers do not follow on each other, or a value is not finite.
+    pub fn new(layers: [QualityLayer; LAYERS], fingerprint: String) -> Result<Self> {
+        let wrong = |why: String| Err(Error::Quality(format!("quality head: {why}")));
+        for (i, layer) in layers.iter().enumerate() {
+            let outputs = layers.get(i + 1).map_or(1, QualityLayer::inputs);
+            let (weights, found) = (layer.weight.len(), layer.bias.len());
+            if found == 0 || found != outputs || weights == 0 || !weights.is_multiple_of(found) {
+                return wrong(format!(
+                    "layer {i} has {weights} weights and {found} outputs, not {outputs} outputs"
+                ));
+            }
+            if !layer
+                .weight
+                .iter()
+                .chain(&layer.bias)
+                .all(|v| v.is_finite())
+            {
+                return wrong(format!("layer {i} holds a value that is not finite"));
+            }
+        }
+        Ok(Self {
+            layers,
+            fingerprint,
+        })
+    }
+
+    /// Length of the evidence that it takes.
+    pub fn inputs(&self) -> usize {
+        self.layers[0].inputs()
+    }
+
+    /// Fingerprint of the model that it belongs to.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The estimated IoU, in 0..=1, of a mask with evidence of [`inputs`](Self::inputs) values.
+    pub(super) fn estimate(&self, evidence: &[f32]) -> f32 {
+        let relu = |mut x: Vec<f32>| {
+            x.iter_mut().for_each(|v| *v = v.max(0.0));
+            x
+        };
+        let hidden = relu(self.layers[0].apply(evidence));
+        let hidden = relu(self.layers[1].apply(&hidden));
+        let score = self.layers[2].apply(&hidden);
+        1.0 / (1.0 + (-score[0]).exp())
+    }
+
+    /// Writes the head as `safetensors`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let mut tensors = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (inputs, outputs) = (layer.inputs(), layer.bias.len());
+            tensors.push((
+                format!("layer{i}.weight"),
+                vec![outputs, inputs],
+                bytes(&layer.weight),
+            ));
+            tensors.push((format!("layer{i}.bias"), vec![outputs], bytes(&layer.bias)));
+        }
+        let failed =
+            |e: safetensors::SafeTensorError| Error::Quality(format!("{}: {e}", path.display()));
+        let views = tensors.iter().map(|(name, shape, data)| {
+            Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?))
+        });
+        let views: Vec<_> = views.collect::<Result<_, _>>().map_err(failed)?;
+        let metadata = HashMap::from([(FINGERPRINT.to_owned(), self.fingerprint.clone())]);
+        let file = safetensors::serialize(views, Some(metadata)).map_err(failed)?;
+        Ok(write_atomic(path, &file)?)
+    }
+
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// [`Error::Quality`] names the file and what is wrong.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |why: String| Error::Quality(format!("{}: {why}", path.display()));
+        let file = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        Self::from_bytes(&file).map_err(|e| failed(e.to_string()))
+    }
+
+    /// The head in the bytes of such a file.
+    ///
+    /// # Errors
+    /// [`Error::Quality`]: they are no head.
+    pub fn from_bytes(file: &[u8]) -> Result<Self> {
+        let failed = |why: String| Error::Quality(format!("no quality head: {why}"));
+        let wrong = |e: safetensors::SafeTensorError| failed(e.to_string());
+        let (_, metadata) = SafeTensors::read_metadata(file).map_err(wrong)?;
+        let tensors = SafeTensors::deserialize(file).map_err(wrong)?;
+        let values = |name: String| -> Result<Vec<f32>> {
+            let view = tensors.tensor(&name).map_err(wrong)?;
+            if view.dtype() != Dtype::F32 {
+                return Err(failed(format!("{name} is not f32")));
+            }
+            let (values, _) = view.data().as_chunks::<4>();
+            Ok(values.iter().copied().map(f32::from_le_bytes).collect())
+        };
+        let layer = |i: usize| -> Result<QualityLayer> {
+            Ok(QualityLayer {
+                weight: values(format!("layer{i}.weight"))?,
+                bias: values(format!("layer{i}.bias"))?,
+            })
+        };
+        let known = metadata.metadata().as_ref();
+        let fingerprint = known
+            .and_then(|m| m.get(FINGERPRINT))
+            .ok_or_else(|| failed(format!("its metadata holds no {FINGERPRINT}")))?;
+        Self::new([layer(0)?, layer(1)?, layer(2)?], fingerprint.clone())
+    }
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> QualityHead {
+        let layer = |weight: &[f32], bias: &[f32]| QualityLayer {
+            weight: weight.into(),
+            bias: bias.into(),
+        };
+        let layers = [
+            layer(&[1.0, 0.0, 0.0, 1.0], &[0.0, -1.0]),
+            layer(&[1.0, 1.0], &[0.5]),
+            layer(&[2.0], &[-1.0]),
+        ];
+        QualityHead::new(layers, "abc".into()).unwrap()
+    }
+
+    #[test]
+    fn layers_follow_on_each_other() {
+        // relu(0.5, 2 − 1) → 0.5 + 1 + 0.5 → 2 · 2 − 1
+        let expected = 1.0 / (1.0 + (-3.0_f32).exp());
+        assert!((head().estimate(&[0.5, 2.0]) - expected).abs() < 1e-6);
+        assert_eq!(head().inputs(), 2);
+    }
+
+    #[test]
+    fn a_head_comes_back_from_its_file_and_others_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head.safetensors");
+        head().save(&path).unwrap();
+        assert_eq!(QualityHead::load(&path).unwrap(), head());
+        std::fs::write(&path, "x").unwrap();
+        let error = QualityHead::load(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("head.safetensors") && !error.contains('\n'),
+            "{error}"
+        );
+        let mut layers = head().layers;
+        layers[1].bias.push(0.0);
+        assert!(QualityHead::new(layers, String::new()).is_err());
+    }
+}

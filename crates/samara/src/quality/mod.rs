@@ -1,0 +1,164 @@
+//! The quality of masks that someone else made.
+
+mod contrast;
+mod evidence;
+mod external;
+mod head;
+mod outline;
+mod shape;
+
+use samara_image::RgbImage;
+
+pub use evidence::Evidence;
+pub use external::{ExternalMask, SoftMask};
+pub use head::{QualityHead, QualityLayer};
+
+use crate::candidates::{Candidate, PredictedIou};
+use crate::embedding::Embedding;
+use crate::{Error, Result};
+use evidence::{PROMPTS, REFINING, Scene};
+
+/// Masks that are assessed together: bounds the logits that are kept, a megabyte a prompt of SAM.
+const AT_ONCE: usize = 16;
+
+/// What a model thinks of an external mask.
+#[derive(Debug, Clone)]
+pub struct MaskQuality {
+    /// The estimated IoU of the external mask with its unknown truth. Of a [`QualityHead`] if there
+    /// is one; otherwise the candidate's predicted IoU times [`alignment_iou`](Self::alignment_iou),
+    /// which ranks less well.
+    pub estimate: PredictedIou,
+    /// IoU of the external mask with `refined`.
+    pub alignment_iou: f64,
+    /// The candidate that aligns best with the mask, when the model is given the mask and its box:
+    /// the mask as the model would draw it, with its predicted IoU (calibrated) and stability.
+    pub refined: Candidate,
+    /// What the estimate was made from.
+    pub evidence: Evidence,
+}
+
+/// Assesses masks of one picture.
+///
+/// ```
+/// use samara::{DeviceKind, ExternalMask, Mask, QualityEstimator, Segmenter};
+/// # use samara::image::{Rgb, RgbImage};
+///
+/// # let disc = |x: u32, y: u32| (x as f64 - 60.0).hypot(y as f64 - 50.0) < 30.0;
+/// # let image = RgbImage::from_fn(160, 120, |x, y| Rgb(if disc(x, y) { [220, 60, 30] } else { [30, 60, 90] }));
+/// let segmenter = Segmenter::embedded(DeviceKind::Cpu)?;
+/// let embedding = segmenter.embed(&image)?;
+/// let estimator = QualityEstimator::new(&embedding, &image)?;
+/// let mask = Mask::from_fn(160, 120, disc);
+/// let quality = &estimator.assess(&[ExternalMask::new(&mask, 160, 120)?])?[0];
+/// println!("IoU {:.2}, alignment {:.2}", quality.estimate, quality.alignment_iou);
+/// # Ok::<(), samara::Error>(())
+/// ```
+pub struct QualityEstimator<'a> {
+    scene: Scene<'a>,
+    head: Option<QualityHead>,
+}
+
+impl<'a> QualityEstimator<'a> {
+    /// For masks of the `image` that was embedded. The embedded model brings its head; for others
+    /// see [`with_head`](Self::with_head).
+    ///
+    /// # Errors
+    /// The image has another size than the embedded one, or the device failed.
+    pub fn new(embedding: &'a Embedding, image: &RgbImage) -> Result<Self> {
+        Ok(Self {
+            scene: Scene::new(embedding, image)?,
+            head: None,
+        })
+    }
+
+    /// Estimates with this head.
+    ///
+    /// # Errors
+    /// [`Error::Quality`]: it was trained with another model.
+    pub fn with_head(mut self, head: &QualityHead) -> Result<Self> {
+        let own = self.scene.embedding.segmenter().fingerprint()?;
+        let (found, expected) = (head.inputs(), self.scene.count());
+        if head.fingerprint() != own || found != expected {
+            return Err(Error::Quality(format!(
+                "the quality head belongs to the model {:.12}… and not to this one, {own:.12}…",
+                head.fingerprint()
+            )));
+        }
+        self.head = Some(head.clone());
+        Ok(self)
+    }
+
+    /// Assesses masks, in the given order.
+    ///
+    /// # Errors
+    /// A mask has another size than the image, a claim lies outside of it, or the device failed.
+    pub fn assess(&self, masks: &[ExternalMask]) -> Result<Vec<MaskQuality>> {
+        let mut qualities = Vec::with_capacity(masks.len());
+        for chunk in masks.chunks(AT_ONCE) {
+            let (prompts, answers) = self.ask(chunk)?;
+            let evidence = self.scene.evidence(chunk, &answers)?;
+            let answers = answers.into_iter().skip(REFINING).step_by(PROMPTS);
+            let refining = prompts.iter().skip(REFINING).step_by(PROMPTS);
+            for (((mask, evidence), tokens), prompt) in
+                chunk.iter().zip(evidence).zip(answers).zip(refining)
+            {
+                let candidates = self.scene.embedding.candidates(tokens, prompt)?;
+                qualities.push(self.quality(mask, evidence, candidates.as_slice())?);
+            }
+        }
+        Ok(qualities)
+    }
+
+    /// The evidence alone, from which a [`QualityHead`] learns.
+    ///
+    /// # Errors
+    /// As [`assess`](Self::assess).
+    pub fn evidence(&self, masks: &[ExternalMask]) -> Result<Vec<Evidence>> {
+        let mut evidence = Vec::with_capacity(masks.len());
+        for chunk in masks.chunks(AT_ONCE) {
+            let (_, answers) = self.ask(chunk)?;
+            evidence.extend(self.scene.evidence(chunk, &answers)?);
+        }
+        Ok(evidence)
+    }
+
+    fn ask(&self, masks: &[ExternalMask]) -> Result<(Vec<crate::Prompt>, Vec<crate::MaskTokens>)> {
+        let size = self.scene.embedding.frame().original_size();
+        let mut prompts = Vec::with_capacity(PROMPTS * masks.len());
+        for external in masks {
+            let own = (external.mask.width(), external.mask.height());
+            if own != size {
+                return Err(Error::Quality(format!(
+                    "a mask of {}×{} pixels, the image has {}×{}",
+                    own.0, own.1, size.0, size.1
+                )));
+            }
+            prompts.extend(self.scene.prompts(external)?);
+        }
+        let answers = self.scene.embedding.decode(&prompts)?;
+        Ok((prompts, answers))
+    }
+
+    fn quality(
+        &self,
+        external: &ExternalMask,
+        evidence: Evidence,
+        candidates: &[Candidate],
+    ) -> Result<MaskQuality> {
+        let aligned = candidates.iter().map(|c| (c.mask.iou(&external.mask), c));
+        let best = aligned.rev().max_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((alignment_iou, refined)) = best else {
+            return Err(Error::Quality("the model gave no candidate".into()));
+        };
+        let estimate = match &self.head {
+            Some(head) => head.estimate(&evidence.0),
+            None => refined.predicted_iou.0.clamp(0.0, 1.0) * alignment_iou as f32,
+        };
+        Ok(MaskQuality {
+            estimate: PredictedIou(estimate),
+            alignment_iou,
+            refined: refined.clone(),
+            evidence,
+        })
+    }
+}
