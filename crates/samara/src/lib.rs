@@ -8,7 +8,9 @@
 //! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use,
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
 //!   inside which,
-//! - [`VideoSession`]: objects followed through the frames of a video.
+//! - [`VideoSession`]: objects followed through the frames of a video,
+//! - [`TokenAttention`]: where the decoder looks while it answers, and [`rollout`] of a transformer's
+//!   attention.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
@@ -24,8 +26,10 @@ mod everything;
 mod granularity;
 mod logits;
 mod prompt;
+mod rollout;
 mod segmenter;
 mod select;
+mod token_attention;
 mod video;
 
 pub use calibration::{Calibration, CalibrationCurve};
@@ -42,8 +46,10 @@ pub use everything::{
 pub use granularity::Granularity;
 pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};
+pub use rollout::{HeadFusion, Rollout, RolloutError, rollout};
 pub use segmenter::{Segmenter, normalise_pixels};
 pub use select::{Select, Selection};
+pub use token_attention::TokenAttention;
 pub use video::{
     Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
     VideoSession,

@@ -116,6 +116,7 @@ struct Pixels {
 }
 
 /// Where the logarithms of the probabilities come from.
+#[expect(clippy::large_enum_variant, reason = "one lives per loss")]
 enum Evidence {
     /// From logits `[n, k, p]`.
     Logits(Tensor<3>),

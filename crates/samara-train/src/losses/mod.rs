@@ -7,7 +7,7 @@
 //! were answered into supervision of another model's attention.
 //!
 //! Sources: SAM, appendix A (Kirillov et al., 2023); SAM 2, `training/loss_fns.py`; focal loss:
-//! RetinaNet (Lin et al., 2017); dice loss: V-Net (Milletari et al., 2016).
+//! Lin et al., 2017; dice loss: Milletari et al., 2016.
 
 mod attention;
 mod iou;

@@ -243,7 +243,7 @@ impl TinyAttention {
         map.collect()
     }
 
-    fn descend(&mut self, loss: Tensor<1>, rate: f64) {
+    fn descend(&mut self, loss: &Tensor<1>, rate: f64) {
         let gradients = loss.backward();
         for parameter in &mut self.parameters {
             let gradient = parameter.grad(&gradients).unwrap();
@@ -267,7 +267,7 @@ fn trained_overlaps(levels: [Granularity; 3]) -> [[f32; 3]; 3] {
         let maps = model.forward(&pixels);
         let loss =
             hierarchical_attention_loss(&maps, masks.clone(), scores.clone(), &config).unwrap();
-        model.descend(loss.total, 1.0);
+        model.descend(&loss.total, 1.0);
     }
     let maps = model.forward(&pixels);
     [0, 1, 2].map(|scale| {
