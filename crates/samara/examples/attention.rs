@@ -116,7 +116,7 @@ fn rollout_maps(file: &[u8], photo: &RgbImage, click: OriginalPx) -> Result<Vec<
     let [heads, tokens, _] = shape[..] else {
         return Err("layer.0 is no [heads, tokens, tokens]".into());
     };
-    if height.checked_mul(width).map(|patches| 1 + patches) != Some(tokens) {
+    if width == 0 || height.checked_mul(width) != tokens.checked_sub(1) {
         return Err(
             format!("{height} × {width} patches and a class token are not {tokens}").into(),
         );
