@@ -21,8 +21,10 @@ mod model;
 pub mod ops;
 pub mod sam;
 pub mod sam2;
+mod token_attention;
 
 pub use burn;
 pub use image_features::{FeaturesError, ImageFeatures};
 pub use model::{InvalidConfig, Judged, Model, ModelConfig};
 pub use ops::is_cpu;
+pub use token_attention::{DecoderToken, TokenAttention};

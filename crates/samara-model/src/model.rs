@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
 
-use crate::ImageFeatures;
 use crate::lite::{Lite, LiteConfig};
 use crate::sam::{DecodedMasks, JudgedPrompts, PromptBatch, Sam, SamConfig};
 use crate::sam2::{self, Sam2, Sam2Config};
+use crate::{ImageFeatures, TokenAttention};
 
 /// A configuration that no model can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -218,6 +218,21 @@ impl Model {
                 }
             }
             Self::Lite(lite) => lite.decode(features, prompts),
+        }
+    }
+
+    /// How the tokens of the mask decoder look at the cells of the image embedding while they answer
+    /// these prompts: the IoU token, the mask tokens and those of the prompt, in every layer. The
+    /// weights are computed beside the fused attention, at the same inputs.
+    pub fn token_attention(
+        &self,
+        features: &ImageFeatures,
+        prompts: &PromptBatch,
+    ) -> TokenAttention {
+        match self {
+            Self::Sam(sam) => sam.token_attention(features.image_embed.clone(), prompts),
+            Self::Sam2(sam2) => sam2.token_attention(features, prompts),
+            Self::Lite(lite) => lite.token_attention(features, prompts),
         }
     }
 

@@ -140,3 +140,35 @@ fn impossible_configurations_are_refused() {
     assert!(refused(LiteConfig::new().with_num_mask_tokens(1)).contains("num_mask_tokens 1"));
     assert!(LiteConfig::new().validate().is_ok());
 }
+
+#[test]
+fn tokens_look_at_the_whole_grid_and_nothing_else() {
+    let device = Device::flex();
+    let model = model(&device);
+    let features = model.encode_image(pixels(128, &device));
+    let click = points(&[[20.0, 30.0, 1.0], [90.0, 60.0, 0.0]], &device);
+    let boxed = PromptBatch {
+        boxes: Some(Tensor::from_floats([[10.0, 20.0, 100.0, 110.0]], &device)),
+        ..click.clone()
+    };
+    let masked = PromptBatch {
+        masks: Some(Tensor::zeros([1, 1, 32, 32], &device)),
+        ..PromptBatch::default()
+    };
+    let cases = [
+        (click, "point 0, point 1"),
+        (boxed, "point 0, point 1, corner 0, corner 1"),
+        (masked, "padding"),
+    ];
+    for (prompts, names) in cases {
+        let attention = model.token_attention(&features, &prompts);
+        let tokens: Vec<String> = attention.tokens.iter().map(ToString::to_string).collect();
+        assert_eq!(tokens[..2], ["iou", "mask 0"]);
+        assert_eq!(tokens[5..].join(", "), names);
+        let [layers, batch, heads, count, rows, columns] = attention.weights.dims();
+        assert_eq!([layers, batch, heads], [3, 1, 2]);
+        assert_eq!([count, rows, columns], [tokens.len(), 8, 8]);
+        let sums = values(&attention.weights.sum_dim(5).sum_dim(4));
+        assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+    }
+}

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
+use samara_model::ImageFeatures;
 use samara_model::checkpoint::{Checkpoint, Naming};
 use samara_model::sam::{ImageEncoder, ImageEncoderConfig, PromptBatch, Sam, SamConfig};
 
@@ -115,13 +116,7 @@ fn check(sam: &Sam, expected: &Expected) {
     );
     for case in cases {
         let name = |field: &str| format!("case.{case}.{field}");
-        let prompts = PromptBatch {
-            points: expected
-                .get::<3>(&name("points"))
-                .map(|points| (points, expected.get(&name("labels")).unwrap())),
-            boxes: expected.get(&name("boxes")),
-            masks: expected.get(&name("mask_input")),
-        };
+        let prompts = prompts(expected, &case);
         let embedded = sam.encode_prompts(&prompts);
         if let Some(sparse) = expected.get::<3>(&name("sparse")) {
             assert_close(&name("sparse"), &embedded.sparse.unwrap(), &sparse);
@@ -145,6 +140,18 @@ fn check(sam: &Sam, expected: &Expected) {
                 &expected.get(&name("low_res_logits_every5")).unwrap(),
             ),
         }
+    }
+}
+
+/// The prompts of a case.
+fn prompts(expected: &Expected, case: &str) -> PromptBatch {
+    let name = |field: &str| format!("case.{case}.{field}");
+    PromptBatch {
+        points: expected
+            .get::<3>(&name("points"))
+            .map(|points| (points, expected.get(&name("labels")).unwrap())),
+        boxes: expected.get(&name("boxes")),
+        masks: expected.get(&name("mask_input")),
     }
 }
 
@@ -221,4 +228,35 @@ fn mobile_sam_equals_mobile_sam() {
         .unwrap();
     let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("mobile_sam.expected.safetensors"));
+}
+
+#[test]
+fn tokens_look_at_the_image_as_in_segment_anything() {
+    let model = Checkpoint::open(golden("sam_vit.pth")).unwrap();
+    let model = model.load(&Device::flex()).unwrap();
+    let known = Expected::read("sam_vit.expected.safetensors");
+    let expected = Expected::read("sam_vit.attention.safetensors");
+    let embedding = known.get::<4>("image_embedding").unwrap();
+    let features = ImageFeatures {
+        image_embed: embedding.permute([0, 2, 3, 1]),
+        high_res_feats: Vec::new(),
+    };
+    let cases = [
+        ("point", "point 0, padding"),
+        ("points", "point 0, point 1, point 2, padding"),
+        (
+            "box_points",
+            "point 0, point 1, point 2, corner 0, corner 1",
+        ),
+        ("mask", ""),
+    ];
+    for (case, names) in cases {
+        let attention = model.token_attention(&features, &prompts(&known, case));
+        let name = format!("case.{case}.attention");
+        assert_close(&name, &attention.weights, &expected.get(&name).unwrap());
+        let own = ["iou", "mask 0", "mask 1", "mask 2", "mask 3"].map(String::from);
+        let tokens: Vec<String> = attention.tokens.iter().map(ToString::to_string).collect();
+        assert_eq!(tokens[..5], own);
+        assert_eq!(tokens[5..].join(", "), names);
+    }
 }

@@ -21,3 +21,8 @@ pub mod trainer;
 pub use error::TrainError;
 pub use recipe::Recipe;
 pub use trainer::{StepReport, Trainer, Watcher};
+
+/// The examples of the page are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/training.md")]
+struct Page;

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use samara_image::Mask;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Level of a mask among the candidates of one prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Granularity {
     /// Inside no other candidate.

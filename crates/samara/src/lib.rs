@@ -9,7 +9,9 @@
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
 //!   inside which,
 //! - [`QualityEstimator`]: how good is a mask that someone else made,
-//! - [`VideoSession`]: objects followed through the frames of a video.
+//! - [`VideoSession`]: objects followed through the frames of a video,
+//! - [`TokenAttention`]: where the decoder looks while it answers, and [`rollout`] of a transformer's
+//!   attention.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
@@ -26,8 +28,10 @@ mod granularity;
 mod logits;
 mod prompt;
 mod quality;
+mod rollout;
 mod segmenter;
 mod select;
+mod token_attention;
 mod video;
 
 pub use calibration::{Calibration, CalibrationCurve};
@@ -47,8 +51,10 @@ pub use prompt::{Click, MaskPrompt, Prompt};
 pub use quality::{
     Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead, QualityLayer, SoftMask,
 };
+pub use rollout::{HeadFusion, Rollout, RolloutError, rollout};
 pub use segmenter::{Segmenter, normalise_pixels};
 pub use select::{Select, Selection};
+pub use token_attention::TokenAttention;
 pub use video::{
     Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
     VideoSession,

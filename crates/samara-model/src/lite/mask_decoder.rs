@@ -79,11 +79,53 @@ impl MaskDecoder {
     ) -> DecodedMasks {
         let [_, grid, _, dim] = features.image_embed.dims();
         let batch = tokens.dims()[0];
-        let (f8, f4) = (&features.high_res_feats[0], &features.high_res_feats[1]);
+        let side4 = 4 * grid;
+        let f4 = &features.high_res_feats[1];
+        let PromptMaps { stride8, stride4 } = maps;
+        let (tokens, cells, m8) = self.begin(features, stride8, tokens);
+        let (tokens, cells) = self.transformer.forward(cells, pe, &tokens);
+        let cells = self
+            .cells_block2
+            .forward(cells.reshape([batch, grid, grid, dim]));
 
-        let [side8, side4] = [2 * grid, 4 * grid];
+        let up = ops::linear(cells.clone(), &self.up8, Activation::Identity);
+        let up = self.up8_block.forward(ops::add_squares(up, m8));
+        let up = ops::linear(up, &self.up4, Activation::Identity);
+        let flat4 = f4.clone().reshape([1, side4 * side4, DIM4]);
+        let m4 = ops::linear_of_planes(stride4, &self.maps4, Activation::Identity, flat4);
+        let m4 = m4.reshape([batch, side4, side4, DIM4]);
+        let pixels = self.up4_block.forward(ops::add_squares(up, m4));
+        let pixels = ops::layer_norm(pixels, &self.pixel_norm, LAYER_NORM_EPSILON);
+
+        self.read_masks(&tokens, cells, pixels)
+    }
+
+    /// How the tokens (IoU, masks, prompt) look at the image; see
+    /// [`TwoWayTransformer::token_attention`].
+    pub(super) fn token_attention(
+        &self,
+        features: &ImageFeatures,
+        maps: PromptMaps,
+        tokens: Tensor<3>,
+        pe: &Tensor<3>,
+    ) -> Tensor<5> {
+        let (tokens, cells, _) = self.begin(features, maps.stride8, tokens);
+        self.transformer.token_attention(cells, pe, &tokens)
+    }
+
+    /// Tokens and image cells before the transformer, and the maps at stride 8 that the cells have
+    /// seen, `[batch, 2g, 2g, DIM8]`.
+    fn begin(
+        &self,
+        features: &ImageFeatures,
+        stride8: Tensor<3>,
+        tokens: Tensor<3>,
+    ) -> (Tensor<3>, Tensor<3>, Tensor<4>) {
+        let [_, grid, _, dim] = features.image_embed.dims();
+        let batch = tokens.dims()[0];
+        let (f8, side8) = (&features.high_res_feats[0], 2 * grid);
         let flat8 = f8.clone().reshape([1, side8 * side8, DIM8]);
-        let m8 = ops::linear_of_planes(maps.stride8, &self.maps8, Activation::Relu, flat8);
+        let m8 = ops::linear_of_planes(stride8, &self.maps8, Activation::Relu, flat8);
         let m8 = self
             .maps8_block
             .forward(m8.reshape([batch, side8, side8, DIM8]));
@@ -94,21 +136,7 @@ impl MaskDecoder {
         let own = self.output_tokens.val().unsqueeze::<3>();
         let tokens = Tensor::cat(vec![own.repeat_dim(0, batch), tokens], 1);
         let cells = cells.reshape([batch, grid * grid, dim]);
-        let (tokens, cells) = self.transformer.forward(cells, pe, &tokens);
-        let cells = self
-            .cells_block2
-            .forward(cells.reshape([batch, grid, grid, dim]));
-
-        let up = ops::linear(cells.clone(), &self.up8, Activation::Identity);
-        let up = self.up8_block.forward(ops::add_squares(up, m8));
-        let up = ops::linear(up, &self.up4, Activation::Identity);
-        let flat4 = f4.clone().reshape([1, side4 * side4, DIM4]);
-        let m4 = ops::linear_of_planes(maps.stride4, &self.maps4, Activation::Identity, flat4);
-        let m4 = m4.reshape([batch, side4, side4, DIM4]);
-        let pixels = self.up4_block.forward(ops::add_squares(up, m4));
-        let pixels = ops::layer_norm(pixels, &self.pixel_norm, LAYER_NORM_EPSILON);
-
-        self.read_masks(&tokens, cells, pixels)
+        (tokens, cells, m8)
     }
 
     /// Masks and scores from the transformed tokens, cells and pixels.

@@ -30,6 +30,7 @@ pub use prompt_encoder::PromptEncoder;
 pub use trunk::EfficientNetLite0;
 
 use crate::sam::{DecodedMasks, PromptBatch};
+use crate::token_attention::{DecoderToken, TokenAttention, lite_tokens};
 use crate::{ImageFeatures, InvalidConfig};
 use prompt_maps::{Points, PromptMaps};
 
@@ -144,13 +145,35 @@ impl Lite {
 
     /// Answers of all mask tokens to a batch of prompts on one image.
     pub fn decode(&self, features: &ImageFeatures, prompts: &PromptBatch) -> DecodedMasks {
+        let (maps, tokens, pe) = self.encode_prompts(features, prompts);
+        self.mask_decoder.forward(features, maps, tokens, &pe)
+    }
+
+    /// How the decoder's tokens look at the image embedding.
+    pub fn token_attention(
+        &self,
+        features: &ImageFeatures,
+        prompts: &PromptBatch,
+    ) -> TokenAttention {
+        let (maps, tokens, pe) = self.encode_prompts(features, prompts);
+        let decoder = &self.mask_decoder;
+        let weights = decoder.token_attention(features, maps, tokens, &pe);
+        TokenAttention::new(weights, &[DecoderToken::Iou], &lite_tokens(prompts))
+    }
+
+    /// Maps and tokens `[batch, points, dim]` of the prompts, and positions of the cells
+    /// `[1, grid², dim]`.
+    fn encode_prompts(
+        &self,
+        features: &ImageFeatures,
+        prompts: &PromptBatch,
+    ) -> (PromptMaps, Tensor<3>, Tensor<3>) {
         let [_, grid, _, _] = features.image_embed.dims();
         let points = Points::of(prompts, &features.image_embed);
         let similarity = &features.high_res_feats[2..];
         let maps = PromptMaps::new(prompts, &points, similarity, grid);
         let tokens = self.prompt_encoder.forward(&points, grid * STRIDE);
-        let pe = self.prompt_encoder.dense_pe(grid);
-        self.mask_decoder.forward(features, maps, tokens, &pe)
+        (maps, tokens, self.prompt_encoder.dense_pe(grid))
     }
 }
 

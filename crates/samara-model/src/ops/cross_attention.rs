@@ -1,7 +1,7 @@
 //! Attention between prompt tokens and image cells.
 
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 use samara_kernels::two_way::{self, Cells, Norm};
 
 use super::values::{LayerValues, Values, tensor};
@@ -43,6 +43,31 @@ pub fn tokens_to_cells(
         attention(q, for_each(k, batch), for_each(v, batch), layers.heads)
     });
     linear(attended, layers.out_proj, Activation::Identity)
+}
+
+/// The softmax weights with which [`tokens_to_cells`] mixes the values of the cells,
+/// `[batch, heads, tokens, cells]`. Always in composed form: for looking at them, not for speed.
+pub fn token_weights(
+    tokens: Tensor<3>,
+    cells: &Tensor<3>,
+    position: &Tensor<3>,
+    layers: CrossAttention<'_>,
+) -> Tensor<4> {
+    let q = linear(tokens, layers.q_proj, Activation::Identity);
+    let k = cells.clone() + position.clone();
+    let k = linear(k, layers.k_proj, Activation::Identity);
+    let [batch, _, inner] = q.dims();
+    let head_dim = inner / layers.heads;
+    let split = |x: Tensor<3>| {
+        let [batch, count, _] = x.dims();
+        let heads = x.reshape([batch, count, layers.heads, head_dim]);
+        heads.swap_dims(1, 2)
+    };
+    let (q, k) = (split(q), split(for_each(k, batch)));
+    let scores = q
+        .mul_scalar((head_dim as f64).powf(-0.5))
+        .matmul(k.swap_dims(2, 3));
+    activation::softmax(scores, 3)
 }
 
 fn tokens_with_kernel(
@@ -154,5 +179,51 @@ fn for_each(x: Tensor<3>, batch: usize) -> Tensor<3> {
         x
     } else {
         x.repeat_dim(0, batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    /// Weights times values, projected, is what the fused attention gives, for cells of their own and
+    /// for shared ones.
+    #[test]
+    fn token_weights_are_those_that_mix_the_values() {
+        let (batch, tokens, cells, width, inner, heads) = (2, 5, 36, 24, 12, 3);
+        let device = Device::flex();
+        device.seed(11);
+        let linear_layer = |from, to| LinearConfig::new(from, to).init(&device);
+        let (q_proj, k_proj) = (linear_layer(width, inner), linear_layer(width, inner));
+        let (v_proj, out_proj) = (linear_layer(width, inner), linear_layer(inner, width));
+        let layers = CrossAttention {
+            q_proj: &q_proj,
+            k_proj: &k_proj,
+            v_proj: &v_proj,
+            out_proj: &out_proj,
+            heads,
+        };
+        let normal =
+            |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Normal(0.0, 3.0), &device);
+        let (asked, position) = (normal([batch, tokens, width]), normal([1, cells, width]));
+        for images in [1, batch] {
+            let image = normal([images, cells, width]);
+            let weights = token_weights(asked.clone(), &image, &position, layers);
+            assert_eq!(weights.dims(), [batch, heads, tokens, cells]);
+            let sums: Vec<f32> = weights.clone().sum_dim(3).into_data().try_to_vec().unwrap();
+            assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+
+            let values = linear(image.clone(), &v_proj, Activation::Identity);
+            let values = for_each(values, batch).reshape([batch, cells, heads, inner / heads]);
+            let mixed = weights.matmul(values.swap_dims(1, 2)).swap_dims(1, 2);
+            let mixed = mixed.reshape([batch, tokens, inner]);
+            let mixed = linear(mixed, &out_proj, Activation::Identity);
+            let fused = tokens_to_cells(asked.clone(), &image, &position, layers);
+            let error: f32 = (mixed - fused).abs().max().into_scalar();
+            assert!(error < 1e-5, "{error:e}");
+        }
     }
 }

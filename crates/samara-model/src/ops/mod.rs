@@ -28,7 +28,7 @@ use samara_kernels::position;
 
 pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projected_padding};
 pub use convolution::{conv2d, depthwise};
-pub use cross_attention::{CrossAttention, cells_to_tokens, tokens_to_cells};
+pub use cross_attention::{CrossAttention, cells_to_tokens, token_weights, tokens_to_cells};
 pub use linear::{linear, linear_add};
 pub use memory_attention::{Rope, attention_to_memories};
 pub use pooled_attention::PooledAttention;

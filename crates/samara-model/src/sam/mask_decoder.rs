@@ -117,8 +117,7 @@ impl MaskDecoder {
         batch: usize,
     ) -> JudgedPrompts {
         let [_, height, width, _] = image_embedding.dims();
-        let own = vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()];
-        let (tokens, cells) = prompts.join(own, image_embedding, batch);
+        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
         let (tokens, cells) = self.transformer.forward(cells, image_pe, &tokens);
 
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
@@ -131,6 +130,30 @@ impl MaskDecoder {
             grid: [height, width],
             hyper,
         }
+    }
+
+    /// How the tokens (IoU, masks, prompt) look at the image; see
+    /// [`TwoWayTransformer::token_attention`].
+    pub fn token_attention(
+        &self,
+        image_embedding: Tensor<4>,
+        image_pe: &Tensor<3>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> Tensor<5> {
+        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
+        self.transformer.token_attention(cells, image_pe, &tokens)
+    }
+
+    /// Tokens and image cells before the transformer.
+    fn begin(
+        &self,
+        image_embedding: Tensor<4>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let own = vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()];
+        prompts.join(own, image_embedding, batch)
     }
 
     /// The masks of the prompts at these positions of the batch: logits

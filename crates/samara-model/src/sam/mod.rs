@@ -21,6 +21,7 @@ pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 pub(crate) use validate::{validate_mask_decoder, validate_prompt_encoder};
 
 use crate::mobile_sam::{TinyViT, TinyViTConfig};
+use crate::token_attention::{DecoderToken, TokenAttention, sam_tokens};
 
 /// Mean of the training pixels per channel (RGB, 0..255).
 pub const PIXEL_MEAN: [f32; 3] = [123.675, 116.28, 103.53];
@@ -174,6 +175,21 @@ impl Sam {
             self.encode_prompts(prompts),
             prompts.len(),
         )
+    }
+
+    /// How the decoder's tokens look at the image embedding `[1, 64, 64, 256]`.
+    pub fn token_attention(
+        &self,
+        image_embedding: Tensor<4>,
+        prompts: &PromptBatch,
+    ) -> TokenAttention {
+        let weights = self.mask_decoder.token_attention(
+            image_embedding,
+            &self.image_pe(),
+            self.encode_prompts(prompts),
+            prompts.len(),
+        );
+        TokenAttention::new(weights, &[DecoderToken::Iou], &sam_tokens(prompts))
     }
 
     /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].

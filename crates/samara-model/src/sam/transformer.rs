@@ -89,16 +89,42 @@ impl TwoWayTransformer {
         image_pe: &Tensor<3>,
         tokens: &Tensor<3>,
     ) -> (Tensor<3>, Tensor<3>) {
+        self.observed(image, image_pe, tokens, &mut |_, _, _| ())
+    }
+
+    /// The softmax weights with which the tokens look at the image cells in every layer and, last, in
+    /// the final attention, `[depth + 1, batch, heads, tokens, cells]`. Takes what
+    /// [`forward`](Self::forward) takes, and goes its way.
+    pub fn token_attention(
+        &self,
+        image: Tensor<3>,
+        image_pe: &Tensor<3>,
+        tokens: &Tensor<3>,
+    ) -> Tensor<5> {
+        let mut weights = Vec::with_capacity(self.layers.len() + 1);
+        self.observed(image, image_pe, tokens, &mut |queries, cells, layers| {
+            let seen = ops::token_weights(queries.clone(), cells, image_pe, layers);
+            weights.push(seen.unsqueeze::<5>());
+        });
+        Tensor::cat(weights, 0)
+    }
+
+    /// [`forward`](Self::forward), with someone who is shown every attention of tokens to the image.
+    fn observed(
+        &self,
+        image: Tensor<3>,
+        image_pe: &Tensor<3>,
+        tokens: &Tensor<3>,
+        observe: Observer<'_>,
+    ) -> (Tensor<3>, Tensor<3>) {
         let (mut queries, mut keys) = (tokens.clone(), image);
         for layer in &self.layers {
-            (queries, keys) = layer.forward(queries, keys, tokens, image_pe);
+            (queries, keys) = layer.forward(queries, keys, tokens, image_pe, observe);
         }
-        let attended = ops::tokens_to_cells(
-            queries.clone() + tokens.clone(),
-            &keys,
-            image_pe,
-            self.final_attn_token_to_image.layers(),
-        );
+        let q = queries.clone() + tokens.clone();
+        let last = self.final_attn_token_to_image.layers();
+        observe(&q, &keys, last);
+        let attended = ops::tokens_to_cells(q, &keys, image_pe, last);
         (
             ops::layer_norm(
                 queries + attended,
@@ -109,6 +135,9 @@ impl TwoWayTransformer {
         )
     }
 }
+
+/// Is shown the tokens before they ask, the image cells, and the layers between them.
+type Observer<'a> = &'a mut dyn FnMut(&Tensor<3>, &Tensor<3>, CrossAttention<'_>);
 
 /// One layer: self-attention of the tokens, tokens to image, feed-forward, image to tokens.
 #[derive(Module, Debug)]
@@ -132,6 +161,7 @@ impl TwoWayAttentionBlock {
         keys: Tensor<3>,
         query_pe: &Tensor<3>,
         key_pe: &Tensor<3>,
+        observe: Observer<'_>,
     ) -> (Tensor<3>, Tensor<3>) {
         // In the first layer the queries still are their own positional encoding: the official
         // code leaves out both the encoding and the residual there.
@@ -145,8 +175,9 @@ impl TwoWayAttentionBlock {
         let queries = ops::layer_norm(queries, &self.norm1, LAYER_NORM_EPSILON);
 
         let q = queries.clone() + query_pe.clone();
-        let attended =
-            ops::tokens_to_cells(q, &keys, key_pe, self.cross_attn_token_to_image.layers());
+        let look = self.cross_attn_token_to_image.layers();
+        observe(&q, &keys, look);
+        let attended = ops::tokens_to_cells(q, &keys, key_pe, look);
         let queries = ops::layer_norm(queries + attended, &self.norm2, LAYER_NORM_EPSILON);
 
         let queries = ops::layer_norm(

@@ -84,9 +84,7 @@ impl MaskDecoder {
         batch: usize,
     ) -> JudgedObjects {
         let [_, height, width, _] = image_embedding.dims();
-        let own = [&self.obj_score_token, &self.iou_token, &self.mask_tokens];
-        let own = own.map(|token| token.weight.val()).to_vec();
-        let (tokens, cells) = prompts.join(own, image_embedding, batch);
+        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
         let (tokens, cells) = self.transformer.forward(cells, image_pe, &tokens);
 
         let token = |index: usize| tokens.clone().narrow(1, index, 1);
@@ -104,6 +102,31 @@ impl MaskDecoder {
             mask_tokens,
             object_score: self.pred_obj_score_head.forward(token(0)).squeeze_dim(1),
         }
+    }
+
+    /// How the tokens (object score, IoU, masks, prompt) look at the image; see
+    /// [`TwoWayTransformer::token_attention`].
+    pub fn token_attention(
+        &self,
+        image_embedding: Tensor<4>,
+        image_pe: &Tensor<3>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> Tensor<5> {
+        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
+        self.transformer.token_attention(cells, image_pe, &tokens)
+    }
+
+    /// Tokens and image cells before the transformer.
+    fn begin(
+        &self,
+        image_embedding: Tensor<4>,
+        prompts: PromptEmbeddings,
+        batch: usize,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let own = [&self.obj_score_token, &self.iou_token, &self.mask_tokens];
+        let own = own.map(|token| token.weight.val()).to_vec();
+        prompts.join(own, image_embedding, batch)
     }
 
     /// The masks of the prompts at these positions of the batch: logits

@@ -29,6 +29,7 @@ use crate::sam::{
     JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
     PromptEncoderConfig, TwoWayTransformerConfig,
 };
+use crate::token_attention::{DecoderToken, TokenAttention, sam2_tokens};
 
 /// Pixels per cell of the image embedding.
 const STRIDE: usize = 16;
@@ -211,6 +212,23 @@ impl Sam2 {
             encoder.forward(&prompts.clone().with_boxes_as_points()),
             batch,
         )
+    }
+
+    /// How the decoder's tokens look at the image embedding.
+    pub fn token_attention(
+        &self,
+        features: &ImageFeatures,
+        prompts: &PromptBatch,
+    ) -> TokenAttention {
+        let encoder = &self.sam_prompt_encoder;
+        let weights = self.sam_mask_decoder.token_attention(
+            features.image_embed.clone(),
+            &encoder.dense_pe(),
+            encoder.forward(&prompts.clone().with_boxes_as_points()),
+            prompts.len(),
+        );
+        let own = [DecoderToken::ObjectScore, DecoderToken::Iou];
+        TokenAttention::new(weights, &own, &sam2_tokens(prompts))
     }
 
     /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].

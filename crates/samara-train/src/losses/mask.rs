@@ -86,11 +86,42 @@ pub fn min_over_candidates(losses: Tensor<2>) -> (Tensor<1>, Tensor<1, Int>) {
     (lowest.squeeze_dim(1), best.squeeze_dim(1))
 }
 
-/// Logits `[n, k, p]`, their sigmoid, and targets `[n, 1, p]`.
+/// Cells that are probabilities `[n, k, h, w]` instead of logits, as [`mask_losses`]. What lies outside
+/// of [0, 1] is clamped, and keeps its gradient; `floor` keeps logarithms finite: `ln((1 - floor)·p + floor)`.
+pub(super) fn mask_losses_of_probabilities(
+    probabilities: Tensor<4>,
+    targets: Tensor<4>,
+    focal: FocalConfig,
+    floor: f32,
+) -> MaskLosses {
+    // Added without gradient: backends differ in that of a clamp at its very bounds.
+    let plain = probabilities.clone().detach();
+    let correction = plain.clone().clamp(0.0, 1.0) - plain;
+    let pixels = Pixels {
+        probability: (probabilities + correction).flatten(2, 3),
+        evidence: Evidence::Probabilities { floor },
+        targets: targets.flatten(2, 3),
+    };
+    MaskLosses {
+        focal: pixels.focal(focal),
+        dice: pixels.dice(),
+    }
+}
+
+/// Probabilities `[n, k, p]`, what is known of their logarithms, and targets `[n, 1, p]`.
 struct Pixels {
-    logits: Tensor<3>,
     probability: Tensor<3>,
+    evidence: Evidence,
     targets: Tensor<3>,
+}
+
+/// Where the logarithms of the probabilities come from.
+#[expect(clippy::large_enum_variant, reason = "one lives per loss")]
+enum Evidence {
+    /// From logits `[n, k, p]`.
+    Logits(Tensor<3>),
+    /// From the probabilities, kept off 0.
+    Probabilities { floor: f32 },
 }
 
 impl Pixels {
@@ -98,17 +129,30 @@ impl Pixels {
         let logits: Tensor<3> = logits.flatten(2, 3);
         Self {
             probability: sigmoid(logits.clone()),
-            logits,
+            evidence: Evidence::Logits(logits),
             targets: targets.flatten(2, 3),
+        }
+    }
+
+    /// `t·ln p + (1 - t)·ln(1 - p)`: the cross-entropy, kept negative; the weights of the pixels
+    /// carry the sign.
+    fn log_likelihood(&self) -> Tensor<3> {
+        let t = self.targets.clone();
+        match &self.evidence {
+            // The cross-entropy is softplus(x) - x·t, and softplus(x) = -log_sigmoid(-x): one stable
+            // operation.
+            Evidence::Logits(x) => log_sigmoid(x.clone().neg()) + x.clone() * t,
+            Evidence::Probabilities { floor } => {
+                let log = |p: Tensor<3>| (p * (1.0 - floor) + *floor).log();
+                let p = self.probability.clone();
+                log(p.clone()) * t.clone() + log(p * -1.0 + 1.0) * (t * -1.0 + 1.0)
+            }
         }
     }
 
     fn focal(&self, config: FocalConfig) -> Tensor<2> {
         let t = self.targets.clone();
-        // The cross-entropy is softplus(x) - x·t, and softplus(x) = -log_sigmoid(-x): one stable
-        // operation. It is kept negative; the weights of the pixels carry the sign.
-        let log_likelihood =
-            log_sigmoid(self.logits.clone().neg()) + self.logits.clone() * t.clone();
+        let log_likelihood = self.log_likelihood();
         let miss = || self.probability.clone() * (t.clone() * -2.0 + 1.0) + t.clone();
         let modulated = match config.gamma {
             0.0 => log_likelihood,

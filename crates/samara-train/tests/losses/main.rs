@@ -1,6 +1,8 @@
 //! Values and gradients of the losses against PyTorch.
-//! `tests/golden/loss_references.py` made the file.
+//! `tests/golden/loss_references.py` and `attention_loss_references.py` made the files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod attention;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -20,8 +22,13 @@ struct Reference(HashMap<String, TensorData>);
 
 impl Reference {
     fn read() -> Self {
-        let path =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/losses.safetensors");
+        Self::read_file("losses.safetensors")
+    }
+
+    fn read_file(name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden")
+            .join(name);
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.iter().map(|(name, view)| {
