@@ -151,11 +151,14 @@ impl<'a> QualityEstimator<'a> {
             return Err(Error::Quality("the model gave no candidate".into()));
         };
         let estimate = match &self.head {
-            Some(head) => head.estimate(&evidence.0),
-            None => refined.predicted_iou.0.clamp(0.0, 1.0) * alignment_iou as f32,
+            Some(head) => head.estimate(&evidence)?,
+            None => {
+                let predicted = refined.predicted_iou.0.clamp(0.0, 1.0);
+                PredictedIou(predicted * alignment_iou as f32)
+            }
         };
         Ok(MaskQuality {
-            estimate: PredictedIou(estimate),
+            estimate,
             alignment_iou,
             refined: refined.clone(),
             evidence,
