@@ -8,11 +8,13 @@
 //! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use,
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
 //!   inside which,
-//! - [`VideoSession`]: objects followed through the frames of a video.
+//! - [`VideoSession`]: objects followed through the frames of a video,
+//! - [`AttentionTargets`]: which level of an object an attention map looks at.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod calibration;
 mod candidates;
 mod device;
@@ -28,6 +30,10 @@ mod segmenter;
 mod select;
 mod video;
 
+pub use attention::{
+    AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets, CandidateAttention,
+    Resampling,
+};
 pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
 pub use device::DeviceKind;
