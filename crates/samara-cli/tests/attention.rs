@@ -130,7 +130,15 @@ fn json_has_every_measure_of_every_candidate() {
         let candidates = result["candidates"].as_array().unwrap();
         assert_eq!(candidates.len(), 3);
         for candidate in candidates {
-            for measure in ["correlation", "mass", "auc", "hit", "agreement", "level"] {
+            for measure in [
+                "correlation",
+                "mass",
+                "auc",
+                "hit",
+                "agreement",
+                "confidence",
+                "level",
+            ] {
                 assert!(candidate.get(measure).is_some(), "{measure}");
             }
         }

@@ -67,6 +67,9 @@ struct Readme;
 
 /// So are those of the other pages.
 #[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/attention.md")]
+struct Attention;
+#[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../../docs/everything.md")]
 struct Everything;
 #[cfg(all(doctest, feature = "embedded"))]

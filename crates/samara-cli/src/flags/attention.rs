@@ -82,15 +82,10 @@ pub(crate) struct AttentionFlags {
     )]
     pub(crate) resampling: ResamplingFlag,
 
-    /// Undecided if the best candidate agrees less with the map, at the map's resolution
-    #[arg(long, value_name = "R", default_value_t = AttentionOptions::default().min_agreement,
+    /// Undecided if the mean of agreement, correlation and stability of the best candidate is lower
+    #[arg(long, value_name = "R", default_value_t = AttentionOptions::default().min_confidence,
           value_parser = parse_share, help_heading = "Decision")]
-    pub(crate) min_agreement: f64,
-
-    /// Undecided if the correlation of the best candidate is lower
-    #[arg(long, value_name = "R", default_value_t = AttentionOptions::default().min_correlation,
-          value_parser = parse_share, help_heading = "Decision")]
-    pub(crate) min_correlation: f64,
+    pub(crate) min_confidence: f64,
 
     /// Undecided if the lead over the best candidate of another level is smaller
     #[arg(long, value_name = "R", default_value_t = AttentionOptions::default().min_margin,
@@ -118,8 +113,7 @@ impl AttentionFlags {
                 ResamplingFlag::Area => Resampling::Area,
                 ResamplingFlag::Bilinear => Resampling::Bilinear,
             },
-            min_agreement: self.min_agreement,
-            min_correlation: self.min_correlation,
+            min_confidence: self.min_confidence,
             min_margin: self.min_margin,
         }
     }

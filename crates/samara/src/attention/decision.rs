@@ -13,7 +13,7 @@ use crate::granularity::Granularity;
 pub enum Undecided {
     /// All candidates are of one level: duplicates, or a single one.
     Alike,
-    /// No candidate agrees with the map well enough.
+    /// The confidence in the best candidate is too low.
     Weak,
     /// A candidate of another level agrees nearly as well.
     Close,
@@ -71,11 +71,9 @@ pub(super) fn decide(candidates: &[CandidateAttention], options: &AttentionOptio
             0.0
         }
     });
-    let weak = top < options.min_agreement
-        || chosen
-            .measures
-            .correlation
-            .is_none_or(|correlation| correlation < options.min_correlation);
+    let weak = chosen
+        .confidence
+        .is_none_or(|confidence| confidence < options.min_confidence);
     let level = match rival {
         None => Err(Undecided::Alike),
         Some(_) if weak => Err(Undecided::Weak),
@@ -105,6 +103,7 @@ mod tests {
                 hit: true,
             },
             agreement: Some(agreement),
+            confidence: Some(agreement - 0.1),
         }
     }
 
@@ -133,7 +132,7 @@ mod tests {
     #[test]
     fn what_has_no_measure_is_weak() {
         let mut empty = candidate(Granularity::Subpart, 0.0);
-        (empty.agreement, empty.measures.correlation) = (None, None);
+        (empty.agreement, empty.confidence) = (None, None);
         let whole = CandidateAttention {
             level: Granularity::Whole,
             ..empty

@@ -3,6 +3,7 @@
 mod picture;
 mod records;
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,8 +11,8 @@ use std::time::Instant;
 use samara::attention::AttentionMap;
 use samara::image::{PictureFormat, RgbImage, save_image, write_atomic};
 use samara::{
-    AttentionLevel, AttentionOptions, AttentionTargets, Limits, OriginalPx, Prompt, Segmenter,
-    read_image,
+    AttentionLevel, AttentionOptions, AttentionTargets, Candidates, Limits, OriginalPx, Prompt,
+    Segmenter, read_image,
 };
 
 use crate::args::{check_parent, checkpoint};
@@ -192,6 +193,13 @@ fn analyse(
     }
     bar.finish_and_clear();
     Ok(found)
+}
+
+/// The candidates from large to small, as everything shows them.
+fn largest_first(candidates: &Candidates) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by_key(|&i| Reverse(candidates.as_slice()[i].mask.area()));
+    order
 }
 
 /// Where the results go.

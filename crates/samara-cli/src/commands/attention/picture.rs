@@ -6,7 +6,7 @@ use samara::image::{
 };
 use samara::{AttentionLevel, Candidates, Granularity, OriginalBox, OriginalPx};
 
-use super::{Analysis, Asked, mean};
+use super::{Analysis, Asked, largest_first, mean};
 use crate::error::Result;
 
 /// Longest side of a panel, in pixels.
@@ -71,15 +71,8 @@ fn row(
         &map.resized(width, height, analysis.options.resampling),
     );
     let mut panels = vec![prompted(Overlay::new(&heat).label(title), asked, scale).render()];
-    let mut order: Vec<usize> = (0..result.candidates.len()).collect();
-    order.sort_by_key(|&i| {
-        (
-            result.candidates[i].level,
-            std::cmp::Reverse(candidates.as_slice()[i].mask.area()),
-        )
-    });
     let mut groups = Vec::new();
-    for (place, i) in order.into_iter().enumerate() {
+    for (place, i) in largest_first(candidates).into_iter().enumerate() {
         let (candidate, of_map) = (&candidates.as_slice()[i], &result.candidates[i]);
         let level = of_map.level;
         let color = palette(place);

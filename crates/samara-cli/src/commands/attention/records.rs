@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use samara::{AttentionLevel, CandidateAttention, Granularity, Resampling};
+use samara::{AttentionLevel, CandidateAttention, Candidates, Granularity, Resampling};
 use serde::Serialize;
 
-use super::{Analysis, Timing};
+use super::{Analysis, Timing, largest_first};
 use crate::error::{CliError, Result};
 use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;
@@ -27,8 +27,7 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Thresholds {
-    min_agreement: f64,
-    min_correlation: f64,
+    min_confidence: f64,
     min_margin: f64,
 }
 
@@ -99,8 +98,7 @@ pub(super) fn json(flags: &AttentionFlags, analysis: &Analysis) -> Result<Vec<u8
         stretch: analysis.options.stretch,
         resampling: analysis.options.resampling,
         thresholds: Thresholds {
-            min_agreement: analysis.options.min_agreement,
-            min_correlation: analysis.options.min_correlation,
+            min_confidence: analysis.options.min_confidence,
             min_margin: analysis.options.min_margin,
         },
         prompts: prompts
@@ -164,14 +162,15 @@ pub(super) fn table(flags: &AttentionFlags, analysis: &Analysis) -> String {
         format!("  {measures}").repeat(columns)
     );
     for (file, of_map) in analysis.maps.iter().zip(&analysis.found) {
-        for (asked, result) in analysis.asked.iter().zip(of_map) {
+        let prompts = analysis.asked.iter().zip(analysis.targets.candidates());
+        for ((asked, candidates), result) in prompts.zip(of_map) {
             let _ = writeln!(
                 text,
                 "{:>5}  {:>4}  {:<wide$}{}  {}",
                 number(file.layer),
                 number(file.head),
                 asked.name,
-                cells(&result.candidates),
+                cells(result, candidates),
                 verdict(result)
             );
         }
@@ -183,22 +182,23 @@ fn number(place: Option<usize>) -> String {
     place.map_or("-".into(), |i| i.to_string())
 }
 
-/// The measures of the candidates, from large to small.
-fn cells(candidates: &[CandidateAttention]) -> String {
+/// The measures of the candidates, from large to small; `*` marks the best one.
+fn cells(result: &AttentionLevel, candidates: &Candidates) -> String {
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
-    let mut sorted: Vec<&CandidateAttention> = candidates.iter().collect();
-    sorted.sort_by_key(|c| c.level);
-    let cell = |c: &CandidateAttention| {
+    let cell = |i: usize| {
+        let CandidateAttention {
+            level, measures, ..
+        } = &result.candidates[i];
         format!(
-            "  {:<7}  {:>5}  {:.2}  {:>4}  {:<3}",
-            c.level,
-            number(c.measures.correlation),
-            c.measures.mass,
-            number(c.measures.auc),
-            if c.measures.hit { "yes" } else { "no" }
+            " {}{level:<7}  {:>5}  {:.2}  {:>4}  {:<3}",
+            if i == result.best { '*' } else { ' ' },
+            number(measures.correlation),
+            measures.mass,
+            number(measures.auc),
+            if measures.hit { "yes" } else { "no" }
         )
     };
-    sorted.into_iter().map(cell).collect()
+    largest_first(candidates).into_iter().map(cell).collect()
 }
 
 fn verdict(result: &AttentionLevel) -> String {
