@@ -30,19 +30,21 @@ pub(crate) struct FileMap {
 }
 
 impl FileMap {
-    /// Where the map lies in its file, for titles: `layer 2, head 3`.
-    pub(crate) fn place(&self) -> String {
-        let places = [
-            self.tensor.clone(),
-            self.layer.map(|i| format!("layer {i}")),
-            self.head.map(|i| format!("head {i}")),
-        ];
-        let places: Vec<String> = places.into_iter().flatten().collect();
-        if places.is_empty() {
-            return "attention".into();
-        }
-        places.join(", ")
+    /// Where the map lies in its file, for titles.
+    pub(crate) fn title(&self) -> String {
+        place(self.tensor.as_deref(), self.layer, self.head).unwrap_or_else(|| "attention".into())
     }
+}
+
+/// `tensor a, layer 2, head 3`, as far as there is such.
+fn place(tensor: Option<&str>, layer: Option<usize>, head: Option<usize>) -> Option<String> {
+    let places = [
+        tensor.map(|name| format!("tensor {name}")),
+        layer.map(|i| format!("layer {i}")),
+        head.map(|i| format!("head {i}")),
+    ];
+    let places: Vec<String> = places.into_iter().flatten().collect();
+    (!places.is_empty()).then(|| places.join(", "))
 }
 
 /// The value of `--grid`: rows × columns, as arrays count.
@@ -181,16 +183,9 @@ impl Array {
         [rows, columns]: [usize; 2],
         values: &[f32],
     ) -> Result<FileMap> {
-        let mut name = path.display().to_string();
-        for (what, place) in [
-            ("tensor", self.tensor.clone()),
-            ("layer", layer.map(|i| i.to_string())),
-            ("head", head.map(|i| i.to_string())),
-        ] {
-            if let Some(place) = place {
-                name += &format!(", {what} {place}");
-            }
-        }
+        let file = path.display();
+        let place = place(self.tensor.as_deref(), layer, head);
+        let name = place.map_or_else(|| file.to_string(), |place| format!("{file}, {place}"));
         // Both sides are within the number of values.
         let map = AttentionMap::new(name, columns as u32, rows as u32, values.to_vec())?;
         Ok(FileMap {

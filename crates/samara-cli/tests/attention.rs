@@ -17,7 +17,8 @@ use serde_json::Value;
 
 /// A NumPy file, version 1.0, in C order.
 fn npy(dtype: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
-    let sides: String = shape.iter().map(|n| format!("{n},")).collect();
+    let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let sides = sides.join(",") + ",";
     let mut header =
         format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sides}), }}");
     while (header.len() + 11) % 64 != 0 {

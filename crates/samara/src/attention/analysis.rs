@@ -21,11 +21,12 @@ use crate::{Error, Result};
 /// Longest side, in pixels, at which masks and maps are compared; larger pictures are compared at
 /// this size. Masks come from logits of 256 cells a side, so nothing is lost but memory and time.
 const COMPARED_SIDE: u32 = 1024;
-/// Longest side of the grid on which the agreement is measured: maps of ViTs have 14 to 64 cells,
+/// Longest side of the grid on which the agreement is measured: those of a ViT have 14 to 64 cells,
 /// and finer ones would only bring noise.
 const GRID_SIDE: u32 = 64;
 /// Blurs that the agreement tries: standard deviations as shares of the picture's longest side.
-const BLURS: [f64; 7] = [0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08];
+/// Stronger ones make small masks fit any wide blob.
+const BLURS: [f64; 5] = [0.0, 0.01, 0.02, 0.03, 0.04];
 
 /// How maps are read, and when a level is named.
 ///
@@ -43,8 +44,8 @@ pub struct AttentionOptions {
     /// right; with 0.6, 86 % of a quarter more.
     pub min_confidence: f64,
     /// Least [margin](AttentionLevel::margin). 0.2: of what the runner-up lacks to full agreement,
-    /// the best candidate makes good a fifth. It brought wrong levels of garments from 4.4 to 2.8 %
-    /// of the decided ones.
+    /// the best candidate makes good a fifth. It brought wrong levels of garments from 4 to 2 % of the
+    /// decided ones.
     pub min_margin: f64,
 }
 
@@ -87,7 +88,7 @@ pub struct CandidateAttention {
     pub measures: Measures,
     /// The highest correlation of the map with the mask at the map's own resolution (at most 64
     /// cells a side), where the mask is the share of each cell that it covers and may be blurred by
-    /// up to 8 % of the picture's longest side. Unlike the plain correlation it does not prefer
+    /// up to 4 % of the picture's longest side. Unlike the plain correlation it does not prefer
     /// large masks because a map is coarse. `None` where either side is constant.
     pub agreement: Option<f64>,
     /// Mean of the agreement, the correlation and the candidate's stability score: the map shows this

@@ -134,7 +134,7 @@ impl AttentionMap {
 
     /// Checks that the map lies over a picture of `width × height` original pixels. With `stretch`
     /// any aspect ratio will do: the map is the attention of a model that saw the picture squashed,
-    /// as ViTs with a square input do.
+    /// as a ViT with a square input does.
     ///
     /// # Errors
     /// [`Error::Attention`], naming both sizes.

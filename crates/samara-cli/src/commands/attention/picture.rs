@@ -35,7 +35,7 @@ pub(super) fn draw(analysis: &Analysis) -> Result<RgbImage> {
             .collect()
     } else {
         let maps = analysis.maps.iter().zip(&analysis.found);
-        maps.map(|(file, found)| (&file.map, found, file.place()))
+        maps.map(|(file, found)| (&file.map, found, file.title()))
             .collect()
     };
     for (map, found, title) in maps {
