@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod error;
 mod flags;
+mod map_file;
 mod mask_file;
 mod report;
 mod terminal;
@@ -53,6 +54,7 @@ fn run() -> Result<()> {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Everything(flags) => commands::everything::run(&flags),
         Command::Video(flags) => commands::video::run(&flags),
+        Command::Attention(flags) => commands::attention::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::Bench(flags) => commands::bench::run(&flags),

@@ -11,11 +11,13 @@
 //! - [`QualityEstimator`]: how good is a mask that someone else made,
 //! - [`VideoSession`]: objects followed through the frames of a video,
 //! - [`TokenAttention`]: where the decoder looks while it answers, and [`rollout`] of a transformer's
-//!   attention.
+//!   attention,
+//! - [`AttentionTargets`]: which level of an object an attention map looks at.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod calibration;
 mod candidates;
 mod device;
@@ -34,6 +36,10 @@ mod select;
 mod token_attention;
 mod video;
 
+pub use attention::{
+    AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets, CandidateAttention,
+    Resampling,
+};
 pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
 pub use device::DeviceKind;
@@ -71,6 +77,9 @@ pub use samara_model::checkpoint;
 struct Readme;
 
 /// So are those of the other pages.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/attention.md")]
+struct Attention;
 #[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../../docs/everything.md")]
 struct Everything;
