@@ -8,7 +8,9 @@
 //! ```
 //!
 //! The head is fitted to the training splits and measured on the validation splits. Without `--fit`
-//! an existing head is measured. `--checkpoint FILE` takes another model than the embedded one.
+//! an existing head is measured. `--with-box` measures masks that come with a rough box of their
+//! object, `--limit N` looks at N images of a set, `--checkpoint FILE` takes another model than the
+//! embedded one.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -25,6 +27,8 @@ struct Arguments {
     fit: Vec<PathBuf>,
     measure: Vec<PathBuf>,
     checkpoint: Option<PathBuf>,
+    /// Masks are measured together with a rough box of their object.
+    boxes: bool,
     limit: Option<usize>,
 }
 
@@ -64,29 +68,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let head = QualityHead::load(&arguments.head)?;
     for path in &arguments.measure {
-        for claims in [0.0, 1.0] {
-            let seed = 2;
-            let options = DamageOptions {
-                claims,
-                seed,
-                ..DamageOptions::default()
-            };
-            let masks = look(path, "val", options)?;
-            let with = if claims > 0.0 {
-                "with a box of the object"
-            } else {
-                "alone"
-            };
-            println!("\n{}, masks {with}", path.display());
-            tell(&masks, &head)?;
-        }
+        let options = DamageOptions {
+            claims: f64::from(u8::from(arguments.boxes)),
+            seed: 2,
+            ..DamageOptions::default()
+        };
+        let masks = look(path, "val", options)?;
+        println!("\n{}", path.display());
+        tell(&masks, &head)?;
     }
     Ok(())
 }
 
 fn tell(masks: &[DamagedMask], head: &QualityHead) -> Result<(), Box<dyn Error>> {
-    let predicted = |m: &DamagedMask| f64::from(m.quality.refined.predicted_iou.0);
-    let estimate = |m: &DamagedMask| head.estimate(&m.quality.evidence).map(|e| f64::from(e.0));
+    let predicted = |m: &DamagedMask| m.predicted_iou;
+    let estimate = |m: &DamagedMask| head.estimate(&m.evidence).map(|e| f64::from(e.0));
     let before: Vec<f64> = masks.iter().map(predicted).collect();
     let after: Vec<f64> = masks.iter().map(estimate).collect::<Result<_, _>>()?;
     for (name, estimates) in [("before", &before), ("after", &after)] {
@@ -120,6 +116,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
         fit: Vec::new(),
         measure: Vec::new(),
         checkpoint: None,
+        boxes: false,
         limit: None,
     };
     let mut rest = std::env::args().skip(1);
@@ -132,6 +129,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             "--fit" => arguments.fit.push(value()?.into()),
             "--measure" => arguments.measure.push(value()?.into()),
             "--checkpoint" => arguments.checkpoint = Some(value()?.into()),
+            "--with-box" => arguments.boxes = true,
             "--limit" => arguments.limit = Some(value()?.parse()?),
             head => arguments.head = head.into(),
         }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use samara::{
-    ExternalMask, Limits, Mask, MaskQuality, OriginalBox, Prompt, QualityEstimator, Segmenter,
+    Evidence, ExternalMask, Limits, Mask, OriginalBox, Prompt, QualityEstimator, Segmenter,
 };
 
 use crate::data::{Damage, DataSet, Sample};
@@ -54,8 +54,10 @@ pub struct DamagedMask {
     pub damage: Option<Damage>,
     /// Its IoU with the truth.
     pub iou: f64,
-    /// What the model says about it, without a head.
-    pub quality: MaskQuality,
+    /// What a head learns from.
+    pub evidence: Evidence,
+    /// The predicted IoU of the candidate that aligns best with it: the estimate without a head.
+    pub predicted_iou: f64,
 }
 
 /// Damages the masks of a data set and asks the model about each. The same seed gives the same masks.
@@ -95,7 +97,8 @@ pub fn damaged_masks(
             image: i,
             damage: drawn.damage,
             iou: drawn.iou,
-            quality,
+            evidence: quality.evidence,
+            predicted_iou: quality.refined.predicted_iou.0.into(),
         }));
     }
     let _ = progress(looked_at, looked_at);

@@ -83,7 +83,7 @@ pub fn fit_quality_head(
     options: &FitOptions,
     device: &Device,
 ) -> Result<QualityHead, TrainError> {
-    let evidence: Vec<&[f32]> = masks.iter().map(|m| &m.quality.evidence.0[..]).collect();
+    let evidence: Vec<&[f32]> = masks.iter().map(|m| &m.evidence.0[..]).collect();
     let inputs = evidence.first().map_or(0, |first| first.len());
     if inputs == 0 || evidence.iter().any(|e| e.len() != inputs) {
         let why = "there are no masks, or they were assessed by different models";
