@@ -44,7 +44,7 @@ pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
 pub use device::DeviceKind;
 #[cfg(feature = "embedded")]
-pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
+pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint, embedded_quality_head};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use everything::{

@@ -89,7 +89,7 @@ pub fn damaged_masks(
         rng.set_stream(1 + i as u64);
         let drawn = draw(&sample, &strangers, options, &mut rng)?;
         let embedding = segmenter.embed(&sample.image)?;
-        let estimator = QualityEstimator::new(&embedding, &sample.image)?;
+        let estimator = QualityEstimator::new(&embedding, &sample.image)?.without_head();
         let masks: Vec<ExternalMask> = drawn.iter().map(|d| d.external.clone()).collect();
         let qualities = estimator.assess(&masks)?;
         let found = drawn.into_iter().zip(qualities);

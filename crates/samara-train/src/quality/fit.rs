@@ -177,3 +177,66 @@ fn layer(linear: &Linear) -> QualityLayer {
             .unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use samara::Evidence;
+
+    use super::super::measure::measure;
+    use super::*;
+    use crate::data::Damage;
+
+    /// Masks whose IoU is the first number of their evidence, bent; the others mean nothing. What
+    /// is bad is a wrong object.
+    fn masks(seed: u64) -> Vec<DamagedMask> {
+        use rand::RngExt;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mask = |image| {
+            let mut number = || rng.random_range(-1.0_f32..1.0);
+            let evidence = [number(), 1000.0 + 50.0 * number(), number(), 7.0];
+            let iou = f64::from((evidence[0] + 1.0) / 2.0).powi(2);
+            DamagedMask {
+                image,
+                damage: (iou < 0.2).then_some(Damage::WrongObject),
+                iou,
+                evidence: Evidence(evidence.into()),
+                predicted_iou: 0.5,
+            }
+        };
+        (0..400).map(mask).collect()
+    }
+
+    fn head(masks: &[DamagedMask]) -> QualityHead {
+        fit_quality_head(masks, "abc", &FitOptions::default(), &Device::flex()).unwrap()
+    }
+
+    #[test]
+    fn a_head_learns_what_the_evidence_says() {
+        let (head, unseen) = (head(&masks(1)), masks(2));
+        let estimate = |m: &DamagedMask| f64::from(head.estimate(&m.evidence).unwrap().0);
+        let after = measure(&unseen, &unseen.iter().map(estimate).collect::<Vec<_>>());
+        assert!(
+            after.spearman.unwrap() > 0.95 && after.mae < 0.1,
+            "{after:?}"
+        );
+        assert!(after.wrong_in_worst_decile.unwrap() > 0.99, "{after:?}");
+        let before = measure(&unseen, &vec![0.5; unseen.len()]);
+        assert_eq!(before.spearman, None);
+        let other = head
+            .estimate(&Evidence(vec![0.0; 5]))
+            .unwrap_err()
+            .to_string();
+        assert!(other.contains('5') && other.contains('4'), "{other}");
+    }
+
+    #[test]
+    fn nothing_to_learn_from_is_an_error() {
+        let fit = |masks: &[DamagedMask]| {
+            fit_quality_head(masks, "abc", &FitOptions::default(), &Device::flex())
+        };
+        assert!(fit(&[]).is_err());
+        let mut mixed = masks(1);
+        mixed[3].evidence.0.push(0.0);
+        assert!(fit(&mixed).is_err());
+    }
+}

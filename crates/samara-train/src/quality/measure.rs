@@ -67,3 +67,39 @@ fn wrong_in_worst_decile(masks: &[DamagedMask], estimates: &[f64]) -> Option<f64
     }
     Some(found / WRONG)
 }
+
+#[cfg(test)]
+mod tests {
+    use samara::Evidence;
+
+    use super::*;
+
+    #[test]
+    fn wrong_objects_are_looked_for_in_the_worst_tenth() {
+        let mask = |damage, iou| DamagedMask {
+            image: 0,
+            damage,
+            iou,
+            evidence: Evidence(Vec::new()),
+            predicted_iou: iou,
+        };
+        let mut masks = vec![mask(None, 1.0); 19];
+        masks.extend(vec![mask(Some(Damage::WrongObject), 0.0); 2]);
+        masks.push(mask(Some(Damage::Shift), 0.1));
+        let share = |found: f64, missed: f64| {
+            let mut estimates = vec![0.6; 19];
+            estimates.extend([found, missed, 0.0]);
+            measure(&masks, &estimates).wrong_in_worst_decile.unwrap()
+        };
+        assert!((share(0.1, 0.2) - 1.0).abs() < 1e-9);
+        assert!((share(0.1, 0.9) - 0.5).abs() < 1e-9);
+        assert!(share(0.7, 0.9).abs() < 1e-9);
+        let truth: Vec<f64> = masks.iter().map(|m| m.iou).collect();
+        let perfect = measure(&masks, &truth);
+        assert!((perfect.spearman.unwrap() - 1.0).abs() < 1e-9 && perfect.mae == 0.0);
+        assert_eq!(
+            measure(&masks[..3], &truth[..3]).wrong_in_worst_decile,
+            None
+        );
+    }
+}
