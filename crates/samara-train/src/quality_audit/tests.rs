@@ -206,10 +206,10 @@ fn three_granularities_are_a_data_set_to_train_with() {
         max_area_fraction: 1.0,
         ..data_spec(&folder)
     };
-    let sampler = crate::data::Sampler::open(&[spec], Limits::default()).unwrap();
-    let mut rng = rand::SeedableRng::seed_from_u64(1);
-    let example = sampler.draw::<rand_chacha::ChaCha8Rng>(&mut rng, &example_spec(32, 2));
-    assert!(!example.unwrap().0.objects.is_empty());
+    let sampler = crate::data::Sampler::open(&[spec], example_spec(32, 2)).unwrap();
+    let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
+    let example = sampler.draw(&mut rng, &mut Skipped::default()).unwrap();
+    assert!(!example.objects.is_empty());
 
     options.with_annotations = true;
     options.min_score = f64::from(f32::MAX);
