@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod error;
+mod external_mask;
 mod flags;
 mod map_file;
 mod mask_file;
@@ -57,6 +58,8 @@ fn run() -> Result<()> {
         Command::Attention(flags) => commands::attention::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
+        Command::Quality(flags) => commands::quality::run(&flags),
+        Command::Levels(flags) => commands::levels::run(&flags),
         Command::Bench(flags) => commands::bench::run(&flags),
         Command::Models(command) => commands::models::run(command),
         Command::Completions { shell } => commands::completions::run(shell),

@@ -22,54 +22,20 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<MaskPrompt> {
     }
 }
 
-fn failed(path: &Path, why: impl std::fmt::Display) -> CliError {
+/// An error that names the file.
+pub(crate) fn failed(path: &Path, why: impl std::fmt::Display) -> CliError {
     CliError::failed(format!("--mask {}: {why}", path.display()))
 }
 
-/// A 2-D array, leading axes of size 1 allowed: floating point is logits, bool and integers a
-/// mask.
+/// Floating point is logits, bool and integers a mask.
 fn read_npy(path: &Path) -> Result<MaskPrompt> {
-    let file = File::open(path).map_err(|e| failed(path, e))?;
-    let array = NpyFile::new(BufReader::new(file)).map_err(|e| failed(path, e))?;
-    let shape = array.shape().to_vec();
-    let plain = match shape[..] {
-        [rows, columns] | [1, rows, columns] | [1, 1, rows, columns] => Some((rows, columns)),
-        _ => None,
-    };
-    let (rows, columns) = plain
-        .filter(|&(rows, columns)| rows > 0 && columns > 0 && rows * columns <= 1 << 28)
-        .ok_or_else(|| failed(path, format!("an array of shape {shape:?} is not one mask")))?;
-    let kind = match array.dtype() {
-        npyz::DType::Plain(dtype) => (dtype.type_char(), dtype.num_bytes().unwrap_or(0)),
-        _ => return Err(failed(path, "a structured array is not a mask")),
-    };
-    if array.order() == npyz::Order::Fortran {
-        return Err(failed(path, "save it in C order (np.ascontiguousarray)"));
-    }
-    let values: Vec<f32> = match kind {
-        (TypeChar::Float, 4) => array.into_vec::<f32>().map_err(|e| failed(path, e))?,
-        (TypeChar::Float, 8) => {
-            let values = array.into_vec::<f64>().map_err(|e| failed(path, e))?;
-            values.into_iter().map(|v| v as f32).collect()
+    let array = read_array(path)?;
+    let (rows, columns) = (array.rows, array.columns);
+    let values = match array.values {
+        Values::Binary(inside) => {
+            return Ok(MaskPrompt::Mask(Mask::from_bools(columns, rows, &inside)?));
         }
-        (TypeChar::Bool, 1) => {
-            let inside = array.into_vec::<bool>().map_err(|e| failed(path, e))?;
-            return Ok(MaskPrompt::Mask(Mask::from_bools(
-                columns as u32,
-                rows as u32,
-                &inside,
-            )?));
-        }
-        (TypeChar::Uint, 1) => {
-            let values = array.into_vec::<u8>().map_err(|e| failed(path, e))?;
-            let inside: Vec<bool> = values.iter().map(|&v| v > 0).collect();
-            return Ok(MaskPrompt::Mask(Mask::from_bools(
-                columns as u32,
-                rows as u32,
-                &inside,
-            )?));
-        }
-        _ => return Err(failed(path, "its values are neither bool, u8, f32 nor f64")),
+        Values::Float(values) => values,
     };
     if rows != columns {
         return Err(failed(
@@ -79,6 +45,64 @@ fn read_npy(path: &Path) -> Result<MaskPrompt> {
     }
     let logits = Logits::new(rows as usize, values).map_err(|e| failed(path, e))?;
     Ok(MaskPrompt::Logits(logits))
+}
+
+/// A 2-D array of an `.npy` file.
+pub(crate) struct Array {
+    pub(crate) rows: u32,
+    pub(crate) columns: u32,
+    pub(crate) values: Values,
+}
+
+/// Its values, row by row.
+pub(crate) enum Values {
+    Binary(Vec<bool>),
+    Float(Vec<f32>),
+}
+
+/// Reads a 2-D array, leading axes of size 1 allowed.
+pub(crate) fn read_array(path: &Path) -> Result<Array> {
+    let file = File::open(path).map_err(|e| failed(path, e))?;
+    let array = NpyFile::new(BufReader::new(file)).map_err(|e| failed(path, e))?;
+    let shape = array.shape().to_vec();
+    let plain = match shape[..] {
+        [rows, columns] | [1, rows, columns] | [1, 1, rows, columns] => Some((rows, columns)),
+        _ => None,
+    };
+    let within = |&(rows, columns): &(u64, u64)| {
+        let count = rows.checked_mul(columns);
+        count.is_some_and(|count| (1..=1 << 28).contains(&count))
+    };
+    let sides = plain.filter(within);
+    let sides = sides.and_then(|(rows, columns)| rows.try_into().ok().zip(columns.try_into().ok()));
+    let (rows, columns) = sides
+        .ok_or_else(|| failed(path, format!("an array of shape {shape:?} is not one mask")))?;
+    let kind = match array.dtype() {
+        npyz::DType::Plain(dtype) => (dtype.type_char(), dtype.num_bytes().unwrap_or(0)),
+        _ => return Err(failed(path, "a structured array is not a mask")),
+    };
+    if array.order() == npyz::Order::Fortran {
+        return Err(failed(path, "save it in C order (np.ascontiguousarray)"));
+    }
+    let wrong = |e| failed(path, e);
+    let values = match kind {
+        (TypeChar::Float, 4) => Values::Float(array.into_vec().map_err(wrong)?),
+        (TypeChar::Float, 8) => {
+            let values = array.into_vec::<f64>().map_err(wrong)?;
+            Values::Float(values.into_iter().map(|v| v as f32).collect())
+        }
+        (TypeChar::Bool, 1) => Values::Binary(array.into_vec().map_err(wrong)?),
+        (TypeChar::Uint, 1) => {
+            let values = array.into_vec::<u8>().map_err(wrong)?;
+            Values::Binary(values.into_iter().map(|v| v > 0).collect())
+        }
+        _ => return Err(failed(path, "its values are neither bool, u8, f32 nor f64")),
+    };
+    Ok(Array {
+        rows,
+        columns,
+        values,
+    })
 }
 
 /// The logits with the highest score in a file that `--raw` wrote.

@@ -10,6 +10,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage}
 
 use crate::complete::is_complete;
 use crate::error::ImageError;
+use crate::label_map::GrayImage16;
 
 /// How large a picture may be. Checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,17 @@ pub fn read_image(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, I
 /// As [`read_image`], without [`ImageError::Io`].
 pub fn decode_image(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, ImageError> {
     decode_dynamic(bytes, name, limits).map(flatten)
+}
+
+/// Reads a picture file as 16-bit grey: 8-bit samples become 16-bit as `257 · v`, colours their luma;
+/// transparency is ignored.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_gray16(path: impl AsRef<Path>, limits: &Limits) -> Result<GrayImage16, ImageError> {
+    let path = path.as_ref();
+    let bytes = read_bytes(path, limits)?;
+    Ok(decode_dynamic(&bytes, &path.display().to_string(), limits)?.into_luma16())
 }
 
 /// The whole file, if it is a regular one within [`Limits::max_bytes`].

@@ -34,7 +34,7 @@ pub mod video;
 pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
-pub use decode::{Limits, decode_image, read_image};
+pub use decode::{Limits, decode_image, read_gray16, read_image};
 pub use distance::DistanceTransform;
 pub use error::ImageError;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};

@@ -13,6 +13,7 @@ mod plot;
 mod prepare;
 pub mod prompts;
 pub mod quality;
+pub mod quality_audit;
 pub mod recipe;
 mod run_folder;
 pub mod schedule;

@@ -21,7 +21,7 @@ use crate::flags::{EvalFlags, ModelFlags, ProtocolFlag};
 use crate::terminal;
 
 /// The split that means every image.
-const ALL: &str = "all";
+pub(super) const ALL: &str = "all";
 
 /// Evaluates the model that the flags name.
 pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
@@ -171,8 +171,8 @@ fn options(flags: &EvalFlags) -> EvalOptions {
     }
 }
 
-/// Runs an evaluation with a bar for its pictures.
-fn with_bar<T>(
+/// Runs an evaluation, or another work on a data set, with a bar for its pictures.
+pub(super) fn with_bar<T>(
     name: &str,
     evaluate: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<T, EvalError>,
 ) -> Result<T> {
@@ -189,7 +189,11 @@ fn with_bar<T>(
     })
 }
 
-fn describe(flags: &ModelFlags, path: &Path, segmenter: &Segmenter) -> Result<ModelDescription> {
+pub(super) fn describe(
+    flags: &ModelFlags,
+    path: &Path,
+    segmenter: &Segmenter,
+) -> Result<ModelDescription> {
     let file = || path.display().to_string();
     Ok(ModelDescription {
         model: flags.model.clone().unwrap_or_else(file),

@@ -6,7 +6,44 @@ pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod everything;
 mod journal;
+pub(crate) mod levels;
 pub(crate) mod models;
+pub(crate) mod quality;
 pub(crate) mod segment;
 pub(crate) mod train;
 pub(crate) mod video;
+
+use std::path::Path;
+
+use samara_train::data::DataSet;
+
+use crate::error::{CliError, Result};
+use crate::terminal;
+
+/// The annotations that were read are not written over.
+fn check_not_input(flag: &str, out: &Path, data: &DataSet) -> Result<()> {
+    let same = |path: &Path| path.canonicalize().ok() == out.canonicalize().ok();
+    match &data.annotations {
+        Some(path) if out.exists() && same(path) => Err(CliError::usage(format!(
+            "{flag} {}: these are the annotations of the data set; write to another file",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Annotations name pictures relative to their own folder.
+fn tell_elsewhere(flag: &str, out: &Path, data: &DataSet) {
+    let folder = match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if folder.canonicalize().ok() != data.root.canonicalize().ok() {
+        let notice = format!(
+            "{flag} {}: to be read, it needs the pictures of {} in an images/ folder beside it",
+            out.display(),
+            data.pictures.display()
+        );
+        terminal::tell("notice", &notice);
+    }
+}

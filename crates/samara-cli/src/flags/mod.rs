@@ -3,6 +3,7 @@
 
 mod attention;
 mod everything;
+mod quality;
 mod video;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use samara::{Click, DeviceKind, Limits, OriginalBox};
 
 pub(crate) use attention::AttentionFlags;
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
+pub(crate) use quality::{LevelsFlags, QualityFlags};
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
 
 use crate::args::{SelectArg, parse_box, parse_point, positive};
@@ -50,6 +52,10 @@ pub(crate) enum Command {
     Train(TrainFlags),
     /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU
     Eval(Box<EvalFlags>),
+    /// Estimate how good masks are that someone else made: of a picture, or of a data set
+    Quality(Box<QualityFlags>),
+    /// Make annotations of three granularities, from one click on every object of a data set
+    Levels(LevelsFlags),
     /// Measure the speed of a model on this machine, stage by stage
     Bench(BenchFlags),
     /// List, inspect, download and convert models

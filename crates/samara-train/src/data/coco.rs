@@ -63,7 +63,13 @@ pub(super) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataErro
     let mut skipped = Skipped::default();
     let known: HashSet<u64> = file.images.iter().map(|image| image.id).collect();
     let kept = keep_split(file.images, split, path, |image| image.split.as_deref())?;
-    let mut images = image_records(kept, &root, &mut skipped);
+    let inside = root.join("images");
+    let pictures = if inside.is_dir() {
+        inside
+    } else {
+        root.clone()
+    };
+    let mut images = image_records(kept, &pictures, &mut skipped);
 
     let position: HashMap<u64, usize> = images.iter().map(|i| i.id).zip(0..).collect();
     let categories = file.categories.into_iter().map(|c| (c.id, c.name));
@@ -82,18 +88,14 @@ pub(super) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataErro
     Ok(DataSet {
         name: name(path, &root),
         root,
+        annotations: Some(path.to_owned()),
+        pictures,
         images,
         skipped,
     })
 }
 
-fn image_records(images: Vec<Image>, root: &Path, skipped: &mut Skipped) -> Vec<ImageRecord> {
-    let inside = root.join("images");
-    let folder = if inside.is_dir() {
-        inside
-    } else {
-        root.to_owned()
-    };
+fn image_records(images: Vec<Image>, folder: &Path, skipped: &mut Skipped) -> Vec<ImageRecord> {
     let mut seen = HashSet::with_capacity(images.len());
     let mut records = Vec::with_capacity(images.len());
     for image in images {

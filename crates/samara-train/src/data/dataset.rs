@@ -19,6 +19,10 @@ pub struct DataSet {
     pub name: String,
     /// The folder.
     pub root: PathBuf,
+    /// The file of COCO annotations; label maps have none.
+    pub annotations: Option<PathBuf>,
+    /// The folder that file names of pictures in annotations are relative to.
+    pub pictures: PathBuf,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
     /// Records left out while listing.
@@ -236,7 +240,7 @@ impl ImageRecord {
         format!("{}: image {}", self.path.display(), self.id)
     }
 
-    pub(super) fn bad(&self, fault: Fault, what: impl Into<String>) -> BadRecord {
+    pub(crate) fn bad(&self, fault: Fault, what: impl Into<String>) -> BadRecord {
         BadRecord::new(fault, self.name(), what)
     }
 }

@@ -61,6 +61,8 @@ pub(super) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
     Ok(DataSet {
         name: name.to_string_lossy().into_owned(),
         root: root.to_owned(),
+        annotations: None,
+        pictures: root.join("images"),
         images,
         skipped,
     })

@@ -13,7 +13,7 @@ mod label_folder;
 mod loader;
 mod sampler;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use augment::{Augmentation, View};
 pub use damage::Damage;

@@ -10,25 +10,25 @@ use super::augment::Augmentation;
 use super::sampler::{DataSpec, ExampleSpec};
 
 /// A COCO folder that goes away when dropped.
-pub(super) struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         std::fs::create_dir(folder.path().join("images")).unwrap();
         folder
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    pub(super) fn picture(&self, name: &str, width: u32, height: u32) {
+    pub(crate) fn picture(&self, name: &str, width: u32, height: u32) {
         let image = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 80]));
         save_png(self.path().join(name), &image).unwrap();
     }
 
-    pub(super) fn annotate(&self, images: &Value, annotations: &Value) {
+    pub(crate) fn annotate(&self, images: &Value, annotations: &Value) {
         let categories = json!([{"id": 1, "name": "thing"}]);
         let file = json!({
             "images": images, "annotations": annotations, "categories": categories,
@@ -38,7 +38,7 @@ impl Folder {
     }
 
     /// Two good images, of which the second has good and bad objects, and every kind of bad image.
-    pub(super) fn with_every_fault() -> Self {
+    pub(crate) fn with_every_fault() -> Self {
         let folder = Self::new();
         folder.picture("images/a.png", 60, 40);
         folder.picture("images/b.png", 40, 60);
@@ -79,21 +79,21 @@ impl Folder {
 }
 
 /// A mask of `size` (width, height) set in `[x, y, width, height]`.
-pub(super) fn rectangle(size: (u32, u32), [x, y, width, height]: [u32; 4]) -> Mask {
+pub(crate) fn rectangle(size: (u32, u32), [x, y, width, height]: [u32; 4]) -> Mask {
     Mask::from_fn(size.0, size.1, |i, j| {
         (x..x + width).contains(&i) && (y..y + height).contains(&j)
     })
 }
 
-pub(super) fn rle(mask: &Mask) -> Value {
+pub(crate) fn rle(mask: &Mask) -> Value {
     serde_json::to_value(mask.to_rle()).unwrap()
 }
 
-pub(super) fn uncompressed(mask: &Mask) -> Value {
+pub(crate) fn uncompressed(mask: &Mask) -> Value {
     serde_json::to_value(mask.to_rle().to_uncompressed()).unwrap()
 }
 
-pub(super) fn data_spec(folder: &Folder) -> DataSpec {
+pub(crate) fn data_spec(folder: &Folder) -> DataSpec {
     DataSpec {
         path: folder.path().to_owned(),
         split: None,
@@ -104,7 +104,7 @@ pub(super) fn data_spec(folder: &Folder) -> DataSpec {
 }
 
 /// With the augmentation by default, which also keeps objects of a few pixels.
-pub(super) fn example_spec(side: u32, masks_per_image: usize) -> ExampleSpec {
+pub(crate) fn example_spec(side: u32, masks_per_image: usize) -> ExampleSpec {
     ExampleSpec {
         side,
         masks_per_image,

@@ -66,7 +66,7 @@ pub(super) fn clicks_curve(figures: &[Figure]) -> Result<String, DrawError> {
 }
 
 /// Share of the objects by IoU.
-pub(super) fn histogram(counts: &[usize]) -> Result<String, DrawError> {
+pub(crate) fn histogram(title: &'static str, counts: &[usize]) -> Result<String, DrawError> {
     let total = counts.iter().sum::<usize>().max(1) as f64;
     let most = counts.iter().copied().max().unwrap_or(0).max(1) as f64 / total;
     let y = Axis {
@@ -77,7 +77,7 @@ pub(super) fn histogram(counts: &[usize]) -> Result<String, DrawError> {
     };
     let width = 1.0 / counts.len().max(1) as f64;
     svg(SIZE, |area| {
-        let x = Axis::new("IoU after the first click", 0.0..1.0);
+        let x = Axis::new(title, 0.0..1.0);
         let mut chart = axes(area, x, y)?;
         chart.draw_series(counts.iter().enumerate().map(|(i, &count)| {
             let left = i as f64 * width;
@@ -107,7 +107,7 @@ mod tests {
         // Click 1 of 0.75..2.25, IoU 0: a sixth from the left, on the axis.
         assert!(svg.contains(&circle(201, 387)), "{svg}");
         assert!(svg.contains(&circle(525, 20)), "{svg}");
-        let svg = histogram(&[1, 3]).unwrap();
+        let svg = histogram("IoU", &[1, 3]).unwrap();
         for height in ["height=\"367\"", "height=\"122\""] {
             assert!(svg.contains(height), "{svg}");
         }

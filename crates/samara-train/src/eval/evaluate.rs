@@ -189,7 +189,7 @@ impl Evaluation {
 }
 
 /// At most `most` of the items, evenly spread, in their order.
-pub(super) fn spread<T>(items: Vec<T>, most: Option<usize>) -> Vec<T> {
+pub(crate) fn spread<T>(items: Vec<T>, most: Option<usize>) -> Vec<T> {
     let count = items.len();
     match most {
         Some(most) if most < count => {

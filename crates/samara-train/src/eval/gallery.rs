@@ -68,15 +68,15 @@ fn offer<E>(
     Ok(())
 }
 
-/// A JPEG of the object and its surroundings, with truth, prediction and click.
+/// A JPEG of the object and its surroundings, with truth (yellow), prediction (blue) and click.
 ///
 /// # Errors
 /// The picture has no pixels.
-pub(super) fn picture(
+pub(crate) fn picture(
     image: &RgbImage,
     truth: &Mask,
     prediction: &Mask,
-    click: OriginalPx,
+    click: Option<OriginalPx>,
 ) -> Result<Vec<u8>, ImageError> {
     let view = surroundings(truth, image.dimensions());
     let crop = |mask: &Mask| mask.crop(view.x, view.y, view.width, view.height);
@@ -89,15 +89,17 @@ pub(super) fn picture(
     let photo = resize_bilinear(&photo, width, height);
     let stretch = |mask: &Mask| crop(mask).resize_nearest(width, height);
     let (truth, prediction) = (stretch(truth), stretch(prediction));
-    let at = OriginalPx::new(
-        (click.x - f64::from(view.x)) * scale,
-        (click.y - f64::from(view.y)) * scale,
-    );
-    let overlay = Overlay::new(&photo)
+    let mut overlay = Overlay::new(&photo)
         .fill_opacity(0.25)
         .mask(&truth, TRUTH)
-        .mask(&prediction, PREDICTION)
-        .point(at, true);
+        .mask(&prediction, PREDICTION);
+    if let Some(click) = click {
+        let at = OriginalPx::new(
+            (click.x - f64::from(view.x)) * scale,
+            (click.y - f64::from(view.y)) * scale,
+        );
+        overlay = overlay.point(at, true);
+    }
     encode_jpeg(&overlay.render(), QUALITY)
 }
 
@@ -163,7 +165,7 @@ mod tests {
             &photo,
             &truth,
             &Mask::new(640, 480),
-            OriginalPx::new(9.5, 9.5),
+            Some(OriginalPx::new(9.5, 9.5)),
         );
         let jpeg = jpeg.unwrap();
         let limits = samara::Limits::default();

@@ -10,7 +10,8 @@ use super::report::{DataSetReport, Report};
 use super::summary::METRICS;
 use crate::plot::DrawError;
 
-const STYLE: &str = "\
+/// How pages look.
+pub(crate) const STYLE: &str = "\
 :root{color-scheme:light}\
 body{font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;color:#18181b;\
 background:#fff;max-width:68rem;margin:2.5rem auto;padding:0 1.25rem}\
@@ -103,7 +104,7 @@ fn section(set: &DataSetReport) -> Result<String, DrawError> {
         escape(&set.skipped_because),
         set.ms_per_prompt,
         clicks_curve(&set.miou_by_clicks)?,
-        histogram(&set.iou_histogram)?,
+        histogram("IoU after the first click", &set.iou_histogram)?,
         reliability_diagram(&set.reliability, set.reliability_calibrated.as_deref())?,
     );
     if set.reliability_calibrated.is_some() {
@@ -145,7 +146,7 @@ fn thumbnail(case: &Case) -> String {
 }
 
 /// Text inside a page or an attribute of it.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

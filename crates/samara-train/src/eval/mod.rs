@@ -23,6 +23,12 @@ mod report;
 mod summary;
 mod video;
 
+pub(crate) use base64::encode as encode_base64;
+pub(crate) use chart::histogram;
+pub(crate) use evaluate::spread;
+pub(crate) use gallery::picture as mask_pair;
+pub(crate) use html::{STYLE, escape};
+
 pub use bootstrap::{Bootstrap, Estimate, Figure};
 pub use calibrate::{cross_fit, fit_calibration, keep_predicted};
 pub use error::EvalError;

@@ -247,7 +247,7 @@ impl ImageProtocol<'_> {
     ) -> Result<(), EvalError> {
         let case = |s: &Shown<'_>| -> Result<Case, EvalError> {
             let at = s.click.at;
-            let jpeg = picture(&self.sample.image, &s.object.mask, &s.mask, at)
+            let jpeg = picture(&self.sample.image, &s.object.mask, &s.mask, Some(at))
                 .map_err(samara::Error::Image)?;
             Ok(Case {
                 image: path.to_owned(),

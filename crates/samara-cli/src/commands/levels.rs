@@ -1,0 +1,38 @@
+//! `samara levels`.
+
+use samara::{Limits, Segmenter};
+use samara_train::data::DataSet;
+use samara_train::quality_audit::{LevelsOptions, propose_levels};
+
+use super::eval::with_bar;
+use crate::args::{check_parent, checkpoint};
+use crate::error::{CliError, Result};
+use crate::flags::LevelsFlags;
+use crate::terminal;
+
+pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let checkpoint = checkpoint(&flags.model)?;
+    check_parent("--out", &flags.out)?;
+    let split = (flags.split != super::eval::ALL).then_some(flags.split.as_str());
+    let data = DataSet::open(&flags.data, split).map_err(CliError::failed)?;
+    super::check_not_input("--out", &flags.out, &data)?;
+    super::tell_elsewhere("--out", &flags.out, &data);
+
+    let device = flags.model.device.device.open()?;
+    let segmenter = terminal::spin("loading the model", || {
+        Segmenter::from_checkpoint(&checkpoint, &device)
+    })?;
+    let options = LevelsOptions {
+        limit: flags.limit,
+        min_score: flags.min_score,
+        with_annotations: flags.with_annotations,
+        limits: Limits::from(&flags.limits),
+    };
+    let levels = with_bar(&data.name, |progress| {
+        propose_levels(&segmenter, &data, &options, progress)
+    })?;
+    levels.write(&flags.out)?;
+    let wrote = flags.out.display();
+    terminal::print(&format!("{}\nwrote {wrote}\n", levels.outline()))
+}

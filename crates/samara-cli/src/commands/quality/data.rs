@@ -1,0 +1,141 @@
+//! The annotations of a data set.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use samara::image::write_atomic;
+use samara::{Limits, Segmenter};
+use samara_train::data::DataSet;
+use samara_train::eval::ModelDescription;
+use samara_train::quality_audit::{
+    AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others,
+};
+use serde::Serialize;
+
+use super::{Source, check_head, load_head};
+use crate::args::{check_parent, checkpoint};
+use crate::commands::eval::{ALL, describe, with_bar};
+use crate::commands::{check_not_input, tell_elsewhere};
+use crate::error::{CliError, Result};
+use crate::flags::QualityFlags;
+use crate::terminal;
+
+/// How many of the worst are shown.
+const WORST: usize = 20;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    model: &'a ModelDescription,
+    estimate: Source,
+    data: String,
+    split: &'a str,
+    images: usize,
+    duplicates: usize,
+    crowds: usize,
+    skipped: usize,
+    skipped_because: String,
+    annotations: &'a [AnnotationQuality],
+}
+
+pub(super) fn run(flags: &QualityFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let checkpoint = checkpoint(&flags.model)?;
+    for (flag, path) in [
+        ("--json", &flags.json),
+        ("--report", &flags.report),
+        ("--keep", &flags.keep),
+    ] {
+        if let Some(path) = path {
+            check_parent(flag, path)?;
+        }
+    }
+    let split = flags.split.as_deref().unwrap_or(ALL);
+    let data = DataSet::open(&flags.input, (split != ALL).then_some(split));
+    let data = data.map_err(CliError::failed)?;
+    check_keep(flags, &data)?;
+    let head = load_head(flags.head.as_deref())?;
+
+    let device = flags.model.device.device.open()?;
+    let segmenter = terminal::spin("loading the model", || {
+        Segmenter::from_checkpoint(&checkpoint, &device)
+    })?;
+    check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
+    let worst = flags.worst.unwrap_or(WORST);
+    let options = AuditOptions {
+        limit: flags.limit,
+        pictures: if flags.report.is_some() { worst } else { 0 },
+        limits: Limits::from(&flags.limits),
+    };
+    let audit = with_bar(&data.name, |progress| {
+        audit(&segmenter, head.as_ref(), &data, &options, progress)
+    })?;
+    let model = describe(&flags.model, checkpoint.path(), &segmenter)?;
+    let mut text = audit.to_text(worst);
+    if let Some(out) = &flags.keep {
+        text += &keep(flags, &data, &audit, out)?;
+    }
+    let report = Report {
+        model: &model,
+        estimate: Source::of(head.as_ref()),
+        data: data.root.display().to_string(),
+        split,
+        images: audit.images,
+        duplicates: audit.duplicates(),
+        crowds: audit.crowds,
+        skipped: audit.skipped.total(),
+        skipped_because: audit.skipped.to_string(),
+        annotations: &audit.annotations,
+    };
+    write(flags, &report, &audit, text)
+}
+
+fn check_keep(flags: &QualityFlags, data: &DataSet) -> Result<()> {
+    let Some(out) = &flags.keep else {
+        return Ok(());
+    };
+    if data.annotations.is_none() {
+        return Err(CliError::usage(format!(
+            "--keep {}: {} has label maps; only COCO annotations can be written without some",
+            out.display(),
+            data.root.display()
+        )));
+    }
+    check_not_input("--keep", out, data)?;
+    tell_elsewhere("--keep", out, data);
+    Ok(())
+}
+
+fn keep(flags: &QualityFlags, data: &DataSet, audit: &Audit, out: &Path) -> Result<String> {
+    let filter = match (flags.min_quality, flags.drop) {
+        (Some(least), _) => Filter::MinQuality(least),
+        (None, Some(share)) => Filter::Drop(share),
+        (None, None) => return Err(CliError::usage("--keep needs --min-quality or --drop")),
+    };
+    let suspects = audit.suspects(filter);
+    let (kept, dropped) = keep_others(data, &suspects, out).map_err(CliError::failed)?;
+    Ok(format!(
+        "kept {kept} annotations, left out {dropped}\nwrote {}\n",
+        out.display()
+    ))
+}
+
+fn write(flags: &QualityFlags, report: &Report<'_>, audit: &Audit, mut text: String) -> Result<()> {
+    if let Some(path) = &flags.report {
+        let model = format!("{} ({})", report.model.model, report.model.architecture);
+        let page = audit.to_html(&model).map_err(CliError::failed)?;
+        write_atomic(path, page.as_bytes())?;
+    }
+    if let Some(path) = &flags.json {
+        let mut json = serde_json::to_string_pretty(report).map_err(CliError::failed)?;
+        json.push('\n');
+        if path == Path::new("-") {
+            return terminal::print(&json);
+        }
+        write_atomic(path, json.as_bytes())?;
+    }
+    for path in [&flags.report, &flags.json].into_iter().flatten() {
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    terminal::print(&text)
+}

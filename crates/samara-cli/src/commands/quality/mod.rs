@@ -1,0 +1,81 @@
+//! `samara quality`: of masks of a picture, or of the annotations of a data set.
+
+mod data;
+mod picture;
+
+use std::path::Path;
+
+use samara::{QualityHead, Segmenter};
+use serde::Serialize;
+
+use crate::error::{CliError, Result};
+use crate::flags::QualityFlags;
+
+pub(crate) fn run(flags: &QualityFlags) -> Result<()> {
+    let input = flags.input.as_path();
+    let is_data = input.is_dir() || input.extension().is_some_and(|e| e == "json");
+    match (is_data, flags.masks.is_empty()) {
+        (true, true) => data::run(flags),
+        (true, false) => Err(CliError::usage(format!(
+            "--mask goes with a picture, and {} is a data set",
+            input.display()
+        ))),
+        (false, false) => picture::run(flags),
+        (false, true) => Err(CliError::usage(format!(
+            "{}: a picture needs --mask FILE; a data set is a folder or a .json of annotations",
+            input.display()
+        ))),
+    }
+}
+
+/// What an estimate is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Source {
+    /// A trained head weighs the evidence.
+    Head,
+    /// Predicted IoU times alignment IoU.
+    Product,
+}
+
+impl Source {
+    fn of(head: Option<&QualityHead>) -> Self {
+        match head {
+            Some(_) => Self::Head,
+            None => Self::Product,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Head => "estimated by the quality head",
+            Self::Product => "estimated without a head, as predicted IoU × alignment IoU",
+        }
+    }
+}
+
+/// The head that `--head` names.
+fn load_head(path: Option<&Path>) -> Result<Option<QualityHead>> {
+    let head = path.map(QualityHead::load).transpose();
+    head.map_err(|error| CliError::failed(format!("--head {error}")))
+}
+
+/// A head is for one model; better to say so before pictures are embedded.
+fn check_head(
+    path: Option<&Path>,
+    head: Option<&QualityHead>,
+    segmenter: &Segmenter,
+) -> Result<()> {
+    let (Some(path), Some(head)) = (path, head) else {
+        return Ok(());
+    };
+    let own = segmenter.fingerprint()?;
+    if head.fingerprint() == own {
+        return Ok(());
+    }
+    Err(CliError::failed(format!(
+        "--head {}: it belongs to the model {:.12}… and not to this one, {own:.12}…",
+        path.display(),
+        head.fingerprint()
+    )))
+}

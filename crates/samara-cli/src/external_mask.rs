@@ -1,0 +1,178 @@
+//! Masks from elsewhere whose quality is asked for: pictures, NumPy arrays, JSON with run lengths.
+
+use std::path::Path;
+
+use samara::image::{CocoRle, RgbImage, Rle, coco_polygons_to_mask, read_gray16};
+use samara::{ExternalMask, Limits, Mask, SoftMask, read_mask};
+use samara_train::data::Segmentation;
+use serde::Deserialize;
+
+use crate::error::Result;
+use crate::mask_file::{Values, failed, read_array};
+use crate::terminal;
+
+/// A mask, and what to call it.
+pub(crate) struct NamedMask {
+    pub(crate) name: String,
+    pub(crate) mask: ExternalMask,
+}
+
+/// Reads the masks of a file, of which JSON alone may hold several. `soft`: the grey levels of a
+/// picture are probabilities.
+pub(crate) fn read(
+    path: &Path,
+    soft: bool,
+    image: &RgbImage,
+    limits: &Limits,
+) -> Result<Vec<NamedMask>> {
+    let (width, height) = image.dimensions();
+    let extension = path.extension().unwrap_or_default();
+    let extension = extension.to_string_lossy().to_ascii_lowercase();
+    let binary = |mask: &Mask| {
+        tell_stretched(path, (mask.width(), mask.height()), (width, height));
+        ExternalMask::new(mask, width, height)
+    };
+    let probable = |(columns, rows): (u32, u32), values| {
+        tell_stretched(path, (columns, rows), (width, height));
+        ExternalMask::soft(SoftMask::new(columns, rows, values)?, width, height)
+    };
+    let mask = match extension.as_str() {
+        "json" => return read_json(path, (width, height), limits),
+        "npy" => {
+            let array = read_array(path)?;
+            limits.check_pixels(array.columns, array.rows, &path.display().to_string())?;
+            match array.values {
+                Values::Float(values) => probable((array.columns, array.rows), values),
+                Values::Binary(inside) => {
+                    binary(&Mask::from_bools(array.columns, array.rows, &inside)?)
+                }
+            }
+        }
+        _ if soft => {
+            let grey = read_gray16(path, limits)?;
+            let most = f32::from(u16::MAX);
+            let values = grey.as_raw().iter().map(|&v| f32::from(v) / most);
+            probable(grey.dimensions(), values.collect())
+        }
+        _ => binary(&read_mask(path, limits)?),
+    };
+    Ok(vec![NamedMask {
+        name: path.display().to_string(),
+        mask: mask.map_err(|e| failed(path, e))?,
+    }])
+}
+
+fn tell_stretched(path: &Path, own: (u32, u32), image: (u32, u32)) {
+    if own != image {
+        let notice = format!(
+            "--mask {}: {}×{} pixels, stretched to the image's {}×{}",
+            path.display(),
+            own.0,
+            own.1,
+            image.0,
+            image.1
+        );
+        terminal::tell("notice", &notice);
+    }
+}
+
+/// What a JSON file may hold.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Document {
+    Rle(CocoRle),
+    /// An answer of `samara segment`.
+    Answer {
+        selected: Annotation,
+    },
+    Answers {
+        objects: Vec<Answer>,
+    },
+    Annotation(Annotation),
+    Annotations(Vec<Annotation>),
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    selected: Annotation,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    segmentation: Segmentation,
+}
+
+fn read_json(path: &Path, size: (u32, u32), limits: &Limits) -> Result<Vec<NamedMask>> {
+    let failed = |why: &dyn std::fmt::Display| failed(path, why);
+    let length = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
+    if length > limits.max_bytes {
+        let most = limits.max_bytes;
+        return Err(failed(&format!(
+            "the file is {length} bytes, the limit is {most}"
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(|e| failed(&e))?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| failed(&e))?;
+    let document: Document = serde_json::from_slice(&bytes).map_err(|_| {
+        failed(&"neither run lengths, annotations with a segmentation, nor an answer of 'segment'")
+    })?;
+    let segmentations = match document {
+        Document::Rle(rle) => vec![Segmentation::Rle(rle)],
+        Document::Answer { selected } => vec![selected.segmentation],
+        Document::Answers { objects } => objects
+            .into_iter()
+            .map(|answer| answer.selected.segmentation)
+            .collect(),
+        Document::Annotation(annotation) => vec![annotation.segmentation],
+        Document::Annotations(all) => all.into_iter().map(|a| a.segmentation).collect(),
+    };
+    if segmentations.is_empty() {
+        return Err(failed(&"holds no mask"));
+    }
+    let several = segmentations.len() > 1;
+    let named = segmentations.into_iter().enumerate().map(|(i, shape)| {
+        let which = if several {
+            format!("mask {i}: ")
+        } else {
+            String::new()
+        };
+        let mask = decode(shape, size, limits);
+        let mask = mask.and_then(|mask| {
+            ExternalMask::new(&mask, size.0, size.1).map_err(|error| error.to_string())
+        });
+        Ok(NamedMask {
+            name: if several {
+                format!("{} [{i}]", path.display())
+            } else {
+                path.display().to_string()
+            },
+            mask: mask.map_err(|why| failed(&format!("{which}{why}")))?,
+        })
+    });
+    named.collect()
+}
+
+fn decode(
+    shape: Segmentation,
+    (width, height): (u32, u32),
+    limits: &Limits,
+) -> Result<Mask, String> {
+    match shape {
+        Segmentation::Rle(rle) => {
+            if rle.size != [height, width] {
+                let [rows, columns] = rle.size;
+                return Err(format!(
+                    "run lengths of {columns}×{rows} pixels, the image has {width}×{height}"
+                ));
+            }
+            let rle = Rle::try_from(rle).map_err(|e| e.to_string())?;
+            rle.to_mask_within(limits).map_err(|e| e.to_string())
+        }
+        Segmentation::Polygons(rings) => {
+            coco_polygons_to_mask(&rings, width, height).map_err(|e| e.to_string())
+        }
+        Segmentation::Unreadable(_) => {
+            Err("the segmentation is neither polygons nor run lengths".into())
+        }
+    }
+}
