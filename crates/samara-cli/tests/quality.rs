@@ -219,8 +219,11 @@ fn bad_masks_are_refused_in_one_line() {
         values[97] = value;
         bench.write(name, &floats(&values));
     }
-    bench.write("zeros.npy", &floats(&[0.2; 64 * 96]));
-    bench.write("cube.npy", &npy("|u1", "(2, 64, 96)", &[1; 2 * 64 * 96]));
+    bench.write("zeros.npy", &floats(&vec![0.2; 64 * 96]));
+    bench.write(
+        "cube.npy",
+        &npy("|u1", "(2, 64, 96)", &vec![1; 2 * 64 * 96]),
+    );
     bench.write("huge.npy", &npy("|u1", "(4294967296, 4294967297)", &[]));
     bench.write("text.npy", b"text");
     bench.write("cut.json", br#"{"size": [64, 96], "counts": "#);
