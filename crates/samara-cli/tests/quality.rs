@@ -371,6 +371,9 @@ fn annotations_are_ranked_shown_and_filtered() {
         json_of(&bench, &["data/annotations.json", "--limit", "1"])["images"],
         1
     );
+    let large = json_of(&bench, &["data", "--min-area", "600"]);
+    assert_eq!(large["too_small"], 1);
+    assert_eq!(large["annotations"].as_array().unwrap().len(), 3);
 
     let args = [
         "data",

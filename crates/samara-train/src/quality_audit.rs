@@ -39,6 +39,8 @@ const AT_ONCE: usize = 16;
 pub struct AuditOptions {
     /// At most as many images, evenly spread.
     pub limit: Option<usize>,
+    /// Masks of fewer original pixels are not assessed.
+    pub min_area: u64,
     /// Pictures of as many of the worst are made.
     pub pictures: usize,
     /// Limits for pictures.
@@ -116,6 +118,8 @@ pub struct Audit {
     pub annotations: Vec<AnnotationQuality>,
     /// Regions of many objects, which are not assessed.
     pub crowds: usize,
+    /// Masks that were too small to be assessed.
+    pub too_small: usize,
     /// Records that could not be used.
     pub skipped: Skipped,
     /// Pictures of the worst.
@@ -153,6 +157,7 @@ pub fn audit(
         images: 0,
         annotations: Vec::new(),
         crowds: 0,
+        too_small: 0,
         skipped: data.skipped.clone(),
         worst: Vec::new(),
         has_head: head.is_some(),
@@ -168,7 +173,8 @@ pub fn audit(
     let _ = progress(images.len(), images.len());
     if audit.annotations.is_empty() {
         let (count, skipped) = (images.len(), &audit.skipped);
-        let reason = format!("{count} images, skipped: {skipped}");
+        let small = audit.too_small;
+        let reason = format!("{count} images, {small} masks too small, skipped: {skipped}");
         let name = audit.name;
         return Err(EvalError::Empty { name, reason });
     }
@@ -246,13 +252,13 @@ impl Audit {
                 continue;
             }
             let mask = record.mask(object, &options.limits);
-            let subject = mask.and_then(|mask| {
+            let external = mask.and_then(|mask| {
                 let external = ExternalMask::new(&mask, record.width, record.height);
-                let external = external.map_err(|e| record.bad(Fault::EmptyMask, e.to_string()))?;
-                Ok(Subject::new(object, external))
+                external.map_err(|e| record.bad(Fault::EmptyMask, e.to_string()))
             });
-            match subject {
-                Ok(subject) => subjects.push(subject),
+            match external {
+                Ok(external) if external.mask().area() < options.min_area => self.too_small += 1,
+                Ok(external) => subjects.push(Subject::new(object, external)),
                 Err(bad) => self.skipped.add(bad),
             }
         }

@@ -93,6 +93,15 @@ pub(crate) struct QualityFlags {
           help_heading = "Data set")]
     pub(crate) limit: Option<usize>,
 
+    /// Masks of fewer pixels are not assessed, and kept: those that the model is too coarse for
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        conflicts_with = "masks",
+        help_heading = "Data set"
+    )]
+    pub(crate) min_area: Option<u64>,
+
     /// How many of the worst are shown [default: 20]
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "masks",
           help_heading = "Data set")]
