@@ -25,6 +25,23 @@ pub(crate) fn parse_point(text: &str) -> Result<Click, String> {
     Ok(Click { at, positive })
 }
 
+/// `X,Y`.
+pub(crate) fn parse_place_in_image(text: &str) -> Result<OriginalPx, String> {
+    match text.split_once(',') {
+        Some((x, y)) => Ok(OriginalPx::new(parse_number(x)?, parse_number(y)?)),
+        None => Err("expected X,Y".into()),
+    }
+}
+
+/// A number from -1 to 1.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
+    let number = parse_number(text)?;
+    let within = (-1.0..=1.0).contains(&number);
+    within
+        .then_some(number)
+        .ok_or_else(|| "expected a number from -1 to 1".into())
+}
+
 /// `X0,Y0,X1,Y1`, corners in any order.
 pub(crate) fn parse_box(text: &str) -> Result<OriginalBox, String> {
     let numbers = text.split(',').map(parse_number);

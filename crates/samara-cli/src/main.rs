@@ -8,6 +8,7 @@ mod commands;
 mod error;
 mod external_mask;
 mod flags;
+mod map_file;
 mod mask_file;
 mod report;
 mod terminal;
@@ -54,6 +55,7 @@ fn run() -> Result<()> {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Everything(flags) => commands::everything::run(&flags),
         Command::Video(flags) => commands::video::run(&flags),
+        Command::Attention(flags) => commands::attention::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::Quality(flags) => commands::quality::run(&flags),

@@ -53,7 +53,7 @@ impl MaskRecord {
         }
     }
 
-    fn of_candidate(candidate: &Candidate) -> Self {
+    pub(crate) fn of_candidate(candidate: &Candidate) -> Self {
         Self {
             index: Some(candidate.index),
             predicted_iou: Some(candidate.predicted_iou.0),

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bars;
 mod bits;
 pub mod boundary;
 mod canvas;
@@ -13,6 +14,8 @@ pub mod decode;
 mod distance;
 pub mod error;
 pub mod frame;
+pub mod gray;
+pub mod heat;
 pub mod label_map;
 pub mod mask;
 pub mod montage;
@@ -28,12 +31,15 @@ pub mod save;
 mod smooth;
 pub mod video;
 
+pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
 pub use decode::{Limits, decode_image, read_gray16, read_image};
 pub use distance::DistanceTransform;
 pub use error::ImageError;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
+pub use gray::{GrayValues, read_gray};
+pub use heat::heat_map;
 pub use image::{GrayImage, Rgb, RgbImage};
 pub use label_map::{GrayImage16, LabelMap, label_map, read_label_map};
 pub use mask::{BBox, Mask, decode_mask, read_mask};

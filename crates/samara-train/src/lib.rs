@@ -12,6 +12,7 @@ pub mod parameters;
 mod plot;
 mod prepare;
 pub mod prompts;
+pub mod quality;
 pub mod quality_audit;
 pub mod recipe;
 mod run_folder;

@@ -2,12 +2,13 @@
 
 use samara_model::checkpoint::Checkpoint;
 
-use crate::{DeviceKind, Result, Segmenter};
+use crate::{DeviceKind, QualityHead, Result, Segmenter};
 
 /// The name of the embedded model.
 pub const EMBEDDED_MODEL: &str = "lite";
 
 static WEIGHTS: &[u8] = include_bytes!("../../../models/lite/lite.safetensors");
+static QUALITY_HEAD: &[u8] = include_bytes!("../../../models/lite/quality.safetensors");
 
 /// The checkpoint of the embedded model.
 ///
@@ -15,6 +16,14 @@ static WEIGHTS: &[u8] = include_bytes!("../../../models/lite/lite.safetensors");
 /// Never, unless the build was tampered with.
 pub fn embedded_checkpoint() -> Result<Checkpoint> {
     Ok(Checkpoint::embedded(EMBEDDED_MODEL, WEIGHTS)?)
+}
+
+/// The head by which the embedded model judges masks that it did not make.
+///
+/// # Errors
+/// Never, unless the build was tampered with.
+pub fn embedded_quality_head() -> Result<QualityHead> {
+    QualityHead::from_bytes(QUALITY_HEAD)
 }
 
 impl Segmenter {

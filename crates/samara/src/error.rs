@@ -24,6 +24,9 @@ pub enum Error {
     /// A video, or what is asked of it.
     #[error("{0}")]
     Video(String),
+    /// An attention map that is none, or does not belong to the image.
+    #[error("{0}")]
+    Attention(String),
     /// A saved embedding that is damaged or belongs to other weights.
     #[error("{}: {reason}", path.display())]
     Embedding {

@@ -11,11 +11,13 @@
 //! - [`QualityEstimator`]: how good is a mask that someone else made,
 //! - [`VideoSession`]: objects followed through the frames of a video,
 //! - [`TokenAttention`]: where the decoder looks while it answers, and [`rollout`] of a transformer's
-//!   attention.
+//!   attention,
+//! - [`AttentionTargets`]: which level of an object an attention map looks at.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod calibration;
 mod candidates;
 mod device;
@@ -34,11 +36,15 @@ mod select;
 mod token_attention;
 mod video;
 
+pub use attention::{
+    AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets, CandidateAttention,
+    Resampling,
+};
 pub use calibration::{Calibration, CalibrationCurve};
 pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
 pub use device::DeviceKind;
 #[cfg(feature = "embedded")]
-pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
+pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint, embedded_quality_head};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use everything::{
@@ -71,6 +77,9 @@ pub use samara_model::checkpoint;
 struct Readme;
 
 /// So are those of the other pages.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/attention.md")]
+struct Attention;
 #[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../../docs/everything.md")]
 struct Everything;

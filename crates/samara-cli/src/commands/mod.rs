@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod attention;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod eval;

@@ -1,6 +1,7 @@
 //! The command line as it is typed. `args` turns it into something to act on.
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts")]
 
+mod attention;
 mod everything;
 mod quality;
 mod video;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use samara::{Click, DeviceKind, Limits, OriginalBox};
 
+pub(crate) use attention::AttentionFlags;
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
 pub(crate) use quality::{LevelsFlags, QualityFlags};
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
@@ -44,6 +46,8 @@ pub(crate) enum Command {
     Everything(Box<EverythingFlags>),
     /// Follow objects through a video: a file, or a folder of frames
     Video(Box<VideoFlags>),
+    /// Say which level of an object attention maps look at: the whole, a part or a subpart
+    Attention(Box<AttentionFlags>),
     /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
     Train(TrainFlags),
     /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU

@@ -8,6 +8,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use samara_image::write_atomic;
 
+use super::evidence::Evidence;
+use crate::candidates::PredictedIou;
 use crate::{Error, Result};
 
 const FINGERPRINT: &str = "samara.fingerprint";
@@ -85,8 +87,21 @@ impl QualityHead {
         &self.fingerprint
     }
 
-    /// The estimated IoU, in 0..=1, of a mask with evidence of [`inputs`](Self::inputs) values.
-    pub(super) fn estimate(&self, evidence: &[f32]) -> f32 {
+    /// The estimated IoU, in 0..=1, of a mask.
+    ///
+    /// # Errors
+    /// [`Error::Quality`]: the evidence is that of another model, of another length.
+    pub fn estimate(&self, evidence: &Evidence) -> Result<PredictedIou> {
+        let (found, expected) = (evidence.0.len(), self.inputs());
+        if found != expected {
+            return Err(Error::Quality(format!(
+                "evidence of {found} numbers, the quality head takes {expected}"
+            )));
+        }
+        Ok(PredictedIou(self.score(&evidence.0)))
+    }
+
+    fn score(&self, evidence: &[f32]) -> f32 {
         let relu = |mut x: Vec<f32>| {
             x.iter_mut().for_each(|v| *v = v.max(0.0));
             x
@@ -191,7 +206,7 @@ mod tests {
     fn layers_follow_on_each_other() {
         // relu(0.5, 2 − 1) → 0.5 + 1 + 0.5 → 2 · 2 − 1
         let expected = 1.0 / (1.0 + (-3.0_f32).exp());
-        assert!((head().estimate(&[0.5, 2.0]) - expected).abs() < 1e-6);
+        assert!((head().score(&[0.5, 2.0]) - expected).abs() < 1e-6);
         assert_eq!(head().inputs(), 2);
     }
 

@@ -15,6 +15,7 @@ pub use head::{QualityHead, QualityLayer};
 
 use crate::candidates::{Candidate, PredictedIou};
 use crate::embedding::Embedding;
+use crate::segmenter::Segmenter;
 use crate::{Error, Result};
 use evidence::{PROMPTS, REFINING, Scene};
 
@@ -67,7 +68,7 @@ impl<'a> QualityEstimator<'a> {
     pub fn new(embedding: &'a Embedding, image: &RgbImage) -> Result<Self> {
         Ok(Self {
             scene: Scene::new(embedding, image)?,
-            head: None,
+            head: own_head(embedding.segmenter())?,
         })
     }
 
@@ -86,6 +87,12 @@ impl<'a> QualityEstimator<'a> {
         }
         self.head = Some(head.clone());
         Ok(self)
+    }
+
+    /// Estimates without a head; see [`MaskQuality::estimate`].
+    pub fn without_head(mut self) -> Self {
+        self.head = None;
+        self
     }
 
     /// Assesses masks, in the given order.
@@ -151,14 +158,33 @@ impl<'a> QualityEstimator<'a> {
             return Err(Error::Quality("the model gave no candidate".into()));
         };
         let estimate = match &self.head {
-            Some(head) => head.estimate(&evidence.0),
-            None => refined.predicted_iou.0.clamp(0.0, 1.0) * alignment_iou as f32,
+            Some(head) => head.estimate(&evidence)?,
+            None => {
+                let predicted = refined.predicted_iou.0.clamp(0.0, 1.0);
+                PredictedIou(predicted * alignment_iou as f32)
+            }
         };
         Ok(MaskQuality {
-            estimate: PredictedIou(estimate),
+            estimate,
             alignment_iou,
             refined: refined.clone(),
             evidence,
         })
     }
+}
+
+/// The head that comes with the model.
+#[cfg(feature = "embedded")]
+fn own_head(segmenter: &Segmenter) -> Result<Option<QualityHead>> {
+    // Other models are spared the fingerprint, which reads all weights.
+    if segmenter.architecture() != crate::EMBEDDED_MODEL {
+        return Ok(None);
+    }
+    let head = crate::embedded_quality_head()?;
+    Ok((head.fingerprint() == segmenter.fingerprint()?).then_some(head))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn own_head(_: &Segmenter) -> Result<Option<QualityHead>> {
+    Ok(None)
 }

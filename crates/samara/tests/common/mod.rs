@@ -1,5 +1,6 @@
 //! What the tests share: a small model with random weights, a picture for it, and a measure of
 //! how much two answers differ.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -1,0 +1,262 @@
+//! `samara attention`.
+
+mod picture;
+mod records;
+
+use std::cmp::Reverse;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use samara::attention::AttentionMap;
+use samara::image::{PictureFormat, RgbImage, save_image, write_atomic};
+use samara::{
+    AttentionLevel, AttentionOptions, AttentionTargets, Candidates, Limits, OriginalPx, Prompt,
+    Segmenter, read_image,
+};
+
+use crate::args::{check_parent, checkpoint};
+use crate::error::{CliError, Result};
+use crate::flags::AttentionFlags;
+use crate::map_file::FileMap;
+use crate::{map_file, mask_file, terminal};
+
+/// Maps that are analysed between two steps of the bar.
+const BAR_STEP: usize = 8;
+/// Least distance of two peaks, as a share of the picture's longer side.
+const PEAK_DISTANCE: f64 = 0.05;
+
+/// A prompt and what it is called in tables.
+struct Asked {
+    name: String,
+    prompt: Prompt,
+    peak: bool,
+}
+
+/// Maps, prompts and what was found: for every map the result of every prompt.
+struct Analysis {
+    image: RgbImage,
+    maps: Vec<FileMap>,
+    asked: Vec<Asked>,
+    targets: AttentionTargets,
+    options: AttentionOptions,
+    found: Vec<Vec<AttentionLevel>>,
+    model: String,
+    timing: Timing,
+}
+
+/// Milliseconds that each stage took.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+struct Timing {
+    load: f64,
+    embed: f64,
+    decode: f64,
+    analyse: f64,
+}
+
+/// Says which level of the prompted objects the maps look at.
+pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let checkpoint = checkpoint(&flags.model)?;
+    let device = flags.model.device.device.open()?;
+    let outputs = Outputs::resolve(flags)?;
+    let limits = Limits::from(&flags.limits);
+    let image = read_image(&flags.image, &limits)?;
+    let maps = maps(flags, &image, &limits)?;
+    let asked = prompts(flags, &image, &maps, &limits)?;
+
+    let mut timing = Timing::default();
+    let segmenter = timed(&mut timing.load, || {
+        terminal::spin("loading the model", || {
+            Segmenter::from_checkpoint(&checkpoint, &device)
+        })
+    })?;
+    let embedding = timed(&mut timing.embed, || {
+        terminal::spin("embedding the image", || segmenter.embed(&image))
+    })?;
+    let prompts: Vec<Prompt> = asked.iter().map(|asked| asked.prompt.clone()).collect();
+    let targets = timed(&mut timing.decode, || {
+        AttentionTargets::of(&embedding, &prompts)
+    })?;
+    let options = flags.options();
+    let found = timed(&mut timing.analyse, || analyse(&targets, &maps, &options))?;
+    let analysis = Analysis {
+        image,
+        maps,
+        asked,
+        targets,
+        options,
+        found,
+        model: segmenter.architecture(),
+        timing,
+    };
+    outputs.write(flags, &analysis)?;
+    if outputs.json_on_stdout() {
+        return Ok(());
+    }
+    outputs.tell(flags, &analysis)
+}
+
+/// Runs `work` and notes how many milliseconds it took.
+fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    result
+}
+
+/// The maps of the file, which must lie over the image.
+fn maps(flags: &AttentionFlags, image: &RgbImage, limits: &Limits) -> Result<Vec<FileMap>> {
+    let maps = map_file::read(&flags.map, flags.grid, flags.tensor.as_deref(), limits)?;
+    let (width, height) = image.dimensions();
+    for FileMap { map, .. } in &maps {
+        if !flags.stretch && !map.has_aspect_of(width, height) {
+            return Err(CliError::failed(format!(
+                "{}: a map of {}×{} cells (width × height) has another aspect ratio than the image \
+                 of {width}×{height} pixels; --stretch takes it as the attention of the squashed \
+                 image",
+                map.name(),
+                map.width(),
+                map.height()
+            )));
+        }
+    }
+    Ok(maps)
+}
+
+/// A prompt for every point, box and mask; without any, for every peak of the mean map.
+fn prompts(
+    flags: &AttentionFlags,
+    image: &RgbImage,
+    maps: &[FileMap],
+    limits: &Limits,
+) -> Result<Vec<Asked>> {
+    let place = |at: &OriginalPx, peak: bool| Asked {
+        name: if peak {
+            format!("{:.0},{:.0}", at.x, at.y)
+        } else {
+            format!("{},{}", at.x, at.y)
+        },
+        prompt: Prompt::point(at.x, at.y),
+        peak,
+    };
+    let mut asked: Vec<Asked> = flags.points.iter().map(|at| place(at, false)).collect();
+    asked.extend(flags.boxes.iter().map(|b| Asked {
+        name: format!("{},{},{},{}", b.min.x, b.min.y, b.max.x, b.max.y),
+        prompt: Prompt::new().and_box(*b),
+        peak: false,
+    }));
+    if let Some(path) = &flags.mask {
+        asked.push(Asked {
+            name: "mask".into(),
+            prompt: Prompt::new().and_mask(mask_file::read(path, limits)?),
+            peak: false,
+        });
+    }
+    if asked.is_empty() {
+        let size = image.dimensions();
+        let distance = PEAK_DISTANCE * f64::from(size.0.max(size.1));
+        let mean = mean(maps)?;
+        let peaks = mean.peaks(size, flags.peaks.unwrap_or(1), distance);
+        asked.extend(peaks.iter().map(|at| place(at, true)));
+    }
+    for Asked { prompt, .. } in &asked {
+        prompt.check(image.width(), image.height())?;
+    }
+    Ok(asked)
+}
+
+/// The mean map; the only one as it is.
+fn mean(maps: &[FileMap]) -> Result<AttentionMap> {
+    if let [only] = maps {
+        return Ok(only.map.clone());
+    }
+    let maps: Vec<AttentionMap> = maps.iter().map(|file| file.map.clone()).collect();
+    Ok(AttentionMap::mean("the mean map", &maps)?)
+}
+
+/// Compares all maps with all candidates, with a bar when there are many.
+fn analyse(
+    targets: &AttentionTargets,
+    maps: &[FileMap],
+    options: &AttentionOptions,
+) -> Result<Vec<Vec<AttentionLevel>>> {
+    let maps: Vec<AttentionMap> = maps.iter().map(|file| file.map.clone()).collect();
+    if maps.len() <= BAR_STEP {
+        return Ok(targets.analyse_all(&maps, options)?);
+    }
+    let bar = terminal::steps_bar(maps.len() as u64, "maps");
+    let mut found = Vec::with_capacity(maps.len());
+    for some in maps.chunks(BAR_STEP * rayon::current_num_threads().max(1)) {
+        found.extend(targets.analyse_all(some, options)?);
+        bar.inc(some.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(found)
+}
+
+/// The candidates from large to small, as everything shows them.
+fn largest_first(candidates: &Candidates) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by_key(|&i| Reverse(candidates.as_slice()[i].mask.area()));
+    order
+}
+
+/// Where the results go.
+struct Outputs {
+    picture: Option<PathBuf>,
+    json: Option<PathBuf>,
+}
+
+impl Outputs {
+    fn resolve(flags: &AttentionFlags) -> Result<Self> {
+        let picture = match (&flags.out, &flags.json) {
+            (None, None) => {
+                let stem = flags.image.file_stem().unwrap_or("image".as_ref());
+                Some(format!("{}.attention.png", stem.to_string_lossy()).into())
+            }
+            (out, _) => out.clone(),
+        };
+        if let Some(out) = &picture {
+            PictureFormat::of(out)?;
+        }
+        let json = flags.json.clone();
+        for (flag, path) in [("--out", &picture), ("--json", &json)] {
+            let Some(path) = path else { continue };
+            check_parent(flag, path)?;
+            if path.is_dir() {
+                let message = format!("{flag} {}: is a folder, not a file", path.display());
+                return Err(CliError::failed(message));
+            }
+        }
+        Ok(Self { picture, json })
+    }
+
+    fn json_on_stdout(&self) -> bool {
+        self.json.as_deref() == Some(Path::new("-"))
+    }
+
+    fn write(&self, flags: &AttentionFlags, analysis: &Analysis) -> Result<()> {
+        if let Some(path) = &self.picture {
+            save_image(path, &picture::draw(analysis)?)?;
+        }
+        let Some(path) = &self.json else {
+            return Ok(());
+        };
+        let json = records::json(flags, analysis)?;
+        if self.json_on_stdout() {
+            terminal::print(&String::from_utf8_lossy(&json))
+        } else {
+            Ok(write_atomic(path, &json)?)
+        }
+    }
+
+    /// The table, and which files were written.
+    fn tell(&self, flags: &AttentionFlags, analysis: &Analysis) -> Result<()> {
+        let mut text = records::table(flags, analysis);
+        for path in [&self.picture, &self.json].into_iter().flatten() {
+            let _ = writeln!(text, "wrote {}", path.display());
+        }
+        terminal::print(&text)
+    }
+}

@@ -1,0 +1,89 @@
+//! Grey pictures whose values count, such as attention maps.
+
+use std::path::Path;
+
+use image::DynamicImage;
+
+use crate::decode::{Limits, decode_dynamic, read_bytes};
+use crate::error::ImageError;
+
+/// A grey picture of floating-point values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrayValues {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// One value a pixel, row by row: 8- and 16-bit samples divided by their largest value, so 0 to
+    /// 1, floats as they are.
+    pub values: Vec<f32>,
+}
+
+/// Reads a grey picture without losing any of its 8, 16 or 32 bits a pixel. A picture in colour
+/// passes when red, green and blue are equal everywhere. Opacity is ignored.
+///
+/// # Errors
+/// As [`read_image`](crate::read_image); [`ImageError::Unsupported`] also for a picture in colour.
+pub fn read_gray(path: impl AsRef<Path>, limits: &Limits) -> Result<GrayValues, ImageError> {
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let picture = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
+    let (width, height) = (picture.width(), picture.height());
+    let values: Vec<f32> = match &picture {
+        DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
+            let grey = picture.into_luma8();
+            grey.pixels().map(|p| f32::from(p[0]) / 255.0).collect()
+        }
+        DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
+            let grey = picture.into_luma16();
+            grey.pixels().map(|p| f32::from(p[0]) / 65535.0).collect()
+        }
+        _ => {
+            let rgb = picture.into_rgb32f();
+            if rgb.pixels().any(|p| p[0] != p[1] || p[0] != p[2]) {
+                let what = "is a picture in colour, and grey values are wanted";
+                return Err(ImageError::unsupported(&name, what));
+            }
+            rgb.pixels().map(|p| p[0]).collect()
+        }
+    };
+    Ok(GrayValues {
+        width,
+        height,
+        values,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::label_map::GrayImage16;
+    use crate::save::save_png;
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+
+    #[test]
+    fn values_keep_their_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map.png");
+        let read = || read_gray(&path, &Limits::default());
+        save_png(
+            &path,
+            &GrayImage16::from_fn(3, 2, |x, y| Luma([(1000 + x + 3 * y) as u16])),
+        )
+        .unwrap();
+        let sixteen = read().unwrap();
+        assert_eq!((sixteen.width, sixteen.height), (3, 2));
+        let levels: Vec<u32> = sixteen
+            .values
+            .iter()
+            .map(|v| (v * 65535.0).round() as u32)
+            .collect();
+        assert_eq!(levels, [1000, 1001, 1002, 1003, 1004, 1005]);
+        save_png(&path, &GrayImage::from_pixel(2, 2, Luma([51]))).unwrap();
+        assert_eq!(read().unwrap().values, [0.2; 4]);
+        save_png(&path, &RgbImage::from_pixel(2, 2, Rgb([51; 3]))).unwrap();
+        assert_eq!(read().unwrap().values, [0.2; 4]);
+        save_png(&path, &RgbImage::from_pixel(2, 2, Rgb([51, 51, 52]))).unwrap();
+        assert!(read().unwrap_err().to_string().contains("colour"));
+    }
+}

@@ -1,0 +1,242 @@
+//! The training of a quality head.
+
+use burn_optim::{AdamWConfig, GradientsParams};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use samara::{QualityHead, QualityLayer};
+// The derive names `burn`.
+use samara_model::burn;
+use samara_model::burn::module::Module;
+use samara_model::burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use samara_model::burn::tensor::activation::{relu, sigmoid};
+use samara_model::burn::tensor::{Device, Tensor, TensorData};
+
+use super::damaged::DamagedMask;
+use crate::TrainError;
+
+/// How a head is trained.
+#[derive(Debug, Clone)]
+pub struct FitOptions {
+    /// Times that every mask is seen.
+    pub epochs: usize,
+    /// Learning rate, which falls to a hundredth along half a cosine.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Masks per step.
+    pub batch: usize,
+    /// Width of both hidden layers.
+    pub width: usize,
+    /// Share of the hidden values that are left out, and half of it of the evidence.
+    pub dropout: f64,
+    /// All randomness follows from this.
+    pub seed: u64,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self {
+            epochs: 40,
+            lr: 2e-3,
+            weight_decay: 0.05,
+            batch: 64,
+            width: 64,
+            dropout: 0.3,
+            seed: 0,
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+struct Network {
+    layers: [Linear; 3],
+    inputs: Dropout,
+    hidden: Dropout,
+}
+
+impl Network {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let [first, second, last] = &self.layers;
+        let x = self
+            .hidden
+            .forward(relu(first.forward(self.inputs.forward(x))));
+        let x = self.hidden.forward(relu(second.forward(x)));
+        sigmoid(last.forward(x))
+    }
+}
+
+/// Mean and deviation of every number of the evidence.
+struct Scale {
+    mean: Vec<f64>,
+    deviation: Vec<f64>,
+}
+
+/// Trains a head for the model with this `fingerprint` to estimate the IoU of masks: the absolute
+/// error, `AdamW`.
+///
+/// # Errors
+/// There are no masks, or their evidence differs in length, as that of different models does.
+pub fn fit_quality_head(
+    masks: &[DamagedMask],
+    fingerprint: &str,
+    options: &FitOptions,
+    device: &Device,
+) -> Result<QualityHead, TrainError> {
+    let evidence: Vec<&[f32]> = masks.iter().map(|m| &m.evidence.0[..]).collect();
+    let inputs = evidence.first().map_or(0, |first| first.len());
+    if inputs == 0 || evidence.iter().any(|e| e.len() != inputs) {
+        let why = "there are no masks, or they were assessed by different models";
+        return Err(TrainError::setting("quality head", &why));
+    }
+    let scale = Scale::of(&evidence, inputs);
+    let device = device.clone().autodiff();
+    device.seed(options.seed);
+    let width = options.width;
+    let linear = |from, to| LinearConfig::new(from, to).init(&device);
+    let mut network = Network {
+        layers: [
+            linear(inputs, width),
+            linear(width, width),
+            linear(width, 1),
+        ],
+        inputs: DropoutConfig::new(options.dropout / 2.0).init(),
+        hidden: DropoutConfig::new(options.dropout).init(),
+    };
+    let mut optimizer = AdamWConfig::new()
+        .with_weight_decay(options.weight_decay as f32)
+        .init();
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut order: Vec<usize> = (0..masks.len()).collect();
+    let steps = options.epochs * masks.len().div_ceil(options.batch);
+    let mut step = 0;
+    for _ in 0..options.epochs {
+        order.shuffle(&mut rng);
+        for batch in order.chunks(options.batch) {
+            let values = batch.iter().flat_map(|&i| scale.apply(evidence[i]));
+            let values = TensorData::new(values.collect::<Vec<f32>>(), [batch.len(), inputs]);
+            let truth = batch.iter().map(|&i| masks[i].iou as f32);
+            let truth = TensorData::new(truth.collect::<Vec<f32>>(), [batch.len(), 1]);
+            let answer = network.forward(Tensor::from_data(values, &device));
+            let loss = (answer - Tensor::from_data(truth, &device)).abs().mean();
+            let gradients = GradientsParams::from_grads(loss.backward(), &network);
+            let course = step as f64 / steps as f64;
+            let lr =
+                options.lr * (0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * course).cos()));
+            network = optimizer.step(lr, network, gradients);
+            step += 1;
+        }
+    }
+    let head = QualityHead::new(scale.layers(&network), fingerprint.to_owned());
+    Ok(head?)
+}
+
+impl Scale {
+    fn of(evidence: &[&[f32]], inputs: usize) -> Self {
+        let count = evidence.len() as f64;
+        let mean = |of: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
+            let sum = |i: usize| evidence.iter().map(|e| of(i, f64::from(e[i]))).sum::<f64>();
+            (0..inputs).map(|i| sum(i) / count).collect()
+        };
+        let means = mean(&|_, v| v);
+        let squares = mean(&|i, v| (v - means[i]).powi(2));
+        Self {
+            deviation: squares.into_iter().map(|s| s.sqrt() + 1e-3).collect(),
+            mean: means,
+        }
+    }
+
+    fn apply<'a>(&'a self, evidence: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        let scale = self.mean.iter().zip(&self.deviation);
+        let scaled = evidence.iter().zip(scale);
+        scaled.map(|(&v, (mean, deviation))| ((f64::from(v) - mean) / deviation) as f32)
+    }
+
+    /// The network's layers, the first of which scales the evidence as well.
+    fn layers(&self, network: &Network) -> [QualityLayer; 3] {
+        let mut layers = [0, 1, 2].map(|i: usize| layer(&network.layers[i]));
+        let inputs = self.mean.len();
+        let first = &mut layers[0];
+        for (row, bias) in first.weight.chunks_exact_mut(inputs).zip(&mut first.bias) {
+            for ((w, mean), deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
+                *w = (f64::from(*w) / deviation) as f32;
+                *bias -= (f64::from(*w) * mean) as f32;
+            }
+        }
+        layers
+    }
+}
+
+fn layer(linear: &Linear) -> QualityLayer {
+    let weight = linear.weight.val().swap_dims(0, 1).into_data();
+    let bias = linear.bias.as_ref().map(|bias| bias.val().into_data());
+    QualityLayer {
+        weight: weight.try_into_vec().unwrap_or_default(),
+        bias: bias
+            .and_then(|bias| bias.try_into_vec().ok())
+            .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samara::Evidence;
+
+    use super::super::measure::measure;
+    use super::*;
+    use crate::data::Damage;
+
+    /// Masks whose IoU is the first number of their evidence, bent; the others mean nothing. What
+    /// is bad is a wrong object.
+    fn masks(seed: u64) -> Vec<DamagedMask> {
+        use rand::RngExt;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mask = |image| {
+            let mut number = || rng.random_range(-1.0_f32..1.0);
+            let evidence = [number(), 1000.0 + 50.0 * number(), number(), 7.0];
+            let iou = f64::from((evidence[0] + 1.0) / 2.0).powi(2);
+            DamagedMask {
+                image,
+                damage: (iou < 0.2).then_some(Damage::WrongObject),
+                iou,
+                evidence: Evidence(evidence.into()),
+                predicted_iou: 0.5,
+            }
+        };
+        (0..400).map(mask).collect()
+    }
+
+    fn head(masks: &[DamagedMask]) -> QualityHead {
+        fit_quality_head(masks, "abc", &FitOptions::default(), &Device::flex()).unwrap()
+    }
+
+    #[test]
+    fn a_head_learns_what_the_evidence_says() {
+        let (head, unseen) = (head(&masks(1)), masks(2));
+        let estimate = |m: &DamagedMask| f64::from(head.estimate(&m.evidence).unwrap().0);
+        let after = measure(&unseen, &unseen.iter().map(estimate).collect::<Vec<_>>());
+        assert!(
+            after.spearman.unwrap() > 0.95 && after.mae < 0.1,
+            "{after:?}"
+        );
+        assert!(after.wrong_in_worst_decile.unwrap() > 0.99, "{after:?}");
+        let before = measure(&unseen, &vec![0.5; unseen.len()]);
+        assert_eq!(before.spearman, None);
+        let other = head
+            .estimate(&Evidence(vec![0.0; 5]))
+            .unwrap_err()
+            .to_string();
+        assert!(other.contains('5') && other.contains('4'), "{other}");
+    }
+
+    #[test]
+    fn nothing_to_learn_from_is_an_error() {
+        let fit = |masks: &[DamagedMask]| {
+            fit_quality_head(masks, "abc", &FitOptions::default(), &Device::flex())
+        };
+        assert!(fit(&[]).is_err());
+        let mut mixed = masks(1);
+        mixed[3].evidence.0.push(0.0);
+        assert!(fit(&mixed).is_err());
+    }
+}
