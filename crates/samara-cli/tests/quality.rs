@@ -132,6 +132,10 @@ fn the_same_mask_in_any_form_has_the_same_quality() {
     assert!((number(&masks[0], "estimated_iou") - product).abs() < 1e-5);
     assert_ne!(masks[7]["external"], masks[0]["external"]);
     assert_eq!(answer["estimate"], "product");
+
+    let args = ["quality", "photo.png", "--mask", "mask.png", "--json", "-"];
+    let embedded: Value = serde_json::from_slice(&bench.run(&args).stdout).unwrap();
+    assert_eq!(embedded["estimate"], "head");
 }
 
 #[test]

@@ -137,6 +137,7 @@ struct Subject<'a> {
 
 /// Assesses the annotations of a data set. An annotated box is believed to say where the object is
 /// only if it differs from the mask's own by more than 2 pixels: otherwise it was made from the mask.
+/// Without a `head` the estimator's own is taken, if the model brings one.
 /// Regions of many objects (`iscrowd`) are left out.
 ///
 /// `progress` hears of every image (done, all) and can stop.
@@ -160,7 +161,7 @@ pub fn audit(
         too_small: 0,
         skipped: data.skipped.clone(),
         worst: Vec::new(),
-        has_head: head.is_some(),
+        has_head: false,
     };
     let images: Vec<&ImageRecord> = spread(data.images.iter().collect(), options.limit);
     for (i, record) in images.iter().enumerate() {
@@ -223,6 +224,7 @@ impl Audit {
         if let Some(head) = head {
             estimator = estimator.with_head(head)?;
         }
+        self.has_head = estimator.has_head();
         let (mut qualities, mut refined) = (Vec::new(), Vec::new());
         for chunk in subjects.chunks(AT_ONCE) {
             let masks: Vec<ExternalMask> = chunk.iter().map(|s| s.external.clone()).collect();

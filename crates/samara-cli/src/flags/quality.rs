@@ -39,7 +39,7 @@ pub(crate) struct QualityFlags {
     #[command(flatten)]
     pub(crate) model: ModelFlags,
 
-    /// Estimate with this head, which was trained with the same model
+    /// Estimate with this head, which was trained with the same model; the embedded one has its own
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Model")]
     pub(crate) head: Option<PathBuf>,
 

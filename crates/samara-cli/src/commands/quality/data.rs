@@ -79,7 +79,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     }
     let report = Report {
         model: &model,
-        estimate: Source::of(head.as_ref()),
+        estimate: Source::of(audit.has_head),
         data: data.root.display().to_string(),
         split,
         images: audit.images,
