@@ -132,6 +132,10 @@ fn the_same_mask_in_any_form_has_the_same_quality() {
     assert!((number(&masks[0], "estimated_iou") - product).abs() < 1e-5);
     assert_ne!(masks[7]["external"], masks[0]["external"]);
     assert_eq!(answer["estimate"], "product");
+
+    let args = ["quality", "photo.png", "--mask", "mask.png", "--json", "-"];
+    let embedded: Value = serde_json::from_slice(&bench.run(&args).stdout).unwrap();
+    assert_eq!(embedded["estimate"], "head");
 }
 
 #[test]
@@ -219,8 +223,11 @@ fn bad_masks_are_refused_in_one_line() {
         values[97] = value;
         bench.write(name, &floats(&values));
     }
-    bench.write("zeros.npy", &floats(&[0.2; 64 * 96]));
-    bench.write("cube.npy", &npy("|u1", "(2, 64, 96)", &[1; 2 * 64 * 96]));
+    bench.write("zeros.npy", &floats(&vec![0.2; 64 * 96]));
+    bench.write(
+        "cube.npy",
+        &npy("|u1", "(2, 64, 96)", &vec![1; 2 * 64 * 96]),
+    );
     bench.write("huge.npy", &npy("|u1", "(4294967296, 4294967297)", &[]));
     bench.write("text.npy", b"text");
     bench.write("cut.json", br#"{"size": [64, 96], "counts": "#);
@@ -368,6 +375,9 @@ fn annotations_are_ranked_shown_and_filtered() {
         json_of(&bench, &["data/annotations.json", "--limit", "1"])["images"],
         1
     );
+    let large = json_of(&bench, &["data", "--min-area", "600"]);
+    assert_eq!(large["too_small"], 1);
+    assert_eq!(large["annotations"].as_array().unwrap().len(), 3);
 
     let args = [
         "data",

@@ -39,6 +39,8 @@ const AT_ONCE: usize = 16;
 pub struct AuditOptions {
     /// At most as many images, evenly spread.
     pub limit: Option<usize>,
+    /// Masks of fewer original pixels are not assessed.
+    pub min_area: u64,
     /// Pictures of as many of the worst are made.
     pub pictures: usize,
     /// Limits for pictures.
@@ -116,6 +118,8 @@ pub struct Audit {
     pub annotations: Vec<AnnotationQuality>,
     /// Regions of many objects, which are not assessed.
     pub crowds: usize,
+    /// Masks that were too small to be assessed.
+    pub too_small: usize,
     /// Records that could not be used.
     pub skipped: Skipped,
     /// Pictures of the worst.
@@ -133,6 +137,7 @@ struct Subject<'a> {
 
 /// Assesses the annotations of a data set. An annotated box is believed to say where the object is
 /// only if it differs from the mask's own by more than 2 pixels: otherwise it was made from the mask.
+/// Without a `head` the estimator's own is taken, if the model brings one.
 /// Regions of many objects (`iscrowd`) are left out.
 ///
 /// `progress` hears of every image (done, all) and can stop.
@@ -153,9 +158,10 @@ pub fn audit(
         images: 0,
         annotations: Vec::new(),
         crowds: 0,
+        too_small: 0,
         skipped: data.skipped.clone(),
         worst: Vec::new(),
-        has_head: head.is_some(),
+        has_head: false,
     };
     let images: Vec<&ImageRecord> = spread(data.images.iter().collect(), options.limit);
     for (i, record) in images.iter().enumerate() {
@@ -168,7 +174,8 @@ pub fn audit(
     let _ = progress(images.len(), images.len());
     if audit.annotations.is_empty() {
         let (count, skipped) = (images.len(), &audit.skipped);
-        let reason = format!("{count} images, skipped: {skipped}");
+        let small = audit.too_small;
+        let reason = format!("{count} images, {small} masks too small, skipped: {skipped}");
         let name = audit.name;
         return Err(EvalError::Empty { name, reason });
     }
@@ -217,6 +224,7 @@ impl Audit {
         if let Some(head) = head {
             estimator = estimator.with_head(head)?;
         }
+        self.has_head = estimator.has_head();
         let (mut qualities, mut refined) = (Vec::new(), Vec::new());
         for chunk in subjects.chunks(AT_ONCE) {
             let masks: Vec<ExternalMask> = chunk.iter().map(|s| s.external.clone()).collect();
@@ -246,13 +254,13 @@ impl Audit {
                 continue;
             }
             let mask = record.mask(object, &options.limits);
-            let subject = mask.and_then(|mask| {
+            let external = mask.and_then(|mask| {
                 let external = ExternalMask::new(&mask, record.width, record.height);
-                let external = external.map_err(|e| record.bad(Fault::EmptyMask, e.to_string()))?;
-                Ok(Subject::new(object, external))
+                external.map_err(|e| record.bad(Fault::EmptyMask, e.to_string()))
             });
-            match subject {
-                Ok(subject) => subjects.push(subject),
+            match external {
+                Ok(external) if external.mask().area() < options.min_area => self.too_small += 1,
+                Ok(external) => subjects.push(Subject::new(object, external)),
                 Err(bad) => self.skipped.add(bad),
             }
         }

@@ -84,5 +84,8 @@ struct Attention;
 #[doc = include_str!("../../../docs/everything.md")]
 struct Everything;
 #[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/quality.md")]
+struct Quality;
+#[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../../docs/video.md")]
 struct Video;

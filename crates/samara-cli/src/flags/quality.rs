@@ -39,7 +39,7 @@ pub(crate) struct QualityFlags {
     #[command(flatten)]
     pub(crate) model: ModelFlags,
 
-    /// Estimate with this head, which was trained with the same model
+    /// Estimate with this head, which was trained with the same model; the embedded one has its own
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Model")]
     pub(crate) head: Option<PathBuf>,
 
@@ -92,6 +92,15 @@ pub(crate) struct QualityFlags {
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with_all = ["masks", "keep"],
           help_heading = "Data set")]
     pub(crate) limit: Option<usize>,
+
+    /// Masks of fewer pixels are not assessed, and kept: those that the model is too coarse for
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        conflicts_with = "masks",
+        help_heading = "Data set"
+    )]
+    pub(crate) min_area: Option<u64>,
 
     /// How many of the worst are shown [default: 20]
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "masks",

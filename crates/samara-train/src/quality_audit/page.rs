@@ -13,12 +13,14 @@ const BOX_AGREES: f64 = 0.9;
 impl Audit {
     /// What was assessed and what was left out, in one line.
     pub fn outline(&self) -> String {
-        let crowds = match self.crowds {
+        let other = |count: usize, what: &str| match count {
             0 => String::new(),
-            count => format!(", {count} regions of many objects not assessed"),
+            count => format!(", {count} {what} not assessed"),
         };
+        let crowds = other(self.crowds, "regions of many objects");
+        let small = other(self.too_small, "too small");
         format!(
-            "{}: {} images, {} annotations, {} of them duplicates{crowds}; left out: {}",
+            "{}: {} images, {} annotations, {} of them duplicates{crowds}{small}; left out: {}",
             self.name,
             self.images,
             self.annotations.len(),

@@ -18,15 +18,12 @@ fn no_progress(_: usize, _: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn object(id: u64, image: u64, segmentation: Value) -> Value {
-    json!({"id": id, "image_id": image, "category_id": 1, "segmentation": segmentation})
-}
-
 /// Two pictures with a duplicate, a crowd, a box of its own and an object that cannot be read.
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.picture("images/a.png", 60, 40);
     folder.picture("images/b.png", 40, 60);
+    let object = |id: u64, image: u64, segmentation: Value| json!({"id": id, "image_id": image, "category_id": 1, "segmentation": segmentation});
     let mask = |edges| rle(&rectangle((60, 40), edges));
     let mut crowd = object(3, 1, mask([0, 0, 60, 10]));
     crowd["iscrowd"] = json!(1);

@@ -95,6 +95,11 @@ impl<'a> QualityEstimator<'a> {
         self
     }
 
+    /// Whether a head estimates.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// Assesses masks, in the given order.
     ///
     /// # Errors
@@ -157,12 +162,11 @@ impl<'a> QualityEstimator<'a> {
         let Some((alignment_iou, refined)) = best else {
             return Err(Error::Quality("the model gave no candidate".into()));
         };
-        let estimate = match &self.head {
-            Some(head) => head.estimate(&evidence)?,
-            None => {
-                let predicted = refined.predicted_iou.0.clamp(0.0, 1.0);
-                PredictedIou(predicted * alignment_iou as f32)
-            }
+        let estimate = if let Some(head) = &self.head {
+            head.estimate(&evidence)?
+        } else {
+            let predicted = refined.predicted_iou.0.clamp(0.0, 1.0);
+            PredictedIou(predicted * alignment_iou as f32)
         };
         Ok(MaskQuality {
             estimate,

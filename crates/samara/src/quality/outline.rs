@@ -175,7 +175,7 @@ mod tests {
         let strongest = |radius: f64| {
             let mask = Mask::from_fn(160, 120, disc(radius));
             let measures = edges.measures(&mask);
-            let wide = &measures[PER_SCALE + 1..2 * PER_SCALE + 1];
+            let wide = &measures[PER_SCALE + 1..=2 * PER_SCALE];
             let most = wide.iter().copied().fold(0.0, f32::max);
             wide.iter().position(|&v| v == most).unwrap() as i32 - REACH
         };

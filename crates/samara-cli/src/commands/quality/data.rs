@@ -33,6 +33,7 @@ struct Report<'a> {
     images: usize,
     duplicates: usize,
     crowds: usize,
+    too_small: usize,
     skipped: usize,
     skipped_because: String,
     annotations: &'a [AnnotationQuality],
@@ -64,6 +65,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let worst = flags.worst.unwrap_or(WORST);
     let options = AuditOptions {
         limit: flags.limit,
+        min_area: flags.min_area.unwrap_or(0),
         pictures: if flags.report.is_some() { worst } else { 0 },
         limits: Limits::from(&flags.limits),
     };
@@ -77,12 +79,13 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     }
     let report = Report {
         model: &model,
-        estimate: Source::of(head.as_ref()),
+        estimate: Source::of(audit.has_head),
         data: data.root.display().to_string(),
         split,
         images: audit.images,
         duplicates: audit.duplicates(),
         crowds: audit.crowds,
+        too_small: audit.too_small,
         skipped: audit.skipped.total(),
         skipped_because: audit.skipped.to_string(),
         annotations: &audit.annotations,

@@ -39,11 +39,8 @@ enum Source {
 }
 
 impl Source {
-    fn of(head: Option<&QualityHead>) -> Self {
-        match head {
-            Some(_) => Self::Head,
-            None => Self::Product,
-        }
+    fn of(has_head: bool) -> Self {
+        if has_head { Self::Head } else { Self::Product }
     }
 
     fn words(self) -> &'static str {

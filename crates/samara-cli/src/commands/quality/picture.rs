@@ -65,10 +65,10 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         Segmenter::from_checkpoint(&checkpoint, &device)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
-    let qualities = terminal::spin("assessing", || {
+    let (qualities, source) = terminal::spin("assessing", || {
         assess(&segmenter, &image, &masks, head.as_ref())
     })?;
-    write(flags, &segmenter, &image, &masks, &qualities, head.as_ref())
+    write(flags, &segmenter, &image, &masks, &qualities, source)
 }
 
 fn check_outputs(flags: &QualityFlags) -> Result<()> {
@@ -136,14 +136,14 @@ fn assess(
     image: &RgbImage,
     masks: &[NamedMask],
     head: Option<&QualityHead>,
-) -> Result<Vec<MaskQuality>> {
+) -> Result<(Vec<MaskQuality>, Source)> {
     let embedding = segmenter.embed(image)?;
     let mut estimator = QualityEstimator::new(&embedding, image)?;
     if let Some(head) = head {
         estimator = estimator.with_head(head)?;
     }
     let masks: Vec<_> = masks.iter().map(|named| named.mask.clone()).collect();
-    Ok(estimator.assess(&masks)?)
+    Ok((estimator.assess(&masks)?, Source::of(estimator.has_head())))
 }
 
 fn write(
@@ -152,7 +152,7 @@ fn write(
     image: &RgbImage,
     masks: &[NamedMask],
     qualities: &[MaskQuality],
-    head: Option<&QualityHead>,
+    source: Source,
 ) -> Result<()> {
     let all = || masks.iter().zip(qualities);
     if let Some(path) = &flags.out {
@@ -162,7 +162,6 @@ fn write(
     if let (Some(path), [quality]) = (&flags.out_mask, qualities) {
         quality.refined.mask.save_png(path)?;
     }
-    let source = Source::of(head);
     let report = Report {
         image: ImageRecord {
             path: flags.input.display().to_string(),
