@@ -11,7 +11,7 @@ use std::process::Output;
 
 use common::{Bench, assert_fails, model, stderr, stdout};
 use samara::Mask;
-use samara::image::{GrayImage16, read_image, save_object_map, save_png};
+use samara::image::{GrayImage16, read_image, save_png};
 use serde_json::{Value, json};
 
 fn disc() -> Mask {
@@ -269,237 +269,29 @@ fn bad_masks_are_refused_in_one_line() {
 
 #[test]
 fn flags_that_make_no_sense_are_refused_in_one_line() {
-    let bench = bench().with_data(&["val"], &[(1, &[30, 12, 66, 12, 66, 52, 30, 52])]);
+    let bench = bench();
     bench.write("head.safetensors", b"x");
-    let with_mask = ["photo.png", "--mask", "mask.png"];
     for (args, status, words) in [
-        (&["photo.png"][..], 2, &["photo.png", "--mask"][..]),
-        (&["data", "--mask", "mask.png"], 2, &["--mask", "data"]),
-        (&["photo.png", "--point", "1,2"], 2, &["--mask"]),
+        (&["--point", "500,2"][..], 2, &["500,2"][..]),
+        (&["--point", "5,2,0"], 2, &["--point"]),
+        (&["--box", "100,100,120,120"], 2, &["box 100"]),
+        (&["--head", "head.safetensors"], 1, &["head.safetensors"]),
+        (&["--out", "no/both.png"], 1, &["--out", "no"]),
+        (&["--worst", "3"], 2, &["--worst"]),
         (
-            &[&with_mask[..], &["--point", "500,2"]].concat(),
-            2,
-            &["500,2"],
-        ),
-        (
-            &[&with_mask[..], &["--point", "5,2,0"]].concat(),
-            2,
-            &["--point"],
-        ),
-        (
-            &[&with_mask[..], &["--box", "100,100,120,120"]].concat(),
-            2,
-            &["box 100"],
-        ),
-        (
-            &[&with_mask[..], &["--head", "head.safetensors"]].concat(),
-            1,
-            &["--head", "head.safetensors"],
-        ),
-        (
-            &[&with_mask[..], &["--out", "no/both.png"]].concat(),
-            1,
-            &["--out", "no"],
-        ),
-        (
-            &[&with_mask[..], &["--worst", "3"]].concat(),
-            2,
-            &["--worst"],
-        ),
-        (
-            &[
-                &with_mask[..],
-                &["--mask", "rle.json", "--out-mask", "r.png"],
-            ]
-            .concat(),
+            &["--mask", "rle.json", "--out-mask", "r"],
             2,
             &["--out-mask"],
         ),
-        (&["data", "--keep", "data/kept.json"], 2, &["--min-quality"]),
-        (&["data", "--drop", "0.5"], 2, &["--keep"]),
-        (
-            &["data", "--keep", "data/kept.json", "--drop", "2"],
-            2,
-            &["0 to 1"],
-        ),
-        (
-            &["data", "--keep", "data/annotations.json", "--drop", "0.5"],
-            2,
-            &["--keep", "another file"],
-        ),
-        (&["data", "--split", "test"], 1, &["test"]),
-        (&["data/missing.json"], 1, &["missing.json"]),
+    ] {
+        let args = [&["photo.png", "--mask", "mask.png"], args].concat();
+        assert_fails(&run(&bench, "quality", &args), status, words);
+    }
+    for (args, status, words) in [
+        (&["photo.png"][..], 2, &["photo.png", "--mask"][..]),
+        (&["photo.png", "--point", "1,2"], 2, &["--mask"]),
         (&["images", "--mask", "mask.png"], 1, &["images"]),
     ] {
-        let output = run(&bench, "quality", args);
-        assert_fails(&output, status, words);
+        assert_fails(&run(&bench, "quality", args), status, words);
     }
-}
-
-/// Four objects, of which the first two are the same, and a record that cannot be read.
-fn data_bench() -> Bench {
-    let objects: [(_, &[_]); 5] = [
-        (1, &[30, 12, 66, 12, 66, 52, 30, 52]),
-        (1, &[30, 12, 66, 12, 66, 52, 30, 52]),
-        (1, &[5, 5, 25, 5, 25, 30, 5, 30]),
-        (1, &[1, 2, 3]),
-        (2, &[20, 20, 80, 20, 50, 60]),
-    ];
-    Bench::new().with_data(&["val", "train"], &objects)
-}
-
-#[test]
-fn annotations_are_ranked_shown_and_filtered() {
-    let bench = data_bench();
-    let report = json_of(&bench, &["data"]);
-    let annotations = report["annotations"].as_array().unwrap();
-    assert_eq!((annotations.len(), &report["skipped"]), (4, &json!(1)));
-    assert_eq!(
-        (&report["duplicates"], &report["images"]),
-        (&json!(2), &json!(2))
-    );
-    assert_eq!(
-        annotations[0]["duplicate_of"].as_u64().unwrap()
-            + annotations[0]["annotation"].as_u64().unwrap(),
-        3
-    );
-    assert!(annotations[2]["estimate"].as_f64() <= annotations[3]["estimate"].as_f64());
-    assert_eq!(
-        json_of(&bench, &["data", "--split", "train"])["annotations"]
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(
-        json_of(&bench, &["data/annotations.json", "--limit", "1"])["images"],
-        1
-    );
-    let large = json_of(&bench, &["data", "--min-area", "600"]);
-    assert_eq!(large["too_small"], 1);
-    assert_eq!(large["annotations"].as_array().unwrap().len(), 3);
-
-    let args = [
-        "data",
-        "--worst",
-        "2",
-        "--report",
-        "r.html",
-        "--drop",
-        "0.5",
-        "--keep",
-        "data/kept.json",
-    ];
-    let output = run(&bench, "quality", &args);
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).is_empty(), "{}", stderr(&output));
-    let text = stdout(&output);
-    assert!(
-        text.contains("1.png / 1, thing, same mask as 2") && text.contains("1 bad segmentation"),
-        "{text}"
-    );
-    assert!(
-        text.contains("kept 3 annotations, left out 2\nwrote data/kept.json\nwrote r.html"),
-        "{text}"
-    );
-    let page = std::fs::read_to_string(bench.path("r.html")).unwrap();
-    assert_eq!(page.matches("data:image/jpeg").count(), 2);
-    let kept = json_of(&bench, &["data/kept.json"]);
-    assert_eq!(kept["annotations"].as_array().unwrap().len(), 2);
-    assert_eq!(kept["duplicates"], 0);
-
-    let elsewhere = run(
-        &bench,
-        "quality",
-        &["data", "--min-quality", "0", "--keep", "kept.json"],
-    );
-    assert!(elsewhere.status.success());
-    assert!(
-        stderr(&elsewhere).contains("images/ folder beside it"),
-        "{}",
-        stderr(&elsewhere)
-    );
-    assert!(
-        stdout(&elsewhere).contains("left out 1\n"),
-        "{}",
-        stdout(&elsewhere)
-    );
-}
-
-#[test]
-fn label_maps_are_assessed_but_not_filtered() {
-    let bench = Bench::new();
-    for folder in ["maps/images", "maps/labels"] {
-        std::fs::create_dir_all(bench.path(folder)).unwrap();
-    }
-    save_png(bench.path("maps/images/a.png"), &common::photo(96, 64, 0)).unwrap();
-    save_object_map(bench.path("maps/labels/a.png"), (96, 64), &[(1, &disc())]).unwrap();
-    assert_eq!(
-        json_of(&bench, &["maps"])["annotations"]
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
-    let args = ["maps", "--keep", "k.json", "--drop", "0.1"];
-    assert_fails(&run(&bench, "quality", &args), 2, &["--keep", "label maps"]);
-    let args = ["maps", "--out", "maps/levels.json", "--with-annotations"];
-    let output = run(&bench, "levels", &args);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let report = json_of(&bench, &["maps/levels.json"]);
-    assert_eq!(report["skipped"], 0, "{report}");
-    assert!(report["annotations"].as_array().unwrap().len() >= 2);
-}
-
-#[test]
-fn levels_are_written_assessed_and_trained_with() {
-    let bench = data_bench();
-    let output = run(&bench, "levels", &["data", "--out", "data/levels.json"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text = stdout(&output);
-    assert!(
-        text.contains("4 objects") && text.contains("1 bad segmentation"),
-        "{text}"
-    );
-    assert!(text.ends_with("wrote data/levels.json\n"), "{text}");
-    let recipe = "seed = 3
-[model.lite]
-img_size = 64
-embed_dim = 16
-num_heads = 1
-depth = 1
-[[data]]
-path = 'data/levels.json'
-split = 'train'
-max_area_fraction = 1.0
-[prompts]
-recipe = 'sam'
-[losses]
-weights = { focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }
-iou = { kind = 'l1', supervise_all = true }
-[optimizer]
-lr = 0.001
-[[stages]]
-steps = 1
-masks_per_image = 2
-rounds = [1, 1]
-";
-    bench.write("recipe.toml", recipe.as_bytes());
-    let trained = bench.run(&["train", "recipe.toml", "--out", "run"]);
-    assert!(trained.status.success(), "{}", stderr(&trained));
-
-    let none = run(&bench, "levels", &["data", "--out", "x/levels.json"]);
-    assert_fails(&none, 1, &["--out", "x"]);
-    let over = run(
-        &bench,
-        "levels",
-        &["data", "--out", "data/annotations.json"],
-    );
-    assert_fails(&over, 2, &["--out", "another file"]);
-    let score = run(
-        &bench,
-        "levels",
-        &["data", "--out", "l.json", "--min-score", "7"],
-    );
-    assert_fails(&score, 2, &["--min-score"]);
 }
