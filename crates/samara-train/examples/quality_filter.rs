@@ -2,14 +2,15 @@
 //! training without them is better.
 //!
 //! `cargo run --release --example quality_filter -- DATA OUT [--split train] [--share 0.3] [--seed 1]
-//! [--max-iou 0.8]`
+//! [--max-iou 0.8] [--limit N]`
 //!
-//! `OUT/annotations.json` is that of DATA with damaged masks, and `OUT/images` leads to its pictures.
+//! `OUT/annotations.json` is that of DATA with damaged masks, `OUT/clean.json` is the same without damage,
+//! and `OUT/images` leads to the pictures.
 //! Every annotation of the split has two fields more, which nobody reads: `true_iou`, of the mask with
-//! what it was, and `damage`.
+//! what it was, and `damage`. `--limit` keeps N pictures of the split, evenly spread.
 #![allow(clippy::print_stdout, reason = "an example says what it did")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,13 +33,14 @@ struct Arguments {
     share: f64,
     seed: u64,
     max_iou: f64,
+    limit: Option<usize>,
 }
 
 impl Arguments {
     fn parse() -> Result<Self, Box<dyn Error>> {
         let mut arguments = std::env::args().skip(1);
         let usage = "usage: quality_filter DATA OUT [--split train] [--share 0.3] [--seed 1] \
-                     [--max-iou 0.8]";
+                     [--max-iou 0.8] [--limit N]";
         let (Some(data), Some(out)) = (arguments.next(), arguments.next()) else {
             return Err(usage.into());
         };
@@ -49,6 +51,7 @@ impl Arguments {
             share: 0.3,
             seed: 1,
             max_iou: 0.8,
+            limit: None,
         };
         while let Some(flag) = arguments.next() {
             let value = arguments.next().ok_or(usage)?;
@@ -56,6 +59,7 @@ impl Arguments {
                 "--split" => parsed.split = value,
                 "--share" => parsed.share = value.parse()?,
                 "--seed" => parsed.seed = value.parse()?,
+                "--limit" => parsed.limit = Some(value.parse()?),
                 "--max-iou" => parsed.max_iou = value.parse()?,
                 _ => return Err(usage.into()),
             }
@@ -77,11 +81,16 @@ struct Outcome {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse()?;
     let split = (arguments.split != "all").then_some(arguments.split.as_str());
-    let data = DataSet::open(&arguments.data, split)?;
+    let mut data = DataSet::open(&arguments.data, split)?;
+    let left_out = thin_out(&mut data.images, arguments.limit);
     let annotations = data.annotations.as_ref();
     let annotations = annotations.ok_or("label maps: a COCO data set is needed")?;
     let mut file: Value = serde_json::from_slice(&fs::read(annotations)?)?;
 
+    drop_images(&mut file, &left_out);
+    fs::create_dir_all(&arguments.out)?;
+    let clean = serde_json::to_string(&file)?;
+    write_atomic(arguments.out.join("clean.json"), clean.as_bytes())?;
     let outcomes = damage_all(&data, &arguments);
     let (mut count, mut damaged) = (0, 0);
     let list = file["annotations"].as_array_mut();
@@ -95,7 +104,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             damaged += usize::from(outcome.damage.is_some());
         }
     }
-    fs::create_dir_all(&arguments.out)?;
     link(
         &data.pictures.canonicalize()?,
         &arguments.out.join("images"),
@@ -108,6 +116,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("wrote {}", out.display());
     Ok(())
+}
+
+/// Keeps `limit` images, evenly spread; gives the ids of the others.
+fn thin_out(images: &mut Vec<ImageRecord>, limit: Option<usize>) -> HashSet<u64> {
+    let count = images.len();
+    let limit = limit.unwrap_or(count).min(count);
+    let kept: HashSet<u64> = (0..limit).map(|i| images[i * count / limit].id).collect();
+    let left_out = images.iter().map(|image| image.id);
+    let left_out = left_out.filter(|id| !kept.contains(id)).collect();
+    images.retain(|image| kept.contains(&image.id));
+    left_out
+}
+
+fn drop_images(file: &mut Value, left_out: &HashSet<u64>) {
+    for (list, key) in [("images", "id"), ("annotations", "image_id")] {
+        let kept = |record: &Value| {
+            record[key]
+                .as_u64()
+                .is_none_or(|id| !left_out.contains(&id))
+        };
+        if let Some(records) = file[list].as_array_mut() {
+            records.retain(kept);
+        }
+    }
 }
 
 /// All annotations of the split but crowds, by image and id; a share of them damaged.
