@@ -11,6 +11,11 @@
 //! an existing head is measured. `--with-box` measures masks that come with a rough box of their
 //! object, `--limit N` looks at N images of a set, `--checkpoint FILE` takes another model than the
 //! embedded one.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example says what it did"
+)]
 
 use std::error::Error;
 use std::ops::ControlFlow;

@@ -13,7 +13,6 @@ mod plot;
 mod prepare;
 pub mod prompts;
 pub mod quality;
-pub mod quality_audit;
 pub mod recipe;
 mod run_folder;
 pub mod schedule;

@@ -2,7 +2,7 @@
 
 use samara::{Limits, Segmenter};
 use samara_train::data::DataSet;
-use samara_train::quality_audit::{LevelsOptions, propose_levels};
+use samara_train::quality::{LevelsOptions, propose_levels};
 
 use super::eval::with_bar;
 use crate::args::{check_parent, checkpoint};

@@ -128,11 +128,11 @@ fn draw(
     let strangers: Vec<&Mask> = strangers.iter().collect();
     let mut drawn = Vec::new();
     for truth in truths {
-        drawn.push(external(truth, truth.clone(), None, options, rng)?);
+        drawn.push(external(truth, truth, None, options, rng)?);
         for _ in 0..options.per_object {
             let damage = Damage::ALL[rng.random_range(0..Damage::ALL.len())];
             if let Some(mask) = damage.apply(truth, &strangers, rng) {
-                drawn.push(external(truth, mask, Some(damage), options, rng)?);
+                drawn.push(external(truth, &mask, Some(damage), options, rng)?);
             }
         }
     }
@@ -141,12 +141,12 @@ fn draw(
 
 fn external(
     truth: &Mask,
-    mask: Mask,
+    mask: &Mask,
     damage: Option<Damage>,
     options: &DamageOptions,
     rng: &mut ChaCha8Rng,
 ) -> Result<Drawn, EvalError> {
-    let mut external = ExternalMask::new(&mask, truth.width(), truth.height())?;
+    let mut external = ExternalMask::new(mask, truth.width(), truth.height())?;
     if rng.random_bool(options.claims)
         && let Some(claim) = rough_box(truth, rng)
     {

@@ -14,16 +14,16 @@ use samara_model::burn::tensor::{Device, Tensor, TensorData};
 
 use super::damaged::DamagedMask;
 use crate::TrainError;
+use crate::recipe::{OptimizerSpec, ScheduleKind};
+use crate::schedule::learning_rate;
 
 /// How a head is trained.
 #[derive(Debug, Clone)]
 pub struct FitOptions {
     /// Times that every mask is seen.
     pub epochs: usize,
-    /// Learning rate, which falls to a hundredth along half a cosine.
-    pub lr: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
+    /// `AdamW` and the course of its learning rate.
+    pub optimizer: OptimizerSpec,
     /// Masks per step.
     pub batch: usize,
     /// Width of both hidden layers.
@@ -38,8 +38,15 @@ impl Default for FitOptions {
     fn default() -> Self {
         Self {
             epochs: 30,
-            lr: 2e-3,
-            weight_decay: 0.05,
+            optimizer: OptimizerSpec {
+                lr: 2e-3,
+                weight_decay: 0.05,
+                betas: [0.9, 0.999],
+                clip_norm: None,
+                warmup: 0,
+                schedule: ScheduleKind::Cosine,
+                layer_decay: None,
+            },
             batch: 64,
             width: 64,
             dropout: 0.3,
@@ -110,11 +117,13 @@ pub fn fit_quality_head(
         hidden: DropoutConfig::new(options.dropout).init(),
     };
     let mut optimizer = AdamWConfig::new()
-        .with_weight_decay(options.weight_decay as f32)
+        .with_beta_1(options.optimizer.betas[0] as f32)
+        .with_beta_2(options.optimizer.betas[1] as f32)
+        .with_weight_decay(options.optimizer.weight_decay as f32)
         .init();
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let mut order: Vec<usize> = (0..masks.len()).collect();
-    let steps = options.epochs * masks.len().div_ceil(options.batch);
+    let steps = (options.epochs * masks.len().div_ceil(options.batch)) as u64;
     let mut step = 0;
     for _ in 0..options.epochs {
         order.shuffle(&mut rng);
@@ -126,9 +135,7 @@ pub fn fit_quality_head(
             let answer = network.forward(Tensor::from_data(values, &device));
             let loss = cross_entropy(answer, Tensor::from_data(truth, &device));
             let gradients = GradientsParams::from_grads(loss.backward(), &network);
-            let course = step as f64 / steps as f64;
-            let lr =
-                options.lr * (0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * course).cos()));
+            let lr = learning_rate(&options.optimizer, step, steps);
             network = optimizer.step(lr, network, gradients);
             step += 1;
         }
@@ -200,7 +207,7 @@ mod tests {
         let mask = |image| {
             let mut number = || rng.random_range(-1.0_f32..1.0);
             let evidence = [number(), 1000.0 + 50.0 * number(), number(), 7.0];
-            let iou = f64::from((evidence[0] + 1.0) / 2.0).powi(2);
+            let iou = f64::from(evidence[0] * 0.5 + 0.5).powi(2);
             DamagedMask {
                 image,
                 damage: (iou < 0.2).then_some(Damage::WrongObject),

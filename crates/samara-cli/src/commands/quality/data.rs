@@ -7,9 +7,7 @@ use samara::image::write_atomic;
 use samara::{Limits, Segmenter};
 use samara_train::data::DataSet;
 use samara_train::eval::ModelDescription;
-use samara_train::quality_audit::{
-    AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others,
-};
+use samara_train::quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others};
 use serde::Serialize;
 
 use super::{Source, check_head, load_head};

@@ -400,5 +400,5 @@ fn mark_duplicates(subjects: &[Subject<'_>], qualities: &mut [AnnotationQuality]
 }
 
 #[cfg(test)]
-#[path = "quality_audit/tests.rs"]
+#[path = "audit/tests.rs"]
 mod tests;
