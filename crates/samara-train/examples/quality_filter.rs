@@ -2,7 +2,7 @@
 //! training without them is better.
 //!
 //! `cargo run --release --example quality_filter -- DATA OUT [--split train] [--share 0.3] [--seed 1]
-//! [--max-iou 0.8] [--limit N]`
+//! [--max-iou 0.5] [--limit N]`
 //!
 //! `OUT/annotations.json` is that of DATA with damaged masks, `OUT/clean.json` is the same without damage,
 //! and `OUT/images` leads to the pictures.
@@ -40,7 +40,7 @@ impl Arguments {
     fn parse() -> Result<Self, Box<dyn Error>> {
         let mut arguments = std::env::args().skip(1);
         let usage = "usage: quality_filter DATA OUT [--split train] [--share 0.3] [--seed 1] \
-                     [--max-iou 0.8] [--limit N]";
+                     [--max-iou 0.5] [--limit N]";
         let (Some(data), Some(out)) = (arguments.next(), arguments.next()) else {
             return Err(usage.into());
         };
@@ -50,7 +50,7 @@ impl Arguments {
             split: "train".into(),
             share: 0.3,
             seed: 1,
-            max_iou: 0.8,
+            max_iou: 0.5,
             limit: None,
         };
         while let Some(flag) = arguments.next() {
@@ -159,15 +159,13 @@ fn damage_all(data: &DataSet, arguments: &Arguments) -> HashMap<(u64, u64), Outc
     let mut damaged = 0;
     for &(image, object) in &places {
         let (id, truth) = &masks[image][object];
+        // The mask of another object of the same picture would be as good to learn from as any.
         let mut others: Vec<&Mask> = Vec::new();
-        let near = masks[image].iter().enumerate();
-        others.extend(
-            near.filter(|&(i, _)| i != object)
-                .map(|(_, (_, mask))| mask),
-        );
         for _ in 0..STRANGERS {
-            let (image, object) = places[rng.random_range(0..places.len())];
-            others.push(&masks[image][object].1);
+            let (other, object) = places[rng.random_range(0..places.len())];
+            if other != image {
+                others.push(&masks[other][object].1);
+            }
         }
         // Where no damage takes, the next in line is damaged instead.
         let damage = if damaged < chosen {

@@ -16,8 +16,8 @@ use samara::image::{
     Overlay, RgbImage, heat_map, montage, resize_bilinear, save_image, write_atomic,
 };
 use samara::{
-    AttentionMap, AttentionOptions, AttentionTargets, DeviceKind, HeadFusion, Limits, OriginalPx,
-    Prompt, Resampling, Segmenter, TokenAttention, read_image, rollout,
+    AttentionMap, AttentionOptions, AttentionTargets, DeviceKind, Granularity, HeadFusion, Limits,
+    OriginalPx, Prompt, Resampling, Segmenter, TokenAttention, read_image, rollout,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -67,7 +67,7 @@ fn tell(
     };
     for map in maps.iter().filter(|map| shown(map)) {
         for found in targets.analyse(map, &options)? {
-            let level = found.level.map(|level| level.name());
+            let level = found.level.map(Granularity::name);
             let why = found.undecided.map(|why| format!("undecided: {why}"));
             let correlation = found.candidates[found.best].measures.correlation;
             println!(
