@@ -29,14 +29,16 @@ pub(crate) fn read(
     let extension = path.extension().unwrap_or_default();
     let extension = extension.to_string_lossy().to_ascii_lowercase();
     let binary = |mask: &Mask| {
+        let external = ExternalMask::new(mask, width, height)?;
         tell_stretched(path, (mask.width(), mask.height()), (width, height));
-        ExternalMask::new(mask, width, height)
+        Ok(external)
     };
     let probable = |(columns, rows): (u32, u32), values| {
+        let external = ExternalMask::soft(SoftMask::new(columns, rows, values)?, width, height)?;
         tell_stretched(path, (columns, rows), (width, height));
-        ExternalMask::soft(SoftMask::new(columns, rows, values)?, width, height)
+        Ok(external)
     };
-    let mask = match extension.as_str() {
+    let mask: samara::Result<ExternalMask> = match extension.as_str() {
         "json" => return read_json(path, (width, height), limits),
         "npy" => {
             let array = read_array(path)?;
