@@ -20,6 +20,7 @@
 pub mod attention;
 mod calibration;
 mod candidates;
+mod coverage;
 mod device;
 #[cfg(feature = "embedded")]
 mod embedded;

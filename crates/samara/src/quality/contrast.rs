@@ -3,7 +3,7 @@
 use samara_image::{Frame, Mask};
 use samara_model::ImageFeatures;
 
-use crate::logits::Logits;
+use crate::coverage::covered_cells;
 use crate::{Error, Result};
 
 /// Regions along the outline are as wide as this share of the square root of the mask's area.
@@ -82,7 +82,7 @@ impl Level {
     /// Mean of the features under a mask.
     fn mean(&self, mask: &Mask, frame: &Frame) -> Vec<f32> {
         let mut sum = vec![0.0; self.channels];
-        for (cell, share) in Logits::coverage(mask, frame, self.side) {
+        for (cell, share) in covered_cells(mask, frame, self.side) {
             let values = &self.values[cell * self.channels..][..self.channels];
             sum.iter_mut()
                 .zip(values)
