@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use samara::image::{CocoRle, RgbImage, Rle, coco_polygons_to_mask, read_gray16};
+use samara::image::{CocoRle, RgbImage, read_gray16};
 use samara::{ExternalMask, Limits, Mask, SoftMask, read_mask};
 use samara_train::data::Segmentation;
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::mask_file::{Values, failed, read_array};
-use crate::terminal;
+use crate::mask_file::{Values, failed, read_array, tell_stretched};
 
 /// A mask, and what to call it.
 pub(crate) struct NamedMask {
@@ -62,20 +61,6 @@ pub(crate) fn read(
         name: path.display().to_string(),
         mask: mask.map_err(|e| failed(path, e))?,
     }])
-}
-
-fn tell_stretched(path: &Path, own: (u32, u32), image: (u32, u32)) {
-    if own != image {
-        let notice = format!(
-            "--mask {}: {}×{} pixels, stretched to the image's {}×{}",
-            path.display(),
-            own.0,
-            own.1,
-            image.0,
-            image.1
-        );
-        terminal::tell("notice", &notice);
-    }
 }
 
 /// What a JSON file may hold.
@@ -138,7 +123,7 @@ fn read_json(path: &Path, size: (u32, u32), limits: &Limits) -> Result<Vec<Named
         } else {
             String::new()
         };
-        let mask = decode(shape, size, limits);
+        let mask = decode(&shape, size, limits);
         let mask = mask.and_then(|mask| {
             ExternalMask::new(&mask, size.0, size.1).map_err(|error| error.to_string())
         });
@@ -155,26 +140,17 @@ fn read_json(path: &Path, size: (u32, u32), limits: &Limits) -> Result<Vec<Named
 }
 
 fn decode(
-    shape: Segmentation,
+    shape: &Segmentation,
     (width, height): (u32, u32),
     limits: &Limits,
 ) -> Result<Mask, String> {
-    match shape {
-        Segmentation::Rle(rle) => {
-            if rle.size != [height, width] {
-                let [rows, columns] = rle.size;
-                return Err(format!(
-                    "run lengths of {columns}×{rows} pixels, the image has {width}×{height}"
-                ));
-            }
-            let rle = Rle::try_from(rle).map_err(|e| e.to_string())?;
-            rle.to_mask_within(limits).map_err(|e| e.to_string())
-        }
-        Segmentation::Polygons(rings) => {
-            coco_polygons_to_mask(&rings, width, height).map_err(|e| e.to_string())
-        }
-        Segmentation::Unreadable(_) => {
-            Err("the segmentation is neither polygons nor run lengths".into())
-        }
+    if let Segmentation::Rle(rle) = shape
+        && rle.size != [height, width]
+    {
+        let [rows, columns] = rle.size;
+        return Err(format!(
+            "run lengths of {columns}×{rows} pixels, the image has {width}×{height}"
+        ));
     }
+    shape.to_mask(width, height, limits)
 }

@@ -9,6 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use samara::{Limits, Logits, Mask, MaskPrompt, read_mask};
 
 use crate::error::{CliError, Result};
+use crate::terminal;
 
 /// Reads a mask prompt; the kind of file is told by its extension.
 pub(crate) fn read(path: &Path, limits: &Limits) -> Result<MaskPrompt> {
@@ -25,6 +26,21 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<MaskPrompt> {
 /// An error that names the file.
 pub(crate) fn failed(path: &Path, why: impl std::fmt::Display) -> CliError {
     CliError::failed(format!("--mask {}: {why}", path.display()))
+}
+
+/// Says that a mask of another size is stretched to the image.
+pub(crate) fn tell_stretched(path: &Path, own: (u32, u32), image: (u32, u32)) {
+    if own != image {
+        let notice = format!(
+            "--mask {}: {}×{} pixels, stretched to the image's {}×{}",
+            path.display(),
+            own.0,
+            own.1,
+            image.0,
+            image.1
+        );
+        terminal::tell("notice", &notice);
+    }
 }
 
 /// Floating point is logits, bool and integers a mask.

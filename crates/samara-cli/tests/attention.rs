@@ -9,28 +9,11 @@ mod common;
 
 use std::process::Output;
 
-use common::{Bench, assert_fails, model, stderr, stdout};
+use common::{Bench, assert_fails, model, npy, stderr, stdout};
 use safetensors::tensor::{Dtype, TensorView};
 use samara::Limits;
 use samara::image::{GrayImage16, RgbImage, read_image, save_png};
 use serde_json::Value;
-
-/// A NumPy file, version 1.0, in C order.
-fn npy(dtype: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
-    let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();
-    let sides = sides.join(",") + ",";
-    let mut header =
-        format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sides}), }}");
-    while (header.len() + 11) % 64 != 0 {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend((header.len() as u16).to_le_bytes());
-    file.extend(header.as_bytes());
-    file.extend(data);
-    file
-}
 
 fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
     let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();

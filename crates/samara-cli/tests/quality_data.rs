@@ -7,34 +7,9 @@
 
 mod common;
 
-use std::process::Output;
-
-use common::{Bench, assert_fails, model, stderr, stdout};
-use samara::Mask;
+use common::{Bench, assert_fails, disc, json_of, run, stderr, stdout};
 use samara::image::{save_object_map, save_png};
-use serde_json::{Value, json};
-
-fn run(bench: &Bench, command: &str, args: &[&str]) -> Output {
-    let model = model();
-    let mut all = vec![command];
-    all.extend(args);
-    all.extend(["--checkpoint", &model]);
-    bench.run(&all)
-}
-
-fn json_of(bench: &Bench, args: &[&str]) -> Value {
-    let mut all = args.to_vec();
-    all.extend(["--json", "-"]);
-    let output = run(bench, "quality", &all);
-    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn disc() -> Mask {
-    Mask::from_fn(96, 64, |x, y| {
-        x.abs_diff(48).pow(2) + y.abs_diff(32).pow(2) < 400
-    })
-}
+use serde_json::json;
 
 /// Four objects, of which the first two are the same, and a record that cannot be read.
 fn data_bench() -> Bench {

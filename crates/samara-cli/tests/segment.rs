@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Bench, golden, photo, stderr, stdout};
+use common::{Bench, golden, npy, photo, stderr, stdout};
 use safetensors::SafeTensors;
 use samara::image::{Rle, read_mask, save_png};
 use samara::{Limits, Mask};
@@ -256,23 +256,10 @@ fn a_mask_of_another_size_is_stretched_with_a_notice() {
 #[test]
 fn numpy_arrays_are_masks_or_logits() {
     let bench = Bench::new();
-    let npy = |descr: &str, shape: &str, data: &[u8]| {
-        let mut header =
-            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-        while (10 + header.len()) % 64 != 63 {
-            header.push(' ');
-        }
-        header.push('\n');
-        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-        bytes.extend((header.len() as u16).to_le_bytes());
-        bytes.extend(header.as_bytes());
-        bytes.extend(data);
-        bytes
-    };
     let mask = Mask::from_fn(96, 64, |x, y| x > 30 && y > 20);
     mask.save_png(bench.path("mask.png")).unwrap();
     let bools: Vec<u8> = mask.to_bools().into_iter().map(u8::from).collect();
-    bench.write("mask.npy", &npy("|b1", "(64, 96)", &bools));
+    bench.write("mask.npy", &npy("|b1", &[64, 96], &bools));
     let picture = bench.json(&["--mask", "mask.png"]);
     let array = bench.json(&["--mask", "mask.npy"]);
     assert_eq!(picture["candidates"], array["candidates"]);
@@ -280,24 +267,24 @@ fn numpy_arrays_are_masks_or_logits() {
     let logits: Vec<u8> = (0..32 * 32)
         .flat_map(|i| (i as f32 / 100.0 - 5.0).to_le_bytes())
         .collect();
-    bench.write("logits.npy", &npy("<f4", "(1, 32, 32)", &logits));
+    bench.write("logits.npy", &npy("<f4", &[1, 32, 32], &logits));
     assert_ne!(
         bench.json(&["--mask", "logits.npy"])["candidates"],
         array["candidates"]
     );
 
-    bench.write("small.npy", &npy("<f4", "(16, 16)", &logits[..1024]));
+    bench.write("small.npy", &npy("<f4", &[16, 16], &logits[..1024]));
     let refused = bench.segment(&["--mask", "small.npy"]);
     common::assert_fails(&refused, 2, &["16×16", "32×32"]);
-    bench.write("cut.npy", &npy("<f4", "(32, 32)", &logits[..1000]));
+    bench.write("cut.npy", &npy("<f4", &[32, 32], &logits[..1000]));
     common::assert_fails(
         &bench.segment(&["--mask", "cut.npy"]),
         1,
         &["--mask cut.npy"],
     );
-    bench.write("four.npy", &npy("<f4", "(4, 16, 16)", &logits));
+    bench.write("four.npy", &npy("<f4", &[4, 16, 16], &logits));
     common::assert_fails(&bench.segment(&["--mask", "four.npy"]), 1, &["[4, 16, 16]"]);
-    bench.write("nan.npy", &npy("<f4", "(32, 32)", &[0xff; 4096]));
+    bench.write("nan.npy", &npy("<f4", &[32, 32], &[0xff; 4096]));
     common::assert_fails(
         &bench.segment(&["--mask", "nan.npy"]),
         1,

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ImageError;
+use crate::mask::BBox;
 
 /// A point in pixels of the original picture.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,17 @@ impl OriginalBox {
             f64::midpoint(self.min.x, self.max.x),
             f64::midpoint(self.min.y, self.max.y),
         )
+    }
+}
+
+impl From<BBox> for OriginalBox {
+    /// The area of the pixels that the box covers.
+    fn from(b: BBox) -> Self {
+        let [x, y, width, height] = b.xywh().map(f64::from);
+        Self {
+            min: OriginalPx::new(x, y),
+            max: OriginalPx::new(x + width, y + height),
+        }
     }
 }
 

@@ -56,7 +56,8 @@ pub use granularity::Granularity;
 pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};
 pub use quality::{
-    Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead, QualityLayer, SoftMask,
+    EstimateSource, Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead,
+    QualityLayer, SoftMask,
 };
 pub use rollout::{HeadFusion, Rollout, RolloutError, rollout};
 pub use segmenter::{Segmenter, normalise_pixels};

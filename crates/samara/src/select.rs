@@ -274,13 +274,8 @@ fn softmax(candidates: &[Candidate]) -> Vec<f64> {
 
 /// IoU of the mask's tight box with `b`; 0 for an empty mask.
 fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
-    let Some(tight) = mask.bbox() else {
-        return 0.0;
-    };
-    let corner = |at: u32, side: u32| f64::from(at) + f64::from(side);
-    let (x, y) = (f64::from(tight.x), f64::from(tight.y));
-    let (right, bottom) = (corner(tight.x, tight.width), corner(tight.y, tight.height));
-    OriginalBox::new(x, y, right, bottom).map_or(0.0, |tight| tight.iou(b))
+    let tight = mask.bbox().map(OriginalBox::from);
+    tight.map_or(0.0, |tight| tight.iou(b))
 }
 
 fn scores(candidates: &[Candidate]) -> String {

@@ -114,18 +114,8 @@ fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &Limits) -> Result<Ve
     }
     if let Some(path) = &flags.mask {
         let mask = mask_file::read(path, limits)?;
-        if let MaskPrompt::Mask(mask) = &mask
-            && (mask.width(), mask.height()) != image.dimensions()
-        {
-            let notice = format!(
-                "--mask {}: {}×{} pixels, stretched to the image's {}×{}",
-                path.display(),
-                mask.width(),
-                mask.height(),
-                image.width(),
-                image.height()
-            );
-            terminal::tell("notice", &notice);
+        if let MaskPrompt::Mask(mask) = &mask {
+            mask_file::tell_stretched(path, (mask.width(), mask.height()), image.dimensions());
         }
         prompt = prompt.and_mask(mask);
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
+use samara::Mask;
 use samara::image::{RgbImage, save_png};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -130,4 +131,46 @@ pub(crate) fn assert_fails(output: &Output, status: i32, words: &[&str]) {
         assert!(text.contains(word), "{word:?} is not in {text:?}");
     }
     assert!(output.stdout.is_empty(), "{}", stdout(output));
+}
+
+/// A disc in the middle of the photo.
+pub(crate) fn disc() -> Mask {
+    Mask::from_fn(96, 64, |x, y| {
+        x.abs_diff(48).pow(2) + y.abs_diff(32).pow(2) < 400
+    })
+}
+
+/// A NumPy file, version 1.0, in C order.
+pub(crate) fn npy(dtype: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let sides = sides.join(",") + ",";
+    let mut header =
+        format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sides}), }}");
+    while (header.len() + 11) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.as_bytes());
+    file.extend(data);
+    file
+}
+
+/// Runs a command of `samara` with the test model.
+pub(crate) fn run(bench: &Bench, command: &str, args: &[&str]) -> Output {
+    let model = model();
+    let mut all = vec![command];
+    all.extend(args);
+    all.extend(["--checkpoint", &model]);
+    bench.run(&all)
+}
+
+/// The JSON of `samara quality` with the test model.
+pub(crate) fn json_of(bench: &Bench, args: &[&str]) -> Value {
+    let mut all = args.to_vec();
+    all.extend(["--json", "-"]);
+    let output = run(bench, "quality", &all);
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -7,6 +7,8 @@ use rand::{Rng, RngExt};
 use samara_image::Mask;
 use serde::Serialize;
 
+use crate::prompts::random_pixel;
+
 /// A kind of damage. Lengths are shares of the square root of the object's area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,7 +100,7 @@ fn shifted(mask: &Mask, dx: f64, dy: f64) -> Mask {
 fn holes(mask: &Mask, length: f64, rng: &mut impl Rng) -> Mask {
     let mut holed = mask.clone();
     for _ in 0..rng.random_range(1..=6) {
-        let Some((x, y)) = super::sampler::random_pixel(mask, rng) else {
+        let Some((x, y)) = random_pixel(mask, rng) else {
             break;
         };
         let radius = (rng.random_range(0.1..0.3) * length).max(1.0);

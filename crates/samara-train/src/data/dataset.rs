@@ -85,6 +85,23 @@ impl Default for Segmentation {
     }
 }
 
+impl Segmentation {
+    /// The mask on a picture of `width`×`height` pixels. Run lengths have the size that they say.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in one line.
+    pub fn to_mask(&self, width: u32, height: u32, limits: &Limits) -> Result<Mask, String> {
+        let mask = match self {
+            Self::Rle(rle) => Rle::try_from(rle.clone()).and_then(|rle| rle.to_mask_within(limits)),
+            Self::Polygons(rings) => coco_polygons_to_mask(rings, width, height),
+            Self::Unreadable(_) => {
+                return Err("the segmentation is neither polygons nor run lengths".into());
+            }
+        };
+        mask.map_err(|error| error.to_string())
+    }
+}
+
 /// A decoded picture with all its decodable objects.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -207,28 +224,18 @@ impl ImageRecord {
             let record = format!("{}, annotation {}", self.name(), object.id);
             BadRecord::new(fault, record, what)
         };
-        let unreadable = |error: ImageError| bad(Fault::BadSegmentation, error.to_string());
-        let mask = match &object.segmentation {
-            Segmentation::Rle(rle) => {
-                let [height, width] = rle.size;
-                if (width, height) != (self.width, self.height) {
-                    let what = format!(
-                        "the mask is {width}x{height}, the image {}x{}",
-                        self.width, self.height
-                    );
-                    return Err(bad(Fault::MaskSize, what));
-                }
-                let rle = Rle::try_from(rle.clone()).map_err(unreadable)?;
-                rle.to_mask_within(limits).map_err(unreadable)?
+        if let Segmentation::Rle(rle) = &object.segmentation {
+            let [height, width] = rle.size;
+            if (width, height) != (self.width, self.height) {
+                let what = format!(
+                    "the mask is {width}x{height}, the image {}x{}",
+                    self.width, self.height
+                );
+                return Err(bad(Fault::MaskSize, what));
             }
-            Segmentation::Polygons(rings) => {
-                coco_polygons_to_mask(rings, self.width, self.height).map_err(unreadable)?
-            }
-            Segmentation::Unreadable(_) => {
-                let what = "the segmentation is neither polygons nor run lengths";
-                return Err(bad(Fault::BadSegmentation, what.to_owned()));
-            }
-        };
+        }
+        let mask = object.segmentation.to_mask(self.width, self.height, limits);
+        let mask = mask.map_err(|why| bad(Fault::BadSegmentation, why))?;
         if mask.is_empty() {
             return Err(bad(Fault::EmptyMask, "no pixel is set".to_owned()));
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::augment::{Augmentation, View, check_share};
 use super::dataset::{DataSet, ImageRecord, ObjectRecord};
 use super::error::{BadRecord, DataError, Fault, Skipped};
+use crate::prompts::random_pixel;
 
 /// Draws without an example after which a data set counts as unusable.
 const MAX_DRAWS: u32 = 100;
@@ -384,23 +385,6 @@ fn may_overlap(object: &ObjectRecord, window: [u32; 4]) -> bool {
     object.bbox.is_none_or(|[left, top, across, down]| {
         left < x + width && x < left + across && top < y + height && y < top + down
     })
-}
-
-/// A set pixel, each as likely as the others; `None` for an empty mask.
-pub(super) fn random_pixel(mask: &Mask, rng: &mut impl Rng) -> Option<(u32, u32)> {
-    let area = mask.area();
-    let mut rest = (area > 0).then(|| rng.random_range(0..area))?;
-    for y in 0..mask.height() {
-        for (i, &word) in (0..).zip(mask.row(y)) {
-            let ones = u64::from(word.count_ones());
-            if rest < ones {
-                let left = (0..rest).fold(word, |word, _| word & (word - 1));
-                return Some((i * 64 + left.trailing_zeros(), y));
-            }
-            rest -= ones;
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(super) fn centre_of((x, y): (u32, u32)) -> OriginalPx {
 }
 
 /// A set pixel, each as likely as any other; `None` when none is set.
-pub(super) fn random_pixel(mask: &Mask, rng: &mut impl Rng) -> Option<(u32, u32)> {
+pub(crate) fn random_pixel(mask: &Mask, rng: &mut impl Rng) -> Option<(u32, u32)> {
     let area = mask.area();
     (area > 0).then(|| nth_pixel(mask, rng.random_range(0..area)))?
 }
@@ -48,7 +48,7 @@ fn nth_pixel(mask: &Mask, mut n: u64) -> Option<(u32, u32)> {
 }
 
 /// The box of a mask of `size` (width, height) with noise, within the mask.
-pub(super) fn noisy_box(
+pub(crate) fn noisy_box(
     bbox: BBox,
     size: (u32, u32),
     noise: &BoxNoise,

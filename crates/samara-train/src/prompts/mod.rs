@@ -15,5 +15,6 @@ pub use batch::PromptBatchData;
 pub use click::{ErrorRegions, error_regions, eval_click};
 pub use error::PromptError;
 pub use first::FirstPrompt;
+pub(crate) use first::{noisy_box, random_pixel};
 pub use recipe::{BoxNoise, FirstPromptWeights, NoiseShape, Plan, Recipe, Simulation};
 pub use simulation::{ObjectSimulation, PromptState};

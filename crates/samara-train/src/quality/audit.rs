@@ -14,8 +14,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use samara::{
-    Embedding, ExternalMask, Limits, Mask, MaskQuality, OriginalBox, Prompt, QualityEstimator,
-    QualityHead, Segmenter,
+    Embedding, EstimateSource, ExternalMask, Limits, Mask, MaskQuality, OriginalBox, Prompt,
+    QualityEstimator, QualityHead, Segmenter,
 };
 use samara_image::RgbImage;
 use serde::Serialize;
@@ -124,8 +124,8 @@ pub struct Audit {
     pub skipped: Skipped,
     /// Pictures of the worst.
     pub worst: Vec<Suspect>,
-    /// Whether a [`QualityHead`] estimated.
-    pub has_head: bool,
+    /// What the estimates are made of.
+    pub source: EstimateSource,
 }
 
 /// One annotation of the picture at hand.
@@ -161,7 +161,7 @@ pub fn audit(
         too_small: 0,
         skipped: data.skipped.clone(),
         worst: Vec::new(),
-        has_head: false,
+        source: EstimateSource::Product,
     };
     let images: Vec<&ImageRecord> = spread(data.images.iter().collect(), options.limit);
     for (i, record) in images.iter().enumerate() {
@@ -224,7 +224,7 @@ impl Audit {
         if let Some(head) = head {
             estimator = estimator.with_head(head)?;
         }
-        self.has_head = estimator.has_head();
+        self.source = estimator.source();
         let (mut qualities, mut refined) = (Vec::new(), Vec::new());
         for chunk in subjects.chunks(AT_ONCE) {
             let masks: Vec<ExternalMask> = chunk.iter().map(|s| s.external.clone()).collect();
@@ -290,7 +290,8 @@ impl Audit {
 
 impl<'a> Subject<'a> {
     fn new(object: &'a ObjectRecord, external: ExternalMask) -> Self {
-        let boxes = annotated_box(object).zip(tight_box(external.mask()));
+        let boxes = annotated_box(object).zip(external.mask().bbox());
+        let boxes = boxes.map(|(annotated, own)| (annotated, OriginalBox::from(own)));
         let box_agreement = boxes.map(|(annotated, own)| annotated.iou(&own));
         let size = (external.mask().width(), external.mask().height());
         let claim = boxes.and_then(|(annotated, own)| claim(&annotated, &own, size));
@@ -356,11 +357,6 @@ fn embed(
 
 fn annotated_box(object: &ObjectRecord) -> Option<OriginalBox> {
     let [x, y, width, height] = object.bbox?;
-    OriginalBox::new(x, y, x + width, y + height).ok()
-}
-
-fn tight_box(mask: &Mask) -> Option<OriginalBox> {
-    let [x, y, width, height] = mask.bbox()?.xywh().map(f64::from);
     OriginalBox::new(x, y, x + width, y + height).ok()
 }
 

@@ -4,15 +4,20 @@ use std::ops::ControlFlow;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use samara::{
-    Evidence, ExternalMask, Limits, Mask, OriginalBox, Prompt, QualityEstimator, Segmenter,
-};
+use samara::{Evidence, ExternalMask, Limits, Mask, Prompt, QualityEstimator, Segmenter};
 
 use crate::data::{Damage, DataSet, Sample};
 use crate::eval::EvalError;
+use crate::prompts::{BoxNoise, NoiseShape, noisy_box};
 
 /// Masks of other pictures that serve as wrong objects.
 const STRANGERS: usize = 300;
+/// How far the box of a claim is off.
+const ROUGH: BoxNoise = BoxNoise {
+    shape: NoiseShape::Uniform,
+    share: 0.05,
+    max_pixels: f64::INFINITY,
+};
 
 /// Which masks are damaged, and how often.
 #[derive(Debug, Clone)]
@@ -148,7 +153,8 @@ fn external(
 ) -> Result<Drawn, EvalError> {
     let mut external = ExternalMask::new(mask, truth.width(), truth.height())?;
     if rng.random_bool(options.claims)
-        && let Some(claim) = rough_box(truth, rng)
+        && let Some(tight) = truth.bbox()
+        && let Some(claim) = noisy_box(tight, (truth.width(), truth.height()), &ROUGH, rng)
     {
         external = external.with_claim(Prompt::new().and_box(claim));
     }
@@ -157,21 +163,6 @@ fn external(
         damage,
         iou: mask.iou(truth),
     })
-}
-
-/// The box of a mask, each corner off by up to a twentieth of its sides.
-fn rough_box(mask: &Mask, rng: &mut ChaCha8Rng) -> Option<OriginalBox> {
-    let tight = mask.bbox()?;
-    let (width, height) = (f64::from(tight.width), f64::from(tight.height));
-    let mut near = |at: f64, side: f64, edge: u32| {
-        (at + rng.random_range(-0.05..=0.05) * side).clamp(0.0, f64::from(edge))
-    };
-    let (x, y) = (f64::from(tight.x), f64::from(tight.y));
-    let x0 = near(x, width, mask.width());
-    let y0 = near(y, height, mask.height());
-    let x1 = near(x + width, width, mask.width());
-    let y1 = near(y + height, height, mask.height());
-    OriginalBox::new(x0, y0, x1, y1).ok()
 }
 
 /// Masks of objects all over the data set.

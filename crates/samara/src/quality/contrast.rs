@@ -1,5 +1,7 @@
 //! Whether the model's features differ inside and outside of a mask.
 
+use std::collections::BTreeMap;
+
 use samara_image::{Frame, Mask};
 use samara_model::ImageFeatures;
 
@@ -63,10 +65,15 @@ impl Features {
             minus(&grown, mask),
             minus(&grown.dilate(width), &grown),
         ];
+        // Levels share their sides.
+        let mut cells = BTreeMap::new();
         let mut measures = Vec::with_capacity(self.count());
         for level in &self.levels {
-            let [whole, inner, outer, far] =
-                [0, 1, 2, 3].map(|i: usize| level.mean(&rings[i], frame));
+            let of_ring = |ring| covered_cells(ring, frame, level.side);
+            let cells = cells
+                .entry(level.side)
+                .or_insert_with(|| rings.each_ref().map(of_ring));
+            let [whole, inner, outer, far] = cells.each_ref().map(|ring| level.sum(ring));
             measures.extend([
                 cosine(&inner, &outer),
                 cosine(&whole, &outer),
@@ -79,10 +86,10 @@ impl Features {
 }
 
 impl Level {
-    /// Mean of the features under a mask.
-    fn mean(&self, mask: &Mask, frame: &Frame) -> Vec<f32> {
+    /// Sum of the features of cells, each with its share.
+    fn sum(&self, cells: &[(usize, f32)]) -> Vec<f32> {
         let mut sum = vec![0.0; self.channels];
-        for (cell, share) in covered_cells(mask, frame, self.side) {
+        for &(cell, share) in cells {
             let values = &self.values[cell * self.channels..][..self.channels];
             sum.iter_mut()
                 .zip(values)

@@ -1,7 +1,7 @@
 //! What speaks for and against an external mask.
 
 use rayon::prelude::*;
-use samara_image::{BBox, Mask, OriginalBox, OriginalPx, RgbImage, resize_bilinear};
+use samara_image::{Mask, OriginalBox, OriginalPx, RgbImage, resize_bilinear};
 
 use super::contrast::Features;
 use super::external::ExternalMask;
@@ -68,42 +68,26 @@ impl<'a> Scene<'a> {
         agreement + CLAIM + shape::MEASURES + outline::MEASURES + self.features.count()
     }
 
-    /// What the model is asked about a mask, [`PROMPTS`] prompts.
-    pub(super) fn prompts(&self, external: &ExternalMask) -> Result<[Prompt; PROMPTS]> {
+    /// A mask as a dense prompt.
+    pub(super) fn logits(&self, external: &ExternalMask) -> Logits {
         let side = self.embedding.segmenter().logits_side();
-        let logits = external.logits(self.embedding.frame(), side);
-        let mask = || MaskPrompt::Logits(logits.clone());
-        let claim = external.claim.as_ref();
-        let claimed = claim.and_then(|claim| claim.clicks().iter().find(|c| c.positive));
-        let click = claimed.copied().or_else(|| deepest(&external.mask));
-        let bbox = claim.and_then(|claim| claim.box_prompt().copied());
-        let bbox = bbox.or_else(|| tight_box(&external.mask));
-        let (Some(click), Some(bbox)) = (click, bbox) else {
-            return Err(Error::Quality("the mask has no pixel set".into()));
-        };
-        let (clicked, boxed) = (Prompt::new().and_click(click), Prompt::new().and_box(bbox));
-        Ok([
-            clicked.clone().and_mask(mask()),
-            boxed.clone().and_mask(mask()),
-            boxed,
-            clicked,
-        ])
+        external.logits(self.embedding.frame(), side)
     }
 
-    /// The evidence of masks whose [prompts](Self::prompts) were answered so.
+    /// The evidence of masks of these logits, whose [prompts] were answered so.
     pub(super) fn evidence(
         &self,
         masks: &[ExternalMask],
+        logits: &[Logits],
         answers: &[MaskTokens],
     ) -> Result<Vec<Evidence>> {
-        let pairs = masks.par_iter().zip(answers.par_chunks_exact(PROMPTS));
-        let evidence = pairs.map(|(external, answers)| {
+        let masks = masks.par_iter().zip(logits);
+        let asked = masks.zip(answers.par_chunks_exact(PROMPTS));
+        let evidence = asked.map(|((external, own), answers)| {
             let mut values = Vec::with_capacity(self.count());
-            let side = self.embedding.segmenter().logits_side();
-            let own = external.logits(self.embedding.frame(), side);
             for tokens in answers {
                 for (logits, iou) in tokens.low_res_logits.iter().zip(&tokens.iou) {
-                    let agreement = Agreement::of(&own, logits);
+                    let agreement = Agreement::of(own, logits);
                     values.extend([agreement.iou(), agreement.stability().0, iou.0]);
                 }
             }
@@ -119,6 +103,26 @@ impl<'a> Scene<'a> {
         });
         evidence.collect()
     }
+}
+
+/// What the model is asked about a mask of these logits, [`PROMPTS`] prompts.
+pub(super) fn prompts(external: &ExternalMask, logits: &Logits) -> Result<[Prompt; PROMPTS]> {
+    let mask = || MaskPrompt::Logits(logits.clone());
+    let claim = external.claim.as_ref();
+    let claimed = claim.and_then(|claim| claim.clicks().iter().find(|c| c.positive));
+    let click = claimed.copied().or_else(|| deepest(&external.mask));
+    let bbox = claim.and_then(|claim| claim.box_prompt().copied());
+    let bbox = bbox.or_else(|| external.mask.bbox().map(OriginalBox::from));
+    let (Some(click), Some(bbox)) = (click, bbox) else {
+        return Err(Error::Quality("the mask has no pixel set".into()));
+    };
+    let (clicked, boxed) = (Prompt::new().and_click(click), Prompt::new().and_box(bbox));
+    Ok([
+        clicked.clone().and_mask(mask()),
+        boxed.clone().and_mask(mask()),
+        boxed,
+        clicked,
+    ])
 }
 
 /// A mask of fewer pixels, of which at least one is set.
@@ -146,23 +150,6 @@ fn deepest(mask: &Mask) -> Option<Click> {
     })
 }
 
-fn tight_box(mask: &Mask) -> Option<OriginalBox> {
-    let BBox {
-        x,
-        y,
-        width,
-        height,
-    } = mask.bbox()?;
-    let corner = |at: u32, side: u32| f64::from(at) + f64::from(side);
-    OriginalBox::new(
-        f64::from(x),
-        f64::from(y),
-        corner(x, width),
-        corner(y, height),
-    )
-    .ok()
-}
-
 /// Whether there is a claim, and the IoU of its box with the mask's, or whether its click is on the
 /// mask; 1 without a claim.
 fn claim(external: &ExternalMask) -> [f32; CLAIM] {
@@ -170,8 +157,8 @@ fn claim(external: &ExternalMask) -> [f32; CLAIM] {
         return [0.0, 1.0];
     };
     let mut agreement = 1.0;
-    if let (Some(claimed), Some(own)) = (claim.box_prompt(), tight_box(&external.mask)) {
-        agreement = claimed.iou(&own);
+    if let (Some(claimed), Some(own)) = (claim.box_prompt(), external.mask.bbox()) {
+        agreement = claimed.iou(&own.into());
     }
     let clicks = claim.clicks().iter().filter(|click| click.positive);
     for click in clicks.take(1) {

@@ -7,14 +7,19 @@ mod head;
 mod outline;
 mod shape;
 
+use std::fmt;
+
 use samara_image::RgbImage;
+use serde::Serialize;
 
 pub use evidence::Evidence;
 pub use external::{ExternalMask, SoftMask};
 pub use head::{QualityHead, QualityLayer};
 
-use crate::candidates::{Candidate, PredictedIou};
+use crate::candidates::{Candidate, MaskTokens, PredictedIou};
 use crate::embedding::Embedding;
+use crate::logits::Logits;
+use crate::prompt::Prompt;
 use crate::segmenter::Segmenter;
 use crate::{Error, Result};
 use evidence::{PROMPTS, REFINING, Scene};
@@ -36,6 +41,25 @@ pub struct MaskQuality {
     pub refined: Candidate,
     /// What the estimate was made from.
     pub evidence: Evidence,
+}
+
+/// What an estimate is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EstimateSource {
+    /// A trained head weighs the evidence.
+    Head,
+    /// Predicted IoU times alignment IoU.
+    Product,
+}
+
+impl fmt::Display for EstimateSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Head => "estimated by the quality head",
+            Self::Product => "estimated without a head, as predicted IoU × alignment IoU",
+        })
+    }
 }
 
 /// Assesses masks of one picture.
@@ -95,9 +119,12 @@ impl<'a> QualityEstimator<'a> {
         self
     }
 
-    /// Whether a head estimates.
-    pub fn has_head(&self) -> bool {
-        self.head.is_some()
+    /// What the estimates are made of.
+    pub fn source(&self) -> EstimateSource {
+        match self.head {
+            Some(_) => EstimateSource::Head,
+            None => EstimateSource::Product,
+        }
     }
 
     /// Assesses masks, in the given order.
@@ -107,8 +134,12 @@ impl<'a> QualityEstimator<'a> {
     pub fn assess(&self, masks: &[ExternalMask]) -> Result<Vec<MaskQuality>> {
         let mut qualities = Vec::with_capacity(masks.len());
         for chunk in masks.chunks(AT_ONCE) {
-            let (prompts, answers) = self.ask(chunk)?;
-            let evidence = self.scene.evidence(chunk, &answers)?;
+            let Asked {
+                logits,
+                prompts,
+                answers,
+            } = self.ask(chunk)?;
+            let evidence = self.scene.evidence(chunk, &logits, &answers)?;
             let answers = answers.into_iter().skip(REFINING).step_by(PROMPTS);
             let refining = prompts.iter().skip(REFINING).step_by(PROMPTS);
             for (((mask, evidence), tokens), prompt) in
@@ -128,14 +159,16 @@ impl<'a> QualityEstimator<'a> {
     pub fn evidence(&self, masks: &[ExternalMask]) -> Result<Vec<Evidence>> {
         let mut evidence = Vec::with_capacity(masks.len());
         for chunk in masks.chunks(AT_ONCE) {
-            let (_, answers) = self.ask(chunk)?;
-            evidence.extend(self.scene.evidence(chunk, &answers)?);
+            let asked = self.ask(chunk)?;
+            let found = self.scene.evidence(chunk, &asked.logits, &asked.answers)?;
+            evidence.extend(found);
         }
         Ok(evidence)
     }
 
-    fn ask(&self, masks: &[ExternalMask]) -> Result<(Vec<crate::Prompt>, Vec<crate::MaskTokens>)> {
+    fn ask(&self, masks: &[ExternalMask]) -> Result<Asked> {
         let size = self.scene.embedding.frame().original_size();
+        let mut logits = Vec::with_capacity(masks.len());
         let mut prompts = Vec::with_capacity(PROMPTS * masks.len());
         for external in masks {
             let own = (external.mask.width(), external.mask.height());
@@ -145,10 +178,16 @@ impl<'a> QualityEstimator<'a> {
                     own.0, own.1, size.0, size.1
                 )));
             }
-            prompts.extend(self.scene.prompts(external)?);
+            let dense = self.scene.logits(external);
+            prompts.extend(evidence::prompts(external, &dense)?);
+            logits.push(dense);
         }
         let answers = self.scene.embedding.decode(&prompts)?;
-        Ok((prompts, answers))
+        Ok(Asked {
+            logits,
+            prompts,
+            answers,
+        })
     }
 
     fn quality(
@@ -175,6 +214,13 @@ impl<'a> QualityEstimator<'a> {
             evidence,
         })
     }
+}
+
+/// Masks as dense prompts, and [`PROMPTS`] prompts and answers of each.
+struct Asked {
+    logits: Vec<Logits>,
+    prompts: Vec<Prompt>,
+    answers: Vec<MaskTokens>,
 }
 
 /// The head that comes with the model.

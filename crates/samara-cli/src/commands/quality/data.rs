@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use samara::image::write_atomic;
-use samara::{Limits, Segmenter};
+use samara::{EstimateSource, Limits, Segmenter};
 use samara_train::data::DataSet;
 use samara_train::eval::ModelDescription;
 use samara_train::quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others};
 use serde::Serialize;
 
-use super::{Source, check_head, load_head};
+use super::{check_head, load_head};
 use crate::args::{check_parent, checkpoint};
 use crate::commands::eval::{ALL, describe, with_bar};
 use crate::commands::{check_not_input, tell_elsewhere};
@@ -25,7 +25,7 @@ const WORST: usize = 20;
 struct Report<'a> {
     #[serde(flatten)]
     model: &'a ModelDescription,
-    estimate: Source,
+    estimate: EstimateSource,
     data: String,
     split: &'a str,
     images: usize,
@@ -77,7 +77,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     }
     let report = Report {
         model: &model,
-        estimate: Source::of(audit.has_head),
+        estimate: audit.source,
         data: data.root.display().to_string(),
         split,
         images: audit.images,

@@ -6,7 +6,6 @@ mod picture;
 use std::path::Path;
 
 use samara::{QualityHead, Segmenter};
-use serde::Serialize;
 
 use crate::error::{CliError, Result};
 use crate::flags::QualityFlags;
@@ -25,29 +24,6 @@ pub(crate) fn run(flags: &QualityFlags) -> Result<()> {
             "{}: a picture needs --mask FILE; a data set is a folder or a .json of annotations",
             input.display()
         ))),
-    }
-}
-
-/// What an estimate is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Source {
-    /// A trained head weighs the evidence.
-    Head,
-    /// Predicted IoU times alignment IoU.
-    Product,
-}
-
-impl Source {
-    fn of(has_head: bool) -> Self {
-        if has_head { Self::Head } else { Self::Product }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Head => "estimated by the quality head",
-            Self::Product => "estimated without a head, as predicted IoU × alignment IoU",
-        }
     }
 }
 

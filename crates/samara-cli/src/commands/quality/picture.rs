@@ -7,11 +7,12 @@ use samara::image::{
     BBox, Overlay, PictureFormat, Rgb, RgbImage, Rle, montage, save_image, write_atomic,
 };
 use samara::{
-    Limits, Mask, MaskQuality, Prompt, QualityEstimator, QualityHead, Segmenter, read_image,
+    EstimateSource, Limits, Mask, MaskQuality, Prompt, QualityEstimator, QualityHead, Segmenter,
+    read_image,
 };
 use serde::Serialize;
 
-use super::{Source, check_head, load_head};
+use super::{check_head, load_head};
 use crate::args::{check_parent, checkpoint};
 use crate::error::{CliError, Result};
 use crate::external_mask::{self, NamedMask};
@@ -47,7 +48,7 @@ struct Record<'a> {
 struct Report<'a> {
     image: ImageRecord,
     model: String,
-    estimate: Source,
+    estimate: EstimateSource,
     masks: Vec<Record<'a>>,
 }
 
@@ -136,14 +137,14 @@ fn assess(
     image: &RgbImage,
     masks: &[NamedMask],
     head: Option<&QualityHead>,
-) -> Result<(Vec<MaskQuality>, Source)> {
+) -> Result<(Vec<MaskQuality>, EstimateSource)> {
     let embedding = segmenter.embed(image)?;
     let mut estimator = QualityEstimator::new(&embedding, image)?;
     if let Some(head) = head {
         estimator = estimator.with_head(head)?;
     }
     let masks: Vec<_> = masks.iter().map(|named| named.mask.clone()).collect();
-    Ok((estimator.assess(&masks)?, Source::of(estimator.has_head())))
+    Ok((estimator.assess(&masks)?, estimator.source()))
 }
 
 fn write(
@@ -152,7 +153,7 @@ fn write(
     image: &RgbImage,
     masks: &[NamedMask],
     qualities: &[MaskQuality],
-    source: Source,
+    source: EstimateSource,
 ) -> Result<()> {
     let all = || masks.iter().zip(qualities);
     if let Some(path) = &flags.out {
@@ -180,7 +181,7 @@ fn write(
         None => {}
     }
     let mut text = table(&report);
-    let _ = writeln!(text, "{}", source.words());
+    let _ = writeln!(text, "{source}");
     for path in [&flags.out, &flags.out_mask, &flags.json]
         .into_iter()
         .flatten()

@@ -35,19 +35,10 @@ impl Audit {
         annotations.filter(|q| q.duplicate_of.is_some()).count()
     }
 
-    /// What the estimates are made of.
-    pub fn source(&self) -> &'static str {
-        if self.has_head {
-            "estimated by the quality head"
-        } else {
-            "estimated without a head, as predicted IoU × alignment IoU"
-        }
-    }
-
     /// The outline and a table of the worst, for a terminal.
     pub fn to_text(&self, worst: usize) -> String {
         let shown = &self.annotations[..worst.min(self.annotations.len())];
-        let mut text = format!("{}\n{}\n", self.outline(), self.source());
+        let mut text = format!("{}\n{}\n", self.outline(), self.source);
         text += "estimate  alignment  predicted  stability      area  image / annotation\n";
         for q in shown {
             // Writing to a string cannot fail.
@@ -90,7 +81,7 @@ impl Audit {
              </figcaption></figure></div>\n",
             escape(&self.outline()),
             escape(model),
-            self.source(),
+            self.source,
         );
         if !self.worst.is_empty() {
             page += "<h2>Worst first<span class='key' style='background:#ffcd1e'></span>annotated\

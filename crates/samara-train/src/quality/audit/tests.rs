@@ -110,7 +110,7 @@ fn only_a_box_of_its_own_is_a_claim() {
         iscrowd: false,
         segmentation: segmentation.clone(),
     };
-    let own = tight_box(&rectangle((60, 40), [5, 5, 30, 20])).unwrap();
+    let own = OriginalBox::from(rectangle((60, 40), [5, 5, 30, 20]).bbox().unwrap());
     let claimed = |bbox| {
         let annotated = annotated_box(&object(Some(bbox))).unwrap();
         claim(&annotated, &own, (60, 40)).is_some()
