@@ -164,7 +164,7 @@ fn levels_are_written_assessed_and_trained_with() {
     );
     assert!(text.ends_with("wrote data/levels.json\n"), "{text}");
     let recipe = "seed = 3
-[model.lite]
+[model.compact]
 img_size = 64
 embed_dim = 16
 num_heads = 1

@@ -20,7 +20,7 @@ use serde_json::Value;
 const RECIPE: &str = "seed = 3
 ema = 0.9
 checkpoint_every = 4
-[model.lite]
+[model.compact]
 img_size = 64
 embed_dim = 16
 num_heads = 1
@@ -156,8 +156,8 @@ fn bad_recipes() {
     let bench = bench();
     let vit = golden("sam_vit.pth");
     let checkpoint = |path: &str| {
-        let lite = "[model.lite]\nimg_size = 64\nembed_dim = 16\nnum_heads = 1\ndepth = 1";
-        RECIPE.replace(lite, &format!("[model]\ncheckpoint = '{path}'"))
+        let compact = "[model.compact]\nimg_size = 64\nembed_dim = 16\nnum_heads = 1\ndepth = 1";
+        RECIPE.replace(compact, &format!("[model]\ncheckpoint = '{path}'"))
     };
     for (text, words) in [
         (RECIPE.replace("seed", "sead"), &["line 1", "sead"][..]),

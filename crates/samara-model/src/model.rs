@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
 
-use crate::lite::{Lite, LiteConfig};
+use crate::compact::{Compact, CompactConfig};
 use crate::sam::{DecodedMasks, JudgedPrompts, PromptBatch, Sam, SamConfig};
 use crate::sam2::{self, Sam2, Sam2Config};
 use crate::{ImageFeatures, TokenAttention};
@@ -29,7 +29,7 @@ pub enum ModelConfig {
     /// SAM 2 and 2.1.
     Sam2(Sam2Config),
     /// The small default model.
-    Lite(LiteConfig),
+    Compact(CompactConfig),
 }
 
 impl From<SamConfig> for ModelConfig {
@@ -44,19 +44,19 @@ impl From<Sam2Config> for ModelConfig {
     }
 }
 
-impl From<LiteConfig> for ModelConfig {
-    fn from(config: LiteConfig) -> Self {
-        Self::Lite(config)
+impl From<CompactConfig> for ModelConfig {
+    fn from(config: CompactConfig) -> Self {
+        Self::Compact(config)
     }
 }
 
 impl ModelConfig {
     /// Reads what [`serde_json`] wrote: a configuration with an `img_size` of its own is that of
-    /// `lite`, one with a memory that of SAM 2.
+    /// `compact`, one with a memory that of SAM 2.
     pub(crate) fn from_json(json: &str) -> serde_json::Result<Self> {
         let value: serde_json::Value = serde_json::from_str(json)?;
         if value.get("img_size").is_some() {
-            serde_json::from_value(value).map(Self::Lite)
+            serde_json::from_value(value).map(Self::Compact)
         } else if value.get("memory_encoder").is_some() {
             serde_json::from_value(value).map(Self::Sam2)
         } else {
@@ -69,7 +69,7 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.architecture(),
             Self::Sam2(config) => config.architecture(),
-            Self::Lite(_) => "lite".into(),
+            Self::Compact(_) => "compact".into(),
         }
     }
 
@@ -77,7 +77,7 @@ impl ModelConfig {
     pub fn into_sam(self) -> Option<SamConfig> {
         match self {
             Self::Sam(config) => Some(config),
-            Self::Sam2(_) | Self::Lite(_) => None,
+            Self::Sam2(_) | Self::Compact(_) => None,
         }
     }
 
@@ -86,7 +86,7 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.prompt_encoder.img_size,
             Self::Sam2(config) => config.prompt_encoder.img_size,
-            Self::Lite(config) => config.img_size,
+            Self::Compact(config) => config.img_size,
         }
     }
 
@@ -95,7 +95,7 @@ impl ModelConfig {
         4 * match self {
             Self::Sam(config) => config.prompt_encoder.grid,
             Self::Sam2(config) => config.prompt_encoder.grid,
-            Self::Lite(config) => config.grid(),
+            Self::Compact(config) => config.grid(),
         }
     }
 
@@ -104,7 +104,7 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.mask_decoder.num_mask_tokens,
             Self::Sam2(config) => config.mask_decoder.num_mask_tokens,
-            Self::Lite(config) => config.num_mask_tokens,
+            Self::Compact(config) => config.num_mask_tokens,
         }
     }
 
@@ -112,7 +112,7 @@ impl ModelConfig {
     pub fn logits_limit(&self) -> Option<f32> {
         match self {
             Self::Sam2(_) => Some(sam2::LOGITS_LIMIT),
-            Self::Sam(_) | Self::Lite(_) => None,
+            Self::Sam(_) | Self::Compact(_) => None,
         }
     }
 
@@ -122,7 +122,7 @@ impl ModelConfig {
     pub fn single_token(&self, first: &[f32], iou: &[f32]) -> usize {
         match self {
             Self::Sam2(_) => sam2::dynamic_multimask(first, iou),
-            Self::Sam(_) | Self::Lite(_) => 0,
+            Self::Sam(_) | Self::Compact(_) => 0,
         }
     }
 
@@ -135,7 +135,7 @@ impl ModelConfig {
                 vec![[1, prompts.grid, prompts.grid, prompts.embed_dim]]
             }
             Self::Sam2(config) => config.feature_shapes(),
-            Self::Lite(config) => config.clone().with_img_size(side).feature_shapes(),
+            Self::Compact(config) => config.clone().with_img_size(side).feature_shapes(),
         }
     }
 
@@ -147,7 +147,7 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.validate(),
             Self::Sam2(config) => config.validate(),
-            Self::Lite(config) => config.validate(),
+            Self::Compact(config) => config.validate(),
         }
     }
 
@@ -159,7 +159,7 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => Model::Sam(config.init(device)),
             Self::Sam2(config) => Model::Sam2(config.init(device)),
-            Self::Lite(config) => Model::Lite(config.init(device)),
+            Self::Compact(config) => Model::Compact(config.init(device)),
         }
     }
 }
@@ -173,7 +173,7 @@ pub enum Model {
     /// SAM 2 and 2.1.
     Sam2(Sam2),
     /// The small default model.
-    Lite(Lite),
+    Compact(Compact),
 }
 
 impl Model {
@@ -185,7 +185,7 @@ impl Model {
                 high_res_feats: Vec::new(),
             },
             Self::Sam2(sam2) => sam2.encode_image(pixels),
-            Self::Lite(lite) => lite.encode_image(pixels),
+            Self::Compact(compact) => compact.encode_image(pixels),
         }
     }
 
@@ -193,7 +193,7 @@ impl Model {
     pub fn into_sam(self) -> Option<Sam> {
         match self {
             Self::Sam(sam) => Some(sam),
-            Self::Sam2(_) | Self::Lite(_) => None,
+            Self::Sam2(_) | Self::Compact(_) => None,
         }
     }
 
@@ -201,7 +201,7 @@ impl Model {
     pub fn as_sam2(&self) -> Option<&Sam2> {
         match self {
             Self::Sam2(sam2) => Some(sam2),
-            Self::Sam(_) | Self::Lite(_) => None,
+            Self::Sam(_) | Self::Compact(_) => None,
         }
     }
 
@@ -217,7 +217,7 @@ impl Model {
                     iou: judged.iou(),
                 }
             }
-            Self::Lite(lite) => lite.decode(features, prompts),
+            Self::Compact(compact) => compact.decode(features, prompts),
         }
     }
 
@@ -232,7 +232,7 @@ impl Model {
         match self {
             Self::Sam(sam) => sam.token_attention(features.image_embed.clone(), prompts),
             Self::Sam2(sam2) => sam2.token_attention(features, prompts),
-            Self::Lite(lite) => lite.token_attention(features, prompts),
+            Self::Compact(compact) => compact.token_attention(features, prompts),
         }
     }
 
@@ -250,7 +250,7 @@ impl Model {
                 features,
             },
             // This head looks at the masks.
-            Self::Lite(lite) => Judged::Drawn(lite.decode(features, prompts)),
+            Self::Compact(compact) => Judged::Drawn(compact.decode(features, prompts)),
         }
     }
 }

@@ -94,8 +94,8 @@ pub(crate) fn sam2_tokens(prompts: &PromptBatch) -> Vec<DecoderToken> {
     tokens
 }
 
-/// `lite`: points, then the box; a padding point in place of neither.
-pub(crate) fn lite_tokens(prompts: &PromptBatch) -> Vec<DecoderToken> {
+/// `compact`: points, then the box; a padding point in place of neither.
+pub(crate) fn compact_tokens(prompts: &PromptBatch) -> Vec<DecoderToken> {
     let tokens = points_and_corners(prompts).concat();
     if tokens.is_empty() {
         vec![DecoderToken::Padding]
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!((point, none), (vec![Point(0), Padding], vec![]));
         assert_eq!(boxed, [Corner(0), Corner(1), Padding]);
         assert_eq!(both, [Corner(0), Corner(1), Point(0), Padding]);
-        let [point, boxed, both, none] = of(lite_tokens);
+        let [point, boxed, both, none] = of(compact_tokens);
         assert_eq!((point, none), (vec![Point(0)], vec![Padding]));
         assert_eq!(boxed, corners);
         assert_eq!(both, [Point(0), Corner(0), Corner(1)]);

@@ -89,15 +89,15 @@ impl FeatureCache {
 #[cfg(test)]
 mod tests {
     use samara_image::Rgb;
-    use samara_model::lite::LiteConfig;
+    use samara_model::compact::CompactConfig;
 
     use super::*;
 
     fn config() -> ModelConfig {
-        ModelConfig::Lite(LiteConfig::new().with_embed_dim(16).with_num_heads(1))
+        ModelConfig::Compact(CompactConfig::new().with_embed_dim(16).with_num_heads(1))
     }
 
-    fn lite() -> Model {
+    fn compact() -> Model {
         config().init(&Device::flex())
     }
 
@@ -113,7 +113,7 @@ mod tests {
         let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
         let count = || fs::read_dir(folder.path()).unwrap().count();
         let picture = |seed: u8| RgbImage::from_fn(64, 40, |x, y| Rgb([x as u8, y as u8, seed]));
-        let model = lite();
+        let model = compact();
         let expected = values(&encode(&model, &picture(1), 64, &device));
         let cache = FeatureCache::new(folder.path(), &model, &config()).unwrap();
         for _ in 0..2 {
@@ -124,7 +124,7 @@ mod tests {
         cache.features(&model, &picture(2), 64, &device).unwrap();
         cache.features(&model, &picture(1), 96, &device).unwrap();
         assert_eq!(count(), 3, "another picture, another side");
-        let other = lite();
+        let other = compact();
         let others = FeatureCache::new(folder.path(), &other, &config()).unwrap();
         let features = others.features(&other, &picture(1), 64, &device).unwrap();
         assert_ne!(values(&features), expected, "another encoder");
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_made_anew() {
-        let (folder, device, model) = (tempfile::tempdir().unwrap(), Device::flex(), lite());
+        let (folder, device, model) = (tempfile::tempdir().unwrap(), Device::flex(), compact());
         let picture = RgbImage::from_pixel(64, 64, Rgb([1, 2, 3]));
         let cache = FeatureCache::new(folder.path(), &model, &config()).unwrap();
         let expected = values(&cache.features(&model, &picture, 64, &device).unwrap());

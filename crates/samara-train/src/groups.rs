@@ -7,7 +7,7 @@
 //! groups = [{ prefix = "image_encoder.", lr_scale = 0.0 }]
 //! ```
 //!
-//! trains all of SAM but its encoder (`trunk.` and `neck.` of `lite`), and
+//! trains all of SAM but its encoder (`trunk.` and `neck.` of `compact`), and
 //!
 //! ```toml
 //! groups = [
@@ -16,7 +16,7 @@
 //! ]
 //! ```
 //!
-//! its IoU head only (`mask_decoder.iou_head.` of `lite`).
+//! its IoU head only (`mask_decoder.iou_head.` of `compact`).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -112,7 +112,7 @@ impl Groups {
 pub(crate) fn encoder_prefixes(model: &Model) -> &'static [&'static str] {
     match model {
         Model::Sam(_) | Model::Sam2(_) => &["image_encoder."],
-        Model::Lite(_) => &["trunk.", "neck."],
+        Model::Compact(_) => &["trunk.", "neck."],
     }
 }
 
@@ -159,19 +159,19 @@ fn depth_from_top(path: &str, blocks: i32) -> i32 {
 mod tests {
     use samara_model::ModelConfig;
     use samara_model::burn::tensor::Device;
-    use samara_model::lite::LiteConfig;
+    use samara_model::compact::CompactConfig;
 
     use super::*;
     use crate::parameters::numbered;
     use crate::recipe::testing::recipe;
 
-    fn lite() -> Model {
-        let config = LiteConfig::new().with_embed_dim(16).with_num_heads(1);
-        numbered(ModelConfig::Lite(config).init(&Device::flex()))
+    fn compact() -> Model {
+        let config = CompactConfig::new().with_embed_dim(16).with_num_heads(1);
+        numbered(ModelConfig::Compact(config).init(&Device::flex()))
     }
 
     fn learning(text: &str) -> Result<Vec<String>, String> {
-        let (model, recipe) = (lite(), recipe(text));
+        let (model, recipe) = (compact(), recipe(text));
         let groups = Groups::new(&model, &recipe).map_err(|e| e.to_string())?;
         let ids = groups.learning(&recipe.stages[0]);
         let all = parameters(&model).into_iter();
@@ -186,7 +186,7 @@ mod tests {
         let all = learning("").unwrap();
         assert_eq!(
             all.len(),
-            parameters(&lite()).len() - 1,
+            parameters(&compact()).len() - 1,
             "all but the frequencies"
         );
         let head = "groups = [{ prefix = '', lr_scale = 0.0 },\

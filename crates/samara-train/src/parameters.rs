@@ -1,7 +1,7 @@
 //! The parameters of a model as a list: names, gradients, averages.
 //!
 //! A path is the names of the modules from the model down, joined by dots, without the variants of
-//! enums: `trunk.blocks.0.project_conv.weight` of `lite`, `image_encoder.blocks.0.attn.qkv.weight`
+//! enums: `trunk.blocks.0.project_conv.weight` of `compact`, `image_encoder.blocks.0.attn.qkv.weight`
 //! of SAM. Gradients and optimizer know a parameter by its id.
 
 use std::collections::HashSet;
@@ -244,18 +244,18 @@ impl Ema {
 mod tests {
     use samara_model::ModelConfig;
     use samara_model::burn::tensor::Device;
-    use samara_model::lite::LiteConfig;
+    use samara_model::compact::CompactConfig;
     use samara_model::sam::SamConfig;
 
     use super::*;
 
-    fn lite(device: &Device) -> Model {
-        let config = LiteConfig::new()
+    fn compact(device: &Device) -> Model {
+        let config = CompactConfig::new()
             .with_img_size(64)
             .with_embed_dim(16)
             .with_num_heads(1)
             .with_depth(1);
-        numbered(ModelConfig::Lite(config).init(device))
+        numbered(ModelConfig::Compact(config).init(device))
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
             }
         };
         has(
-            lite(&device),
+            compact(&device),
             &["trunk.conv_stem", "mask_decoder.iou_head."],
         );
         has(
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn ids_count_the_parameters() {
-        let model = lite(&Device::flex());
+        let model = compact(&Device::flex());
         let ids = parameters(&model).into_iter().map(|p| p.id.val());
         assert!(ids.eq(1..=parameters(&model).len() as u64));
     }
@@ -296,12 +296,12 @@ mod tests {
     #[test]
     fn the_average_moves_by_its_share_and_still_weights_stay() {
         let device = Device::flex();
-        let (old, new) = (lite(&device), lite(&device.clone().autodiff()));
+        let (old, new) = (compact(&device), compact(&device.clone().autodiff()));
         let bias = |model: &Model| {
-            let Model::Lite(lite) = model else {
+            let Model::Compact(compact) = model else {
                 unreachable!()
             };
-            let all = lite.trunk.forward(Tensor::ones([1, 3, 64, 64], &device));
+            let all = compact.trunk.forward(Tensor::ones([1, 3, 64, 64], &device));
             all[0].clone().into_data().try_into_vec::<f32>().unwrap()
         };
         let mut same = Ema::new(old.clone(), 0.9);
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_fingerprint_covers_what_it_should() {
         let device = Device::flex();
-        let model = lite(&device);
+        let model = compact(&device);
         let (trunk, all) = (&["trunk."][..], &[""][..]);
         let trunk: &'static [&'static str] = trunk;
         assert_eq!(
@@ -331,7 +331,7 @@ mod tests {
         assert_ne!(fingerprint(&model, trunk), fingerprint(&model, all));
         assert_ne!(
             fingerprint(&model, trunk),
-            fingerprint(&lite(&device), trunk)
+            fingerprint(&compact(&device), trunk)
         );
         assert!(all_finite(&model));
     }

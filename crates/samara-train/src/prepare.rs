@@ -7,7 +7,7 @@ use std::sync::Arc;
 use samara_model::burn::module::Module;
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{Checkpoint, CheckpointError, Weights};
-use samara_model::lite::LiteConfig;
+use samara_model::compact::CompactConfig;
 use samara_model::{Model, ModelConfig};
 
 use crate::TrainError;
@@ -76,26 +76,26 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             Ok((config, model))
         }
         Start::Embedded => embedded(device),
-        Start::Lite {
+        Start::Compact {
             imagenet,
             img_size,
             embed_dim,
             num_heads,
             depth,
         } => {
-            let mut config = LiteConfig::new().with_img_size(*img_size);
+            let mut config = CompactConfig::new().with_img_size(*img_size);
             config.embed_dim = embed_dim.unwrap_or(config.embed_dim);
             config.num_heads = num_heads.unwrap_or(config.num_heads);
             config.depth = depth.unwrap_or(config.depth);
-            let wrong = |e| TrainError::setting("model.lite", &e);
+            let wrong = |e| TrainError::setting("model.compact", &e);
             config.validate().map_err(wrong)?;
             device.seed(recipe.seed);
-            let config = ModelConfig::Lite(config);
+            let config = ModelConfig::Compact(config);
             let mut model = config.init(device);
-            if let (Model::Lite(lite), Some(path)) = (&mut model, imagenet) {
-                let wrong = |e| TrainError::setting("model.lite.imagenet", &e);
+            if let (Model::Compact(compact), Some(path)) = (&mut model, imagenet) {
+                let wrong = |e| TrainError::setting("model.compact.imagenet", &e);
                 let weights = Weights::open(path).map_err(wrong)?;
-                lite.trunk.load_imagenet(&weights).map_err(wrong)?;
+                compact.trunk.load_imagenet(&weights).map_err(wrong)?;
             }
             Ok((config, model))
         }

@@ -114,8 +114,8 @@ fn changed(before: &Path, after: &Path) -> Vec<String> {
 #[test]
 fn parts_of_any_model_are_tuned() {
     let bench = Bench::new(3, 64);
-    bench.run(&recipe("", 1e-3, ONE_STEP), "lite").unwrap();
-    let lite = bench.path("lite/model.safetensors");
+    bench.run(&recipe("", 1e-3, ONE_STEP), "compact").unwrap();
+    let compact = bench.path("compact/model.safetensors");
     for (name, checkpoint, encoder, head) in [
         (
             "vit",
@@ -130,8 +130,8 @@ fn parts_of_any_model_are_tuned() {
             "mask_decoder.iou_prediction_head.",
         ),
         (
-            "lite",
-            lite.to_str().unwrap().to_owned(),
+            "compact",
+            compact.to_str().unwrap().to_owned(),
             &["trunk.", "neck."],
             "mask_decoder.iou_head.",
         ),
@@ -251,11 +251,11 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         (tuning("none.pth", ""), &["model.checkpoint: ", "none.pth"]),
         (
             plain.replace("img_size = 64", "img_size = 64\nimagenet = 'none.pth'"),
-            &["model.lite.imagenet: ", "none.pth"],
+            &["model.compact.imagenet: ", "none.pth"],
         ),
         (
             plain.replace("num_heads = 2", "num_heads = 3"),
-            &["model.lite: ", "embed_dim 32"],
+            &["model.compact: ", "embed_dim 32"],
         ),
         (
             tuning(&vit, "").replace("rounds", "side = 64\nrounds"),

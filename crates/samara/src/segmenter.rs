@@ -115,7 +115,9 @@ impl Segmenter {
         let side = self.input_side();
         Ok(match self.inner.config {
             ModelConfig::Sam2(_) => Frame::squash(width, height, side)?,
-            ModelConfig::Sam(_) | ModelConfig::Lite(_) => Frame::longest_side(width, height, side)?,
+            ModelConfig::Sam(_) | ModelConfig::Compact(_) => {
+                Frame::longest_side(width, height, side)?
+            }
         })
     }
 
@@ -146,7 +148,7 @@ impl Segmenter {
             ModelConfig::Sam2(_) => {
                 self.input(normalise_planes(resize_bilinear_f32(image, width, height)))
             }
-            ModelConfig::Sam(_) | ModelConfig::Lite(_) => {
+            ModelConfig::Sam(_) | ModelConfig::Compact(_) => {
                 self.pixels(&resize_bilinear(image, width, height))
             }
         }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use samara::image::{FrameSource, ImageError, RgbImage};
 use samara::model::ModelConfig;
-use samara::model::lite::LiteConfig;
+use samara::model::compact::CompactConfig;
 use samara::{
     DeviceKind, Direction, Error, FrameMasks, Mask, ObjectId, Progress, Prompt, Segmenter,
     VideoFrame, VideoOptions, VideoSession,
@@ -66,7 +66,7 @@ impl FrameSource for Frames {
     }
 }
 
-fn lite() -> Segmenter {
+fn compact() -> Segmenter {
     Segmenter::embedded(DeviceKind::Cpu).unwrap()
 }
 
@@ -111,7 +111,7 @@ fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 
 #[test]
 fn objects_come_and_go_in_the_middle_of_a_video() {
-    let segmenter = lite();
+    let segmenter = compact();
     let mut session = VideoSession::new(&segmenter, VideoOptions::default());
     let alone = session.prompt(&frame(&segmenter, 0), 7, &on_disc());
     assert!(alone.unwrap().mask.iou(&disc(0)) > 0.5);
@@ -146,7 +146,7 @@ fn objects_come_and_go_in_the_middle_of_a_video() {
 
 #[test]
 fn an_object_is_removed_once() {
-    let segmenter = lite();
+    let segmenter = compact();
     let mut session = started(&segmenter);
     track(&mut session, 0);
     session.remove(1).unwrap();
@@ -163,7 +163,7 @@ fn an_object_is_removed_once() {
 
 #[test]
 fn frames_of_another_size_are_refused() {
-    let segmenter = lite();
+    let segmenter = compact();
     let mut session = started(&segmenter);
     track(&mut session, 0);
     let mut untouched = session.clone();
@@ -176,7 +176,7 @@ fn frames_of_another_size_are_refused() {
 
 #[test]
 fn nothing_can_be_tracked_without_an_object() {
-    let segmenter = lite();
+    let segmenter = compact();
     let mut session = VideoSession::new(&segmenter, VideoOptions::default());
     let first = frame(&segmenter, 0);
     let why = told(session.track(&first, Direction::Forward));
@@ -199,7 +199,7 @@ fn nothing_can_be_tracked_without_an_object() {
 
 #[test]
 fn a_saved_session_goes_on_as_if_it_had_not_been() {
-    let segmenter = lite();
+    let segmenter = compact();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("session.safetensors");
     let mut session = started(&segmenter);
@@ -244,7 +244,7 @@ fn a_saved_session_goes_on_as_if_it_had_not_been() {
 
 #[test]
 fn propagation_stops_when_told_and_goes_on() {
-    let segmenter = lite();
+    let segmenter = compact();
     let mut whole: Vec<FrameMasks> = Vec::new();
     let mut session = started(&segmenter);
     let keep = |_: &VideoSession, masks| {
@@ -277,11 +277,11 @@ fn propagation_stops_when_told_and_goes_on() {
 
 /// A model of random weights that is done with a frame at once.
 fn tiny() -> Segmenter {
-    let config = LiteConfig::new()
+    let config = CompactConfig::new()
         .with_img_size(64)
         .with_embed_dim(16)
         .with_num_heads(1);
-    let config = ModelConfig::Lite(config);
+    let config = ModelConfig::Compact(config);
     let device = DeviceKind::Cpu.open().unwrap();
     Segmenter::from_model(config.init(&device), config, &device)
 }

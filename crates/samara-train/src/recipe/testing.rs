@@ -2,7 +2,7 @@
 
 use super::Recipe;
 
-/// A recipe of one stage for a tiny `lite`, with the lines `more` added: keys first, or tables.
+/// A recipe of one stage for a tiny `compact`, with the lines `more` added: keys first, or tables.
 pub(crate) fn text(more: &str) -> String {
     let (keys, tables) = if more.starts_with('[') {
         ("", more)
@@ -11,7 +11,7 @@ pub(crate) fn text(more: &str) -> String {
     };
     format!(
         "{keys}
-[model.lite]
+[model.compact]
 img_size = 64
 embed_dim = 16
 num_heads = 1

@@ -176,11 +176,11 @@ fn picture(id: u32, side: u32, masks: &[Mask]) -> RgbImage {
     })
 }
 
-/// A recipe for a tiny `lite` on `shapes`. `more` are keys of the top level.
+/// A recipe for a tiny `compact` on `shapes`. `more` are keys of the top level.
 pub(crate) fn recipe(more: &str, lr: f64, stages: &str) -> String {
     format!(
         "{more}
-[model.lite]
+[model.compact]
 img_size = 64
 embed_dim = 32
 num_heads = 2

@@ -96,7 +96,7 @@ impl MaskGeneratorOptions {
                 pred_iou_thresh: SAM2_PRED_IOU_THRESH,
                 ..Self::default()
             },
-            ModelConfig::Lite(_) => Self {
+            ModelConfig::Compact(_) => Self {
                 pred_iou_thresh: LITE_PRED_IOU_THRESH,
                 stability_score_thresh: LITE_STABILITY_SCORE_THRESH,
                 ..Self::default()

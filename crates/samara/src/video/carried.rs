@@ -230,7 +230,7 @@ struct Looks {
 }
 
 impl Looks {
-    /// The finest features that tell objects apart: the learned similarity of `lite`, or the image
+    /// The finest features that tell objects apart: the learned similarity of `compact`, or the image
     /// embedding.
     fn of(frame: &VideoFrame) -> Result<Self> {
         let features = &frame.embedding.features;

@@ -1,4 +1,4 @@
-//! `lite`: a small promptable model that runs anywhere, trained by this project.
+//! `compact`: a small promptable model that runs anywhere, trained by this project.
 //!
 //! An EfficientNet-Lite0 trunk with ImageNet weights, a small feature pyramid, and SAM's decoder
 //! design: prompt tokens and four mask tokens in a two-way transformer, hyper-networks, an IoU
@@ -30,7 +30,7 @@ pub use prompt_encoder::PromptEncoder;
 pub use trunk::EfficientNetLite0;
 
 use crate::sam::{DecodedMasks, PromptBatch};
-use crate::token_attention::{DecoderToken, TokenAttention, lite_tokens};
+use crate::token_attention::{DecoderToken, TokenAttention, compact_tokens};
 use crate::{ImageFeatures, InvalidConfig};
 use prompt_maps::{Points, PromptMaps};
 
@@ -43,9 +43,9 @@ const DIM8: usize = 64;
 const DIM4: usize = 32;
 const DIM_SIMILARITY: usize = 32;
 
-/// Configuration of [`Lite`].
+/// Configuration of [`Compact`].
 #[derive(Config, Debug)]
-pub struct LiteConfig {
+pub struct CompactConfig {
     /// Side of the model's input in model pixels, a multiple of 32.
     #[config(default = 512)]
     pub img_size: usize,
@@ -63,7 +63,7 @@ pub struct LiteConfig {
     pub num_mask_tokens: usize,
 }
 
-impl LiteConfig {
+impl CompactConfig {
     /// Refuses what no model can be built from.
     ///
     /// # Errors
@@ -116,8 +116,8 @@ impl LiteConfig {
     }
 
     /// A model with random weights.
-    pub fn init(&self, device: &Device) -> Lite {
-        Lite {
+    pub fn init(&self, device: &Device) -> Compact {
+        Compact {
             trunk: EfficientNetLite0::new(device),
             neck: Neck::new(self.embed_dim, device),
             prompt_encoder: PromptEncoder::new(self.embed_dim, device),
@@ -128,7 +128,7 @@ impl LiteConfig {
 
 /// The small promptable model.
 #[derive(Module, Debug)]
-pub struct Lite {
+pub struct Compact {
     /// The trunk.
     pub trunk: EfficientNetLite0,
     neck: Neck,
@@ -136,7 +136,7 @@ pub struct Lite {
     mask_decoder: MaskDecoder,
 }
 
-impl Lite {
+impl Compact {
     /// Features of normalised and padded pixels `[1, 3, side, side]`; the side may be any multiple
     /// of 32.
     pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
@@ -158,7 +158,7 @@ impl Lite {
         let (maps, tokens, pe) = self.encode_prompts(features, prompts);
         let decoder = &self.mask_decoder;
         let weights = decoder.token_attention(features, maps, tokens, &pe);
-        TokenAttention::new(weights, &[DecoderToken::Iou], &lite_tokens(prompts))
+        TokenAttention::new(weights, &[DecoderToken::Iou], &compact_tokens(prompts))
     }
 
     /// Maps and tokens `[batch, points, dim]` of the prompts, and positions of the cells

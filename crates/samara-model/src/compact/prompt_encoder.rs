@@ -1,4 +1,4 @@
-//! Prompt tokens of `lite`: SAM's random Fourier positions plus an embedding per kind of point.
+//! Prompt tokens of `compact`: SAM's random Fourier positions plus an embedding per kind of point.
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;

@@ -1,4 +1,4 @@
-//! The IoU head of `lite`: it looks at the mask it judges.
+//! The IoU head of `compact`: it looks at the mask it judges.
 //!
 //! SAM's head sees its token only, and learns from eleven million images what a good mask is.
 //! This one sees, per candidate, the mask token, the features inside the mask and a few numbers

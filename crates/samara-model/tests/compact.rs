@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use samara_model::checkpoint::{Checkpoint, StorageType, save_model};
-use samara_model::lite::LiteConfig;
+use samara_model::compact::CompactConfig;
 use samara_model::sam::{DecodedMasks, PromptBatch};
 use samara_model::{Model, ModelConfig, burn};
 
 fn config() -> ModelConfig {
-    ModelConfig::Lite(
-        LiteConfig::new()
+    ModelConfig::Compact(
+        CompactConfig::new()
             .with_img_size(128)
             .with_embed_dim(32)
             .with_num_heads(2),
@@ -113,12 +113,12 @@ fn a_saved_model_is_the_same_model() {
     let device = Device::flex();
     let model = model(&device);
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("lite.safetensors");
+    let path = folder.path().join("compact.safetensors");
     let note = BTreeMap::from([("samara.step".to_owned(), "3".to_owned())]);
     save_model(&model, &config(), &note, StorageType::F32, &path).unwrap();
     let checkpoint = Checkpoint::open(&path).unwrap();
     let info = checkpoint.info().unwrap();
-    assert_eq!(info.architecture, "lite");
+    assert_eq!(info.architecture, "compact");
     assert_eq!(info.metadata["samara.step"], "3");
     let loaded = checkpoint.load(&device).unwrap();
     let features = model.encode_image(pixels(128, &device));
@@ -132,13 +132,13 @@ fn a_saved_model_is_the_same_model() {
 
 #[test]
 fn impossible_configurations_are_refused() {
-    let refused = |config: LiteConfig| config.validate().unwrap_err().to_string();
-    assert!(refused(LiteConfig::new().with_img_size(500)).contains("img_size 500"));
-    assert!(refused(LiteConfig::new().with_embed_dim(155)).contains("embed_dim 155"));
-    assert!(refused(LiteConfig::new().with_num_heads(0)).contains("heads"));
-    assert!(refused(LiteConfig::new().with_depth(0)).contains("depth 0"));
-    assert!(refused(LiteConfig::new().with_num_mask_tokens(1)).contains("num_mask_tokens 1"));
-    assert!(LiteConfig::new().validate().is_ok());
+    let refused = |config: CompactConfig| config.validate().unwrap_err().to_string();
+    assert!(refused(CompactConfig::new().with_img_size(500)).contains("img_size 500"));
+    assert!(refused(CompactConfig::new().with_embed_dim(155)).contains("embed_dim 155"));
+    assert!(refused(CompactConfig::new().with_num_heads(0)).contains("heads"));
+    assert!(refused(CompactConfig::new().with_depth(0)).contains("depth 0"));
+    assert!(refused(CompactConfig::new().with_num_mask_tokens(1)).contains("num_mask_tokens 1"));
+    assert!(CompactConfig::new().validate().is_ok());
 }
 
 #[test]

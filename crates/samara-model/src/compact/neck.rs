@@ -1,4 +1,4 @@
-//! The feature pyramid of `lite`: every level sees the coarser ones.
+//! The feature pyramid of `compact`: every level sees the coarser ones.
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};

@@ -1,4 +1,4 @@
-//! The trunk of `lite`: EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation, with
+//! The trunk of `compact`: EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation, with
 //! ReLU6), its batch norms folded into the convolutions.
 
 use burn::module::{Module, Param};

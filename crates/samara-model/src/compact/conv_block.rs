@@ -1,4 +1,4 @@
-//! The convolution block of `lite`: a wide depthwise window, then a feed-forward per pixel
+//! The convolution block of `compact`: a wide depthwise window, then a feed-forward per pixel
 //! (ConvNeXt, Liu et al. 2022, with ReLU).
 
 use burn::module::{Module, Param};

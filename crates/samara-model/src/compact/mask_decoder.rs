@@ -1,4 +1,4 @@
-//! The mask decoder of `lite`.
+//! The mask decoder of `compact`.
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::conv_block::ConvBlock;
 use super::iou_head::IouHead;
 use super::prompt_maps::{ALL_MAPS, PLAIN_MAPS, PromptMaps};
-use super::{DIM4, DIM8, LiteConfig};
+use super::{CompactConfig, DIM4, DIM8};
 use crate::ImageFeatures;
 use crate::ops::{self, Activation, LAYER_NORM_EPSILON};
 use crate::sam::{DecodedMasks, TwoWayTransformer, TwoWayTransformerConfig};
@@ -36,7 +36,7 @@ pub struct MaskDecoder {
 }
 
 impl MaskDecoder {
-    pub(super) fn new(config: &LiteConfig, device: &Device) -> Self {
+    pub(super) fn new(config: &CompactConfig, device: &Device) -> Self {
         let (dim, masks) = (config.embed_dim, config.num_mask_tokens);
         let linear = |from, to| LinearConfig::new(from, to).init(device);
         let normal = Initializer::Normal {
