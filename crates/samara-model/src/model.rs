@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
 
 use crate::compact::{Compact, CompactConfig};
-use crate::sam::{DecodedMasks, JudgedPrompts, PromptBatch, Sam, SamConfig};
+use crate::sam::{DecodedMasks, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig};
 use crate::sam2::{self, Sam2, Sam2Config};
 use crate::{ImageFeatures, TokenAttention};
 
@@ -88,6 +88,32 @@ impl ModelConfig {
             Self::Sam2(config) => config.prompt_encoder.img_size,
             Self::Compact(config) => config.img_size,
         }
+    }
+
+    /// The configuration of the same weights for pictures of `side` pixels. MobileSAM and `compact` take
+    /// any side that is a multiple of their coarsest cell; other encoders have learnt positions for
+    /// the side they were trained with.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`]: the model takes no other side, or not this one.
+    pub fn with_input_side(mut self, side: usize) -> Result<Self, InvalidConfig> {
+        let own = self.input_side();
+        match &mut self {
+            Self::Compact(config) => config.img_size = side,
+            Self::Sam(SamConfig {
+                image_encoder: ImageEncoderConfig::TinyViT(_),
+                prompt_encoder,
+                ..
+            }) => {
+                prompt_encoder.grid = side * prompt_encoder.grid / own;
+                prompt_encoder.img_size = side;
+            }
+            Self::Sam(_) | Self::Sam2(_) => {
+                let why = format!("the encoder has learnt positions for {own} pixels, not {side}");
+                return Err(InvalidConfig::new(why));
+            }
+        }
+        self.validate().map(|()| self)
     }
 
     /// Side of the grid of mask logits: four cells for every cell of the image embedding.

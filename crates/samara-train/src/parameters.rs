@@ -210,34 +210,39 @@ impl Ema {
     /// faster at first, so that it does not remember the random start. A weight that did not
     /// change stays the same to the last bit.
     pub fn update(&mut self, model: &Model, step: u64) {
-        struct Collecting(GradientsParams);
-        impl ModuleVisitor for Collecting {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                self.0.register(param.id, param.val().inner());
-            }
-        }
-        struct Averaging {
-            weights: GradientsParams,
-            share: f64,
-        }
-        impl ModuleMapper for Averaging {
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let new = self.weights.remove::<D>(param.id);
-                param.map(|old| match new {
-                    Some(new) => old.clone() + (new - old).mul_scalar(self.share),
-                    None => old,
-                })
-            }
-        }
-        let mut collecting = Collecting(GradientsParams::new());
-        model.visit(&mut collecting);
         let early = (1.0 + step as f64) / (10.0 + step as f64);
-        let mut averaging = Averaging {
-            weights: collecting.0,
-            share: 1.0 - self.decay.min(early),
-        };
-        self.model = self.model.clone().map(&mut averaging);
+        let share = 1.0 - self.decay.min(early);
+        self.model = blend(self.model.clone(), &model.valid(), share);
     }
+}
+
+/// The weights on the way from one model to another with the same parameters: 0 is `from`, 1 is `to`.
+/// Both lie on a device without autodiff. A weight that is the same in both stays the same to the last
+/// bit.
+pub fn blend(from: Model, to: &Model, share: f64) -> Model {
+    struct Collecting(GradientsParams);
+    impl ModuleVisitor for Collecting {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.register(param.id, param.val());
+        }
+    }
+    struct Blending {
+        weights: GradientsParams,
+        share: f64,
+    }
+    impl ModuleMapper for Blending {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let to = self.weights.remove::<D>(param.id);
+            param.map(|from| match to {
+                Some(to) => from.clone() + (to - from).mul_scalar(self.share),
+                None => from,
+            })
+        }
+    }
+    let mut collecting = Collecting(GradientsParams::new());
+    to.visit(&mut collecting);
+    let weights = collecting.0;
+    from.map(&mut Blending { weights, share })
 }
 
 #[cfg(test)]

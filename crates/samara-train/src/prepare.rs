@@ -61,7 +61,12 @@ pub(crate) fn model(
     })
 }
 
-/// The model before the first step.
+/// The model before the first step, its parameters numbered as those of the run.
+pub(crate) fn first_model(recipe: &Recipe, device: &Device) -> Result<Model, TrainError> {
+    Ok(numbered(start(recipe, device)?.1))
+}
+
+/// Where the recipe begins.
 fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
     match &recipe.model {
         Start::Checkpoint(path) => {

@@ -24,7 +24,7 @@ use crate::data::{Example, Loader, Sampler};
 use crate::features::{FeatureCache, encode};
 use crate::groups::Groups;
 use crate::optimizer::Optimizer;
-use crate::parameters::{Ema, all_finite, learnable, scale_gradients, sum_gradients};
+use crate::parameters::{Ema, all_finite, blend, learnable, scale_gradients, sum_gradients};
 use crate::prepare;
 use crate::recipe::{Recipe, Stage};
 use crate::run_folder::RunFolder;
@@ -156,6 +156,15 @@ impl Trainer {
         }
     }
 
+    /// The model at the end of the run.
+    fn finished(&self) -> Result<Model, TrainError> {
+        let Some(share) = self.recipe.blend else {
+            return Ok(self.model());
+        };
+        let first = prepare::first_model(&self.recipe, &self.device.clone().inner())?;
+        Ok(blend(first, &self.model(), share))
+    }
+
     /// Its configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -186,7 +195,7 @@ impl Trainer {
                 return Err(TrainError::NotFinite { step, steps });
             }
             let out = self.folder.model();
-            self.save_model(&self.model(), &out)?;
+            self.save_model(&self.finished()?, &out)?;
             Ok(Some(out))
         })
     }

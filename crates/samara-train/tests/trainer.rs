@@ -112,6 +112,38 @@ fn changed(before: &Path, after: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_blended_model_lies_between_the_first_weights_and_the_trained_ones() {
+    let bench = Bench::new(3, 64);
+    let first = golden("mobile_sam.pth");
+    let start = bench.path("start.safetensors");
+    let file = Checkpoint::open(&first).unwrap();
+    file.convert(&start, Some(StorageType::F32)).unwrap();
+    let finished = |out: &str, more: &str| {
+        bench.run(&tuning(&first, more), out).unwrap();
+        tensors(&bench.path(out).join("model.safetensors"))
+    };
+    let (trained, blended) = (finished("all", ""), finished("part", "blend = 0.25"));
+    let start = tensors(&start);
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        let (values, _) = bytes.as_chunks::<4>();
+        values.iter().map(|v| f32::from_le_bytes(*v)).collect()
+    };
+    let mut moved = 0;
+    for (key, blended) in &blended {
+        let [from, to, blended] = [&start[key], &trained[key], blended].map(|b| floats(b));
+        for ((from, to), blended) in from.into_iter().zip(to).zip(blended) {
+            let expected = from + 0.25 * (to - from);
+            assert!(
+                (blended - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
+                "{key}"
+            );
+            moved += u32::from(from.to_bits() != to.to_bits());
+        }
+    }
+    assert!(moved > 1000, "{moved}");
+}
+
+#[test]
 fn parts_of_any_model_are_tuned() {
     let bench = Bench::new(3, 64);
     bench.run(&recipe("", 1e-3, ONE_STEP), "compact").unwrap();

@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, value, set) in SETTINGS {
         let mut options = MaskGeneratorOptions {
             points_per_side: Some(16),
-            ..MaskGeneratorOptions::for_model(segmenter.config())
+            ..MaskGeneratorOptions::for_model(segmenter.config(), segmenter.calibration())
         };
         set(&mut options, value);
         let generator = MaskGenerator::new(&segmenter, options)?;

@@ -33,7 +33,7 @@ impl Segmenter {
     /// use samara::{DeviceKind, Segmenter};
     ///
     /// let segmenter = Segmenter::embedded(DeviceKind::Cpu)?;
-    /// assert_eq!(segmenter.architecture(), "compact");
+    /// assert_eq!(segmenter.architecture(), "mobile-sam");
     /// # Ok::<(), samara::Error>(())
     /// ```
     ///

@@ -66,7 +66,7 @@ impl FrameSource for Frames {
     }
 }
 
-fn compact() -> Segmenter {
+fn lite() -> Segmenter {
     Segmenter::embedded(DeviceKind::Cpu).unwrap()
 }
 
@@ -111,7 +111,7 @@ fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 
 #[test]
 fn objects_come_and_go_in_the_middle_of_a_video() {
-    let segmenter = compact();
+    let segmenter = lite();
     let mut session = VideoSession::new(&segmenter, VideoOptions::default());
     let alone = session.prompt(&frame(&segmenter, 0), 7, &on_disc());
     assert!(alone.unwrap().mask.iou(&disc(0)) > 0.5);
@@ -146,7 +146,7 @@ fn objects_come_and_go_in_the_middle_of_a_video() {
 
 #[test]
 fn an_object_is_removed_once() {
-    let segmenter = compact();
+    let segmenter = lite();
     let mut session = started(&segmenter);
     track(&mut session, 0);
     session.remove(1).unwrap();
@@ -163,7 +163,7 @@ fn an_object_is_removed_once() {
 
 #[test]
 fn frames_of_another_size_are_refused() {
-    let segmenter = compact();
+    let segmenter = lite();
     let mut session = started(&segmenter);
     track(&mut session, 0);
     let mut untouched = session.clone();
@@ -176,7 +176,7 @@ fn frames_of_another_size_are_refused() {
 
 #[test]
 fn nothing_can_be_tracked_without_an_object() {
-    let segmenter = compact();
+    let segmenter = lite();
     let mut session = VideoSession::new(&segmenter, VideoOptions::default());
     let first = frame(&segmenter, 0);
     let why = told(session.track(&first, Direction::Forward));
@@ -199,7 +199,7 @@ fn nothing_can_be_tracked_without_an_object() {
 
 #[test]
 fn a_saved_session_goes_on_as_if_it_had_not_been() {
-    let segmenter = compact();
+    let segmenter = lite();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("session.safetensors");
     let mut session = started(&segmenter);
@@ -244,7 +244,7 @@ fn a_saved_session_goes_on_as_if_it_had_not_been() {
 
 #[test]
 fn propagation_stops_when_told_and_goes_on() {
-    let segmenter = compact();
+    let segmenter = lite();
     let mut whole: Vec<FrameMasks> = Vec::new();
     let mut session = started(&segmenter);
     let keep = |_: &VideoSession, masks| {

@@ -72,7 +72,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
 
 /// Evaluates segment-everything.
 fn everything(flags: &EvalFlags, segmenter: &Segmenter, data_sets: &[DataSet]) -> Result<()> {
-    let options = MaskGeneratorOptions::for_model(segmenter.config());
+    let options = MaskGeneratorOptions::for_model(segmenter.config(), segmenter.calibration());
     let generator = MaskGenerator::new(segmenter, flags.generator.options(options)?)?;
     let mut reports = Vec::new();
     for data in data_sets {

@@ -29,7 +29,8 @@ pub(crate) fn run(command: ModelsCommand) -> Result<()> {
             input,
             output,
             dtype,
-        } => convert(&input, &output, dtype),
+            input_side,
+        } => convert(&input, &output, dtype, input_side),
     }
 }
 
@@ -164,7 +165,12 @@ fn fetch(name: &str, base_url: Option<String>, force: bool) -> Result<()> {
     ))
 }
 
-fn convert(input: &Path, output: &Path, dtype: Option<DtypeFlag>) -> Result<()> {
+fn convert(
+    input: &Path,
+    output: &Path,
+    dtype: Option<DtypeFlag>,
+    input_side: Option<usize>,
+) -> Result<()> {
     if output.extension().is_none_or(|e| e != "safetensors") {
         return Err(CliError::usage(format!(
             "{}: the output is a .safetensors file",
@@ -176,7 +182,11 @@ fn convert(input: &Path, output: &Path, dtype: Option<DtypeFlag>) -> Result<()> 
         DtypeFlag::F16 => StorageType::F16,
         DtypeFlag::Bf16 => StorageType::BF16,
     });
-    let checkpoint = named(&input.to_string_lossy())?;
+    let mut checkpoint = named(&input.to_string_lossy())?;
+    if let Some(side) = input_side {
+        let resized = checkpoint.with_input_side(side);
+        checkpoint = resized.map_err(|e| CliError::usage(format!("--input-side {side}: {e}")))?;
+    }
     let converted = terminal::spin("converting", || checkpoint.convert(output, storage));
     converted.map_err(CliError::failed)?;
     terminal::print(&format!("wrote {}\n", output.display()))

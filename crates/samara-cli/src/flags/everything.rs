@@ -13,8 +13,8 @@ use crate::error::{CliError, Result};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Options have the names and the defaults of the official SamAutomaticMaskGenerator; `lite` has
-thresholds of its own. docs/everything.md shows what each threshold does.
+Options have the names and the defaults of the official SamAutomaticMaskGenerator; models
+with calibrated scores, as the embedded one, have thresholds of their own. docs/everything.md shows what each threshold does.
 
 For every picture OUT holds files that begin with its name, extension included. A folder, or several
 pictures, also get a manifest.jsonl: what is done and what failed. A run that was interrupted or
@@ -101,11 +101,11 @@ pub(crate) struct GeneratorFlags {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) points_per_batch: Option<usize>,
 
-    /// Drop masks whose predicted IoU is not above this [default: 0.88, lite has its own]
+    /// Drop masks whose predicted IoU is not above this [default: 0.88, of SAM 2 0.8, of calibrated models 0.4]
     #[arg(long, value_name = "X")]
     pub(crate) pred_iou_thresh: Option<f32>,
 
-    /// Drop masks whose stability is below this [default: 0.95, lite has its own]
+    /// Drop masks whose stability is below this [default: 0.95, of calibrated models 0.8]
     #[arg(long, value_name = "X")]
     pub(crate) stability_score_thresh: Option<f32>,
 

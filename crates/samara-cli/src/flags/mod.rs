@@ -403,6 +403,9 @@ pub(crate) enum ModelsCommand {
         /// How to store floating-point weights; unchanged by default
         #[arg(long, value_name = "TYPE")]
         dtype: Option<DtypeFlag>,
+        /// Side of the model's input; MobileSAM takes multiples of 16, smaller ones are faster
+        #[arg(long, value_name = "PIXELS")]
+        input_side: Option<usize>,
     },
 }
 
@@ -419,8 +422,8 @@ Ctrl-C stops at a checkpoint, and the same command goes on from there; a killed 
 last checkpoint, and ends as one that was not killed. OUT/curves.svg shows the course of the run.
 
 Examples:
-  Train the small model from the start:
-    samara train models/lite/recipe.toml --out runs/lite
+  Train a small model from ImageNet weights:
+    samara train models/compact/recipe.toml --out runs/compact
   Fine-tune a released model on your own masks, and use it:
     samara train cells.toml --out runs/cells
     samara segment photo.jpg --checkpoint runs/cells/model.safetensors --point 520,360

@@ -153,6 +153,20 @@ impl Checkpoint {
         Ok(config)
     }
 
+    /// The same weights for an input of `side` model pixels: smaller is faster, and blind to small
+    /// things.
+    ///
+    /// # Errors
+    /// The model takes no other side, or not this one; see [`ModelConfig::with_input_side`].
+    pub fn with_input_side(mut self, side: usize) -> Result<Self, CheckpointError> {
+        let config = self.config()?.with_input_side(side);
+        let config = config.map_err(|e| self.unsupported(e.to_string()))?;
+        let json = serde_json::to_string(&config);
+        let json = json.map_err(|e| file::invalid(&self.path, &e.to_string()))?;
+        self.metadata.insert(CONFIG_KEY.to_owned(), json);
+        Ok(self)
+    }
+
     fn check(&self, config: &ModelConfig) -> Result<(), CheckpointError> {
         config
             .validate()

@@ -45,6 +45,31 @@ fn the_metadata_holds_the_configuration() {
 }
 
 #[test]
+fn another_input_side_is_for_encoders_without_learnt_positions() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.safetensors");
+    let open = |name: &str| Checkpoint::open(golden(name)).unwrap();
+    let own = open("mobile_sam.pth").config().unwrap().input_side();
+    let larger = open("mobile_sam.pth").with_input_side(2 * own).unwrap();
+    larger.convert(&out, None).unwrap();
+    let config = Checkpoint::open(&out).unwrap().config().unwrap();
+    assert_eq!(config.input_side(), 2 * own);
+    assert_eq!(
+        config.logits_side(),
+        2 * open("mobile_sam.pth").config().unwrap().logits_side()
+    );
+    assert!(load(&out).is_ok());
+    for (name, side, word) in [
+        ("mobile_sam.pth", own + 1, "img_size"),
+        ("mobile_sam.pth", 0, "grid"),
+        ("sam_vit.pth", 2 * own, "learnt positions"),
+    ] {
+        let message = refusal(&golden(name), open(name).with_input_side(side));
+        assert!(message.contains(word), "{message}");
+    }
+}
+
+#[test]
 fn every_tensor_is_kept_and_integers_stay_integers() {
     let source = Checkpoint::open(golden("mobile_sam.pth")).unwrap();
     let (tensors, _) = files::converted("mobile_sam.pth", StorageType::BF16);

@@ -73,6 +73,11 @@ pub struct Recipe {
     /// model; none without it.
     #[serde(default)]
     pub ema: Option<f64>,
+    /// How far the finished model goes from the weights that training began with to the trained ones:
+    /// all the way without it. Half way it keeps what few examples would make it forget, and has most of
+    /// what it learnt (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    #[serde(default)]
+    pub blend: Option<f64>,
     /// One after the other.
     pub stages: Vec<Stage>,
     /// A fixed set of examples to watch.
@@ -358,6 +363,7 @@ mod tests {
             ("seed = 'x'", &["line 1", "invalid type"]),
             ("ema = 1.0", &["ema = 1"]),
             ("ema = nan", &["ema = NaN"]),
+            ("blend = 0.0", &["blend = 0"]),
             ("workers = 0", &["workers = 0", "cores"]),
             ("workers = 100000", &["workers = 100000", "cores"]),
             ("replicas = 100000", &["replicas = 100000", "cores"]),

@@ -11,6 +11,9 @@ impl Recipe {
         if let Some(ema) = self.ema {
             above("ema", ema, 0.0, 0.999_999)?;
         }
+        if let Some(share) = self.blend {
+            above("blend", share, 0.0, 1.0)?;
+        }
         within("ambiguous_clicks", self.ambiguous_clicks, 0.0, 1.0)?;
         for (i, group) in self.groups.iter().enumerate() {
             let key = format!("groups[{i}].lr_scale");

@@ -36,7 +36,7 @@ use crop::{CropBox, crop_boxes};
 ///
 /// # fn main() -> samara::Result<()> {
 /// let segmenter = Segmenter::load("sam_vit_b_01ec64.pth", DeviceKind::Cpu)?;
-/// let options = MaskGeneratorOptions::for_model(segmenter.config());
+/// let options = MaskGeneratorOptions::for_model(segmenter.config(), segmenter.calibration());
 /// let masks = MaskGenerator::new(&segmenter, options)?
 ///     .generate(&read_image("photo.jpg", &Limits::default())?)?;
 /// let tree = Hierarchy::of(&masks);

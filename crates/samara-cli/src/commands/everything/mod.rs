@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use samara::image::RgbImage;
 use samara::{
-    Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord, Segmenter,
-    read_image,
+    Calibration, Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord,
+    Segmenter, read_image,
 };
 use serde_json::{Value, json};
 
@@ -36,11 +36,11 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let device = flags.model.device.device.open()?;
     let config = checkpoint.config().map_err(CliError::failed)?;
+    let calibration = Calibration::of_checkpoint(&checkpoint)?;
+    let defaults = MaskGeneratorOptions::for_model(&config, calibration.as_ref());
     let options = MaskGeneratorOptions {
         output_mode: flags.output_mode,
-        ..flags
-            .generator
-            .options(MaskGeneratorOptions::for_model(&config))?
+        ..flags.generator.options(defaults)?
     };
     let limits = Limits::from(&flags.limits);
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
