@@ -6,6 +6,8 @@ use crate::{DeviceKind, QualityHead, Result, Segmenter};
 
 /// The name of the embedded model.
 pub const EMBEDDED_MODEL: &str = "lite";
+/// Its architecture.
+pub(crate) const ARCHITECTURE: &str = "mobile-sam";
 
 static WEIGHTS: &[u8] = include_bytes!("../../../models/lite/lite.safetensors");
 static QUALITY_HEAD: &[u8] = include_bytes!("../../../models/lite/quality.safetensors");

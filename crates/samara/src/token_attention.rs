@@ -163,18 +163,18 @@ mod tests {
         let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
         let prompt = Prompt::point(160.0, 80.0).and_background(20.0, 20.0);
         let maps = attention(&segmenter, &prompt, (320, 160));
-        assert_eq!((maps.width(), maps.height()), (32, 16));
-        assert_eq!((maps.layers(), maps.heads()), (3, 5));
+        assert_eq!((maps.width(), maps.height()), (40, 20));
+        assert_eq!((maps.layers(), maps.heads()), (3, 8));
         assert_eq!(
             maps.tokens().join(", "),
-            "iou, mask 0, mask 1, mask 2, mask 3, point 0, point 1"
+            "iou, mask 0, mask 1, mask 2, mask 3, point 0, point 1, padding"
         );
         assert_eq!(
             [0, 2].map(|layer| maps.layer_name(layer)),
             ["layer 0", "final"]
         );
         let upright = attention(&segmenter, &Prompt::point(80.0, 160.0), (160, 321));
-        assert_eq!((upright.width(), upright.height()), (16, 32));
+        assert_eq!((upright.width(), upright.height()), (20, 40));
 
         for layer in 0..3 {
             for token in maps.tokens() {
@@ -182,11 +182,11 @@ mod tests {
                 assert!(sum > 0.0 && sum < 1.0 + 1e-4, "{token}: {sum}");
             }
         }
-        assert!(maps.map(0, 5, "iou").is_none() && maps.map(3, 0, "iou").is_none());
+        assert!(maps.map(0, 8, "iou").is_none() && maps.map(3, 0, "iou").is_none());
         assert!(maps.mean(0, "mask 4").is_none());
     }
 
-    /// In the first layer, most heads of the embedded model look at the click: rows and columns, and
+    /// In the second layer, most heads of the embedded model look at the click: rows and columns, and
     /// the crop, are as they should be.
     #[cfg(feature = "embedded")]
     #[test]
@@ -196,10 +196,10 @@ mod tests {
         for at in [[165, 85], [285, 25], [45, 125]] {
             let prompt = Prompt::point(f64::from(at[0]), f64::from(at[1]));
             let maps = embedding.token_attention(&prompt).unwrap();
-            let map = maps.mean(0, "point 0").unwrap();
+            let map = maps.mean(1, "point 0").unwrap();
             let near = |cell: usize| {
                 let [x, y] = [cell % maps.width(), cell / maps.width()];
-                x.abs_diff(at[0] as usize / 10) <= 2 && y.abs_diff(at[1] as usize / 10) <= 2
+                x.abs_diff(at[0] as usize / 8) <= 2 && y.abs_diff(at[1] as usize / 8) <= 2
             };
             let cells = map.iter().enumerate().filter(|&(cell, _)| near(cell));
             let share: f32 = cells.map(|(_, weight)| weight).sum();

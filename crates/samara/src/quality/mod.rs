@@ -227,7 +227,7 @@ struct Asked {
 #[cfg(feature = "embedded")]
 fn own_head(segmenter: &Segmenter) -> Result<Option<QualityHead>> {
     // Other models are spared the fingerprint, which reads all weights.
-    if segmenter.architecture() != crate::EMBEDDED_MODEL {
+    if segmenter.architecture() != crate::embedded::ARCHITECTURE {
         return Ok(None);
     }
     let head = crate::embedded_quality_head()?;
