@@ -99,6 +99,11 @@ fn a_converted_checkpoint_answers_the_same() {
         &["x.pth", ".safetensors"],
     );
     assert_fails(&convert(&["photo.png", "x.safetensors"]), 1, &["photo.png"]);
+    assert_fails(
+        &convert(&[&model(), "x.safetensors", "--input-side", "100"]),
+        2,
+        &["--input-side 100", "learnt positions"],
+    );
     assert!(!bench.path("x.safetensors").exists());
 }
 

@@ -28,7 +28,7 @@ pub enum ModelConfig {
     Sam(SamConfig),
     /// SAM 2 and 2.1.
     Sam2(Sam2Config),
-    /// The small default model.
+    /// A small model of this project.
     Compact(CompactConfig),
 }
 
@@ -105,7 +105,7 @@ impl ModelConfig {
                 prompt_encoder,
                 ..
             }) => {
-                prompt_encoder.grid = side * prompt_encoder.grid / own;
+                prompt_encoder.grid = side / (own / prompt_encoder.grid);
                 prompt_encoder.img_size = side;
             }
             Self::Sam(_) | Self::Sam2(_) => {
@@ -198,7 +198,7 @@ pub enum Model {
     Sam(Sam),
     /// SAM 2 and 2.1.
     Sam2(Sam2),
-    /// The small default model.
+    /// A small model of this project.
     Compact(Compact),
 }
 

@@ -81,6 +81,8 @@ pub struct Trainer {
     model: Model,
     optimizer: Optimizer,
     ema: Option<Ema>,
+    /// What the finished model is blended with, and how far it goes from there.
+    first: Option<(Model, f64)>,
     step: u64,
     /// Steps that were left out since the last one that was not.
     failures: u32,
@@ -119,10 +121,18 @@ impl Trainer {
         if let Some(saved) = saved {
             optimizer = optimizer.restore(saved.optimizer)?;
         }
+        let first = match recipe.blend {
+            Some(share) => {
+                let plain = device.clone().inner();
+                Some((prepare::first_model(&recipe, &plain)?, share))
+            }
+            None => None,
+        };
         let average = prepared.average.unwrap_or_else(|| model.valid());
         Ok(Self {
             folder: RunFolder::open(out, &recipe, step)?,
             ema: recipe.ema.map(|decay| Ema::new(average, decay)),
+            first,
             recipe,
             config,
             device,
@@ -148,21 +158,16 @@ impl Trainer {
         self.skipped
     }
 
-    /// The model as it would be saved: the average if there is one.
+    /// The model as it would be saved: the average if there is one, blended if the recipe says so.
     pub fn model(&self) -> Model {
-        match &self.ema {
+        let trained = match &self.ema {
             Some(ema) => ema.model().clone(),
             None => self.model.valid(),
-        }
-    }
-
-    /// The model at the end of the run.
-    fn finished(&self) -> Result<Model, TrainError> {
-        let Some(share) = self.recipe.blend else {
-            return Ok(self.model());
         };
-        let first = prepare::first_model(&self.recipe, &self.device.clone().inner())?;
-        Ok(blend(first, &self.model(), share))
+        match &self.first {
+            Some((first, share)) => blend(first.clone(), &trained, *share),
+            None => trained,
+        }
     }
 
     /// Its configuration.
@@ -195,7 +200,7 @@ impl Trainer {
                 return Err(TrainError::NotFinite { step, steps });
             }
             let out = self.folder.model();
-            self.save_model(&self.finished()?, &out)?;
+            self.save_model(&self.model(), &out)?;
             Ok(Some(out))
         })
     }
