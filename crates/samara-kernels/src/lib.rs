@@ -6,8 +6,8 @@
 //! plain scalar oracle with each of them.
 //!
 //! The speed comes from the order in which memory is walked, and from code that the compiler turns
-//! into vector instructions; the only `unsafe` sets a processor flag ([`denormals`]) and a number of
-//! the C library ([`memory`]).
+//! into vector instructions; `unsafe` are the innermost loop of products ([`gemm`]), a processor flag
+//! ([`denormals`]) and a number of the C library ([`memory`]).
 #![allow(
     clippy::inline_always,
     reason = "helpers must be compiled for the instruction set of the kernel that calls them"

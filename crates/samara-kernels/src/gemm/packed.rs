@@ -193,19 +193,23 @@ impl<'a> Right<'a> {
         }
     }
 
-    /// The steps `range` of panel `index`: rows that begin with `C` values.
+    /// The steps `range` of panel `index`.
     #[inline(always)]
-    pub(super) fn panel<const C: usize>(
-        self,
-        index: usize,
-        range: Range<usize>,
-    ) -> impl Iterator<Item = &'a [f32; C]> {
+    pub(super) fn panel(self, index: usize, range: Range<usize>) -> Panel<'a> {
         let start = index * self.panel_stride + range.start * self.row_stride;
-        let rows = self.values[start..]
-            .chunks(self.row_stride)
-            .take(range.len());
-        rows.filter_map(|row| row.first_chunk())
+        Panel {
+            values: &self.values[start..],
+            stride: self.row_stride,
+        }
     }
+}
+
+/// Rows as wide as a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a> {
+    pub values: &'a [f32],
+    /// Distance between rows.
+    pub stride: usize,
 }
 
 /// Writes `columns` of `matrix` into the front of every row of `panel`.
