@@ -3,7 +3,7 @@
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::isa::{Fma, Isa};
+use crate::isa::{Fma, Isa, Kernel};
 use crate::math::gelu_lanes;
 use crate::{add_in_order, rows_per_part};
 
@@ -58,6 +58,24 @@ impl Activation {
             }
             Self::Gelu => gelu_lanes(simd, fma, x),
         }
+    }
+}
+
+/// Applies an activation to every value, in place, on one thread.
+pub(crate) struct Activate<'a>(pub(crate) Activation, pub(crate) &'a mut [f32]);
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, fma: Fma) {
+        let Self(activation, values) = self;
+        let (values, rest) = S::as_mut_simd_f32s(values);
+        for x in values {
+            *x = activation.apply_lanes(simd, fma, *x);
+        }
+        let last = activation.apply_lanes(simd, fma, simd.partial_load_f32s(rest));
+        simd.partial_store_f32s(rest, last);
     }
 }
 
@@ -116,7 +134,6 @@ fn add_rows(sum: &mut [f32], rows: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Kernel;
 
     /// Applies a rectifier to every value.
     struct Apply([f32; 6], Rectifier);

@@ -3,6 +3,8 @@
 //! Every output pixel is a sum over the window of `input · weight`, channel by channel. The
 //! channels are taken in blocks that stay in registers while the window is walked.
 
+use std::ops::Range;
+
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -84,7 +86,7 @@ impl Depthwise {
 
     /// Taps `range` of the window that read inside `size` inputs, for output `at`.
     #[inline(always)]
-    fn taps(&self, at: usize, size: usize) -> std::ops::Range<usize> {
+    fn taps(&self, at: usize, size: usize) -> Range<usize> {
         let start = at * self.stride;
         self.pad.saturating_sub(start)..(size + self.pad).saturating_sub(start).min(self.kernel)
     }
@@ -106,49 +108,69 @@ impl Depthwise {
             self.batch * self.height * self.width * self.channels
         );
         debug_assert_eq!(weight.len(), self.kernel * self.kernel * self.channels);
-        let channels = self.channels;
-        let inner = self.inner_columns();
-        out.par_chunks_mut((self.out_width * channels).max(1))
+        let line = self.width * self.channels;
+        out.par_chunks_mut((self.out_width * self.channels).max(1))
             .enumerate()
             .for_each_init(Vec::new, |places, (row, out)| {
                 let (image, y) = (row / self.out_height, row % self.out_height);
-                let line = |ky: usize| image * self.height + y * self.stride + ky - self.pad;
-                let rows = self.taps(y, self.height);
-                for x_at in (0..inner.start).chain(inner.end..self.out_width) {
-                    places.clear();
-                    for ky in rows.clone() {
-                        for kx in self.taps(x_at, self.width) {
-                            let pixel = line(ky) * self.width + x_at * self.stride + kx - self.pad;
-                            places.push((pixel * channels, (ky * self.kernel + kx) * channels));
-                        }
-                    }
-                    let out = &mut out[x_at * channels..][..channels];
-                    out.copy_from_slice(bias);
-                    add_products([x, weight], places, activation, out);
-                }
-                if inner.is_empty() {
-                    return;
-                }
-                places.clear();
-                for ky in rows {
-                    let first = line(ky) * self.width + inner.start - self.pad;
-                    places.push((first * channels, ky * self.kernel * channels));
-                }
-                Isa::best().dispatch(Neighbours {
-                    x,
-                    weight,
-                    bias,
-                    kernel: self.kernel,
-                    places,
-                    activation,
-                    out: &mut out[inner.start * channels..inner.end * channels],
-                });
+                let begin = |y: usize| (image * self.height + y) * line;
+                self.row([x, weight, bias], y, begin, activation, places, out);
             });
+    }
+
+    /// Row `y` of a result of [`forward`](Self::forward), where row `i` of the input begins at
+    /// `begin(i)` in `x`. `places` is a buffer.
+    pub(crate) fn row(
+        &self,
+        [x, weight, bias]: [&[f32]; 3],
+        y: usize,
+        begin: impl Fn(usize) -> usize,
+        activation: Activation,
+        places: &mut Vec<(usize, usize)>,
+        out: &mut [f32],
+    ) {
+        let (channels, rows, inner) = (self.channels, self.rows(y), self.inner_columns());
+        let tap = |ky: usize| (begin(y * self.stride + ky - self.pad), ky * self.kernel);
+        for x_at in (0..inner.start).chain(inner.end..self.out_width) {
+            places.clear();
+            for (line, first) in rows.clone().map(tap) {
+                for kx in self.taps(x_at, self.width) {
+                    let column = x_at * self.stride + kx - self.pad;
+                    places.push((line + column * channels, (first + kx) * channels));
+                }
+            }
+            let out = &mut out[x_at * channels..][..channels];
+            out.copy_from_slice(bias);
+            add_products([x, weight], places, activation, out);
+        }
+        if inner.is_empty() {
+            return;
+        }
+        places.clear();
+        places.extend(rows.map(tap).map(|(line, first)| {
+            let left = (inner.start - self.pad) * channels;
+            (line + left, first * channels)
+        }));
+        Isa::best().dispatch(Neighbours {
+            x,
+            weight,
+            bias,
+            kernel: self.kernel,
+            places,
+            activation,
+            out: &mut out[inner.start * channels..inner.end * channels],
+        });
+    }
+
+    /// The rows of the window that lie inside of the input, for row `y` of the result: row `k` of
+    /// the window is row `y · stride + k − pad` of the input.
+    pub(crate) fn rows(&self, y: usize) -> Range<usize> {
+        self.taps(y, self.height)
     }
 
     /// The columns of a row that [`Neighbours`] makes: whole groups, with the window inside the
     /// input.
-    fn inner_columns(&self) -> std::ops::Range<usize> {
+    fn inner_columns(&self) -> Range<usize> {
         let lanes_fit = self.channels.is_multiple_of(MOST_LANES);
         if self.stride != 1 || !lanes_fit || ![3, 5, 7].contains(&self.kernel) {
             return 0..0;

@@ -1,5 +1,7 @@
 //! Layer norm over the last axis, and its gradient.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::isa::Isa;
@@ -20,6 +22,34 @@ pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mu
                 |_| normalise_rows(out, gamma, beta, epsilon),
             );
         });
+}
+
+/// A layer norm, for kernels that normalise on their way.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// Scale.
+    pub gamma: &'a [f32],
+    /// Shift, as long.
+    pub beta: &'a [f32],
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+impl Norm<'_> {
+    /// The values `range` of a normalised row.
+    pub(crate) fn row(&self, x: &[f32], range: Range<usize>, out: &mut [f32]) {
+        let (gamma, beta) = (&self.gamma[range.clone()], &self.beta[range.clone()]);
+        Isa::best().run(
+            #[inline(always)]
+            |_| {
+                let (mean, inverse) = moments(x, self.epsilon);
+                let parameters = gamma.iter().zip(beta);
+                for ((out, x), (gamma, beta)) in out.iter_mut().zip(&x[range]).zip(parameters) {
+                    *out = (x - mean) * inverse * gamma + beta;
+                }
+            },
+        );
+    }
 }
 
 /// Normalises every row in place.

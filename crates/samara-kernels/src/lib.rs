@@ -15,8 +15,10 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bottleneck;
 pub mod denormals;
 pub mod depthwise;
+pub mod feed_forward;
 pub mod gemm;
 pub mod isa;
 pub mod layer_norm;

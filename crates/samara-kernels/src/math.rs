@@ -5,7 +5,8 @@ use std::f32::consts::LOG2_E;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::isa::{Fma, Isa, Kernel};
+use crate::activation::{Activate, Activation};
+use crate::isa::{Fma, Isa};
 
 /// Values handled by one task: enough to outweigh its start, small enough for the cache.
 const TASK: usize = 1 << 14;
@@ -133,29 +134,13 @@ pub fn gelu_in_place(values: &mut [f32]) {
 fn gelu_for(isa: Isa, values: &mut [f32]) {
     values
         .par_chunks_mut(TASK)
-        .for_each(|values| isa.dispatch(Gelu(values)));
-}
-
-/// x · Φ(x) of every value, in place, on one thread.
-pub(crate) struct Gelu<'a>(pub(crate) &'a mut [f32]);
-
-impl Kernel for Gelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S, fma: Fma) {
-        let (values, rest) = S::as_mut_simd_f32s(self.0);
-        for x in values {
-            *x = gelu_lanes(simd, fma, *x);
-        }
-        let last = gelu_lanes(simd, fma, simd.partial_load_f32s(rest));
-        simd.partial_store_f32s(rest, last);
-    }
+        .for_each(|values| isa.dispatch(Activate(Activation::Gelu, values)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Kernel;
 
     /// Φ(x) by the series of its density, which converges fast enough here.
     fn normal(x: f64) -> f64 {

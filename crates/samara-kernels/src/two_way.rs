@@ -15,7 +15,7 @@ use crate::gemm::{
     Dense, Epilogue, Left, Matrix, Packed, Pass, Right, gemm, multiply_block, multiply_rows, shape,
 };
 use crate::isa::{Fma, Isa};
-use crate::layer_norm::normalise_rows;
+use crate::layer_norm::{Norm, normalise_rows};
 use crate::math::exp;
 
 /// Image cells of one task. Their values and the scores of 56 queries take 320 KB, so a
@@ -286,17 +286,6 @@ fn column_exponentials(fma: Fma, scores: &mut [f32], largest: &mut [f32], sum: &
             *sum += *score;
         }
     }
-}
-
-/// The layer norm that follows.
-#[derive(Debug, Clone, Copy)]
-pub struct Norm<'a> {
-    /// Scale.
-    pub gamma: &'a [f32],
-    /// Shift.
-    pub beta: &'a [f32],
-    /// Added to the variance.
-    pub epsilon: f32,
 }
 
 /// Image cells attend to tokens: `norm(cells + attention(cells + position → tokens) · out)`.

@@ -10,12 +10,10 @@ use std::ops::Range;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::activation::Activation;
+use crate::activation::{Activate, Activation};
 use crate::gemm::{Epilogue, Matrix, Packed, multiply_rows};
 use crate::isa::{Fma, Isa, Kernel};
-use crate::layer_norm::normalise_rows;
-use crate::math::Gelu;
-use crate::two_way::Norm;
+use crate::layer_norm::{Norm, normalise_rows};
 
 /// Cells of a task: their 1 536 pixels of 32 channels take 200 KB.
 const CELLS: usize = 96;
@@ -177,7 +175,7 @@ impl Upscaling<'_> {
                         normalise_rows(coarse, self.norm.gamma, self.norm.beta, self.norm.epsilon);
                     },
                 );
-                isa.dispatch(Gelu(coarse));
+                isa.dispatch(Activate(Activation::Gelu, coarse));
                 fine.resize(count * 16 * last, 0.0);
                 let activation = match self.features {
                     None => Activation::Gelu,
@@ -207,7 +205,7 @@ impl Upscaling<'_> {
                             });
                         },
                     );
-                    isa.dispatch(Gelu(fine));
+                    isa.dispatch(Activate(Activation::Gelu, fine));
                 }
                 isa.dispatch(DotProducts {
                     rows: fine,

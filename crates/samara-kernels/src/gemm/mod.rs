@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::activation::Activation;
 
 pub use packed::{Matrix, Packed, Right};
-pub use rows::{Dense, Patches, Planes, Rows};
+pub use rows::{Dense, Normalised, Patches, Planes, Rows};
 pub(crate) use tile::{Left, Pass, multiply_block, shape};
 
 /// Rows of the left side per task: a multiple of all tile heights. With [`DEPTH`] they take 450 KB
@@ -49,6 +49,15 @@ impl Epilogue<'_> {
     }
 }
 
+/// A linear layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// `[in, out]`.
+    pub weight: Right<'a>,
+    /// `[out]`.
+    pub bias: Option<&'a [f32]>,
+}
+
 /// `out = activation(rows · right + bias) + residual`, `[rows, columns]`.
 ///
 /// A sum runs along the inner dimension in one fixed order, so a result does not depend on the
@@ -65,36 +74,52 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
     if out.is_empty() {
         return;
     }
-    let tile = shape(right.isa()).0;
-    if count <= tile && columns * right.depth() >= SHARED {
+    if count <= shape(right.isa()).0 && columns * right.depth() >= SHARED {
         return gemm_by_columns(rows, right, epilogue, out);
     }
-    let in_place = rows.in_place().filter(|_| may_stay(right.depth()));
     out.par_chunks_mut(BLOCK_ROWS * columns)
         .enumerate()
         .for_each_init(Vec::new, |scratch, (block, out)| {
-            let mut first = block * BLOCK_ROWS;
-            let mut rest = out;
-            if let Some(values) = in_place {
-                let whole = rest.len() / columns / tile * tile;
-                let (out, later) = rest.split_at_mut(whole * columns);
-                let left = Left {
-                    values: &values[first * right.depth()..],
-                    stride: right.depth(),
-                };
-                let pass = Pass {
-                    first: true,
-                    epilogue: Some(&epilogue.at(first * columns, out.len())),
-                };
-                multiply_block(left, right, 0..right.depth(), pass, out);
-                (first, rest) = (first + whole, later);
-            }
-            if !rest.is_empty() {
-                let epilogue = epilogue.at(first * columns, rest.len());
-                let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
-                multiply_rows(gather, right, &epilogue, scratch, rest);
-            }
+            let first = block * BLOCK_ROWS;
+            let epilogue = epilogue.at(first * columns, out.len());
+            multiply(rows, first, right, &epilogue, scratch, out);
         });
+}
+
+/// The rows from `first` on, as many as `out` holds, on this thread. The residual of `epilogue` has
+/// the shape of `out`.
+pub(crate) fn multiply(
+    rows: &impl Rows,
+    mut first: usize,
+    right: Right<'_>,
+    epilogue: &Epilogue<'_>,
+    scratch: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (columns, depth) = (right.columns(), right.depth());
+    let tile = shape(right.isa()).0;
+    let whole = match rows.in_place().filter(|_| may_stay(depth)) {
+        Some(_) => out.len() / columns / tile * tile,
+        None => 0,
+    };
+    let (now, later) = out.split_at_mut(whole * columns);
+    if let Some(values) = rows.in_place().filter(|_| whole > 0) {
+        let left = Left {
+            values: &values[first * depth..],
+            stride: depth,
+        };
+        let pass = Pass {
+            first: true,
+            epilogue: Some(&epilogue.at(0, now.len())),
+        };
+        multiply_block(left, right, 0..depth, pass, now);
+        first += whole;
+    }
+    if !later.is_empty() {
+        let epilogue = epilogue.at(now.len(), later.len());
+        let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
+        multiply_rows(gather, right, &epilogue, scratch, later);
+    }
 }
 
 /// Values of a right side from which on threads share the columns of a product that has too few rows

@@ -73,8 +73,14 @@ pub struct Packed {
     isa: Isa,
     depth: usize,
     columns: usize,
-    panels: Vec<f32>,
+    /// The panels, from `start` on.
+    values: Vec<f32>,
+    start: usize,
 }
+
+/// Bytes of a line of the cache. A register of AVX-512 is as wide, and is loaded in one go where a
+/// line begins.
+const CACHE_LINE: usize = 64;
 
 impl Packed {
     /// Packs a matrix for this processor.
@@ -90,9 +96,14 @@ impl Packed {
             ..
         } = matrix;
         let width = tile::shape(isa).1;
-        let mut panels = vec![0.0; columns.div_ceil(width) * width * depth];
+        let length = columns.div_ceil(width) * width * depth;
+        let mut values = vec![0.0; length + CACHE_LINE / size_of::<f32>()];
+        let start = values
+            .as_ptr()
+            .align_offset(CACHE_LINE)
+            .min(values.len() - length);
         if depth > 0 {
-            panels
+            values[start..start + length]
                 .par_chunks_mut(depth * width)
                 .enumerate()
                 .for_each(|(i, panel)| {
@@ -104,7 +115,8 @@ impl Packed {
             isa,
             depth,
             columns,
-            panels,
+            values,
+            start,
         }
     }
 
@@ -123,7 +135,7 @@ impl Packed {
         let width = tile::shape(self.isa).1;
         Right {
             isa: self.isa,
-            values: &self.panels,
+            values: &self.values[self.start..],
             depth: self.depth,
             columns: self.columns,
             panel_stride: self.depth * width,

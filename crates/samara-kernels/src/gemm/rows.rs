@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::layer_norm::Norm;
+
 /// The rows of a left side.
 pub trait Rows: Sync {
     /// Number of rows.
@@ -54,6 +56,40 @@ impl Rows for Dense<'_> {
     #[inline]
     fn in_place(&self) -> Option<&[f32]> {
         Some(self.values)
+    }
+}
+
+/// Rows as [`Dense`] has them, normalised when they are gathered.
+#[derive(Debug, Clone, Copy)]
+pub struct Normalised<'a> {
+    rows: Dense<'a>,
+    norm: Norm<'a>,
+}
+
+impl<'a> Normalised<'a> {
+    /// `[rows, depth]`, to be normalised row by row.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of rows of the norm's width.
+    pub fn new(values: &'a [f32], norm: Norm<'a>) -> Self {
+        let rows = Dense::new(values, norm.gamma.len());
+        Self { rows, norm }
+    }
+}
+
+impl Rows for Normalised<'_> {
+    fn count(&self) -> usize {
+        self.rows.count()
+    }
+
+    fn depth(&self) -> usize {
+        self.rows.depth
+    }
+
+    fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]) {
+        let depth = self.rows.depth;
+        self.norm
+            .row(&self.rows.values[row * depth..][..depth], range, out);
     }
 }
 
@@ -163,26 +199,31 @@ impl Rows for Patches<'_> {
     fn gather(&self, row: usize, range: Range<usize>, out: &mut [f32]) {
         let (line, x) = (row / self.out_width, row % self.out_width);
         let (image, y) = (line / self.out_height, line % self.out_height);
+        // The channels of the taps of a row of the window lie side by side, in the image too.
+        let (stretch, columns) = (self.kernel * self.channels, self.width * self.channels);
+        let left = x * self.stride * self.channels;
+        let pad = self.pad * self.channels;
         let (mut at, mut rest) = (range.start, out);
         while at < range.end {
-            // The channels of one tap lie side by side.
-            let (tap, channel) = (at / self.channels, at % self.channels);
-            let count = (self.channels - channel).min(range.end - at);
+            let (tap, from) = (at / stretch, at % stretch);
+            let count = (stretch - from).min(range.end - at);
             let (now, later) = rest.split_at_mut(count);
-            let inside = |at: usize, tap: usize, size: usize| {
-                (at * self.stride + tap)
-                    .checked_sub(self.pad)
-                    .filter(|&i| i < size)
-            };
-            let row = inside(y, tap / self.kernel, self.height);
-            let column = inside(x, tap % self.kernel, self.width);
-            match (row, column) {
-                (Some(row), Some(column)) => {
-                    let pixel = (image * self.height + row) * self.width + column;
-                    let start = pixel * self.channels + channel;
-                    now.copy_from_slice(&self.images[start..start + count]);
+            let row = (y * self.stride + tap).checked_sub(self.pad);
+            match row.filter(|&row| row < self.height) {
+                Some(row) => {
+                    let row = &self.images[(image * self.height + row) * columns..][..columns];
+                    // Where the stretch begins, as far right as the padding moves it.
+                    let start = left + from;
+                    let before = pad.saturating_sub(start).min(count);
+                    let end = (columns + pad).saturating_sub(start).min(count).max(before);
+                    now[..before].fill(0.0);
+                    if before < end {
+                        let inside = &row[start + before - pad..start + end - pad];
+                        now[before..end].copy_from_slice(inside);
+                    }
+                    now[end..].fill(0.0);
                 }
-                _ => now.fill(0.0),
+                None => now.fill(0.0),
             }
             (at, rest) = (at + count, later);
         }

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, NormLayer};
 
 /// Configuration of [`MlpBlock`].
 #[derive(Config, Debug)]
@@ -43,9 +43,9 @@ impl MlpBlock {
         ops::linear(hidden, &self.lin2, Activation::Identity)
     }
 
-    /// `residual + forward(x)`.
-    pub fn forward_add<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        let hidden = ops::linear(x, &self.lin1, self.activation);
-        ops::linear_add(hidden, &self.lin2, residual)
+    /// `x + forward(norm(x))`.
+    pub fn forward_of_norm<const D: usize>(&self, x: Tensor<D>, norm: NormLayer<'_>) -> Tensor<D> {
+        let layers = [&self.lin1, &self.lin2];
+        ops::feed_forward(x.clone(), norm, layers, self.activation, x)
     }
 }

@@ -33,9 +33,11 @@ impl ConvBlock {
     /// `[batch, height, width, dim]` → the same shape.
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mixed = self.dwconv.forward(x.clone(), 1, Activation::Identity);
-        let normed = ops::layer_norm(mixed, &self.norm, LAYER_NORM_EPSILON);
-        let hidden = ops::linear(normed, &self.pwconv1, Activation::Relu);
-        ops::linear_add(hidden, &self.pwconv2, x)
+        let (norm, layers) = (
+            (&self.norm, LAYER_NORM_EPSILON),
+            [&self.pwconv1, &self.pwconv2],
+        );
+        ops::feed_forward(mixed, norm, layers, Activation::Relu, x)
     }
 }
 

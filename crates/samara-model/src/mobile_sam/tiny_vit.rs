@@ -12,7 +12,10 @@ use burn::tensor::{Device, Int, Tensor};
 
 use samara_kernels::depthwise::Depthwise;
 
-use crate::ops::{self, Activation, AttentionBias, GridAttention, LAYER_NORM_EPSILON, QkvLayout};
+use crate::ops::{
+    self, Activation, AttentionBias, Bottleneck, Convolution, GridAttention, LAYER_NORM_EPSILON,
+    QkvLayout,
+};
 use crate::sam::{Neck, NeckConfig};
 
 /// Configuration of [TinyViT]. Vectors have one entry per stage.
@@ -145,6 +148,11 @@ impl TinyViT {
     }
 }
 
+/// A batch norm that learns needs the statistics of its input, and cannot be folded into weights.
+fn learns(x: &Tensor<4>) -> bool {
+    x.device().is_autodiff()
+}
+
 /// Convolution without bias, then batch norm. The kernel is odd and padded to keep the size.
 #[derive(Module, Debug)]
 struct Conv2dBn {
@@ -174,8 +182,7 @@ impl Conv2dBn {
 
     /// `[batch, height, width, in]` → `[batch, height / stride, width / stride, out]`.
     fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
-        // A batch norm that learns needs the statistics of its input.
-        if x.device().is_autodiff() {
+        if learns(&x) {
             let y = self.bn.forward(self.c.forward(x.permute([0, 3, 1, 2])));
             return activation.apply(y.permute([0, 2, 3, 1]));
         }
@@ -192,7 +199,7 @@ impl Conv2dBn {
     }
 
     /// Weight and bias of the convolution with the batch norm in it.
-    fn folded(&self) -> (Tensor<4>, Tensor<1>) {
+    fn folded(&self) -> Convolution {
         let (mean, variance) = (self.bn.running_mean.value(), self.bn.running_var.value());
         let factor = self.bn.gamma.val() / (variance + self.bn.epsilon).sqrt();
         let bias = self.bn.beta.val() - mean * factor.clone();
@@ -251,10 +258,36 @@ struct MbConv {
 
 impl MbConv {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = self.conv1.forward(x.clone(), Activation::Gelu);
-        let hidden = self.conv2.forward(hidden, Activation::Gelu);
-        Activation::Gelu.apply(x + self.conv3.forward(hidden, Activation::Identity))
+        bottleneck(x, [&self.conv1, &self.conv2, &self.conv3], true)
     }
+}
+
+/// Three convolutions: to more channels, channel by channel, to fewer. With a `shortcut` their result
+/// is added to `x`, and the sum activated too.
+fn bottleneck(
+    x: Tensor<4>,
+    [expand, convolve, project]: [&Conv2dBn; 3],
+    shortcut: bool,
+) -> Tensor<4> {
+    let activation = Activation::Gelu;
+    if learns(&x) {
+        let wide = expand.forward(x.clone(), activation);
+        let wide = convolve.forward(wide, activation);
+        let out = project.forward(wide, Activation::Identity);
+        return match shortcut {
+            true => activation.apply(x + out),
+            false => out,
+        };
+    }
+    let bottleneck = Bottleneck {
+        expand: expand.folded(),
+        convolve: convolve.folded(),
+        stride: convolve.c.stride[0],
+        project: project.folded(),
+        activation,
+        shortcut,
+    };
+    bottleneck.forward(x)
 }
 
 /// Changes width and, with stride 2, halves the resolution.
@@ -267,9 +300,7 @@ struct PatchMerging {
 
 impl PatchMerging {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.conv1.forward(x, Activation::Gelu);
-        let x = self.conv2.forward(x, Activation::Gelu);
-        self.conv3.forward(x, Activation::Identity)
+        bottleneck(x, [&self.conv1, &self.conv2, &self.conv3], false)
     }
 }
 
@@ -284,9 +315,9 @@ struct TinyViTBlock {
 impl TinyViTBlock {
     /// `[batch, height, width, dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.attn.forward(x.clone(), x);
+        let x = self.attn.forward(x);
         let x = self.local_conv.forward(x, Activation::Identity);
-        self.mlp.forward(x.clone(), x)
+        self.mlp.forward(x)
     }
 }
 
@@ -303,12 +334,9 @@ struct Attention {
 }
 
 impl Attention {
-    /// `residual + attention(x)`, both `[batch, height, width, dim]`.
-    fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        let project = |x| {
-            let normed = ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON);
-            ops::linear(normed, &self.qkv, Activation::Identity)
-        };
+    /// `x + attention(x)`, both `[batch, height, width, dim]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let project = |x| ops::linear_of_norm(x, (&self.norm, LAYER_NORM_EPSILON), &self.qkv);
         let [.., dim] = x.dims();
         // Here padding comes before the norm, unlike in SAM's ViT: a padded token enters attention
         // as the norm's shift.
@@ -320,7 +348,11 @@ impl Attention {
             layout: QkvLayout::ByHead,
             bias: AttentionBias::Table(offset_biases(self.attention_biases.val(), self.window)),
         };
-        ops::linear_add(attention.forward(project(x), padding), &self.proj, residual)
+        ops::linear_add(
+            attention.forward(project(x.clone()), padding),
+            &self.proj,
+            x,
+        )
     }
 }
 
@@ -350,10 +382,9 @@ struct Mlp {
 }
 
 impl Mlp {
-    /// `residual + mlp(x)`, both `[batch, height, width, dim]`.
-    fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        let normed = ops::layer_norm(x, &self.norm, LAYER_NORM_EPSILON);
-        let hidden = ops::linear(normed, &self.fc1, Activation::Gelu);
-        ops::linear_add(hidden, &self.fc2, residual)
+    /// `x + mlp(x)`, both `[batch, height, width, dim]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (norm, layers) = ((&self.norm, LAYER_NORM_EPSILON), [&self.fc1, &self.fc2]);
+        ops::feed_forward(x.clone(), norm, layers, Activation::Gelu, x)
     }
 }

@@ -2,7 +2,8 @@
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Tensor, activation};
-use samara_kernels::two_way::{self, Cells, Norm};
+use samara_kernels::layer_norm::Norm;
+use samara_kernels::two_way::{self, Cells};
 
 use super::values::{LayerValues, Values, tensor};
 use super::{Activation, attention, layer_norm, linear};

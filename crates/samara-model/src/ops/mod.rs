@@ -6,8 +6,10 @@
 //! gradients (`fused.rs`). Everything else takes the composed form in Burn's operations.
 
 mod attention;
+mod bottleneck;
 mod convolution;
 mod cross_attention;
+mod feed_forward;
 #[cfg(feature = "flex")]
 mod fused;
 mod linear;
@@ -27,8 +29,10 @@ use samara_kernels::math::gelu_in_place;
 use samara_kernels::position;
 
 pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projected_padding};
+pub use bottleneck::{Bottleneck, Convolution};
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{CrossAttention, cells_to_tokens, token_weights, tokens_to_cells};
+pub use feed_forward::{NormLayer, feed_forward, linear_of_norm};
 pub use linear::{linear, linear_add};
 pub use memory_attention::{Rope, attention_to_memories};
 pub use pooled_attention::PooledAttention;

@@ -2,7 +2,7 @@
 
 use burn::nn::conv::ConvTranspose2d;
 use burn::tensor::{Int, Tensor};
-use samara_kernels::two_way::Norm;
+use samara_kernels::layer_norm::Norm;
 use samara_kernels::upscale as kernel;
 
 use super::Activation;

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::neck::{Neck, NeckConfig};
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, AttentionBias, GridAttention, QkvLayout};
+use crate::ops::{self, Activation, AttentionBias, GridAttention, NormLayer, QkvLayout};
 
 /// Epsilon of every layer norm of the encoder, as the released models were built.
 const LAYER_NORM_EPSILON: f64 = 1e-6;
@@ -162,10 +162,9 @@ struct Block {
 impl Block {
     /// `[batch, height, width, embed_dim]` → the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let normed = ops::layer_norm(x.clone(), &self.norm1, LAYER_NORM_EPSILON);
-        let x = self.attn.forward(normed, x);
-        let normed = ops::layer_norm(x.clone(), &self.norm2, LAYER_NORM_EPSILON);
-        self.mlp.forward_add(normed, x)
+        let x = self.attn.forward(x, (&self.norm1, LAYER_NORM_EPSILON));
+        self.mlp
+            .forward_of_norm(x, (&self.norm2, LAYER_NORM_EPSILON))
     }
 }
 
@@ -184,9 +183,9 @@ struct Attention {
 }
 
 impl Attention {
-    /// `residual + attention(x)`, both `[batch, height, width, embed_dim]`.
-    fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        let qkv = ops::linear(x, &self.qkv, Activation::Identity);
+    /// `x + attention(norm(x))`, both `[batch, height, width, embed_dim]`.
+    fn forward(&self, x: Tensor<4>, norm: NormLayer<'_>) -> Tensor<4> {
+        let qkv = ops::linear_of_norm(x.clone(), norm, &self.qkv);
         let padding = ops::projected_padding(&self.qkv);
         let attention = GridAttention {
             heads: self.num_heads,
@@ -197,6 +196,6 @@ impl Attention {
                 w: self.rel_pos_w.val(),
             },
         };
-        ops::linear_add(attention.forward(qkv, padding), &self.proj, residual)
+        ops::linear_add(attention.forward(qkv, padding), &self.proj, x)
     }
 }

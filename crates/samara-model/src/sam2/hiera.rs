@@ -235,8 +235,7 @@ impl MultiScaleBlock {
             None => x,
         };
         let x = self.attn.forward(normed, shortcut);
-        let normed = ops::layer_norm(x.clone(), &self.norm2, EPSILON);
-        self.mlp.forward_add(normed, x)
+        self.mlp.forward_of_norm(x, (&self.norm2, EPSILON))
     }
 }
 

@@ -106,8 +106,11 @@ impl MemoryAttentionLayer {
         let queries = norm(&x, &self.norm2);
         let attention = &self.cross_attn_image;
         let x = x + attention.to_memories(queries, memories, rope);
-        let hidden = ops::linear(norm(&x, &self.norm3), &self.linear1, Activation::Relu);
-        ops::linear_add(hidden, &self.linear2, x)
+        let (norm, layers) = (
+            (&self.norm3, LAYER_NORM_EPSILON),
+            [&self.linear1, &self.linear2],
+        );
+        ops::feed_forward(x.clone(), norm, layers, Activation::Relu, x)
     }
 }
 
