@@ -116,30 +116,63 @@ impl Kernel for DotProducts<'_> {
     }
 }
 
-impl Upscaling<'_> {
+/// The upscaling with its weights in the order in which products read them, for any number of
+/// prompts.
+#[derive(Debug)]
+pub struct PackedUpscaling<'a> {
+    isa: Isa,
+    first: Packed,
+    /// Of all four pixels.
+    first_bias: Vec<f32>,
+    norm: Norm<'a>,
+    second: Packed,
+    /// Of all four pixels.
+    second_bias: Vec<f32>,
+    features: Option<[&'a [f32]; 2]>,
+}
+
+impl<'a> Upscaling<'a> {
+    /// The weights for this processor.
+    pub fn packed(&self) -> PackedUpscaling<'a> {
+        self.packed_for(Isa::best())
+    }
+
+    fn packed_for(&self, isa: Isa) -> PackedUpscaling<'a> {
+        let pack = |weight: &[f32], outputs| {
+            let inputs = weight.len() / (4 * outputs);
+            let weight = pixels_first(weight, outputs);
+            Packed::for_isa(isa, Matrix::new(&weight, inputs, 4 * outputs))
+        };
+        PackedUpscaling {
+            isa,
+            first: pack(self.first, self.first_bias.len()),
+            first_bias: self.first_bias.repeat(4),
+            norm: self.norm,
+            second: pack(self.second, self.second_bias.len()),
+            second_bias: self.second_bias.repeat(4),
+            features: self.features,
+        }
+    }
+}
+
+impl PackedUpscaling<'_> {
     /// Logits `[masks, 4 · height, 4 · width]` of the cells `[height · width, channels]` for the
     /// hyper-network outputs `[masks, last]`.
     ///
     /// # Panics
     /// When sizes do not match.
     pub fn masks(&self, cells: &[f32], width: usize, hyper: &[f32], out: &mut [f32]) {
-        self.masks_for(Isa::best(), cells, width, hyper, out);
-    }
-
-    fn masks_for(&self, isa: Isa, cells: &[f32], width: usize, hyper: &[f32], out: &mut [f32]) {
-        let (middle, last) = (self.first_bias.len(), self.second_bias.len());
-        let channels = self.first.len() / (4 * middle);
+        let Self {
+            isa,
+            first,
+            second,
+            first_bias,
+            second_bias,
+            ..
+        } = self;
+        let (channels, middle, last) = (first.depth(), second.depth(), second.columns() / 4);
         let (count, masks) = (cells.len() / channels, hyper.len() / last);
         assert_eq!(out.len(), masks * count * 16, "logits of {masks} masks");
-        let pack = |weight: &[f32], inputs, outputs| {
-            Packed::for_isa(
-                isa,
-                Matrix::new(&pixels_first(weight, outputs), inputs, 4 * outputs),
-            )
-        };
-        let first = pack(self.first, channels, middle);
-        let second = pack(self.second, middle, last);
-        let (first_bias, second_bias) = (self.first_bias.repeat(4), self.second_bias.repeat(4));
 
         // `[cells, 4, 4, masks]`: every cell's pixels together.
         let mut logits = vec![0.0; out.len()];
@@ -153,7 +186,7 @@ impl Upscaling<'_> {
                 let count = cells.len() / channels;
                 coarse.resize(count * 4 * middle, 0.0);
                 let epilogue = Epilogue {
-                    bias: Some(&first_bias),
+                    bias: Some(first_bias),
                     ..Epilogue::default()
                 };
                 multiply_rows(
@@ -183,7 +216,7 @@ impl Upscaling<'_> {
                     Some(_) => Activation::default(),
                 };
                 let epilogue = Epilogue {
-                    bias: Some(&second_bias),
+                    bias: Some(second_bias),
                     activation,
                     residual: None,
                 };
@@ -302,7 +335,9 @@ mod tests {
         };
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; expected.len()];
-            upscaling.masks_for(isa, &cells, width, &hyper, &mut out);
+            upscaling
+                .packed_for(isa)
+                .masks(&cells, width, &hyper, &mut out);
             assert!(close(&out, &expected, 1e-5), "{isa:?}");
         }
     }

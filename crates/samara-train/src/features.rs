@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use samara::normalise_pixels;
 use samara_image::RgbImage;
 use samara_model::burn::module::Module;
-use samara_model::burn::tensor::{Device, Tensor, TensorData};
+use samara_model::burn::tensor::Device;
 use samara_model::{ImageFeatures, Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
@@ -22,8 +22,7 @@ use crate::parameters::fingerprint;
 
 /// The features of a picture at `side` model pixels.
 pub fn encode(model: &Model, picture: &RgbImage, side: usize, device: &Device) -> ImageFeatures {
-    let pixels = TensorData::new(normalise_pixels(picture, side), [1, 3, side, side]);
-    model.encode_image(Tensor::from_data(pixels, device))
+    model.encode_image(normalise_pixels(picture, side, device))
 }
 
 /// A folder of features.

@@ -146,7 +146,10 @@ impl Segmenter {
         let (width, height) = frame.content_size();
         match self.inner.config {
             ModelConfig::Sam2(_) => {
-                self.input(normalise_planes(resize_bilinear_f32(image, width, height)))
+                let planes = normalise_planes(resize_bilinear_f32(image, width, height));
+                let side = self.input_side() as usize;
+                let planes = TensorData::new(planes, [1, 3, side, side]);
+                Tensor::from_data(planes, self.device())
             }
             ModelConfig::Sam(_) | ModelConfig::Compact(_) => {
                 self.pixels(&resize_bilinear(image, width, height))
@@ -156,15 +159,7 @@ impl Segmenter {
 
     /// The model's input of a picture that was resized.
     pub(crate) fn pixels(&self, image: &RgbImage) -> Tensor<4> {
-        self.input(normalise_pixels(image, self.input_side() as usize))
-    }
-
-    fn input(&self, planes: Vec<f32>) -> Tensor<4> {
-        let side = self.input_side() as usize;
-        Tensor::from_data(
-            TensorData::new(planes, [1, 3, side, side]),
-            &self.inner.device,
-        )
+        normalise_pixels(image, self.input_side() as usize, self.device())
     }
 
     /// SHA-256 over the names, shapes and values of all weights, in hexadecimal. Computed on
@@ -209,20 +204,22 @@ pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Pixels of a picture of at most `side` × `side`, normalised by the models' mean and standard
-/// deviation and padded with zeros on the right and below: planes `[3, side, side]`.
-pub fn normalise_pixels(image: &RgbImage, side: usize) -> Vec<f32> {
-    let mut pixels = vec![0.0_f32; 3 * side * side];
-    let width = image.width() as usize;
-    for (channel, plane) in pixels.chunks_exact_mut(side * side).enumerate() {
-        let (mean, std) = (PIXEL_MEAN[channel], PIXEL_STD[channel]);
-        let lines = image.as_raw().chunks_exact(3 * width);
-        for (line, source) in plane.chunks_exact_mut(side).zip(lines) {
-            for (out, rgb) in line.iter_mut().zip(source.chunks_exact(3)) {
-                *out = (f32::from(rgb[channel]) - mean) / std;
+/// deviation and padded with zeros on the right and below: `[1, 3, side, side]`, in memory pixel by
+/// pixel, as convolutions read them.
+pub fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
+    let mut pixels = vec![0.0_f32; side * side * 3];
+    let lines = image
+        .as_raw()
+        .chunks_exact((3 * image.width() as usize).max(1));
+    for (line, source) in pixels.chunks_exact_mut(3 * side).zip(lines) {
+        for (out, rgb) in line.chunks_exact_mut(3).zip(source.chunks_exact(3)) {
+            for (channel, (out, value)) in out.iter_mut().zip(rgb).enumerate() {
+                *out = (f32::from(*value) - PIXEL_MEAN[channel]) / PIXEL_STD[channel];
             }
         }
     }
-    pixels
+    let pixels = TensorData::new(pixels, [1, side, side, 3]);
+    Tensor::<4>::from_data(pixels, device).permute([0, 3, 1, 2])
 }
 
 /// Planes of red, green and blue from 0 to 1, normalised.

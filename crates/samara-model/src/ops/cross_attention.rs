@@ -2,8 +2,9 @@
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Tensor, activation};
+use rayon::prelude::*;
 use samara_kernels::layer_norm::Norm;
-use samara_kernels::two_way::{self, Cells};
+use samara_kernels::two_way::{Cells, CellsToTokens, TokensToCells};
 
 use super::values::{LayerValues, Values, tensor};
 use super::{Activation, attention, layer_norm, linear};
@@ -85,22 +86,20 @@ fn tokens_with_kernel(
         LayerValues::of(layers.k_proj)?,
         LayerValues::of(layers.v_proj)?,
     );
-    let mut out = Vec::with_capacity(batch * tokens * inner);
-    for (i, q) in q.as_slice().chunks_exact(tokens * inner).enumerate() {
-        let cells = Cells {
-            values: &cells.as_slice()[i % images * count * width..][..count * width],
-            position: position.as_slice(),
-            width,
-        };
-        let key = key.projection().weight;
-        out.extend(two_way::tokens_to_cells(
-            q,
-            cells,
-            key,
-            value.projection(),
-            layers.heads,
-        ));
-    }
+    let (key, value) = (key.projection(), value.projection());
+    let attention = TokensToCells::new(key, value, layers.heads);
+    let mut out = vec![0.0; batch * tokens * inner];
+    out.par_chunks_exact_mut(tokens * inner)
+        .zip(q.as_slice().par_chunks_exact(tokens * inner))
+        .enumerate()
+        .for_each(|(i, (out, q))| {
+            let cells = Cells {
+                values: &cells.as_slice()[i % images * count * width..][..count * width],
+                position: position.as_slice(),
+                width,
+            };
+            attention.forward(q, cells, out);
+        });
     Some(tensor(out, [batch, tokens, inner], &device))
 }
 
@@ -149,28 +148,29 @@ fn cells_with_kernel(
     );
     let gamma = Values::of(norm.gamma.val())?;
     let beta = Values::of(norm.beta.as_ref()?.val())?;
+    let norm = Norm {
+        gamma: gamma.as_slice(),
+        beta: beta.as_slice(),
+        epsilon: epsilon as f32,
+    };
+    let (query, projection) = (query.projection(), projection.projection());
+    let attention = CellsToTokens::new(query, projection, norm, layers.heads);
     let mut out = vec![0.0; batch * count * width];
-    for (i, out) in out.chunks_exact_mut(count * width).enumerate() {
-        let part = i * tokens * inner..(i + 1) * tokens * inner;
-        two_way::cells_to_tokens(
-            Cells {
+    out.par_chunks_exact_mut(count * width)
+        .enumerate()
+        .for_each(|(i, out)| {
+            let cells = Cells {
                 values: &cells.as_slice()[i % images * count * width..][..count * width],
                 position: position.as_slice(),
                 width,
-            },
-            &k.as_slice()[part.clone()],
-            &v.as_slice()[part],
-            query.projection(),
-            projection.projection(),
-            Norm {
-                gamma: gamma.as_slice(),
-                beta: beta.as_slice(),
-                epsilon: epsilon as f32,
-            },
-            layers.heads,
-            out,
-        );
-    }
+            };
+            let part = i * tokens * inner..(i + 1) * tokens * inner;
+            attention.forward(
+                cells,
+                [&k.as_slice()[part.clone()], &v.as_slice()[part]],
+                out,
+            );
+        });
     Some(tensor(out, [batch, count, width], &device))
 }
 

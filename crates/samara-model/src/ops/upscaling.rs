@@ -2,6 +2,7 @@
 
 use burn::nn::conv::ConvTranspose2d;
 use burn::tensor::{Int, Tensor};
+use rayon::prelude::*;
 use samara_kernels::layer_norm::Norm;
 use samara_kernels::upscale as kernel;
 
@@ -97,11 +98,14 @@ fn with_kernel(
             .map(|f| f.each_ref().map(Values::as_slice)),
     };
     let mut out = vec![0.0; prompts.len() * masks * count * 16];
-    for (&i, out) in prompts.iter().zip(out.chunks_exact_mut(masks * count * 16)) {
-        let cells = &cells.as_slice()[i * count * dim..][..count * dim];
-        let hyper = &hyper.as_slice()[i * masks * last..][..masks * last];
-        upscaling.masks(cells, width, hyper, out);
-    }
+    let upscaling = upscaling.packed();
+    out.par_chunks_exact_mut(masks * count * 16)
+        .zip(prompts)
+        .for_each(|(out, &i)| {
+            let cells = &cells.as_slice()[i * count * dim..][..count * dim];
+            let hyper = &hyper.as_slice()[i * masks * last..][..masks * last];
+            upscaling.masks(cells, width, hyper, out);
+        });
     let shape = [prompts.len(), masks, 4 * height, 4 * width];
     Some(tensor(out, shape, &device))
 }

@@ -1,0 +1,204 @@
+//! Image cells look at tokens.
+
+use rayon::prelude::*;
+
+use super::{Cells, Projection, ROWS, head_of, packed};
+use crate::gemm::{Dense, Epilogue, Matrix, Packed, multiply, multiply_rows};
+use crate::isa::{Fma, Isa};
+use crate::layer_norm::{Norm, normalise_rows};
+use crate::math::exp;
+
+/// The attention of image cells to tokens with the norm after it, for any number of prompts.
+#[derive(Debug)]
+pub struct CellsToTokens<'a> {
+    isa: Isa,
+    /// From the keys of a head to the space of the cells, `[head_dim, width]`.
+    queries: Vec<Packed>,
+    query_bias: &'a [f32],
+    /// From the values of a head to the space of the cells, `[head_dim, width]`.
+    outputs: Vec<Packed>,
+    output_bias: &'a [f32],
+    norm: Norm<'a>,
+}
+
+impl<'a> CellsToTokens<'a> {
+    /// An attention with `heads` heads, whose queries are `query` of cells + position; `output`
+    /// projects the result.
+    pub fn new(
+        query: Projection<'a>,
+        output: Projection<'a>,
+        norm: Norm<'a>,
+        heads: usize,
+    ) -> Self {
+        Self::for_isa(Isa::best(), query, output, norm, heads)
+    }
+
+    pub(super) fn for_isa(
+        isa: Isa,
+        query: Projection<'a>,
+        output: Projection<'a>,
+        norm: Norm<'a>,
+        heads: usize,
+    ) -> Self {
+        Self {
+            isa,
+            queries: packed(isa, query.heads_of_outputs(heads).map(Matrix::transposed)),
+            query_bias: query.bias,
+            outputs: packed(isa, output.heads_of_inputs(heads)),
+            output_bias: output.bias,
+            norm,
+        }
+    }
+
+    /// `out = norm(cells + attention(cells + position → tokens))`, `[cells, width]`. `keys` and
+    /// `values` are the projected tokens, `[tokens, heads · head_dim]`.
+    ///
+    /// # Panics
+    /// When sizes do not match.
+    pub fn forward(&self, cells: Cells<'_>, [keys, values]: [&[f32]; 2], out: &mut [f32]) {
+        let (inner, width, heads) = (self.query_bias.len(), cells.width, self.queries.len());
+        let tokens = keys.len() / inner;
+        let columns = heads * tokens;
+        let [turned, bias, outputs] = self.in_space_of_cells(keys, values, [tokens, width]);
+        let right = |rows| Matrix::new(rows, columns, width);
+        let turned = Packed::for_isa(self.isa, right(&turned).transposed());
+        let outputs = Packed::for_isa(self.isa, right(&outputs));
+        let blocks = out.par_chunks_mut(ROWS * width).enumerate();
+        blocks.for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(scratch, scores), (block, out)| {
+                let (first, count) = (block * ROWS, out.len() / width);
+                scores.resize(count * columns, 0.0);
+                let gather = |cell, part, out: &mut [f32]| cells.gather(first + cell, part, out);
+                let epilogue = Epilogue {
+                    bias: Some(&bias),
+                    ..Epilogue::default()
+                };
+                multiply_rows(gather, turned.right(), &epilogue, scratch, scores);
+                self.isa.run(
+                    #[inline(always)]
+                    |fma| softmax_of_groups(fma, scores, columns, heads),
+                );
+                let epilogue = Epilogue {
+                    bias: Some(self.output_bias),
+                    residual: Some(&cells.values[first * width..][..out.len()]),
+                    ..Epilogue::default()
+                };
+                let scores = Dense::new(scores, columns);
+                multiply(&scores, 0, outputs.right(), &epilogue, scratch, out);
+                let Norm {
+                    gamma,
+                    beta,
+                    epsilon,
+                } = self.norm;
+                self.isa.run(
+                    #[inline(always)]
+                    |_| normalise_rows(out, gamma, beta, epsilon),
+                );
+            },
+        );
+    }
+
+    /// What a cell is multiplied with for its scores, `[tokens · heads, width]`, what the bias of
+    /// the queries adds to them, and what the scores mix, `[tokens · heads, width]`. The heads of a
+    /// token are neighbours.
+    fn in_space_of_cells(
+        &self,
+        keys: &[f32],
+        values: &[f32],
+        [tokens, width]: [usize; 2],
+    ) -> [Vec<f32>; 3] {
+        let (inner, heads) = (self.query_bias.len(), self.queries.len());
+        let (head_dim, size) = (inner / heads, heads * tokens * width);
+        let scale = (head_dim as f32).powf(-0.5);
+        let (mut turned, mut bias, mut outputs) =
+            (vec![0.0; size], vec![0.0; heads * tokens], vec![0.0; size]);
+        let (mut scratch, mut rows) = (Vec::new(), vec![0.0; tokens * width]);
+        let mut place = |x: &[f32], right: &Packed, head: usize, out: &mut [f32]| {
+            let x = Dense::new(x, head_dim);
+            let none = Epilogue::default();
+            multiply(&x, 0, right.right(), &none, &mut scratch, &mut rows);
+            let every = out.chunks_exact_mut(width).skip(head).step_by(heads);
+            for (out, row) in every.zip(rows.chunks_exact(width)) {
+                out.copy_from_slice(row);
+            }
+        };
+        for head in 0..heads {
+            let mut k = head_of(keys, inner, head, heads);
+            k.iter_mut().for_each(|k| *k *= scale);
+            place(&k, &self.queries[head], head, &mut turned);
+            let shift = &self.query_bias[head * head_dim..(head + 1) * head_dim];
+            let every = bias.iter_mut().skip(head).step_by(heads);
+            for (bias, k) in every.zip(k.chunks_exact(head_dim)) {
+                *bias = k.iter().zip(shift).map(|(k, b)| k * b).sum();
+            }
+            let v = head_of(values, inner, head, heads);
+            place(&v, &self.outputs[head], head, &mut outputs);
+        }
+        [turned, bias, outputs]
+    }
+}
+
+/// Heads that are taken at once: lanes of a register. SAM's decoders have as many.
+const HEADS: usize = 8;
+
+/// Softmax over every `heads`th value of every row, for each of the `heads`.
+#[inline(always)]
+fn softmax_of_groups(fma: Fma, scores: &mut [f32], columns: usize, heads: usize) {
+    for row in scores.chunks_exact_mut(columns.max(1)) {
+        each_head(row, heads, shift::<HEADS>, shift::<1>);
+        row.iter_mut().for_each(|score| *score = exp(fma, *score));
+        each_head(row, heads, scale::<HEADS>, scale::<1>);
+    }
+}
+
+/// Calls `some` for every [`HEADS`] heads and `one` for each that is left, with the first of them.
+#[inline(always)]
+fn each_head(
+    row: &mut [f32],
+    heads: usize,
+    some: impl Fn(&mut [f32], usize, usize),
+    one: impl Fn(&mut [f32], usize, usize),
+) {
+    let whole = heads / HEADS * HEADS;
+    (0..whole)
+        .step_by(HEADS)
+        .for_each(|first| some(row, heads, first));
+    (whole..heads).for_each(|head| one(row, heads, head));
+}
+
+/// Takes the largest score of each of `N` heads from all of its scores.
+#[inline(always)]
+fn shift<const N: usize>(row: &mut [f32], heads: usize, first: usize) {
+    let mut largest = [f32::NEG_INFINITY; N];
+    for token in row.chunks_exact(heads) {
+        for (largest, &score) in largest.iter_mut().zip(&token[first..first + N]) {
+            *largest = if score > *largest { score } else { *largest };
+        }
+    }
+    for token in row.chunks_exact_mut(heads) {
+        let scores = token[first..first + N].iter_mut();
+        scores
+            .zip(&largest)
+            .for_each(|(score, largest)| *score -= largest);
+    }
+}
+
+/// Divides the values of each of `N` heads by their sum.
+#[inline(always)]
+fn scale<const N: usize>(row: &mut [f32], heads: usize, first: usize) {
+    let mut sums = [0.0; N];
+    for token in row.chunks_exact(heads) {
+        let values = token[first..first + N].iter();
+        sums.iter_mut()
+            .zip(values)
+            .for_each(|(sum, value)| *sum += value);
+    }
+    let factors = sums.map(|sum| 1.0 / sum);
+    for token in row.chunks_exact_mut(heads) {
+        let values = token[first..first + N].iter_mut();
+        values
+            .zip(&factors)
+            .for_each(|(value, factor)| *value *= factor);
+    }
+}
