@@ -63,18 +63,36 @@ pub(crate) fn normalise_rows(x: &mut [f32], gamma: &[f32], beta: &[f32], epsilon
     }
 }
 
-/// Sum in eight lanes, so that the loop vectorises and rounding errors stay small.
+/// Partial sums of a row: enough registers of them to hide the latency of an addition, and rounding
+/// errors stay small.
+const LANES: usize = 32;
+
+/// The sum of a row's terms.
 #[inline(always)]
 fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; 8];
-    let chunks = x.chunks_exact(8);
-    let rest: f32 = chunks.remainder().iter().map(|&x| term(x)).sum();
+    let mut lanes = [0.0_f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
             *lane += term(x);
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += term(x);
+    }
+    total(lanes)
+}
+
+/// The sum of the lanes, half with half.
+#[inline(always)]
+fn total(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (first, second) = lanes.split_at_mut(half);
+        first.iter_mut().zip(second).for_each(|(a, b)| *a += *b);
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// Mean and inverse standard deviation of a row.

@@ -132,15 +132,12 @@ impl Packed {
 
     /// The matrix as the right side of a product.
     pub fn right(&self) -> Right<'_> {
-        let width = tile::shape(self.isa).1;
-        Right {
-            isa: self.isa,
-            values: &self.values[self.start..],
-            depth: self.depth,
-            columns: self.columns,
-            panel_stride: self.depth * width,
-            row_stride: width,
-        }
+        Right::from_panels(
+            self.isa,
+            &self.values[self.start..],
+            self.depth,
+            self.columns,
+        )
     }
 }
 
@@ -179,6 +176,35 @@ impl<'a> Right<'a> {
             panel_stride: width,
             row_stride: columns,
         })
+    }
+
+    /// A matrix `[depth, columns]` in panels, in the order of [`Packed`].
+    pub(crate) fn from_panels(isa: Isa, values: &'a [f32], depth: usize, columns: usize) -> Self {
+        let width = tile::shape(isa).1;
+        Self {
+            isa,
+            values,
+            depth,
+            columns,
+            panel_stride: depth * width,
+            row_stride: width,
+        }
+    }
+
+    /// Packs a matrix on this thread, into memory that is used again. What the last panel has
+    /// beyond the columns is left as it is.
+    pub(crate) fn pack(isa: Isa, matrix: Matrix<'_>, panels: &'a mut Vec<f32>) -> Self {
+        let (depth, columns, width) = (matrix.rows, matrix.columns, tile::shape(isa).1);
+        panels.resize(columns.div_ceil(width) * width * depth, 0.0);
+        for (i, panel) in panels.chunks_exact_mut((depth * width).max(1)).enumerate() {
+            pack(
+                matrix,
+                i * width..columns.min((i + 1) * width),
+                width,
+                panel,
+            );
+        }
+        Self::from_panels(isa, panels, depth, columns)
     }
 
     /// The inner dimension.

@@ -38,14 +38,18 @@ impl Cells<'_> {
     }
 
     /// Cell and position of the values `range` of a cell.
-    #[inline(always)]
     fn gather(&self, cell: usize, range: Range<usize>, out: &mut [f32]) {
         let start = cell * self.width;
         let range = start + range.start..start + range.end;
-        let pairs = self.values[range.clone()].iter().zip(&self.position[range]);
-        out.iter_mut()
-            .zip(pairs)
-            .for_each(|(out, (value, position))| *out = value + position);
+        let (values, position) = (&self.values[range.clone()], &self.position[range]);
+        Isa::best().run(
+            #[inline(always)]
+            |_| {
+                for (out, (value, position)) in out.iter_mut().zip(values.iter().zip(position)) {
+                    *out = value + position;
+                }
+            },
+        );
     }
 }
 

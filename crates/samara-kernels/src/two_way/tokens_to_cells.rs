@@ -93,7 +93,7 @@ fn attend(isa: Isa, rows: &[f32], cells: Cells<'_>) -> Vec<f32> {
     let parts = cells.count().div_ceil(CELLS);
     let parts: Vec<Partial> = (0..parts)
         .into_par_iter()
-        .map_init(Vec::new, |scratch, part| {
+        .map_init(Default::default, |scratch, part| {
             let part = part * CELLS..cells.count().min((part + 1) * CELLS);
             Partial::new(isa, right.right(), cells, part, scratch)
         })
@@ -117,7 +117,7 @@ impl Partial {
         queries: Right<'_>,
         cells: Cells<'_>,
         range: Range<usize>,
-        scratch: &mut Vec<f32>,
+        [scratch, panels]: &mut [Vec<f32>; 2],
     ) -> Self {
         let (count, width) = (queries.columns(), cells.width);
         // One row of scores per cell: the cells are the left side, which needs no packing.
@@ -153,15 +153,12 @@ impl Partial {
             first: true,
             epilogue: None,
         };
+        // Packed, because a panel is read for every tile of queries, and the rows of an image are
+        // powers of two apart: they would fall on the same places of the first-level cache.
         let values = &cells.values[range.start * width..range.end * width];
-        let (packed, depth) = (
-            || Packed::for_isa(isa, Matrix::new(values, range.len(), width)),
-            range.len(),
-        );
-        match Right::in_place_for(isa, values, depth, width) {
-            Some(right) => multiply_block(left, right, 0..depth, pass, &mut weighted),
-            None => multiply_block(left, packed().right(), 0..depth, pass, &mut weighted),
-        }
+        let values = Matrix::new(values, range.len(), width);
+        let right = Right::pack(isa, values, panels);
+        multiply_block(left, right, 0..range.len(), pass, &mut weighted);
         Self {
             largest,
             sum,
