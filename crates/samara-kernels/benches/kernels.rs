@@ -171,7 +171,7 @@ fn attention(bencher: Bencher<'_, '_>, window: usize) {
         head_stride: head_dim,
     };
     let pairs = sequences.count() * sequences.length() * sequences.length();
-    let mut out = vec![0.0; sequences.count() * sequences.length() * width];
+    let mut out = vec![0.0; sequences.tokens() * width];
     bencher
         .counter(ItemsCount::new(2 * pairs * width))
         .bench_local(|| {

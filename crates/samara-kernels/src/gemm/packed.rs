@@ -120,15 +120,7 @@ impl Packed {
 
     /// The matrix as the right side of a product.
     pub fn right(&self) -> Right<'_> {
-        let width = tile::shape(self.isa).1;
-        Right {
-            isa: self.isa,
-            values: &self.panels,
-            depth: self.depth,
-            columns: self.columns,
-            panel_stride: self.depth * width,
-            row_stride: width,
-        }
+        Right::from_panels(self.isa, &self.panels, self.depth, self.columns)
     }
 }
 
@@ -167,6 +159,19 @@ impl<'a> Right<'a> {
             panel_stride: width,
             row_stride: columns,
         })
+    }
+
+    /// A matrix `[depth, columns]` in panels, in the order of [`Packed`].
+    pub(crate) fn from_panels(isa: Isa, values: &'a [f32], depth: usize, columns: usize) -> Self {
+        let width = tile::shape(isa).1;
+        Self {
+            isa,
+            values,
+            depth,
+            columns,
+            panel_stride: depth * width,
+            row_stride: width,
+        }
     }
 
     /// The inner dimension.
