@@ -11,9 +11,9 @@ use crate::gemm::{Left, Packed, Pass, multiply_block, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::{exp, exp_lanes};
 
-/// Queries of a block: a multiple of all tile heights.
-pub(super) const QUERIES: usize = 48;
-/// Keys per block, a multiple of all panels: with [`QUERIES`] rows the scores take 48 KB and stay in
+/// Queries of a block: a multiple of all tile heights that holds a window of 8 × 8.
+pub(super) const QUERIES: usize = 72;
+/// Keys per block, a multiple of all panels: with [`QUERIES`] rows the scores take 72 KB and stay in
 /// the second-level cache.
 const KEYS: usize = 256;
 
@@ -82,7 +82,7 @@ impl Block<'_, '_> {
             let range = start..self.head.length.min(start + KEYS);
             let stride = range.len().next_multiple_of(panel);
             // Rows up to the height of a tile are multiplied along, whatever they hold.
-            scores.resize(QUERIES * KEYS, 0.0);
+            scores.resize(scores.len().max(QUERIES * stride), 0.0);
             multiply_block(
                 left,
                 keys.part(start..start + stride, panel),
@@ -215,24 +215,30 @@ impl Kernel for Exponentials<'_, '_> {
             rows,
             sums,
         } = self;
-        let length = range.len();
+        let (length, first) = (range.len(), range.start == 0);
         let whole = length.next_multiple_of(S::F32_LANES);
-        let scores = scores.chunks_exact_mut(stride);
-        let results = sums.chunks_exact_mut(block.attention.value_dim);
-        for (i, ((scores, sums), row)) in scores.zip(results).zip(rows).enumerate() {
+        let mut largest = [0.0; QUERIES];
+        // The largest scores of all rows first: the exponentials of a row have to wait for it.
+        for (i, scores) in scores.chunks_exact_mut(stride).enumerate() {
             block.add_bias(simd, i, range.clone(), position, &mut scores[..length]);
             // The last register is filled up with what has no weight.
-            let scores = &mut scores[..whole];
-            scores[length..].fill(f32::NEG_INFINITY);
-            let scores = S::as_mut_simd_f32s(scores).0;
-            let largest = maximum(simd, scores).max(row.largest);
-            let shrink = exp(fma, row.largest - largest);
-            if range.start > 0 && shrink != 1.0 {
-                sums.iter_mut().for_each(|sum| *sum *= shrink);
+            scores[length..whole].fill(f32::NEG_INFINITY);
+            largest[i] = maximum(simd, S::as_simd_f32s(&scores[..whole]).0);
+        }
+        let results = sums.chunks_exact_mut(block.attention.value_dim);
+        let scores = scores.chunks_exact_mut(stride).zip(results);
+        for (((scores, sums), row), mut largest) in scores.zip(rows).zip(largest) {
+            if !first {
+                largest = largest.max(row.largest);
+                let shrink = exp(fma, row.largest - largest);
+                if shrink != 1.0 {
+                    sums.iter_mut().for_each(|sum| *sum *= shrink);
+                }
+                row.sum *= shrink;
             }
             row.largest = largest;
-            let sum = exponentials(simd, fma, scores, largest);
-            row.sum = fma.multiply_add(row.sum, shrink, sum);
+            let scores = S::as_mut_simd_f32s(&mut scores[..whole]).0;
+            row.sum += exponentials(simd, fma, scores, largest);
         }
     }
 }

@@ -19,8 +19,8 @@ use sequences::Query;
 
 pub use sequences::{Sequences, Tokens};
 
-/// Sequences per thread from which on each is the work of one thread: the threads then end about
-/// together.
+/// Sequences per thread from which on each is the work of one thread, in buffers that it uses again.
+/// Fewer and longer ones are shared by the threads, block by block.
 const MANY: usize = 4;
 
 /// What is added to the scores.
@@ -92,6 +92,7 @@ impl Attention<'_> {
         assert_eq!(out.len(), queries.tokens() * width);
         let full = keys.tokens() == count * keys.length();
         assert!(full || self.padding.is_some(), "windows over the edge");
+        assert!(keys.length() > 0, "nothing to attend to");
         if out.is_empty() {
             return;
         }
@@ -108,39 +109,33 @@ impl Attention<'_> {
             block.attend(q, scratch);
         };
         let many = count >= MANY * rayon::current_num_threads();
-        queries
-            .queries(out, width)
-            .into_par_iter()
-            .enumerate()
-            .for_each_init(
-                <(Head, Scratch)>::default,
-                |(head, scratch), (sequence, mut queries)| {
-                    let tokens = keys.tokens_of(sequence);
-                    if many {
-                        for index in 0..self.heads {
-                            head.pack(isa, self, index, &tokens, kv);
-                            for queries in queries.chunks_mut(QUERIES) {
-                                attend(index, head, queries, scratch);
-                            }
+        let sequences = queries.queries(out, width).into_par_iter().enumerate();
+        sequences.for_each_init(
+            Default::default,
+            |(head, scratch), (sequence, mut queries)| {
+                let tokens = keys.tokens_of(sequence);
+                let pack = |index, head: &mut Head| head.pack(isa, self, index, &tokens, kv);
+                if many {
+                    for index in 0..self.heads {
+                        pack(index, head);
+                        for queries in queries.chunks_mut(QUERIES) {
+                            attend(index, head, queries, scratch);
                         }
-                        return;
                     }
-                    let pack = |index| {
-                        let mut head = Head::default();
-                        head.pack(isa, self, index, &tokens, kv);
-                        head
-                    };
-                    let heads: Vec<Head> = (0..self.heads).into_par_iter().map(pack).collect();
-                    queries.par_chunks_mut(QUERIES).for_each_init(
-                        Scratch::default,
-                        |scratch, queries| {
-                            for (index, head) in heads.iter().enumerate() {
-                                attend(index, head, queries, scratch);
-                            }
-                        },
-                    );
-                },
-            );
+                } else {
+                    let mut heads: Vec<Head> = Vec::new();
+                    heads.resize_with(self.heads, Head::default);
+                    let each = heads.par_iter_mut().enumerate();
+                    each.for_each(|(index, head)| pack(index, head));
+                    let blocks = queries.par_chunks_mut(QUERIES);
+                    blocks.for_each_init(Scratch::default, |scratch, queries| {
+                        for (index, head) in heads.iter().enumerate() {
+                            attend(index, head, queries, scratch);
+                        }
+                    });
+                }
+            },
+        );
     }
 
     /// The relative positions as the right side of a product with scaled queries: both tables,
@@ -253,53 +248,193 @@ mod tests {
         }
 
         #[test]
-        fn windows_with_relative_positions_follow_the_oracle(
+        fn windows_follow_the_oracle(
             height in 1_usize..12, width in 1_usize..12, window in 1_usize..8, heads in 1_usize..3,
+            head_dim in 1_usize..9, table in any::<bool>(), by_head in any::<bool>(),
             seed in 0_usize..99,
         ) {
-            let (count, head_dim) = (2, 4);
-            let inner = heads * head_dim;
+            Grid { count: 2, height, width, window, heads, head_dim, table, by_head }.check(seed);
+        }
+    }
+
+    /// Windows of a grid whose tokens are projected to queries, keys and values at once.
+    #[derive(Debug, Clone, Copy)]
+    struct Grid {
+        count: usize,
+        height: usize,
+        width: usize,
+        window: usize,
+        heads: usize,
+        head_dim: usize,
+        /// A table, or relative positions.
+        table: bool,
+        /// `[heads, 3, head_dim]`, or `[3, heads, head_dim]`.
+        by_head: bool,
+    }
+
+    impl Grid {
+        /// Compares all results with those by the definition.
+        fn check(self, seed: usize) {
+            let Self {
+                count,
+                height,
+                width,
+                window,
+                heads,
+                head_dim,
+                ..
+            } = self;
+            let (inner, length, scale) = (heads * head_dim, window * window, 0.5);
+            let (part, head_stride) = if self.by_head {
+                (head_dim, 3 * head_dim)
+            } else {
+                (inner, head_dim)
+            };
             let qkv = values(count * height * width * 3 * inner, seed);
             let padding = values(3 * inner, seed + 1);
             let h = values((2 * window - 1) * head_dim, seed + 2);
             let w = values((2 * window - 1) * head_dim, seed + 3);
+            let table = values(heads * length * length, seed + 4);
+            let bias = if self.table {
+                Bias::Table(&table)
+            } else {
+                Bias::Decomposed {
+                    rows: window,
+                    columns: window,
+                    h: &h,
+                    w: &w,
+                }
+            };
             let attention = Attention {
-                heads, head_dim, value_dim: head_dim, scale: 0.5,
-                bias: Bias::Decomposed { rows: window, columns: window, h: &h, w: &w },
-                padding: Some((&padding[inner..2 * inner], &padding[2 * inner..])),
+                heads,
+                head_dim,
+                value_dim: head_dim,
+                scale,
+                bias,
+                padding: Some((&padding[part..], &padding[2 * part..])),
             };
-            let side = |i: usize| Tokens {
-                values: &qkv[i * inner..], token_stride: 3 * inner, head_stride: head_dim,
+            let [q, k, v] = [0, 1, 2].map(|i| Tokens {
+                values: &qkv[i * part..],
+                token_stride: 3 * inner,
+                head_stride,
+            });
+            let windows = Sequences::Windows {
+                count,
+                height,
+                width,
+                window,
             };
-            let windows = Sequences::Windows { count, height, width, window };
-            for isa in Isa::available() {
-                let mut out = vec![f32::NAN; windows.tokens() * inner];
-                attention.forward_for(isa, side(0), windows, [side(1), side(2)], windows, &mut out);
-                for (slot, head) in (0..windows.count() * window * window)
-                    .flat_map(|slot| (0..heads).map(move |head| (slot, head)))
-                {
-                    let (sequence, place) = (slot / (window * window), slot % (window * window));
-                    let tokens = windows.tokens_of(sequence);
-                    let Some(token) = tokens[place] else { continue };
-                    let out = &out[token * inner + head * head_dim..][..head_dim];
-                    let row = |part: usize, place: usize| match tokens[place] {
-                        Some(token) => side(part).get(token, head, head_dim),
-                        None => &padding[part * inner + head * head_dim..][..head_dim],
+            let mut expected = vec![f32::NAN; windows.tokens() * inner];
+            for sequence in 0..windows.count() {
+                let tokens = windows.tokens_of(sequence);
+                for (head, query) in (0..heads * length).map(|i| (i / length, i % length)) {
+                    let Some(token) = tokens[query] else { continue };
+                    let all = |i: usize| -> Vec<&[f32]> {
+                        let row = |token: &Option<usize>| match token {
+                            Some(token) => [q, k, v][i].get(*token, head, head_dim),
+                            None => &padding[i * part + head * head_stride..][..head_dim],
+                        };
+                        tokens.iter().map(row).collect()
                     };
-                    let all = |part| -> Vec<&[f32]> {
-                        (0..window * window).map(|place| row(part, place)).collect()
-                    };
-                    let q = side(0).get(token, head, head_dim);
+                    let q = q.get(token, head, head_dim);
                     let along = |table: &[f32], query: usize, key: usize| -> f64 {
                         let row = (query + window - 1 - key) * head_dim;
-                        q.iter().zip(&table[row..]).map(|(q, t)| f64::from(*q) * f64::from(*t)).sum()
+                        let products = q.iter().zip(&table[row..]);
+                        products.map(|(q, t)| f64::from(*q) * f64::from(*t)).sum()
                     };
-                    let expected = oracle(q, &all(1), &all(2), 0.5, |key| {
-                        along(&h, place / window, key / window)
-                            + along(&w, place % window, key % window)
+                    let result = oracle(q, &all(1), &all(2), scale, |key| {
+                        if self.table {
+                            f64::from(table[(head * length + query) * length + key])
+                        } else {
+                            along(&h, query / window, key / window)
+                                + along(&w, query % window, key % window)
+                        }
                     });
-                    prop_assert!(close(out, &expected, 1e-5), "{isa:?}");
+                    expected[token * inner + head * head_dim..][..head_dim]
+                        .copy_from_slice(&result);
                 }
+            }
+            // Few sequences for many threads, and many for one.
+            let pools = [16, 1].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().unwrap()
+            });
+            for isa in Isa::available() {
+                let results = pools.each_ref().map(|pool| {
+                    let mut out = vec![f32::NAN; expected.len()];
+                    pool.install(|| {
+                        attention.forward_for(isa, q, windows, [k, v], windows, &mut out);
+                    });
+                    out
+                });
+                assert!(close(&results[0], &expected, 1e-5), "{isa:?}, {self:?}");
+                assert_eq!(results[0], results[1], "{isa:?}, {self:?}");
+            }
+        }
+    }
+
+    /// 49, 64 and 196 tokens: the windows of TinyViT, Hiera and ViT.
+    #[test]
+    fn windows_of_the_models_follow_the_oracle() {
+        for (window, head_dim, table) in [(7, 32, true), (8, 96, false), (14, 64, true)] {
+            let grid = Grid {
+                count: 1,
+                height: 2 * window - 3,
+                width: 3 * window - 5,
+                window,
+                heads: 2,
+                head_dim,
+                table,
+                by_head: table,
+            };
+            grid.check(window);
+        }
+    }
+
+    /// Queries that are pooled over squares of four tokens, as in Hiera.
+    #[test]
+    fn windows_of_queries_may_be_smaller() {
+        let windows = |side, window| Sequences::Windows {
+            count: 1,
+            height: side,
+            width: side,
+            window,
+        };
+        let (queries, keys) = (windows(5, 2), windows(10, 4));
+        let tokens = |values| Tokens {
+            values,
+            token_stride: 3,
+            head_stride: 3,
+        };
+        let attention = Attention {
+            heads: 1,
+            head_dim: 3,
+            value_dim: 3,
+            scale: 2.0,
+            bias: Bias::None,
+            padding: Some((&[0.1, 0.2, 0.3], &[0.4, 0.5, 0.6])),
+        };
+        let [q, k, v] = [25, 100, 100].map(|count| values(3 * count, count));
+        let mut out = vec![f32::NAN; q.len()];
+        attention.forward(
+            tokens(&q),
+            queries,
+            [tokens(&k), tokens(&v)],
+            keys,
+            &mut out,
+        );
+        for sequence in 0..queries.count() {
+            let places = keys.tokens_of(sequence);
+            let all = |x| -> Vec<&[f32]> {
+                let row = |token: &Option<usize>| tokens(x).get((*token)?, 0, 3).into();
+                places.iter().filter_map(row).collect()
+            };
+            let (mut k, mut v) = (all(&k), all(&v));
+            k.resize(16, &[0.1, 0.2, 0.3]);
+            v.resize(16, &[0.4, 0.5, 0.6]);
+            for token in queries.tokens_of(sequence).into_iter().flatten() {
+                let expected = oracle(&q[3 * token..][..3], &k, &v, 2.0, |_| 0.0);
+                assert!(close(&out[3 * token..][..3], &expected, 1e-5));
             }
         }
     }
