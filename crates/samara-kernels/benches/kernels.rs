@@ -171,13 +171,48 @@ fn attention(bencher: Bencher<'_, '_>, window: usize) {
         head_stride: head_dim,
     };
     let pairs = sequences.count() * sequences.length() * sequences.length();
-    let mut out = vec![0.0; sequences.count() * sequences.length() * width];
+    let mut out = vec![0.0; sequences.tokens() * width];
     bencher
         .counter(ItemsCount::new(2 * pairs * width))
         .bench_local(|| {
             let kv = [part(1), part(2)];
             attention.forward(part(0), sequences, kv, sequences, black_box(&mut out));
         });
+}
+
+/// Windows of TinyViT and of Hiera: side of the grid, side of a window, heads and their width.
+#[divan::bench(args = [(80, 7, 4, 32), (40, 14, 5, 32), (40, 7, 10, 32), (256, 8, 1, 96)])]
+fn attention_in_windows(
+    bencher: Bencher<'_, '_>,
+    (grid, window, heads, head_dim): (usize, usize, usize, usize),
+) {
+    let (width, length) = (heads * head_dim, window * window);
+    let (qkv, padding) = (values(grid * grid * 3 * width), values(3 * width));
+    let table = values(heads * length * length);
+    let windows = Sequences::Windows {
+        count: 1,
+        height: grid,
+        width: grid,
+        window,
+    };
+    let attention = Attention {
+        heads,
+        head_dim,
+        value_dim: head_dim,
+        scale: 0.125,
+        bias: Bias::Table(&table),
+        padding: Some((&padding, &padding)),
+    };
+    // Query, key and value of a head side by side.
+    let [q, k, v] = [0, 1, 2].map(|i| Tokens {
+        values: &qkv[i * head_dim..],
+        token_stride: 3 * width,
+        head_stride: 3 * head_dim,
+    });
+    let mut out = vec![0.0; grid * grid * width];
+    bencher
+        .counter(ItemsCount::new(2 * grid * grid * length * width))
+        .bench_local(|| attention.forward(q, windows, [k, v], windows, black_box(&mut out)));
 }
 
 /// One prompt's tokens attend to the cells of an image.

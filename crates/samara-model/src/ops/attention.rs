@@ -166,13 +166,8 @@ impl GridAttention {
             bias,
             padding: Some((&padding[part..], &padding[2 * part..])),
         };
-        let mut out = vec![0.0; sequences.count() * sequences.length() * dim];
+        let mut out = vec![0.0; sequences.tokens() * dim];
         attention.forward(q, sequences, [k, v], sequences, &mut out);
-        if self.window > 0 {
-            let windows = out;
-            out = vec![0.0; sequences.tokens() * dim];
-            sequences.to_tokens(&windows, dim, &mut out);
-        }
         Some(tensor(out, [batch, height, width, dim], &device))
     }
 

@@ -49,10 +49,8 @@ impl PooledAttention {
             head_stride: head_dim,
         };
         let sides = [1, 2].map(|part| tokens(&qkv.as_slice()[part * dim..], 3 * dim));
-        let mut windows = vec![0.0; queries.count() * queries.length() * dim];
-        attention.forward(tokens(&q, dim), queries, sides, keys, &mut windows);
         let mut out = vec![0.0; queries.tokens() * dim];
-        queries.to_tokens(&windows, dim, &mut out);
+        attention.forward(tokens(&q, dim), queries, sides, keys, &mut out);
         Some(tensor(out, shape, &device))
     }
 
