@@ -130,6 +130,15 @@ impl Packed {
         self.columns
     }
 
+    /// The matrix with columns of zeros up to a whole panel, in which every tile is a whole one.
+    pub(crate) fn whole_panels(&self) -> Right<'_> {
+        let columns = self.columns.next_multiple_of(tile::shape(self.isa).1);
+        Right {
+            columns,
+            ..self.right()
+        }
+    }
+
     /// The matrix as the right side of a product.
     pub fn right(&self) -> Right<'_> {
         Right::from_panels(

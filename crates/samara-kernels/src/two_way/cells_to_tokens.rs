@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use super::{Cells, Projection, ROWS, head_of, packed};
-use crate::gemm::{Dense, Epilogue, Matrix, Packed, multiply, multiply_rows};
+use crate::gemm::{
+    Dense, Epilogue, Left, Matrix, Packed, Pass, multiply, multiply_block, multiply_rows,
+};
 use crate::isa::{Fma, Isa};
 use crate::layer_norm::{Norm, normalise_rows};
 use crate::math::exp;
@@ -59,33 +61,48 @@ impl<'a> CellsToTokens<'a> {
         let (inner, width, heads) = (self.query_bias.len(), cells.width, self.queries.len());
         let tokens = keys.len() / inner;
         let columns = heads * tokens;
-        let [turned, bias, outputs] = self.in_space_of_cells(keys, values, [tokens, width]);
+        let [turned, mut bias, outputs] = self.in_space_of_cells(keys, values, [tokens, width]);
         let right = |rows| Matrix::new(rows, columns, width);
         let turned = Packed::for_isa(self.isa, right(&turned).transposed());
         let outputs = Packed::for_isa(self.isa, right(&outputs));
+        // Scores of a cell, up to a whole panel.
+        let stride = turned.whole_panels().columns();
+        bias.resize(stride, 0.0);
         let blocks = out.par_chunks_mut(ROWS * width).enumerate();
         blocks.for_each_init(
-            || (Vec::new(), Vec::new()),
+            || (Vec::new(), vec![0.0; ROWS * stride]),
             |(scratch, scores), (block, out)| {
                 let (first, count) = (block * ROWS, out.len() / width);
-                scores.resize(count * columns, 0.0);
                 let gather = |cell, part, out: &mut [f32]| cells.gather(first + cell, part, out);
                 let epilogue = Epilogue {
                     bias: Some(&bias),
                     ..Epilogue::default()
                 };
-                multiply_rows(gather, turned.right(), &epilogue, scratch, scores);
+                let rows = &mut scores[..count * stride];
+                multiply_rows(gather, turned.whole_panels(), &epilogue, scratch, rows);
                 self.isa.run(
                     #[inline(always)]
-                    |fma| softmax_of_groups(fma, scores, columns, heads),
+                    |fma| {
+                        for row in rows.chunks_exact_mut(stride) {
+                            softmax_of_groups(fma, &mut row[..columns], heads);
+                        }
+                    },
                 );
                 let epilogue = Epilogue {
                     bias: Some(self.output_bias),
                     residual: Some(&cells.values[first * width..][..out.len()]),
                     ..Epilogue::default()
                 };
-                let scores = Dense::new(scores, columns);
-                multiply(&scores, 0, outputs.right(), &epilogue, scratch, out);
+                // Rows up to the height of a tile are multiplied along, whatever they hold.
+                let left = Left {
+                    values: scores,
+                    stride,
+                };
+                let pass = Pass {
+                    first: true,
+                    epilogue: Some(&epilogue),
+                };
+                multiply_block(left, outputs.right(), 0..columns, pass, out);
                 let Norm {
                     gamma,
                     beta,
@@ -142,14 +159,12 @@ impl<'a> CellsToTokens<'a> {
 /// Heads that are taken at once: lanes of a register. SAM's decoders have as many.
 const HEADS: usize = 8;
 
-/// Softmax over every `heads`th value of every row, for each of the `heads`.
+/// Softmax over every `heads`th value of a row, for each of the `heads`.
 #[inline(always)]
-fn softmax_of_groups(fma: Fma, scores: &mut [f32], columns: usize, heads: usize) {
-    for row in scores.chunks_exact_mut(columns.max(1)) {
-        each_head(row, heads, shift::<HEADS>, shift::<1>);
-        row.iter_mut().for_each(|score| *score = exp(fma, *score));
-        each_head(row, heads, scale::<HEADS>, scale::<1>);
-    }
+fn softmax_of_groups(fma: Fma, row: &mut [f32], heads: usize) {
+    each_head(row, heads, shift::<HEADS>, shift::<1>);
+    row.iter_mut().for_each(|score| *score = exp(fma, *score));
+    each_head(row, heads, scale::<HEADS>, scale::<1>);
 }
 
 /// Calls `some` for every [`HEADS`] heads and `one` for each that is left, with the first of them.

@@ -95,7 +95,7 @@ fn attend(isa: Isa, rows: &[f32], cells: Cells<'_>) -> Vec<f32> {
         .into_par_iter()
         .map_init(Default::default, |scratch, part| {
             let part = part * CELLS..cells.count().min((part + 1) * CELLS);
-            Partial::new(isa, right.right(), cells, part, scratch)
+            Partial::new(isa, &right, cells, part, scratch)
         })
         .collect();
     Partial::join(isa, &parts, count, width)
@@ -114,21 +114,24 @@ struct Partial {
 impl Partial {
     fn new(
         isa: Isa,
-        queries: Right<'_>,
+        queries: &Packed,
         cells: Cells<'_>,
         range: Range<usize>,
         [scratch, panels]: &mut [Vec<f32>; 2],
     ) -> Self {
         let (count, width) = (queries.columns(), cells.width);
-        // One row of scores per cell: the cells are the left side, which needs no packing.
-        let mut scores = vec![0.0; range.len() * count];
-        for (block, scores) in scores.chunks_mut(ROWS * count).enumerate() {
+        // One row of scores per cell, up to a whole panel: the cells are the left side, which needs
+        // no packing.
+        let columns = queries.whole_panels().columns();
+        let mut scores = vec![0.0; range.len() * columns];
+        for (block, scores) in scores.chunks_mut(ROWS * columns).enumerate() {
             let first = range.start + block * ROWS;
             let gather = |cell, part, out: &mut [f32]| cells.gather(first + cell, part, out);
+            let queries = queries.whole_panels();
             multiply_rows(gather, queries, &Epilogue::default(), scratch, scores);
         }
-        let mut largest = vec![f32::NEG_INFINITY; count];
-        let mut sum = vec![0.0; count];
+        let mut largest = vec![f32::NEG_INFINITY; columns];
+        let mut sum = vec![0.0; columns];
         isa.run(
             #[inline(always)]
             |fma| column_exponentials(fma, &mut scores, &mut largest, &mut sum),
@@ -138,10 +141,10 @@ impl Partial {
         let padded = count.next_multiple_of(shape(isa).0);
         scratch.clear();
         scratch.resize(padded * stride, 0.0);
-        for (cell, scores) in scores.chunks_exact(count).enumerate() {
+        for (cell, scores) in scores.chunks_exact(columns).enumerate() {
             let weights = scratch[cell..].iter_mut().step_by(stride);
             weights
-                .zip(scores)
+                .zip(&scores[..count])
                 .for_each(|(weight, score)| *weight = *score);
         }
         let mut weighted = vec![0.0; count * width];
