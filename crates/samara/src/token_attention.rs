@@ -199,7 +199,8 @@ mod tests {
             let map = maps.mean(1, "point 0").unwrap();
             let near = |cell: usize| {
                 let [x, y] = [cell % maps.width(), cell / maps.width()];
-                x.abs_diff(at[0] as usize / 8) <= 2 && y.abs_diff(at[1] as usize / 8) <= 2
+                let cell = |pixel: i32| pixel as usize * maps.width() / 320;
+                x.abs_diff(cell(at[0])) <= 2 && y.abs_diff(cell(at[1])) <= 2
             };
             let cells = map.iter().enumerate().filter(|&(cell, _)| near(cell));
             let share: f32 = cells.map(|(_, weight)| weight).sum();
