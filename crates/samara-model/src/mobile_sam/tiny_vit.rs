@@ -274,9 +274,10 @@ fn bottleneck(
         let wide = expand.forward(x.clone(), activation);
         let wide = convolve.forward(wide, activation);
         let out = project.forward(wide, Activation::Identity);
-        return match shortcut {
-            true => activation.apply(x + out),
-            false => out,
+        return if shortcut {
+            activation.apply(x + out)
+        } else {
+            out
         };
     }
     let bottleneck = Bottleneck {

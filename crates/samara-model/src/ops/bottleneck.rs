@@ -81,9 +81,10 @@ impl Bottleneck {
         let wide = pointwise(x.clone(), self.expand, self.activation);
         let wide = depthwise(wide, taps, self.convolve.1, shape, self.activation);
         let out = pointwise(wide, self.project, Activation::Identity);
-        match self.shortcut {
-            true => self.activation.apply(x + out),
-            false => out,
+        if self.shortcut {
+            self.activation.apply(x + out)
+        } else {
+            out
         }
     }
 }
