@@ -163,7 +163,7 @@ mod tests {
         let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
         let prompt = Prompt::point(160.0, 80.0).and_background(20.0, 20.0);
         let maps = attention(&segmenter, &prompt, (320, 160));
-        assert_eq!((maps.width(), maps.height()), (40, 20));
+        assert_eq!((maps.width(), maps.height()), (48, 24));
         assert_eq!((maps.layers(), maps.heads()), (3, 8));
         assert_eq!(
             maps.tokens().join(", "),
@@ -174,7 +174,7 @@ mod tests {
             ["layer 0", "final"]
         );
         let upright = attention(&segmenter, &Prompt::point(80.0, 160.0), (160, 321));
-        assert_eq!((upright.width(), upright.height()), (20, 40));
+        assert_eq!((upright.width(), upright.height()), (24, 48));
 
         for layer in 0..3 {
             for token in maps.tokens() {
