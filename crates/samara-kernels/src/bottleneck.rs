@@ -87,8 +87,6 @@ impl Bottleneck<'_> {
             width,
             channels,
             kernel,
-            stride,
-            pad,
             out_width,
             ..
         } = self.shape;
@@ -111,8 +109,7 @@ impl Bottleneck<'_> {
         // Lines of the image that are in the ring, or have been.
         let mut known = 0;
         for (y, out) in rows.zip(out.chunks_exact_mut(narrow)) {
-            let taps = self.shape.rows(y);
-            let needed = y * stride + taps.start - pad..y * stride + taps.end - pad;
+            let needed = self.shape.rows(y);
             for line in needed.start.max(known)..needed.end {
                 let wide = &mut ring[place(line)..][..wide];
                 multiply(

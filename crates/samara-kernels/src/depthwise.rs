@@ -130,7 +130,7 @@ impl Depthwise {
         out: &mut [f32],
     ) {
         let (channels, rows, inner) = (self.channels, self.rows(y), self.inner_columns());
-        let tap = |ky: usize| (begin(y * self.stride + ky - self.pad), ky * self.kernel);
+        let tap = |row| (begin(row), (row + self.pad - y * self.stride) * self.kernel);
         for x_at in (0..inner.start).chain(inner.end..self.out_width) {
             places.clear();
             for (line, first) in rows.clone().map(tap) {
@@ -162,10 +162,10 @@ impl Depthwise {
         });
     }
 
-    /// The rows of the window that lie inside of the input, for row `y` of the result: row `k` of
-    /// the window is row `y · stride + k − pad` of the input.
+    /// The rows of the input that row `y` of the result looks at.
     pub(crate) fn rows(&self, y: usize) -> Range<usize> {
-        self.taps(y, self.height)
+        let (taps, first) = (self.taps(y, self.height), y * self.stride);
+        first + taps.start - self.pad..first + taps.end - self.pad
     }
 
     /// The columns of a row that [`Neighbours`] makes: whole groups, with the window inside the

@@ -13,13 +13,18 @@ const ROWS: usize = 64;
 /// `(x − mean) / sqrt(variance + epsilon) · gamma + beta` for every row of `gamma.len()` values.
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mut [f32]) {
     let columns = gamma.len().max(1);
+    let norm = Norm {
+        gamma,
+        beta,
+        epsilon,
+    };
     out.par_chunks_mut(ROWS * columns)
         .zip(x.par_chunks(ROWS * columns))
         .for_each(|(out, x)| {
             out.copy_from_slice(x);
             Isa::best().run(
                 #[inline(always)]
-                |_| normalise_rows(out, gamma, beta, epsilon),
+                |_| norm.rows(out),
             );
         });
 }
@@ -38,26 +43,29 @@ pub struct Norm<'a> {
 impl Norm<'_> {
     /// The values `range` of a normalised row.
     pub(crate) fn row(&self, x: &[f32], range: Range<usize>, out: &mut [f32]) {
-        let (gamma, beta) = (&self.gamma[range.clone()], &self.beta[range.clone()]);
         Isa::best().run(
             #[inline(always)]
             |_| {
-                let (mean, inverse) = moments(x, self.epsilon);
-                let parameters = gamma.iter().zip(beta);
-                for ((out, x), (gamma, beta)) in out.iter_mut().zip(&x[range]).zip(parameters) {
-                    *out = (x - mean) * inverse * gamma + beta;
-                }
+                out.copy_from_slice(&x[range.clone()]);
+                self.apply(moments(x, self.epsilon), range, out);
             },
         );
     }
-}
 
-/// Normalises every row in place.
-#[inline(always)]
-pub(crate) fn normalise_rows(x: &mut [f32], gamma: &[f32], beta: &[f32], epsilon: f32) {
-    for x in x.chunks_exact_mut(gamma.len().max(1)) {
-        let (mean, inverse) = moments(x, epsilon);
-        for (x, (gamma, beta)) in x.iter_mut().zip(gamma.iter().zip(beta)) {
+    /// Normalises every row in place.
+    #[inline(always)]
+    pub(crate) fn rows(&self, x: &mut [f32]) {
+        let columns = self.gamma.len();
+        for x in x.chunks_exact_mut(columns.max(1)) {
+            self.apply(moments(x, self.epsilon), 0..columns, x);
+        }
+    }
+
+    /// Normalises the values `range` of a row with this mean and inverse standard deviation.
+    #[inline(always)]
+    fn apply(&self, (mean, inverse): (f32, f32), range: Range<usize>, x: &mut [f32]) {
+        let parameters = self.gamma[range.clone()].iter().zip(&self.beta[range]);
+        for (x, (gamma, beta)) in x.iter_mut().zip(parameters) {
             *x = (*x - mean) * inverse * gamma + beta;
         }
     }

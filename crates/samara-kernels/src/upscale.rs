@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::activation::{Activate, Activation};
 use crate::gemm::{Epilogue, Matrix, Packed, multiply_rows};
 use crate::isa::{Fma, Isa, Kernel};
-use crate::layer_norm::{Norm, normalise_rows};
+use crate::layer_norm::Norm;
 
 /// Cells of a task: their 1 536 pixels of 32 channels take 200 KB.
 const CELLS: usize = 96;
@@ -205,7 +205,7 @@ impl PackedUpscaling<'_> {
                                 [cell / width, cell % width]
                             });
                         }
-                        normalise_rows(coarse, self.norm.gamma, self.norm.beta, self.norm.epsilon);
+                        self.norm.rows(coarse);
                     },
                 );
                 isa.dispatch(Activate(Activation::Gelu, coarse));

@@ -90,35 +90,34 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
 /// the shape of `out`.
 pub(crate) fn multiply(
     rows: &impl Rows,
-    mut first: usize,
+    first: usize,
     right: Right<'_>,
     epilogue: &Epilogue<'_>,
     scratch: &mut Vec<f32>,
     out: &mut [f32],
 ) {
     let (columns, depth) = (right.columns(), right.depth());
-    let tile = shape(right.isa()).0;
-    let whole = match rows.in_place().filter(|_| may_stay(depth)) {
-        Some(_) => out.len() / columns / tile * tile,
-        None => 0,
-    };
-    let (now, later) = out.split_at_mut(whole * columns);
-    if let Some(values) = rows.in_place().filter(|_| whole > 0) {
+    // Rows that are multiplied where they are: whole tiles of them.
+    let mut done = 0;
+    if let Some(values) = rows.in_place().filter(|_| may_stay(depth)) {
+        let tile = shape(right.isa()).0;
+        done = out.len() / columns / tile * tile;
+        let out = &mut out[..done * columns];
         let left = Left {
             values: &values[first * depth..],
             stride: depth,
         };
         let pass = Pass {
             first: true,
-            epilogue: Some(&epilogue.at(0, now.len())),
+            epilogue: Some(&epilogue.at(0, out.len())),
         };
-        multiply_block(left, right, 0..depth, pass, now);
-        first += whole;
+        multiply_block(left, right, 0..depth, pass, out);
     }
-    if !later.is_empty() {
-        let epilogue = epilogue.at(now.len(), later.len());
-        let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
-        multiply_rows(gather, right, &epilogue, scratch, later);
+    let rest = &mut out[done * columns..];
+    if !rest.is_empty() {
+        let epilogue = epilogue.at(done * columns, rest.len());
+        let gather = |row, range, to: &mut [f32]| rows.gather(first + done + row, range, to);
+        multiply_rows(gather, right, &epilogue, scratch, rest);
     }
 }
 
@@ -215,14 +214,28 @@ pub fn linear(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let rows = Dense::new(x, depth);
+    linear_of_rows(&Dense::new(x, depth), weight, columns, epilogue, out);
+}
+
+/// [`linear`] for rows that are gathered on the way.
+///
+/// # Panics
+/// When lengths do not match.
+pub fn linear_of_rows(
+    rows: &impl Rows,
+    weight: &[f32],
+    columns: usize,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let depth = rows.depth();
     if rows.count() <= FEW_ROWS
         && let Some(right) = Right::in_place(weight, depth, columns)
     {
-        return gemm(&rows, right, epilogue, out);
+        return gemm(rows, right, epilogue, out);
     }
     let packed = Packed::new(Matrix::new(weight, depth, columns));
-    gemm(&rows, packed.right(), epilogue, out);
+    gemm(rows, packed.right(), epilogue, out);
 }
 
 #[cfg(test)]

@@ -106,10 +106,7 @@ impl Packed {
             values[start..start + length]
                 .par_chunks_mut(depth * width)
                 .enumerate()
-                .for_each(|(i, panel)| {
-                    let first = i * width;
-                    pack(matrix, first..columns.min(first + width), width, panel);
-                });
+                .for_each(|(i, panel)| pack(matrix, i, width, panel));
         }
         Self {
             isa,
@@ -206,12 +203,7 @@ impl<'a> Right<'a> {
         let (depth, columns, width) = (matrix.rows, matrix.columns, tile::shape(isa).1);
         panels.resize(columns.div_ceil(width) * width * depth, 0.0);
         for (i, panel) in panels.chunks_exact_mut((depth * width).max(1)).enumerate() {
-            pack(
-                matrix,
-                i * width..columns.min((i + 1) * width),
-                width,
-                panel,
-            );
+            pack(matrix, i, width, panel);
         }
         Self::from_panels(isa, panels, depth, columns)
     }
@@ -259,14 +251,15 @@ pub(super) struct Panel<'a> {
     pub stride: usize,
 }
 
-/// Writes `columns` of `matrix` into the front of every row of `panel`.
-fn pack(matrix: Matrix<'_>, columns: Range<usize>, width: usize, panel: &mut [f32]) {
+/// Writes the columns of panel `index` of `matrix` into the front of every row of `panel`.
+fn pack(matrix: Matrix<'_>, index: usize, width: usize, panel: &mut [f32]) {
     let Matrix {
         values,
         row_stride,
         column_stride,
         ..
     } = matrix;
+    let columns = index * width..matrix.columns.min((index + 1) * width);
     if column_stride == 1 {
         for (row, out) in panel.chunks_exact_mut(width).enumerate() {
             let start = row * row_stride;

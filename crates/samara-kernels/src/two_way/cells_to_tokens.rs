@@ -7,7 +7,7 @@ use crate::gemm::{
     Dense, Epilogue, Left, Matrix, Packed, Pass, multiply, multiply_block, multiply_rows,
 };
 use crate::isa::{Fma, Isa};
-use crate::layer_norm::{Norm, normalise_rows};
+use crate::layer_norm::Norm;
 use crate::math::exp;
 
 /// The attention of image cells to tokens with the norm after it, for any number of prompts.
@@ -103,14 +103,9 @@ impl<'a> CellsToTokens<'a> {
                     epilogue: Some(&epilogue),
                 };
                 multiply_block(left, outputs.right(), 0..columns, pass, out);
-                let Norm {
-                    gamma,
-                    beta,
-                    epsilon,
-                } = self.norm;
                 self.isa.run(
                     #[inline(always)]
-                    |_| normalise_rows(out, gamma, beta, epsilon),
+                    |_| self.norm.rows(out),
                 );
             },
         );

@@ -3,9 +3,8 @@
 use burn::tensor::Tensor;
 use samara_kernels::bottleneck;
 use samara_kernels::depthwise::Depthwise;
-use samara_kernels::gemm::{Layer, Matrix, Packed};
 
-use super::values::{Values, tensor};
+use super::values::{PackedLayer, Values, tensor};
 use super::{Activation, conv2d, depthwise};
 
 /// A convolution as the checkpoints have it: weight `[out, in, kernel, kernel]`, bias `[out]`.
@@ -54,7 +53,8 @@ impl Bottleneck {
 
     fn forward_with_kernel(&self, x: &Tensor<4>) -> Option<Tensor<4>> {
         let (dims, device) = (x.dims(), x.device());
-        let (expand, project) = (Pointwise::of(&self.expand)?, Pointwise::of(&self.project)?);
+        let expand = PackedLayer::pointwise(&self.expand)?;
+        let project = PackedLayer::pointwise(&self.project)?;
         let (x, weight) = (Values::of(x.clone())?, Values::of(self.taps())?);
         let bias = Values::of(self.convolve.1.clone())?;
         let shape = self.shape(dims);
@@ -68,7 +68,7 @@ impl Bottleneck {
             shortcut: self.shortcut,
         };
         let [batch, height, width, _] = shape.out_shape();
-        let out_shape = [batch, height, width, project.weight.columns()];
+        let out_shape = [batch, height, width, self.project.1.dims()[0]];
         let mut out = vec![0.0; out_shape.iter().product()];
         block.forward(x.as_slice(), &mut out);
         Some(tensor(out, out_shape, &device))
@@ -85,31 +85,6 @@ impl Bottleneck {
             self.activation.apply(x + out)
         } else {
             out
-        }
-    }
-}
-
-/// A 1×1 convolution as the right side of a product.
-struct Pointwise {
-    weight: Packed,
-    bias: Values,
-}
-
-impl Pointwise {
-    fn of((weight, bias): &Convolution) -> Option<Self> {
-        let [outputs, inputs, ..] = weight.dims();
-        let weight = Values::of(weight.clone())?;
-        let weight = Matrix::new(weight.as_slice(), outputs, inputs).transposed();
-        Some(Self {
-            weight: Packed::new(weight),
-            bias: Values::of(bias.clone())?,
-        })
-    }
-
-    fn layer(&self) -> Layer<'_> {
-        Layer {
-            weight: self.weight.right(),
-            bias: Some(self.bias.as_slice()),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Attention between prompt tokens and image cells.
 
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::Linear;
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
-use samara_kernels::layer_norm::Norm;
 use samara_kernels::two_way::{Cells, CellsToTokens, TokensToCells};
 
-use super::values::{LayerValues, Values, tensor};
-use super::{Activation, attention, layer_norm, linear};
+use super::values::{LayerValues, NormValues, Values, tensor};
+use super::{Activation, NormLayer, attention, layer_norm, linear};
 
 /// The layers of one attention between tokens and cells, and how many heads it has.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +111,7 @@ pub fn cells_to_tokens(
     position: &Tensor<3>,
     [keys, values]: [Tensor<3>; 2],
     layers: CrossAttention<'_>,
-    (norm, epsilon): (&LayerNorm, f64),
+    (norm, epsilon): NormLayer<'_>,
 ) -> Tensor<3> {
     let k = linear(keys, layers.k_proj, Activation::Identity);
     let v = linear(values, layers.v_proj, Activation::Identity);
@@ -135,7 +134,7 @@ fn cells_with_kernel(
     position: &Tensor<3>,
     [k, v]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
-    (norm, epsilon): (&LayerNorm, f64),
+    norm: NormLayer<'_>,
 ) -> Option<Tensor<3>> {
     let ([batch, tokens, inner], device) = (k.dims(), k.device());
     let [images, count, width] = cells.dims();
@@ -146,15 +145,9 @@ fn cells_with_kernel(
         LayerValues::of(layers.q_proj)?,
         LayerValues::of(layers.out_proj)?,
     );
-    let gamma = Values::of(norm.gamma.val())?;
-    let beta = Values::of(norm.beta.as_ref()?.val())?;
-    let norm = Norm {
-        gamma: gamma.as_slice(),
-        beta: beta.as_slice(),
-        epsilon: epsilon as f32,
-    };
+    let norm = NormValues::of(norm)?;
     let (query, projection) = (query.projection(), projection.projection());
-    let attention = CellsToTokens::new(query, projection, norm, layers.heads);
+    let attention = CellsToTokens::new(query, projection, norm.norm(), layers.heads);
     let mut out = vec![0.0; batch * count * width];
     out.par_chunks_exact_mut(count * width)
         .enumerate()

@@ -4,10 +4,9 @@ use burn::module::Param;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 use samara_kernels::feed_forward::FeedForward;
-use samara_kernels::gemm::{Epilogue, Layer, Matrix, Normalised, Packed, gemm};
-use samara_kernels::layer_norm::Norm;
+use samara_kernels::gemm::{Epilogue, Normalised, linear_of_rows};
 
-use super::values::{Values, tensor};
+use super::values::{NormValues, PackedLayer, Values, tensor};
 use super::{Activation, layer_norm, linear, linear_add};
 
 /// A layer norm, and its epsilon, which the layer does not tell.
@@ -29,20 +28,18 @@ fn linear_of_norm_with_kernel<const D: usize>(
     layer: &Linear,
 ) -> Option<Tensor<D>> {
     let (mut dims, device) = (x.dims(), x.device());
-    let (x, norm, layer) = (
-        Values::of(x.clone())?,
-        NormValues::of(norm)?,
-        PackedLayer::of(layer)?,
-    );
-    dims[D - 1] = layer.weight.columns();
-    let mut out = vec![0.0; dims.iter().product()];
-    let rows = Normalised::new(x.as_slice(), norm.norm());
-    let Layer { weight, bias } = layer.layer();
+    let (x, norm) = (Values::of(x.clone())?, NormValues::of(norm)?);
+    let weight = Values::of(layer.weight.val())?;
+    let bias = Values::optional(layer.bias.as_ref().map(Param::val))?;
     let epilogue = Epilogue {
-        bias,
+        bias: bias.as_ref().map(Values::as_slice),
         ..Epilogue::default()
     };
-    gemm(&rows, weight, &epilogue, &mut out);
+    let rows = Normalised::new(x.as_slice(), norm.norm());
+    let [_, columns] = layer.weight.dims();
+    dims[D - 1] = columns;
+    let mut out = vec![0.0; dims.iter().product()];
+    linear_of_rows(&rows, weight.as_slice(), columns, &epilogue, &mut out);
     Some(tensor(out, dims, &device))
 }
 
@@ -73,7 +70,7 @@ fn feed_forward_with_kernel<const D: usize>(
     let (dims, device) = (x.dims(), x.device());
     let (x, residual) = (Values::of(x.clone())?, Values::of(residual.clone())?);
     let norm = NormValues::of(norm)?;
-    let (first, second) = (PackedLayer::of(first)?, PackedLayer::of(second)?);
+    let (first, second) = (PackedLayer::linear(first)?, PackedLayer::linear(second)?);
     let block = FeedForward {
         norm: norm.norm(),
         expand: first.layer(),
@@ -83,53 +80,4 @@ fn feed_forward_with_kernel<const D: usize>(
     let mut out = vec![0.0; dims.iter().product()];
     block.forward(x.as_slice(), residual.as_slice(), &mut out);
     Some(tensor(out, dims, &device))
-}
-
-/// The parameters of a layer norm as slices.
-struct NormValues {
-    gamma: Values,
-    beta: Values,
-    epsilon: f32,
-}
-
-impl NormValues {
-    fn of((norm, epsilon): NormLayer<'_>) -> Option<Self> {
-        Some(Self {
-            gamma: Values::of(norm.gamma.val())?,
-            beta: Values::of(norm.beta.as_ref()?.val())?,
-            epsilon: epsilon as f32,
-        })
-    }
-
-    fn norm(&self) -> Norm<'_> {
-        Norm {
-            gamma: self.gamma.as_slice(),
-            beta: self.beta.as_slice(),
-            epsilon: self.epsilon,
-        }
-    }
-}
-
-/// A linear layer in the order in which products read it.
-struct PackedLayer {
-    weight: Packed,
-    bias: Option<Values>,
-}
-
-impl PackedLayer {
-    fn of(layer: &Linear) -> Option<Self> {
-        let [inputs, outputs] = layer.weight.dims();
-        let weight = Values::of(layer.weight.val())?;
-        Some(Self {
-            weight: Packed::new(Matrix::new(weight.as_slice(), inputs, outputs)),
-            bias: Values::optional(layer.bias.as_ref().map(Param::val))?,
-        })
-    }
-
-    fn layer(&self) -> Layer<'_> {
-        Layer {
-            weight: self.weight.right(),
-            bias: self.bias.as_ref().map(Values::as_slice),
-        }
-    }
 }

@@ -3,11 +3,10 @@
 use burn::nn::conv::ConvTranspose2d;
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
-use samara_kernels::layer_norm::Norm;
 use samara_kernels::upscale as kernel;
 
 use super::Activation;
-use super::values::{Values, tensor};
+use super::values::{NormValues, Values, tensor};
 use crate::common::LayerNorm2d;
 
 /// The layers of an upscaling: transposed convolutions with a window and a stride of 2, and the norm
@@ -82,15 +81,11 @@ fn with_kernel(
         Values::of(first.weight.val())?,
         Values::of(second.weight.val())?,
     );
-    let (gamma, beta) = (Values::of(norm.weight.val())?, Values::of(norm.bias.val())?);
+    let norm = NormValues::of_pixels(norm)?;
     let upscaling = kernel::Upscaling {
         first: first.as_slice(),
         first_bias: first_bias.as_slice(),
-        norm: Norm {
-            gamma: gamma.as_slice(),
-            beta: beta.as_slice(),
-            epsilon: LayerNorm2d::EPSILON as f32,
-        },
+        norm: norm.norm(),
         second: second.as_slice(),
         second_bias: second_bias.as_slice(),
         features: features

@@ -2,9 +2,16 @@
 
 #[cfg(feature = "flex")]
 use burn::backend::{Flex, flex::FlexTensor};
+use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
+use samara_kernels::gemm::{Layer, Matrix, Packed};
+use samara_kernels::layer_norm::Norm;
 use samara_kernels::two_way::Projection;
+
+use super::bottleneck::Convolution;
+use super::feed_forward::NormLayer;
+use crate::common::LayerNorm2d;
 
 /// The values of a tensor, row by row.
 pub(super) struct Values {
@@ -64,6 +71,74 @@ impl LayerValues {
         Projection {
             weight: self.weight.as_slice(),
             bias: self.bias.as_slice(),
+        }
+    }
+}
+
+/// A linear layer in the order in which products read it.
+pub(super) struct PackedLayer {
+    weight: Packed,
+    bias: Option<Values>,
+}
+
+impl PackedLayer {
+    pub(super) fn linear(layer: &Linear) -> Option<Self> {
+        let [inputs, outputs] = layer.weight.dims();
+        let weight = Values::of(layer.weight.val())?;
+        Some(Self {
+            weight: Packed::new(Matrix::new(weight.as_slice(), inputs, outputs)),
+            bias: Values::optional(layer.bias.as_ref().map(Param::val))?,
+        })
+    }
+
+    /// A 1×1 convolution.
+    pub(super) fn pointwise((weight, bias): &Convolution) -> Option<Self> {
+        let [outputs, inputs, ..] = weight.dims();
+        let weight = Values::of(weight.clone())?;
+        let weight = Matrix::new(weight.as_slice(), outputs, inputs).transposed();
+        Some(Self {
+            weight: Packed::new(weight),
+            bias: Some(Values::of(bias.clone())?),
+        })
+    }
+
+    pub(super) fn layer(&self) -> Layer<'_> {
+        Layer {
+            weight: self.weight.right(),
+            bias: self.bias.as_ref().map(Values::as_slice),
+        }
+    }
+}
+
+/// The parameters of a layer norm as slices.
+pub(super) struct NormValues {
+    gamma: Values,
+    beta: Values,
+    epsilon: f32,
+}
+
+impl NormValues {
+    pub(super) fn of((norm, epsilon): NormLayer<'_>) -> Option<Self> {
+        Some(Self {
+            gamma: Values::of(norm.gamma.val())?,
+            beta: Values::of(norm.beta.as_ref()?.val())?,
+            epsilon: epsilon as f32,
+        })
+    }
+
+    pub(super) fn of_pixels(norm: &LayerNorm2d) -> Option<Self> {
+        Some(Self {
+            gamma: Values::of(norm.weight.val())?,
+            beta: Values::of(norm.bias.val())?,
+            epsilon: LayerNorm2d::EPSILON as f32,
+        })
+    }
+
+    pub(super) fn norm(&self) -> Norm<'_> {
+        Norm {
+            gamma: self.gamma.as_slice(),
+            beta: self.beta.as_slice(),
+            epsilon: self.epsilon,
         }
     }
 }
