@@ -4,7 +4,7 @@ use samara_model::burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FocalConfig, IouLoss, iou_targets, mask_loss, mask_losses, min_over_candidates,
+    FocalConfig, IouLoss, MaskLosses, iou_targets, mask_loss, mask_losses, min_over_candidates,
     object_score_bce,
 };
 
@@ -57,6 +57,11 @@ pub struct LossConfig {
     /// The constants of the focal loss.
     #[serde(default)]
     pub focal: FocalConfig,
+    /// Share of the mask loss that goes to the candidates that are not the best, in equal parts: 0 in
+    /// SAM. Where a click means one thing only, it makes all candidates answer with that (Rupprecht
+    /// et al. 2017, "Learning in an Uncertain World", equation 5).
+    #[serde(default)]
+    pub relaxation: f64,
     /// How the predicted IoU is supervised.
     pub iou: IouLoss,
 }
@@ -67,6 +72,7 @@ impl LossConfig {
         Self {
             weights: LossWeights::sam(),
             focal: FocalConfig::default(),
+            relaxation: 0.0,
             iou: IouLoss::sam(),
         }
     }
@@ -76,6 +82,7 @@ impl LossConfig {
         Self {
             weights: LossWeights::sam2(),
             focal: FocalConfig::default(),
+            relaxation: 0.0,
             iou: IouLoss::sam2(),
         }
     }
@@ -97,9 +104,9 @@ pub struct Predictions {
 pub struct PromptableLoss {
     /// The weighted sum of the parts, `[1]`, to be differentiated.
     pub total: Tensor<1>,
-    /// Focal loss of the best candidates, `[1]`.
+    /// Focal loss of the candidates that learn, `[1]`.
     pub focal: Tensor<1>,
-    /// Dice loss of the best candidates, `[1]`.
+    /// Dice loss of the candidates that learn, `[1]`.
     pub dice: Tensor<1>,
     /// Loss of the predicted IoU, `[1]`.
     pub iou: Tensor<1>,
@@ -113,8 +120,8 @@ pub struct PromptableLoss {
 /// objects.
 ///
 /// Of several candidates (multimask output) only the one with the lowest mask loss is
-/// differentiated. It is found without gradient first, so that the operations that are recorded
-/// cover one candidate. Where the object score is supervised, an object whose target is empty
+/// differentiated, without a `relaxation`. It is found without gradient first, so that the operations
+/// that are recorded cover one candidate. Where the object score is supervised, an object whose target is empty
 /// counts for nothing else, as in SAM 2.
 pub fn promptable_loss(
     predictions: Predictions,
@@ -129,12 +136,13 @@ pub fn promptable_loss(
     let LossConfig {
         weights,
         focal,
+        relaxation,
         iou: iou_loss,
     } = config;
     let best = best_candidate(&logits, &targets, config);
     let chosen = candidate(logits.clone(), best.clone());
     let (iou, true_iou) = if iou_loss.supervise_all {
-        (iou, iou_targets(logits.detach(), targets.clone()))
+        (iou, iou_targets(logits.clone().detach(), targets.clone()))
     } else {
         let iou = iou.gather(1, best.clone().unsqueeze_dim(1));
         (iou, iou_targets(chosen.clone().detach(), targets.clone()))
@@ -145,7 +153,16 @@ pub fn promptable_loss(
         Some((_, present)) => (losses * present.clone()).mean(),
         None => losses.mean(),
     };
-    let mask = mask_losses(chosen, targets, *focal);
+    let mask = if *relaxation > 0.0 && logits.dims()[1] > 1 {
+        let shares = shares(&best, logits.dims()[1], *relaxation);
+        let all = mask_losses(logits, targets, *focal);
+        MaskLosses {
+            focal: (all.focal * shares.clone()).sum_dim(1),
+            dice: (all.dice * shares).sum_dim(1),
+        }
+    } else {
+        mask_losses(chosen, targets, *focal)
+    };
     let focal = mean(mask.focal);
     let dice = mean(mask.dice);
     let iou = mean(iou_loss.per_candidate(iou, true_iou).mean_dim(1));
@@ -175,6 +192,13 @@ fn best_candidate(logits: &Tensor<4>, targets: &Tensor<4>, config: &LossConfig) 
     let logits = logits.clone().detach().set_require_grad(false);
     let losses = mask_loss(logits, targets.clone(), &config.weights, config.focal);
     min_over_candidates(losses).1
+}
+
+/// The share of each candidate in the mask loss of its object, `[n, k]`.
+fn shares(best: &Tensor<1, Int>, candidates: usize, relaxation: f64) -> Tensor<2> {
+    let other = relaxation / (candidates - 1) as f64;
+    let is_best: Tensor<2> = best.clone().one_hot::<2>(candidates).float();
+    is_best * (1.0 - relaxation - other) + other
 }
 
 /// The logits of one candidate of each object, `[n, 1, h, w]`.

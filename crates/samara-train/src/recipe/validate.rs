@@ -8,6 +8,7 @@ impl Recipe {
     pub(super) fn validate(&self) -> Result<(), String> {
         self.optimizer.validate()?;
         validate_weights(&self.losses.weights)?;
+        within("losses.relaxation", self.losses.relaxation, 0.0, 1.0)?;
         if let Some(ema) = self.ema {
             above("ema", ema, 0.0, 0.999_999)?;
         }

@@ -177,6 +177,36 @@ fn the_loss_of_a_round_is_that_of_pytorch() {
     }
 }
 
+/// With a relaxation, the candidates that are not the best share that part of the mask loss, and the
+/// rest is the best one's.
+#[test]
+fn a_relaxed_round_teaches_every_candidate() {
+    let reference = Reference::read();
+    let case = reference.case("random");
+    let mut config = LossConfig::sam();
+    config.weights.iou = 0.0;
+    config.relaxation = 0.3;
+    let inputs = case.predictions();
+    let loss = promptable_loss(inputs.clone(), case.targets(), &config);
+
+    let losses: Tensor<2> = case.get("mask");
+    let candidates = losses.dims()[1];
+    assert!(candidates > 1);
+    let best = losses.clone().min_dim(1);
+    let others = (losses.sum_dim(1) - best.clone()) / (candidates - 1) as f64;
+    let expected: f32 = (best * 0.7 + others * 0.3).mean().into_scalar();
+    let total: f32 = loss.total.clone().into_scalar();
+    assert!(
+        (total - expected).abs() < 1e-5,
+        "{total} against {expected}"
+    );
+
+    let gradients = loss.total.backward();
+    let d = inputs.logits.grad(&gradients).unwrap().abs();
+    let least: f32 = d.sum_dim(3).sum_dim(2).min().into_scalar();
+    assert!(least > 0.0);
+}
+
 #[test]
 fn a_round_is_the_sum_of_its_parts() {
     let reference = Reference::read();
@@ -192,6 +222,7 @@ fn a_round_is_the_sum_of_its_parts() {
             alpha: 0.4,
             gamma: 1.0,
         },
+        relaxation: 0.0,
         iou: IouLoss {
             kind: IouKind::L1,
             supervise_all: false,
