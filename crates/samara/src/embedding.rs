@@ -21,6 +21,12 @@ use crate::{Error, Result};
 /// bounds the working memory of a batch to well under a gigabyte.
 pub(crate) const MAX_BATCH: usize = 16;
 
+/// Prompts that a thread takes at once, where there are enough for all. Threads with prompts of their
+/// own need not wait for each other after every operation; several prompts share the reading of the
+/// decoder's weights (a fifth of the time against one by one); more of them than this fall out of the
+/// caches.
+const PROMPTS_OF_A_THREAD: usize = 8;
+
 const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
 const FRAME: &str = "samara.frame";
@@ -151,10 +157,9 @@ impl Embedding {
     /// Scores of prompts of one shape, which are not checked; their masks can be drawn afterwards.
     pub(crate) fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'_>> {
         let model = self.segmenter.model();
-        // On the CPU every thread takes prompts of its own, which saves them from waiting for each
-        // other after every operation; another device takes them all at once.
         let per_part = if is_cpu(self.segmenter.device()) {
-            1
+            let threads = in_pool(rayon::current_num_threads);
+            prompts.len().div_ceil(threads).min(PROMPTS_OF_A_THREAD)
         } else {
             prompts.len()
         };
