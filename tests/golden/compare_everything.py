@@ -58,7 +58,11 @@ def pixels(photo: Path) -> np.ndarray:
 
 
 def ours(binary: str, checkpoint: Path, photo: Path, options: dict) -> list[dict]:
-    flags = [f"--{name.replace('_', '-')}={value!r}" for name, value in options.items()]
+    flags = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value!r}")
+        for name, value in options.items()
+        if value is not False
+    ]
     with tempfile.TemporaryDirectory() as out:
         command = [binary, "everything", photo, "--checkpoint", checkpoint, "--format", "json"]
         subprocess.run([*command, *flags, "--out", out], check=True, stdout=subprocess.DEVNULL)
