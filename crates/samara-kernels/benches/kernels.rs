@@ -9,13 +9,15 @@ use divan::{Bencher, black_box};
 use samara_kernels::activation::Activation;
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 use samara_kernels::depthwise::Depthwise;
-use samara_kernels::gemm::{self, Dense, Epilogue, Matrix, Packed};
-use samara_kernels::layer_norm::layer_norm;
+use samara_kernels::feed_forward::FeedForward;
+use samara_kernels::gemm::{self, Dense, Epilogue, Layer, Matrix, Packed};
+use samara_kernels::layer_norm::{Norm, layer_norm};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::meter;
 use samara_kernels::two_way::{Cells, Projection, TokensToCells};
 
 fn main() {
+    samara_kernels::memory::keep_freed_memory();
     let peak = meter::peak(std::time::Duration::from_millis(300));
     println!("peak: {:.1} G multiply-adds per second", peak / 2e9);
     divan::main();
@@ -27,12 +29,17 @@ fn values(count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Rows, inner dimension, columns: the products of ViT-B, and a small one.
-const PRODUCTS: [(usize, usize, usize); 5] = [
+/// Rows, inner dimension, columns: the products of ViT-B, those of TinyViT, and a small one.
+const PRODUCTS: [(usize, usize, usize); 10] = [
     (4096, 768, 2304),
     (4096, 768, 768),
     (4096, 768, 3072),
     (4096, 3072, 768),
+    (16384, 128, 512),
+    (4096, 160, 640),
+    (4096, 320, 960),
+    (4096, 320, 1280),
+    (4096, 1280, 320),
     (7, 256, 2048),
 ];
 
@@ -92,6 +99,60 @@ fn product_packed_before(bencher: Bencher<'_, '_>, (rows, depth, columns): (usiz
                 black_box(&mut out),
             );
         });
+}
+
+/// With fewer multiplications where there are many rows; throughputs count as many as the others do.
+#[divan::bench(args = PRODUCTS)]
+fn product_packed_for_rows(
+    bencher: Bencher<'_, '_>,
+    (rows, depth, columns): (usize, usize, usize),
+) {
+    let (a, b) = (values(rows * depth), values(depth * columns));
+    let right = Packed::for_rows(Matrix::new(&b, depth, columns), rows);
+    let mut out = vec![0.0; rows * columns];
+    bencher
+        .counter(ItemsCount::new(rows * depth * columns))
+        .bench_local(|| {
+            let rows = Dense::new(&a, depth);
+            gemm::gemm(
+                &rows,
+                right.right(),
+                &Epilogue::default(),
+                black_box(&mut out),
+            );
+        });
+}
+
+/// Rows, width: the blocks of ViT-B, and of two stages of TinyViT.
+const FEED_FORWARD: [(usize, usize); 3] = [(4096, 768), (4096, 320), (4096, 160)];
+
+#[divan::bench(args = FEED_FORWARD, consts = [true, false])]
+fn feed_forward<const FOR_ROWS: bool>(bencher: Bencher<'_, '_>, (rows, width): (usize, usize)) {
+    let hidden = 4 * width;
+    let (x, weight, bias) = (values(rows * width), values(width * hidden), values(hidden));
+    let pack = |inputs, outputs| {
+        let matrix = Matrix::new(&weight, inputs, outputs);
+        Packed::for_rows(matrix, if FOR_ROWS { rows } else { 1 })
+    };
+    let (expand, project) = (pack(width, hidden), pack(hidden, width));
+    let layer = |weight, outputs| Layer {
+        weight,
+        bias: Some(&bias[..outputs]),
+    };
+    let block = FeedForward {
+        norm: Norm {
+            gamma: &bias[..width],
+            beta: &bias[width..2 * width],
+            epsilon: 1e-6,
+        },
+        expand: layer(expand.right(), hidden),
+        activation: Activation::Gelu,
+        project: layer(project.right(), width),
+    };
+    let mut out = vec![0.0; rows * width];
+    bencher
+        .counter(ItemsCount::new(2 * rows * width * hidden))
+        .bench_local(|| block.forward(&x, &x, black_box(&mut out)));
 }
 
 /// The crate `gemm`.

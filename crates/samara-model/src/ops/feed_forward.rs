@@ -70,7 +70,9 @@ fn feed_forward_with_kernel<const D: usize>(
     let (dims, device) = (x.dims(), x.device());
     let (x, residual) = (Values::of(x.clone())?, Values::of(residual.clone())?);
     let norm = NormValues::of(norm)?;
-    let (first, second) = (PackedLayer::linear(first)?, PackedLayer::linear(second)?);
+    let rows = dims[..D - 1].iter().product();
+    let [first, second] = [first, second].map(|layer| PackedLayer::linear(layer, rows));
+    let (first, second) = (first?, second?);
     let block = FeedForward {
         norm: norm.norm(),
         expand: first.layer(),

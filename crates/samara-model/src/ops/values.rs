@@ -82,11 +82,13 @@ pub(super) struct PackedLayer {
 }
 
 impl PackedLayer {
-    pub(super) fn linear(layer: &Linear) -> Option<Self> {
+    /// For about as many `rows`.
+    pub(super) fn linear(layer: &Linear, rows: usize) -> Option<Self> {
         let [inputs, outputs] = layer.weight.dims();
         let weight = Values::of(layer.weight.val())?;
+        let matrix = Matrix::new(weight.as_slice(), inputs, outputs);
         Some(Self {
-            weight: Packed::new(Matrix::new(weight.as_slice(), inputs, outputs)),
+            weight: Packed::for_rows(matrix, rows),
             bias: Values::optional(layer.bias.as_ref().map(Param::val))?,
         })
     }

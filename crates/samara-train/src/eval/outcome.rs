@@ -99,6 +99,22 @@ impl ObjectOutcome {
         Some(f64::from(u8::from(chosen.iou >= self.oracle_iou())))
     }
 
+    /// Score and true IoU of the automatic choice after the first click; the score is calibrated where
+    /// it can be.
+    pub fn chosen(&self) -> (f64, f64) {
+        let chosen = &self.candidates[self.automatic];
+        let calibrated = self.calibrated.as_ref().map(|c| c[self.automatic]);
+        (calibrated.unwrap_or(chosen.predicted), chosen.iou)
+    }
+
+    /// Score and true IoU of everything that a user was shown: the choice after the first click, the
+    /// single masks after further ones, and that of the box.
+    pub fn answers(&self) -> Vec<(f64, f64)> {
+        let later = self.single.iter().chain([&self.boxed]);
+        let later = later.map(|scored| (scored.predicted, scored.iou));
+        [self.chosen()].into_iter().chain(later).collect()
+    }
+
     /// Clicks until the IoU reaches `quality`; see [`number_of_clicks`].
     pub fn clicks_to(&self, quality: f64) -> f64 {
         number_of_clicks(&self.ious, quality) as f64

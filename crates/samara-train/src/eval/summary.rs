@@ -34,7 +34,7 @@ impl Unit {
 }
 
 /// All figures: key, what a table calls it, unit; in the order of a table.
-pub const METRICS: [(&str, &str, Unit); 25] = [
+pub const METRICS: [(&str, &str, Unit); 29] = [
     ("miou_1", "mIoU, 1 click, automatic", Unit::Percent),
     ("miou_1_oracle", "mIoU, 1 click, oracle", Unit::Percent),
     ("oracle_gap", "oracle ahead of automatic", Unit::Percent),
@@ -72,6 +72,18 @@ pub const METRICS: [(&str, &str, Unit); 25] = [
         "calibrated, best mask selected",
         Unit::Percent,
     ),
+    (
+        "chosen_pearson",
+        "score of the chosen mask, Pearson",
+        Unit::Plain,
+    ),
+    ("chosen_mae", "score of the chosen mask, MAE", Unit::Plain),
+    (
+        "answers_pearson",
+        "score of all answers, Pearson",
+        Unit::Plain,
+    ),
+    ("answers_mae", "score of all answers, MAE", Unit::Plain),
 ];
 
 /// Numbers of clicks after which the mIoU is a figure.
@@ -152,6 +164,10 @@ impl<'a> Summary<'a> {
         if let Some(calibrated) = self.calibrated_scores() {
             all.extend(self.score_figures(&calibrated, CALIBRATED_KEYS));
         }
+        let chosen = |o: &ObjectOutcome| vec![o.chosen()];
+        all.extend(self.shown_figures(chosen, ["chosen_pearson", "chosen_mae"]));
+        let keys = ["answers_pearson", "answers_mae"];
+        all.extend(self.shown_figures(ObjectOutcome::answers, keys));
         let defined = all.into_iter().filter_map(|(key, e)| Some((key, e?)));
         defined.collect()
     }
@@ -174,6 +190,32 @@ impl<'a> Summary<'a> {
         ];
         let mut keys = keys.into_iter();
         figures.map(|figure| (keys.next().unwrap_or_default(), figure))
+    }
+
+    /// Figures of the scores and true IoU of what a user sees.
+    fn shown_figures(
+        &self,
+        shown: impl Fn(&ObjectOutcome) -> Vec<(f64, f64)>,
+        [correlation, error]: [&'static str; 2],
+    ) -> [(&'static str, Option<Estimate>); 2] {
+        let (mut scores, mut truth, mut images) = (Vec::new(), Vec::new(), Vec::new());
+        for (object, &image) in self.objects.iter().zip(&self.image) {
+            for (score, iou) in shown(object) {
+                scores.push(score);
+                truth.push(iou);
+                images.push(image);
+            }
+        }
+        let estimate = |figure: &(dyn Fn(&[f64]) -> Option<f64> + Sync)| {
+            self.bootstrap.estimate(&images, figure)
+        };
+        [
+            (correlation, estimate(&|w| pearson(&scores, &truth, w))),
+            (
+                error,
+                estimate(&|w| mean_absolute_error(&scores, &truth, w)),
+            ),
+        ]
     }
 
     /// True IoU and image of every candidate of a first click.
@@ -275,6 +317,10 @@ mod tests {
         assert_eq!(value("noc_90"), 2.0);
         assert_eq!(value("selection_accuracy"), 0.333_333);
         assert_eq!(value("score_mae"), 0.211_111);
+        // Chosen: 0.9, 0.9 and 0.7 for 0.8, 0.4 and 0.6; then 0.8 for 0.9 and, in a box, 0.7 for 0.75.
+        assert_eq!(value("chosen_mae"), 0.233_333);
+        assert_eq!(value("answers_mae"), 0.127_778);
+        assert!(figures["answers_pearson"].value > figures["chosen_pearson"].value);
         assert!(!figures.contains_key("miou_5") && !figures.contains_key("calibrated_mae"));
         assert!(!figures.contains_key("miou_1_any_annotator"));
         let keys: Vec<&str> = METRICS.iter().map(|m| m.0).collect();

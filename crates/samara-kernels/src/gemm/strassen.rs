@@ -1,0 +1,373 @@
+//! Products in seven eighths of the multiplications (Strassen 1969).
+//!
+//! Both sides are cut into quarters, and seven products of their sums take the place of eight:
+//!
+//! ```text
+//! M1 = (A11 + A22)(B11 + B22)    M5 = (A11 + A12) B22            C11 = M1 + M4 − M5 + M7
+//! M2 = (A21 + A22) B11           M6 = (A21 − A11)(B11 + B12)     C12 = M3 + M5
+//! M3 = A11 (B12 − B22)           M7 = (A12 − A22)(B21 + B22)     C21 = M2 + M4
+//! M4 = A22 (B21 − B11)                                           C22 = M1 − M2 + M3 + M6
+//! ```
+//!
+//! The sums of the left side are made when a block of rows is gathered, those of the right side when
+//! it is packed, and those of the result tile by tile, so that nothing more goes through memory (as
+//! Huang et al. 2016 do it). Quarters are cut where it is cheapest: rows of a block, neighbouring
+//! panels, and the steps of a pass. The error grows from a sum's own to that of the largest sum in
+//! the four quarters, by a factor of about 2 for values of one size.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::packed::Right;
+use super::tile::{self, Ahead, Left, Pass, Tile, WithTile, shape};
+use super::{DEPTH, Epilogue, SKEW};
+use crate::isa::{Fma, Isa};
+use crate::meter;
+
+/// Products in place of eight.
+const PRODUCTS: usize = 7;
+/// Rows of the left side per task: a multiple of twice all tile heights. With half of [`DEPTH`] their
+/// seven sums take 540 KB and stay in the second-level cache.
+pub(crate) const BLOCK_ROWS: usize = 96;
+/// Steps of a half from which on the sums of the result cost less than the eighth that they spare.
+const LEAST_HALF: usize = 80;
+/// Rows from which on a right side is worth its packing.
+const LEAST_ROWS: usize = 768;
+/// Panels from which on one of zeros may be added to make them even.
+const LEAST_ODD: usize = 15;
+
+/// Whether a product of this size gains.
+pub(super) fn pays(rows: usize, depth: usize, panels: usize) -> bool {
+    let shortest = depth % DEPTH;
+    let halves = depth.is_multiple_of(2) && (shortest == 0 || shortest >= 2 * LEAST_HALF);
+    let pairs = panels.is_multiple_of(2) || panels >= LEAST_ODD;
+    rows >= LEAST_ROWS && depth > 0 && halves && panels > 1 && pairs
+}
+
+/// A quarter, or what is added to it, with its sign.
+type Term = (Quarter, f32);
+
+/// The quarters of a matrix, row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quarter {
+    TopLeft,
+    TopRight,
+    BottomLeft,
+    BottomRight,
+}
+use Quarter::{BottomLeft, BottomRight, TopLeft, TopRight};
+
+/// The right sides of the seven products.
+const RIGHT: [(Quarter, Option<Term>); PRODUCTS] = [
+    (TopLeft, Some((BottomRight, 1.0))),
+    (TopLeft, None),
+    (TopRight, Some((BottomRight, -1.0))),
+    (BottomLeft, Some((TopLeft, -1.0))),
+    (BottomRight, None),
+    (TopLeft, Some((TopRight, 1.0))),
+    (BottomLeft, Some((BottomRight, 1.0))),
+];
+
+/// The left sides.
+const LEFT: [(Quarter, Option<Term>); PRODUCTS] = [
+    (TopLeft, Some((BottomRight, 1.0))),
+    (BottomLeft, Some((BottomRight, 1.0))),
+    (TopLeft, None),
+    (BottomRight, None),
+    (TopLeft, Some((TopRight, 1.0))),
+    (BottomLeft, Some((TopLeft, -1.0))),
+    (TopRight, Some((BottomRight, -1.0))),
+];
+
+/// Where a product goes; the first that reaches a quarter finds nothing there.
+#[derive(Clone, Copy)]
+enum Deposit {
+    Set(Quarter),
+    Add(Quarter),
+    Subtract(Quarter),
+}
+use Deposit::{Add, Set, Subtract};
+
+const RESULT: [&[Deposit]; PRODUCTS] = [
+    &[Set(TopLeft), Set(BottomRight)],
+    &[Set(BottomLeft), Subtract(BottomRight)],
+    &[Set(TopRight), Add(BottomRight)],
+    &[Add(TopLeft), Add(BottomLeft)],
+    &[Subtract(TopLeft), Add(TopRight)],
+    &[Add(BottomRight)],
+    &[Add(TopLeft)],
+];
+
+/// Values of a pair of panels of `width` columns: the right sides of the seven products of every pass.
+pub(super) fn pair_length(depth: usize, width: usize) -> usize {
+    PRODUCTS * (depth / 2) * width
+}
+
+/// Writes the seven right sides of two panels `[depth, width]`, pass by pass.
+pub(super) fn pack(isa: Isa, panels: [&[f32]; 2], width: usize, out: &mut [f32]) {
+    let depth = panels[0].len() / width;
+    let mut rest = out;
+    for start in (0..depth).step_by(DEPTH) {
+        let half = (depth - start).min(DEPTH) / 2 * width;
+        let quarter = |quarter| {
+            let (panel, lower) = match quarter {
+                TopLeft => (0, 0),
+                TopRight => (1, 0),
+                BottomLeft => (0, half),
+                BottomRight => (1, half),
+            };
+            &panels[panel][start * width + lower..][..half]
+        };
+        for (first, second) in RIGHT {
+            let (out, later) = rest.split_at_mut(half);
+            sum(
+                isa,
+                quarter(first),
+                second.map(|(q, sign)| (quarter(q), sign)),
+                out,
+            );
+            rest = later;
+        }
+    }
+}
+
+/// `out = a`, or `a` and `sign` times `b`.
+#[inline(always)]
+fn sum(isa: Isa, a: &[f32], term: Option<(&[f32], f32)>, out: &mut [f32]) {
+    let Some((b, sign)) = term else {
+        return out.copy_from_slice(a);
+    };
+    isa.run(
+        #[inline(always)]
+        |fma| {
+            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                *out = fma.multiply_add(*b, sign, *a);
+            }
+        },
+    );
+}
+
+/// As many rows as `out` holds, on this thread; `gather` copies a part of one of them.
+pub(super) fn multiply_rows(
+    gather: impl Fn(usize, Range<usize>, &mut [f32]),
+    right: Right<'_>,
+    epilogue: &Epilogue<'_>,
+    scratch: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (isa, depth) = (right.isa(), right.depth());
+    let (height, width) = shape(isa);
+    let count = out.len() / right.columns();
+    // Row i and row i + half are in one pair of quarters; what is missing below is zero.
+    let half = count.div_ceil(2).next_multiple_of(height);
+    let longest = depth.min(DEPTH);
+    let stride = longest / 2 + SKEW;
+    let (sums, rows) = (4 * half * width, PRODUCTS * half * stride);
+    scratch.resize(scratch.len().max(sums + rows + 2 * longest), 0.0);
+    let (sums, rest) = scratch.split_at_mut(sums);
+    let (left, pair) = rest.split_at_mut(rows);
+    for start in (0..depth).step_by(DEPTH) {
+        let range = start..depth.min(start + DEPTH);
+        let (upper, lower) = pair[..2 * range.len()].split_at_mut(range.len());
+        for row in 0..half {
+            for (row, part) in [(row, &mut *upper), (row + half, &mut *lower)] {
+                if row < count {
+                    gather(row, range.clone(), part);
+                } else {
+                    part.fill(0.0);
+                }
+            }
+            let steps = range.len() / 2;
+            let quarter = |quarter| match quarter {
+                TopLeft => &upper[..steps],
+                TopRight => &upper[steps..],
+                BottomLeft => &lower[..steps],
+                BottomRight => &lower[steps..],
+            };
+            for (i, (first, second)) in LEFT.into_iter().enumerate() {
+                let out = &mut left[(i * half + row) * stride..][..steps];
+                sum(
+                    isa,
+                    quarter(first),
+                    second.map(|(q, sign)| (quarter(q), sign)),
+                    out,
+                );
+            }
+        }
+        meter::count(count, range.len(), right.columns());
+        let last = range.end == depth;
+        tile::dispatch(
+            isa,
+            Products {
+                left: Left {
+                    values: left,
+                    stride,
+                },
+                half,
+                right,
+                range,
+                pass: Pass {
+                    first: start == 0,
+                    epilogue: last.then_some(epilogue),
+                },
+                sums,
+                out: &mut *out,
+            },
+        );
+    }
+}
+
+/// The products of one pass.
+struct Products<'a> {
+    /// The seven left sides one below the other.
+    left: Left<'a>,
+    /// Rows of each.
+    half: usize,
+    right: Right<'a>,
+    /// Steps of the pass.
+    range: Range<usize>,
+    pass: Pass<'a>,
+    /// The quarters of the result in tiles, `[4, half / R, R, C]`.
+    sums: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl WithTile for Products<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma) {
+        let Self {
+            left,
+            half,
+            right,
+            range,
+            pass,
+            sums,
+            out,
+        } = self;
+        let (columns, steps) = (right.columns(), range.len() / 2);
+        let quarter = half * C;
+        for pair in 0..columns.div_ceil(2 * C) {
+            for (product, deposits) in RESULT.iter().enumerate() {
+                let panel = right.seventh(pair, product, range.clone());
+                for tile in 0..half / R {
+                    let left = Left {
+                        values: &left.values[(product * half + tile * R) * left.stride..],
+                        ..left
+                    };
+                    let zero = [simd.splat_f32s(0.0); 2];
+                    let ahead = Ahead::of(panel, steps, tile);
+                    let product = tile::sums::<S, R, C>(simd, fma, zero, left, steps, panel, ahead);
+                    for deposit in *deposits {
+                        let (Set(to) | Add(to) | Subtract(to)) = *deposit;
+                        let place = &mut sums[to as usize * quarter + tile * R * C..][..R * C];
+                        put(simd, *deposit, &product, S::as_mut_simd_f32s(place).0);
+                    }
+                }
+            }
+            let bias = pass.epilogue.and_then(|epilogue| epilogue.bias);
+            for (index, tiles) in sums.chunks_exact(quarter).enumerate() {
+                let from = (2 * pair + index % 2) * C;
+                if from >= columns {
+                    continue; // The panel that made them even.
+                }
+                let width = C.min(columns - from);
+                let start = bias.map(|bias| &bias[from..from + width]);
+                for (tile, values) in tiles.chunks_exact(R * C).enumerate() {
+                    let first = index / 2 * half + tile * R;
+                    let Some(out) = out.get_mut(first * columns..) else {
+                        continue;
+                    };
+                    let length = out.len().min(R * columns);
+                    if length > 0 {
+                        let values = S::as_simd_f32s(values).0;
+                        let mut tile = Tile::<S, R>::of::<C>(
+                            simd,
+                            values,
+                            start,
+                            [columns, from, width, first],
+                        );
+                        tile.finish::<C>(simd, fma, pass, &mut out[..length]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two registers a row of a product into a quarter of the result.
+#[inline(always)]
+fn put<S: Simd, const R: usize>(
+    simd: S,
+    deposit: Deposit,
+    product: &[[S::f32s; 2]; R],
+    out: &mut [S::f32s],
+) {
+    let pairs = out.iter_mut().zip(product.as_flattened());
+    match deposit {
+        Set(_) => pairs.for_each(|(out, x)| *out = *x),
+        Add(_) => pairs.for_each(|(out, x)| *out = simd.add_f32s(*out, *x)),
+        Subtract(_) => pairs.for_each(|(out, x)| *out = simd.sub_f32s(*out, *x)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::activation::{Activation, Rectifier};
+    use crate::gemm::{Dense, Matrix, Packed, gemm};
+    use crate::testing::{close, values};
+
+    /// Both ways of the same product.
+    fn check(isa: Isa, [rows, depth, columns]: [usize; 3], epilogue: &Epilogue<'_>, seed: usize) {
+        let (a, b) = (
+            values(rows * depth, seed),
+            values(depth * columns, seed + 1),
+        );
+        let (a, b) = (Dense::new(&a, depth), Matrix::new(&b, depth, columns));
+        let [mut plain, mut fast] = [(); 2].map(|()| vec![f32::NAN; rows * columns]);
+        gemm(&a, Packed::for_isa(isa, b).right(), epilogue, &mut plain);
+        gemm(&a, Packed::in_sevenths(isa, b).right(), epilogue, &mut fast);
+        assert!(
+            close(&fast, &plain, 2e-5),
+            "{isa:?} {rows} × {depth} × {columns}"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn seven_products_are_eight(
+            rows in 1_usize..230, half in 1_usize..40, columns in 1_usize..150, seed in 0_usize..99,
+        ) {
+            let (bias, residual) = (values(columns, seed + 2), values(rows * columns, seed + 3));
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                activation: Activation::Rectifier(Rectifier::Relu),
+                residual: Some(&residual),
+            };
+            for isa in Isa::available() {
+                check(isa, [rows, 2 * half, columns], &epilogue, seed);
+            }
+        }
+    }
+
+    #[test]
+    fn long_sums_in_several_passes() {
+        for isa in Isa::available() {
+            check(isa, [50, 2 * DEPTH + 6, 70], &Epilogue::default(), 1);
+        }
+    }
+
+    #[test]
+    fn small_and_uneven_products_are_left_as_they_are() {
+        assert!(pays(4096, 768, 24) && pays(4096, 3072, 96) && pays(4096, 640, 15));
+        assert!(!pays(64, 768, 24) && !pays(4096, 64, 24) && !pays(4096, 769, 24));
+        assert!(!pays(4096, 768 + 4, 24) && !pays(4096, 768, 5) && !pays(4096, 0, 2));
+        let packed = Packed::for_rows(Matrix::new(&[1.0; 12], 4, 3), 1_000_000);
+        assert!(!packed.right().is_in_sevenths());
+    }
+}
