@@ -14,7 +14,8 @@ use samara_kernels::gemm::{self, Dense, Epilogue, Layer, Matrix, Packed};
 use samara_kernels::layer_norm::{Norm, layer_norm};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::meter;
-use samara_kernels::two_way::{Cells, Projection, TokensToCells};
+use samara_kernels::two_way::{Cells, CellsToTokens, Projection, TokensToCells};
+use samara_kernels::upscale::Upscaling;
 
 fn main() {
     samara_kernels::memory::keep_freed_memory();
@@ -294,6 +295,64 @@ fn cross_attention(bencher: Bencher<'_, '_>) {
     let attention = TokensToCells::new(value, value, heads);
     let mut out = vec![0.0; tokens * inner];
     bencher.bench_local(|| attention.forward(&queries, cells, black_box(&mut out)));
+}
+
+/// The cells of an image attend to one prompt's tokens.
+#[divan::bench]
+fn cross_attention_of_cells(bencher: Bencher<'_, '_>) {
+    let (tokens, count, width, inner, heads) = (7, 4096, 256, 128, 8);
+    let (x, position) = (values(count * width), values(count * width));
+    let (keys, weight, bias) = (values(tokens * inner), values(width * inner), values(width));
+    let cells = Cells {
+        values: &x,
+        position: &position,
+        width,
+    };
+    let (query, output) = (
+        Projection {
+            weight: &weight,
+            bias: &bias[..inner],
+        },
+        Projection {
+            weight: &weight,
+            bias: &bias,
+        },
+    );
+    let norm = Norm {
+        gamma: &bias,
+        beta: &bias,
+        epsilon: 1e-5,
+    };
+    let attention = CellsToTokens::new(query, output, norm, heads);
+    let mut out = vec![0.0; count * width];
+    bencher.bench_local(|| attention.forward(cells, [&keys, &keys], black_box(&mut out)));
+}
+
+/// The four masks of one prompt, from cells to logits.
+#[divan::bench]
+fn upscaling(bencher: Bencher<'_, '_>) {
+    let (side, width, middle, last, masks) = (64, 256, 64, 32, 4);
+    let (cells, first, second) = (
+        values(side * side * width),
+        values(4 * width * middle),
+        values(4 * middle * last),
+    );
+    let (bias, hyper) = (values(middle), values(masks * last));
+    let upscaling = Upscaling {
+        first: &first,
+        first_bias: &bias,
+        norm: Norm {
+            gamma: &bias,
+            beta: &bias,
+            epsilon: 1e-6,
+        },
+        second: &second,
+        second_bias: &bias[..last],
+        features: None,
+    };
+    let packed = upscaling.packed();
+    let mut out = vec![0.0; masks * 16 * side * side];
+    bencher.bench_local(|| packed.masks(&cells, side, &hyper, black_box(&mut out)));
 }
 
 #[divan::bench]

@@ -141,7 +141,8 @@ impl<'a> Upscaling<'a> {
         let pack = |weight: &[f32], outputs| {
             let inputs = weight.len() / (4 * outputs);
             let weight = pixels_first(weight, outputs);
-            Packed::for_isa(isa, Matrix::new(&weight, inputs, 4 * outputs))
+            // An image has thousands of cells.
+            Packed::for_isa_and_rows(isa, Matrix::new(&weight, inputs, 4 * outputs), usize::MAX)
         };
         PackedUpscaling {
             isa,

@@ -26,5 +26,5 @@ mod token_attention;
 pub use burn;
 pub use image_features::{FeaturesError, ImageFeatures};
 pub use model::{InvalidConfig, Judged, Model, ModelConfig};
-pub use ops::is_cpu;
+pub use ops::{ProjectedCells, is_cpu};
 pub use token_attention::{DecoderToken, TokenAttention};

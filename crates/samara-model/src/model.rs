@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::compact::{Compact, CompactConfig};
 use crate::sam::{DecodedMasks, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig};
 use crate::sam2::{self, Sam2, Sam2Config};
-use crate::{ImageFeatures, TokenAttention};
+use crate::{ImageFeatures, ProjectedCells, TokenAttention};
 
 /// A configuration that no model can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -236,7 +236,7 @@ impl Model {
         match self {
             Self::Sam(sam) => sam.decode(features.image_embed.clone(), prompts),
             Self::Sam2(_) => {
-                let judged = self.judge(features, prompts);
+                let judged = self.judge(features, prompts, None);
                 let all: Vec<usize> = (0..prompts.len()).collect();
                 DecodedMasks {
                     low_res_logits: judged.draw(&all),
@@ -264,19 +264,36 @@ impl Model {
 
     /// The scores of [`decode`](Self::decode) first, and its masks on request: for callers that drop
     /// most masks for their scores.
-    pub fn judge<'a>(&'a self, features: &'a ImageFeatures, prompts: &PromptBatch) -> Judged<'a> {
+    ///
+    /// `projected` is what [`project`](Self::project) gave for the same features.
+    pub fn judge<'a>(
+        &'a self,
+        features: &'a ImageFeatures,
+        prompts: &PromptBatch,
+        projected: Option<&ProjectedCells>,
+    ) -> Judged<'a> {
         match self {
             Self::Sam(sam) => {
-                let judged = sam.judge(features.image_embed.clone(), prompts);
+                let judged = sam.judge(features.image_embed.clone(), prompts, projected);
                 Judged::Sam { sam, judged }
             }
             Self::Sam2(sam2) => Judged::Sam2 {
-                judged: sam2.judge(features, prompts).masks,
+                judged: sam2.judge(features, prompts, projected).masks,
                 sam2,
                 features,
             },
             // This head looks at the masks.
             Self::Compact(compact) => Judged::Drawn(compact.decode(features, prompts)),
+        }
+    }
+
+    /// What the decoder computes of the features alone, for [`judge`](Self::judge); it is worth its time
+    /// from the third prompt without a mask on. `None` for a model or a device that has no use for it.
+    pub fn project(&self, features: &ImageFeatures) -> Option<ProjectedCells> {
+        match self {
+            Self::Sam(sam) => sam.project(features.image_embed.clone()),
+            Self::Sam2(sam2) => sam2.project(features),
+            Self::Compact(_) => None,
         }
     }
 }

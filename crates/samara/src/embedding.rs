@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, RgbImage, write_atomic};
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
-use samara_model::{FeaturesError, ImageFeatures, Judged, is_cpu};
+use samara_model::{FeaturesError, ImageFeatures, Judged, ProjectedCells, is_cpu};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
@@ -27,6 +29,10 @@ pub(crate) const MAX_BATCH: usize = 16;
 /// caches.
 const PROMPTS_OF_A_THREAD: usize = 8;
 
+/// Prompts from which on the cells are projected for all of them: it costs as much as it spares two or
+/// three.
+const WORTH_PROJECTING: usize = 3;
+
 const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
 const FRAME: &str = "samara.frame";
@@ -39,6 +45,15 @@ pub struct Embedding {
     frame: Frame,
     pub(crate) features: ImageFeatures,
     image: String,
+    shared: Arc<Shared>,
+}
+
+/// What prompts without a mask share.
+#[derive(Default)]
+struct Shared {
+    /// Prompts so far.
+    asked: AtomicUsize,
+    cells: OnceLock<Option<ProjectedCells>>,
 }
 
 impl Embedding {
@@ -53,7 +68,22 @@ impl Embedding {
             frame,
             features,
             image,
+            shared: Arc::default(),
         }
+    }
+
+    /// The cells for `count` further prompts, when there are enough of them.
+    fn projected(&self, count: usize) -> Option<&ProjectedCells> {
+        let Shared { asked, cells } = &*self.shared;
+        if asked.fetch_add(count, Ordering::Relaxed) + count < WORTH_PROJECTING {
+            return None;
+        }
+        // Threads do not wait for each other here, as each may be needed for the other's work.
+        if cells.get().is_none() {
+            let model = self.segmenter.model();
+            let _ = cells.set(in_pool(|| model.project(&self.features)));
+        }
+        cells.get()?.as_ref()
     }
 
     /// How original and model pixels relate.
@@ -163,8 +193,10 @@ impl Embedding {
         } else {
             prompts.len()
         };
+        let plain = prompts.iter().filter(|p| p.mask.is_none()).count();
+        let projected = self.projected(plain);
         let judge = |prompts: &[&Prompt]| {
-            let judged = model.judge(&self.features, &self.batch(prompts));
+            let judged = model.judge(&self.features, &self.batch(prompts), projected);
             let scores = read(judged.iou())?;
             Ok((judged, scores))
         };
@@ -301,12 +333,7 @@ impl Embedding {
         let shapes = config.feature_shapes(config.input_side());
         let features = ImageFeatures::from_safetensors(&bytes, &shapes, segmenter.device())
             .map_err(|e| damaged(&e))?;
-        Ok(Self {
-            segmenter: segmenter.clone(),
-            frame,
-            features,
-            image,
-        })
+        Ok(Self::new(segmenter.clone(), frame, features, image))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::gemm::{Right, shape};
 use crate::isa::Isa;
 
 /// The right sides of the two products of one head, in buffers that are used again.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Head {
     /// Number of keys.
     pub length: usize,

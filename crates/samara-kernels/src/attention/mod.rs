@@ -62,6 +62,13 @@ pub struct Attention<'a> {
     pub padding: Option<(&'a [f32], &'a [f32])>,
 }
 
+/// Keys and values of a sequence in the order in which they are read, for any number of queries.
+#[derive(Debug)]
+pub struct PackedKeys {
+    isa: Isa,
+    heads: Vec<Head>,
+}
+
 impl Attention<'_> {
     /// Result `[query tokens, heads · value_dim]`.
     ///
@@ -123,10 +130,7 @@ impl Attention<'_> {
                         }
                     }
                 } else {
-                    let mut heads: Vec<Head> = Vec::new();
-                    heads.resize_with(self.heads, Head::default);
-                    let each = heads.par_iter_mut().enumerate();
-                    each.for_each(|(index, head)| pack(index, head));
+                    let heads = self.pack_heads(isa, &tokens, kv);
                     let blocks = queries.par_chunks_mut(QUERIES);
                     blocks.for_each_init(Scratch::default, |scratch, queries| {
                         for (index, head) in heads.iter().enumerate() {
@@ -136,6 +140,54 @@ impl Attention<'_> {
                 }
             },
         );
+    }
+
+    fn pack_heads(&self, isa: Isa, tokens: &[Option<usize>], kv: [Tokens<'_>; 2]) -> Vec<Head> {
+        let mut heads: Vec<Head> = Vec::new();
+        heads.resize_with(self.heads, Head::default);
+        let each = heads.par_iter_mut().enumerate();
+        each.for_each(|(index, head)| head.pack(isa, self, index, tokens, kv));
+        heads
+    }
+
+    /// Packs keys and values of `length` tokens for [`forward_packed`](Self::forward_packed).
+    pub fn pack(&self, kv: [Tokens<'_>; 2], length: usize) -> PackedKeys {
+        self.pack_for(Isa::best(), kv, length)
+    }
+
+    fn pack_for(&self, isa: Isa, kv: [Tokens<'_>; 2], length: usize) -> PackedKeys {
+        assert!(length > 0, "nothing to attend to");
+        let tokens = Sequences::Whole { count: 1, length }.tokens_of(0);
+        let heads = self.pack_heads(isa, &tokens, kv);
+        PackedKeys { isa, heads }
+    }
+
+    /// [`forward`](Self::forward) of one sequence of queries, `[queries, heads · value_dim]`, with keys
+    /// and values that [`pack`](Self::pack) has packed with the same attention.
+    ///
+    /// # Panics
+    /// When sizes do not match, or with relative positions.
+    pub fn forward_packed(&self, q: Tokens<'_>, keys: &PackedKeys, out: &mut [f32]) {
+        let width = self.heads * self.value_dim;
+        assert!(out.len().is_multiple_of(width) && keys.heads.len() == self.heads);
+        assert!(matches!(self.bias, Bias::None), "relative positions");
+        let (count, length) = (1, out.len() / width);
+        for queries in &mut (Sequences::Whole { count, length }).queries(out, width) {
+            let blocks = queries.par_chunks_mut(QUERIES);
+            blocks.for_each_init(Scratch::default, |scratch, queries| {
+                for (index, head) in keys.heads.iter().enumerate() {
+                    let block = Block {
+                        isa: keys.isa,
+                        attention: self,
+                        position: None,
+                        index,
+                        head,
+                        queries,
+                    };
+                    block.attend(q, scratch);
+                }
+            });
+        }
     }
 
     /// The relative positions as the right side of a product with scaled queries: both tables,
@@ -229,6 +281,13 @@ mod tests {
                     isa, tokens(&q, head_dim), whole(queries),
                     [tokens(&k, head_dim), tokens(&v, value_dim)], whole(keys), &mut out,
                 );
+                if count == 1 && !table {
+                    let kv = [tokens(&k, head_dim), tokens(&v, value_dim)];
+                    let packed = attention.pack_for(isa, kv, keys);
+                    let mut again = vec![f32::NAN; out.len()];
+                    attention.forward_packed(tokens(&q, head_dim), &packed, &mut again);
+                    prop_assert_eq!(&again, &out);
+                }
                 for (i, out) in out.chunks_exact(value_dim).enumerate() {
                     let (token, head) = (i / heads, i % heads);
                     let sequence = token / queries;

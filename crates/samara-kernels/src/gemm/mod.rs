@@ -104,13 +104,10 @@ pub(crate) fn multiply(
     out: &mut [f32],
 ) {
     let (columns, depth) = (right.columns(), right.depth());
-    if right.is_in_sevenths() {
-        let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
-        return strassen::multiply_rows(gather, right, epilogue, scratch, out);
-    }
     // Rows that are multiplied where they are: whole tiles of them.
     let mut done = 0;
-    if let Some(values) = rows.in_place().filter(|_| may_stay(depth)) {
+    let may_stay = may_stay(depth) && !right.is_in_sevenths();
+    if let Some(values) = rows.in_place().filter(|_| may_stay) {
         let tile = shape(right.isa()).0;
         done = out.len() / columns / tile * tile;
         let out = &mut out[..done * columns];
@@ -185,6 +182,9 @@ pub(crate) fn multiply_rows(
     scratch: &mut Vec<f32>,
     out: &mut [f32],
 ) {
+    if right.is_in_sevenths() {
+        return strassen::multiply_rows(gather, right, epilogue, scratch, out);
+    }
     let (depth, count) = (right.depth(), out.len() / right.columns());
     let padded = count.next_multiple_of(shape(right.isa()).0);
     // An empty sum is still followed by its epilogue.

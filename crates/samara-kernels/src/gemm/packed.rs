@@ -93,7 +93,10 @@ impl Packed {
     /// Packs a matrix for products with about as many rows: many of them make it worth to pack it for
     /// fewer multiplications, see [`strassen`].
     pub fn for_rows(matrix: Matrix<'_>, rows: usize) -> Self {
-        let isa = Isa::best();
+        Self::for_isa_and_rows(Isa::best(), matrix, rows)
+    }
+
+    pub(crate) fn for_isa_and_rows(isa: Isa, matrix: Matrix<'_>, rows: usize) -> Self {
         let panels = matrix.columns.div_ceil(tile::shape(isa).1);
         if strassen::pays(rows, matrix.rows, panels) {
             Self::in_sevenths(isa, matrix)

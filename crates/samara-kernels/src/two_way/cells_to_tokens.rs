@@ -1,5 +1,7 @@
 //! Image cells look at tokens.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Cells, Projection, ROWS, head_of, packed};
@@ -58,28 +60,74 @@ impl<'a> CellsToTokens<'a> {
     /// # Panics
     /// When sizes do not match.
     pub fn forward(&self, cells: Cells<'_>, [keys, values]: [&[f32]; 2], out: &mut [f32]) {
-        let (inner, width, heads) = (self.query_bias.len(), cells.width, self.queries.len());
-        let tokens = keys.len() / inner;
-        let columns = heads * tokens;
-        let [turned, mut bias, outputs] = self.in_space_of_cells(keys, values, [tokens, width]);
-        let right = |rows| Matrix::new(rows, columns, width);
-        let turned = Packed::for_isa(self.isa, right(&turned).transposed());
-        let outputs = Packed::for_isa(self.isa, right(&outputs));
+        let (width, tokens) = (cells.width, keys.len() / self.query_bias.len());
+        let (turned, bias) = self.keys_in_space_of_cells(keys, [tokens, width]);
+        let turned = Matrix::new(&turned, turned.len() / width, width).transposed();
+        let turned = Packed::for_isa(self.isa, turned);
+        let gather = |cell, part, out: &mut [f32]| cells.gather(cell, part, out);
+        self.attend([cells.values, values], (&turned, bias), gather, out);
+    }
+
+    /// As [`forward`](Self::forward), for cells whose `queries` are projected already,
+    /// `[cells, heads · head_dim]`: where many prompts look at the same cells, half of the work.
+    ///
+    /// # Panics
+    /// When sizes do not match.
+    pub fn forward_projected(
+        &self,
+        cells: &[f32],
+        queries: &[f32],
+        [keys, values]: [&[f32]; 2],
+        out: &mut [f32],
+    ) {
+        let (inner, heads) = (self.query_bias.len(), self.queries.len());
+        let (tokens, head_dim) = (keys.len() / inner, inner / heads);
+        let scale = (head_dim as f32).powf(-0.5);
+        // A row for every head of a token, with its part of the key, and zeros for other heads.
+        let mut rows = vec![0.0; tokens * heads * inner];
+        for (i, row) in rows.chunks_exact_mut(inner).enumerate() {
+            let (token, part) = (i / heads, i % heads * head_dim);
+            let key = &keys[token * inner + part..][..head_dim];
+            let row = &mut row[part..][..head_dim];
+            row.iter_mut().zip(key).for_each(|(x, k)| *x = k * scale);
+        }
+        let rows = Matrix::new(&rows, tokens * heads, inner).transposed();
+        let rows = Packed::for_isa(self.isa, rows);
+        let gather = |cell: usize, part: Range<usize>, out: &mut [f32]| {
+            out.copy_from_slice(&queries[cell * inner..][part]);
+        };
+        self.attend([cells, values], (&rows, Vec::new()), gather, out);
+    }
+
+    /// The attention of rows that `gather` gives, to keys that they can be multiplied with, with a bias
+    /// of every score.
+    fn attend(
+        &self,
+        [cells, values]: [&[f32]; 2],
+        (keys, mut bias): (&Packed, Vec<f32>),
+        gather: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+        out: &mut [f32],
+    ) {
+        let (heads, columns) = (self.queries.len(), keys.columns());
+        let tokens = columns / heads;
+        let width = self.output_bias.len();
+        let outputs = self.values_in_space_of_cells(values, [tokens, width]);
+        let outputs = Packed::for_isa(self.isa, Matrix::new(&outputs, columns, width));
         // Scores of a cell, up to a whole panel.
-        let stride = turned.whole_panels().columns();
+        let stride = keys.whole_panels().columns();
         bias.resize(stride, 0.0);
         let blocks = out.par_chunks_mut(ROWS * width).enumerate();
         blocks.for_each_init(
             || (Vec::new(), vec![0.0; ROWS * stride]),
             |(scratch, scores), (block, out)| {
                 let (first, count) = (block * ROWS, out.len() / width);
-                let gather = |cell, part, out: &mut [f32]| cells.gather(first + cell, part, out);
+                let gather = |cell, part, out: &mut [f32]| gather(first + cell, part, out);
                 let epilogue = Epilogue {
                     bias: Some(&bias),
                     ..Epilogue::default()
                 };
                 let rows = &mut scores[..count * stride];
-                multiply_rows(gather, turned.whole_panels(), &epilogue, scratch, rows);
+                multiply_rows(gather, keys.whole_panels(), &epilogue, scratch, rows);
                 self.isa.run(
                     #[inline(always)]
                     |fma| {
@@ -90,7 +138,7 @@ impl<'a> CellsToTokens<'a> {
                 );
                 let epilogue = Epilogue {
                     bias: Some(self.output_bias),
-                    residual: Some(&cells.values[first * width..][..out.len()]),
+                    residual: Some(&cells[first * width..][..out.len()]),
                     ..Epilogue::default()
                 };
                 // Rows up to the height of a tile are multiplied along, whatever they hold.
@@ -111,43 +159,48 @@ impl<'a> CellsToTokens<'a> {
         );
     }
 
-    /// What a cell is multiplied with for its scores, `[tokens · heads, width]`, what the bias of
-    /// the queries adds to them, and what the scores mix, `[tokens · heads, width]`. The heads of a
-    /// token are neighbours.
+    /// What a cell is multiplied with for its scores, `[tokens · heads, width]`, and what the bias of
+    /// the queries adds to them. The heads of a token are neighbours.
+    fn keys_in_space_of_cells(&self, keys: &[f32], size: [usize; 2]) -> (Vec<f32>, Vec<f32>) {
+        let (inner, heads) = (self.query_bias.len(), self.queries.len());
+        let head_dim = inner / heads;
+        let scale = (head_dim as f32).powf(-0.5);
+        let keys: Vec<f32> = keys.iter().map(|k| k * scale).collect();
+        let mut bias = vec![0.0; size[0] * heads];
+        for (head, shift) in self.query_bias.chunks_exact(head_dim).enumerate() {
+            let every = bias.iter_mut().skip(head).step_by(heads);
+            for (bias, k) in every.zip(head_of(&keys, inner, head, heads).chunks_exact(head_dim)) {
+                *bias = k.iter().zip(shift).map(|(k, b)| k * b).sum();
+            }
+        }
+        (self.in_space_of_cells(&keys, &self.queries, size), bias)
+    }
+
+    /// What the scores mix, `[tokens · heads, width]`.
+    fn values_in_space_of_cells(&self, values: &[f32], size: [usize; 2]) -> Vec<f32> {
+        self.in_space_of_cells(values, &self.outputs, size)
+    }
+
+    /// Every head of projected tokens times the right side of that head.
     fn in_space_of_cells(
         &self,
-        keys: &[f32],
-        values: &[f32],
+        x: &[f32],
+        rights: &[Packed],
         [tokens, width]: [usize; 2],
-    ) -> [Vec<f32>; 3] {
-        let (inner, heads) = (self.query_bias.len(), self.queries.len());
-        let (head_dim, size) = (inner / heads, heads * tokens * width);
-        let scale = (head_dim as f32).powf(-0.5);
-        let (mut turned, mut bias, mut outputs) =
-            (vec![0.0; size], vec![0.0; heads * tokens], vec![0.0; size]);
+    ) -> Vec<f32> {
+        let (inner, heads) = (self.query_bias.len(), rights.len());
+        let mut out = vec![0.0; heads * tokens * width];
         let (mut scratch, mut rows) = (Vec::new(), vec![0.0; tokens * width]);
-        let mut place = |x: &[f32], right: &Packed, head: usize, out: &mut [f32]| {
-            let x = Dense::new(x, head_dim);
-            let none = Epilogue::default();
+        for (head, right) in rights.iter().enumerate() {
+            let x = head_of(x, inner, head, heads);
+            let (x, none) = (Dense::new(&x, inner / heads), Epilogue::default());
             multiply(&x, 0, right.right(), &none, &mut scratch, &mut rows);
             let every = out.chunks_exact_mut(width).skip(head).step_by(heads);
             for (out, row) in every.zip(rows.chunks_exact(width)) {
                 out.copy_from_slice(row);
             }
-        };
-        for head in 0..heads {
-            let mut k = head_of(keys, inner, head, heads);
-            k.iter_mut().for_each(|k| *k *= scale);
-            place(&k, &self.queries[head], head, &mut turned);
-            let shift = &self.query_bias[head * head_dim..(head + 1) * head_dim];
-            let every = bias.iter_mut().skip(head).step_by(heads);
-            for (bias, k) in every.zip(k.chunks_exact(head_dim)) {
-                *bias = k.iter().zip(shift).map(|(k, b)| k * b).sum();
-            }
-            let v = head_of(values, inner, head, heads);
-            place(&v, &self.outputs[head], head, &mut outputs);
         }
-        [turned, bias, outputs]
+        out
     }
 }
 

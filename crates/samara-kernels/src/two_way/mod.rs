@@ -184,6 +184,10 @@ mod tests {
                 let mut result = vec![f32::NAN; x.len()];
                 CellsToTokens::for_isa(isa, key, out, norm, heads).forward(seen, [&q, &v], &mut result);
                 prop_assert!(close(&result, &expected, 1e-4), "{isa:?}");
+                let attention = CellsToTokens::for_isa(isa, key, out, norm, heads);
+                let queries = project(&with_position, key);
+                attention.forward_projected(&x, &queries, [&q, &v], &mut result);
+                prop_assert!(close(&result, &expected, 1e-4), "{isa:?}, projected");
             }
         }
     }

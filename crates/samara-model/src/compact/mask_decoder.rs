@@ -83,7 +83,7 @@ impl MaskDecoder {
         let f4 = &features.high_res_feats[1];
         let PromptMaps { stride8, stride4 } = maps;
         let (tokens, cells, m8) = self.begin(features, stride8, tokens);
-        let (tokens, cells) = self.transformer.forward(cells, pe, &tokens);
+        let (tokens, cells) = self.transformer.forward(cells, pe, &tokens, None);
         let cells = self
             .cells_block2
             .forward(cells.reshape([batch, grid, grid, dim]));

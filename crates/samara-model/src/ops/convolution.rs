@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::conv2d as burn_conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 use samara_kernels::depthwise::Depthwise;
-use samara_kernels::gemm::{Dense, Epilogue, Matrix, Packed, Patches, gemm};
+use samara_kernels::gemm::{Dense, Epilogue, Matrix, Packed, Patches, Rows as _, gemm};
 
 use super::Activation;
 use super::values::{Values, tensor};
@@ -50,8 +50,9 @@ fn conv2d_with_kernel(
         residual: None,
     };
     let depth = kernel * kernel * inputs;
-    let weight = Packed::new(Matrix::new(weight.as_slice(), outputs, depth).transposed());
     let patches = Patches::new(x.as_slice(), dims, kernel, stride, pad);
+    let weight = Matrix::new(weight.as_slice(), outputs, depth).transposed();
+    let weight = Packed::for_rows(weight, patches.count());
     let shape = [dims[0], patches.out_height, patches.out_width, outputs];
     let mut out = vec![0.0; shape.iter().product()];
     if kernel == 1 && stride == 1 && pad == 0 {

@@ -3,6 +3,7 @@
 use burn::nn::Linear;
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
+use samara_kernels::attention::{Attention, Bias, PackedKeys, Tokens};
 use samara_kernels::two_way::{Cells, CellsToTokens, TokensToCells};
 
 use super::values::{LayerValues, NormValues, Values, tensor};
@@ -23,17 +24,78 @@ pub struct CrossAttention<'a> {
     pub heads: usize,
 }
 
+/// The cells of an image in the first layer of a decoder, projected once for all prompts without a mask:
+/// these see them as they are. What is left of that layer for a prompt is a tenth of its first
+/// attention and half of its second.
+#[derive(Debug)]
+pub struct ProjectedCells {
+    /// What the tokens look at.
+    keys: PackedKeys,
+    /// With which the cells look at tokens, `[cells, inner]`.
+    queries: Values,
+}
+
+impl ProjectedCells {
+    /// Of `cells` and `position`, both `[1, cells, dim]`, for the attention of tokens to cells and that
+    /// of cells to tokens. `None` where the kernels do not work.
+    pub fn new(
+        cells: &Tensor<3>,
+        position: &Tensor<3>,
+        [look, answer]: [CrossAttention<'_>; 2],
+    ) -> Option<Self> {
+        let project = |x, layer| Values::of(linear(x, layer, Activation::Identity));
+        let placed = cells.clone() + position.clone();
+        let k = project(placed.clone(), look.k_proj)?;
+        let v = project(cells.clone(), look.v_proj)?;
+        let [_, inner] = look.k_proj.weight.dims();
+        let attention = look.attention(inner);
+        let kv = [&k, &v].map(|x| attention_tokens(x.as_slice(), &attention));
+        Some(Self {
+            keys: attention.pack(kv, cells.dims()[1]),
+            queries: project(placed, answer.q_proj)?,
+        })
+    }
+}
+
+impl CrossAttention<'_> {
+    /// The attention of projected tokens of this width.
+    fn attention(&self, inner: usize) -> Attention<'static> {
+        let head_dim = inner / self.heads;
+        Attention {
+            heads: self.heads,
+            head_dim,
+            value_dim: head_dim,
+            scale: (head_dim as f32).powf(-0.5),
+            bias: Bias::None,
+            padding: None,
+        }
+    }
+}
+
+/// Tokens whose heads lie side by side.
+fn attention_tokens<'a>(values: &'a [f32], attention: &Attention<'_>) -> Tokens<'a> {
+    Tokens {
+        values,
+        token_stride: attention.heads * attention.head_dim,
+        head_stride: attention.head_dim,
+    }
+}
+
 /// Tokens `[batch, tokens, dim]` attend to cells: keys from `cells + position`, values from
 /// `cells`. `cells` is `[batch, cells, dim]`, or `[1, cells, dim]` shared by the batch; `position`
-/// is `[1, cells, dim]`. Gives `[batch, tokens, dim]`, projected.
+/// is `[1, cells, dim]`. Gives `[batch, tokens, dim]`, projected. `projected` are the same cells.
 pub fn tokens_to_cells(
     tokens: Tensor<3>,
-    cells: &Tensor<3>,
-    position: &Tensor<3>,
+    [cells, position]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
+    projected: Option<&ProjectedCells>,
 ) -> Tensor<3> {
     let q = linear(tokens, layers.q_proj, Activation::Identity);
-    let attended = tokens_with_kernel(&q, cells, position, layers).unwrap_or_else(|| {
+    let attended = match projected {
+        Some(projected) => tokens_with_projected(&q, projected, layers),
+        None => tokens_with_kernel(&q, cells, position, layers),
+    };
+    let attended = attended.unwrap_or_else(|| {
         let k = linear(
             cells.clone() + position.clone(),
             layers.k_proj,
@@ -71,6 +133,21 @@ pub fn token_weights(
     activation::softmax(scores, 3)
 }
 
+fn tokens_with_projected(
+    q: &Tensor<3>,
+    cells: &ProjectedCells,
+    layers: CrossAttention<'_>,
+) -> Option<Tensor<3>> {
+    let (shape, device) = (q.dims(), q.device());
+    let q = Values::of(q.clone())?;
+    let attention = layers.attention(shape[2]);
+    let mut out = vec![0.0; shape.iter().product()];
+    // The tokens of all prompts look at the same cells: they are one sequence.
+    let tokens = attention_tokens(q.as_slice(), &attention);
+    attention.forward_packed(tokens, &cells.keys, &mut out);
+    Some(tensor(out, shape, &device))
+}
+
 fn tokens_with_kernel(
     q: &Tensor<3>,
     cells: &Tensor<3>,
@@ -105,17 +182,19 @@ fn tokens_with_kernel(
 /// Cells attend to tokens and are normalised: `norm(cells + attention)`. The queries come from
 /// `cells + position`, the keys from `keys`, the values from `values` (both
 /// `[batch, tokens, dim]`). `cells` is `[batch, cells, dim]` or `[1, cells, dim]`; gives
-/// `[batch, cells, dim]`.
+/// `[batch, cells, dim]`. `projected` are the same cells.
 pub fn cells_to_tokens(
     cells: Tensor<3>,
     position: &Tensor<3>,
     [keys, values]: [Tensor<3>; 2],
     layers: CrossAttention<'_>,
     (norm, epsilon): NormLayer<'_>,
+    projected: Option<&ProjectedCells>,
 ) -> Tensor<3> {
     let k = linear(keys, layers.k_proj, Activation::Identity);
     let v = linear(values, layers.v_proj, Activation::Identity);
-    if let Some(cells) = cells_with_kernel(&cells, position, [&k, &v], layers, (norm, epsilon)) {
+    let seen = [&cells, position];
+    if let Some(cells) = cells_with_kernel(seen, [&k, &v], layers, (norm, epsilon), projected) {
         return cells;
     }
     let cells = for_each(cells, k.dims()[0]);
@@ -130,11 +209,11 @@ pub fn cells_to_tokens(
 }
 
 fn cells_with_kernel(
-    cells: &Tensor<3>,
-    position: &Tensor<3>,
+    [cells, position]: [&Tensor<3>; 2],
     [k, v]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
     norm: NormLayer<'_>,
+    projected: Option<&ProjectedCells>,
 ) -> Option<Tensor<3>> {
     let ([batch, tokens, inner], device) = (k.dims(), k.device());
     let [images, count, width] = cells.dims();
@@ -158,11 +237,14 @@ fn cells_with_kernel(
                 width,
             };
             let part = i * tokens * inner..(i + 1) * tokens * inner;
-            attention.forward(
-                cells,
-                [&k.as_slice()[part.clone()], &v.as_slice()[part]],
-                out,
-            );
+            let tokens = [&k.as_slice()[part.clone()], &v.as_slice()[part]];
+            match projected {
+                Some(projected) => {
+                    let queries = projected.queries.as_slice();
+                    attention.forward_projected(cells.values, queries, tokens, out);
+                }
+                None => attention.forward(cells, tokens, out),
+            }
         });
     Some(tensor(out, [batch, count, width], &device))
 }
@@ -215,7 +297,7 @@ mod tests {
             let mixed = weights.matmul(values.swap_dims(1, 2)).swap_dims(1, 2);
             let mixed = mixed.reshape([batch, tokens, inner]);
             let mixed = linear(mixed, &out_proj, Activation::Identity);
-            let fused = tokens_to_cells(asked.clone(), &image, &position, layers);
+            let fused = tokens_to_cells(asked.clone(), [&image, &position], layers, None);
             let error: f32 = (mixed - fused).abs().max().into_scalar();
             assert!(error < 1e-5, "{error:e}");
         }

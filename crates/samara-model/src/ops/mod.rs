@@ -31,7 +31,9 @@ use samara_kernels::position;
 pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projected_padding};
 pub use bottleneck::{Bottleneck, Convolution};
 pub use convolution::{conv2d, depthwise};
-pub use cross_attention::{CrossAttention, cells_to_tokens, token_weights, tokens_to_cells};
+pub use cross_attention::{
+    CrossAttention, ProjectedCells, cells_to_tokens, token_weights, tokens_to_cells,
+};
 pub use feed_forward::{NormLayer, feed_forward, linear_of_norm};
 pub use linear::{linear, linear_add};
 pub use memory_attention::{Rope, attention_to_memories};

@@ -57,7 +57,8 @@ fn product<const D: usize>(
         residual: Some(residual.as_slice()),
     };
     let mut out = vec![0.0; residual.as_slice().len()];
-    gemm(rows, Packed::new(right).right(), &epilogue, &mut out);
+    let right = Packed::for_rows(right, rows.count());
+    gemm(rows, right.right(), &epilogue, &mut out);
     Some(tensor(out, shape, &device))
 }
 

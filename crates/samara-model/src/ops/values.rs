@@ -14,6 +14,7 @@ use super::feed_forward::NormLayer;
 use crate::common::LayerNorm2d;
 
 /// The values of a tensor, row by row.
+#[derive(Debug)]
 pub(super) struct Values {
     #[cfg(feature = "flex")]
     tensor: FlexTensor,

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use super::prompt_encoder::PromptEmbeddings;
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation, Upscaling};
+use crate::ops::{self, Activation, ProjectedCells, Upscaling};
 
 /// Configuration of [`MaskDecoder`].
 #[derive(Config, Debug)]
@@ -100,7 +100,7 @@ impl MaskDecoder {
         prompts: PromptEmbeddings,
         batch: usize,
     ) -> DecodedMasks {
-        let judged = self.judge(image_embedding, image_pe, prompts, batch);
+        let judged = self.judge(image_embedding, image_pe, prompts, batch, None);
         let all: Vec<usize> = (0..batch).collect();
         DecodedMasks {
             low_res_logits: self.draw(&judged, &all),
@@ -108,17 +108,21 @@ impl MaskDecoder {
         }
     }
 
-    /// The first part of [`forward`](Self::forward): everything but the masks.
+    /// The first part of [`forward`](Self::forward): everything but the masks. `projected` is what
+    /// [`project`](Self::project) gave for the same image.
     pub fn judge(
         &self,
         image_embedding: Tensor<4>,
         image_pe: &Tensor<3>,
         prompts: PromptEmbeddings,
         batch: usize,
+        projected: Option<&ProjectedCells>,
     ) -> JudgedPrompts {
         let [_, height, width, _] = image_embedding.dims();
         let (tokens, cells) = self.begin(image_embedding, prompts, batch);
-        let (tokens, cells) = self.transformer.forward(cells, image_pe, &tokens);
+        let (tokens, cells) = self
+            .transformer
+            .forward(cells, image_pe, &tokens, projected);
 
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
@@ -130,6 +134,17 @@ impl MaskDecoder {
             grid: [height, width],
             hyper,
         }
+    }
+
+    /// What [`judge`](Self::judge) computes of the image alone, for `prompts` without masks.
+    pub fn project(
+        &self,
+        image_embedding: Tensor<4>,
+        image_pe: &Tensor<3>,
+        prompts: PromptEmbeddings,
+    ) -> Option<ProjectedCells> {
+        let (_, cells) = self.begin(image_embedding, prompts, 1);
+        self.transformer.project(&cells, image_pe)
     }
 
     /// How the tokens (IoU, masks, prompt) look at the image; see

@@ -20,6 +20,7 @@ pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEnc
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 pub(crate) use validate::{validate_mask_decoder, validate_prompt_encoder};
 
+use crate::ProjectedCells;
 use crate::mobile_sam::{TinyViT, TinyViTConfig};
 use crate::token_attention::{DecoderToken, TokenAttention, sam_tokens};
 
@@ -167,14 +168,28 @@ impl Sam {
         )
     }
 
-    /// As [`decode`](Self::decode), with the masks left to be drawn.
-    pub fn judge(&self, image_embedding: Tensor<4>, prompts: &PromptBatch) -> JudgedPrompts {
+    /// As [`decode`](Self::decode), with the masks left to be drawn. `projected` is what
+    /// [`project`](Self::project) gave for the same image.
+    pub fn judge(
+        &self,
+        image_embedding: Tensor<4>,
+        prompts: &PromptBatch,
+        projected: Option<&ProjectedCells>,
+    ) -> JudgedPrompts {
         self.mask_decoder.judge(
             image_embedding,
             &self.image_pe(),
             self.encode_prompts(prompts),
             prompts.len(),
+            projected.filter(|_| prompts.masks.is_none()),
         )
+    }
+
+    /// What the decoder computes of the image embedding alone; see [`ProjectedCells`].
+    pub fn project(&self, image_embedding: Tensor<4>) -> Option<ProjectedCells> {
+        let none = self.encode_prompts(&PromptBatch::default());
+        self.mask_decoder
+            .project(image_embedding, &self.image_pe(), none)
     }
 
     /// How the decoder's tokens look at the image embedding `[1, 64, 64, 256]`.

@@ -7,7 +7,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON};
+use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON, ProjectedCells};
 
 /// Configuration of [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -82,14 +82,24 @@ impl TwoWayTransformer {
     ///
     /// `image` is `[batch, cells, dim]`, or `[1, cells, dim]` when all prompts begin with the same;
     /// `image_pe` `[1, cells, dim]`, `tokens` `[batch, tokens, dim]` (they serve as their own
-    /// positional encoding). Gives the updated tokens and image cells, `[batch, ..]`.
+    /// positional encoding); `projected` is what [`project`](Self::project) made of them, if it did. Gives
+    /// the updated tokens and image cells, `[batch, ..]`.
     pub fn forward(
         &self,
         image: Tensor<3>,
         image_pe: &Tensor<3>,
         tokens: &Tensor<3>,
+        projected: Option<&ProjectedCells>,
     ) -> (Tensor<3>, Tensor<3>) {
-        self.observed(image, image_pe, tokens, &mut |_, _, _| ())
+        self.observed(image, image_pe, tokens, projected, &mut |_, _, _| ())
+    }
+
+    /// What [`forward`](Self::forward) computes of the image alone; see [`ProjectedCells`].
+    pub fn project(&self, image: &Tensor<3>, image_pe: &Tensor<3>) -> Option<ProjectedCells> {
+        let first = self.layers.first()?;
+        let look = &first.cross_attn_token_to_image;
+        let layers = [look, &first.cross_attn_image_to_token].map(Attention::layers);
+        ProjectedCells::new(image, image_pe, layers)
     }
 
     /// The softmax weights with which the tokens look at the image cells in every layer and, last, in
@@ -102,10 +112,16 @@ impl TwoWayTransformer {
         tokens: &Tensor<3>,
     ) -> Tensor<5> {
         let mut weights = Vec::with_capacity(self.layers.len() + 1);
-        self.observed(image, image_pe, tokens, &mut |queries, cells, layers| {
-            let seen = ops::token_weights(queries.clone(), cells, image_pe, layers);
-            weights.push(seen.unsqueeze::<5>());
-        });
+        self.observed(
+            image,
+            image_pe,
+            tokens,
+            None,
+            &mut |queries, cells, layers| {
+                let seen = ops::token_weights(queries.clone(), cells, image_pe, layers);
+                weights.push(seen.unsqueeze::<5>());
+            },
+        );
         Tensor::cat(weights, 0)
     }
 
@@ -115,16 +131,19 @@ impl TwoWayTransformer {
         image: Tensor<3>,
         image_pe: &Tensor<3>,
         tokens: &Tensor<3>,
+        projected: Option<&ProjectedCells>,
         observe: Observer<'_>,
     ) -> (Tensor<3>, Tensor<3>) {
         let (mut queries, mut keys) = (tokens.clone(), image);
         for layer in &self.layers {
-            (queries, keys) = layer.forward(queries, keys, tokens, image_pe, observe);
+            let projected = projected.filter(|_| layer.first);
+            let pe = [tokens, image_pe];
+            (queries, keys) = layer.forward(queries, keys, pe, projected, observe);
         }
         let q = queries.clone() + tokens.clone();
         let last = self.final_attn_token_to_image.layers();
         observe(&q, &keys, last);
-        let attended = ops::tokens_to_cells(q, &keys, image_pe, last);
+        let attended = ops::tokens_to_cells(q, [&keys, image_pe], last, None);
         (
             ops::layer_norm(
                 queries + attended,
@@ -159,8 +178,8 @@ impl TwoWayAttentionBlock {
         &self,
         queries: Tensor<3>,
         keys: Tensor<3>,
-        query_pe: &Tensor<3>,
-        key_pe: &Tensor<3>,
+        [query_pe, key_pe]: [&Tensor<3>; 2],
+        projected: Option<&ProjectedCells>,
         observe: Observer<'_>,
     ) -> (Tensor<3>, Tensor<3>) {
         // In the first layer the queries still are their own positional encoding: the official
@@ -177,7 +196,7 @@ impl TwoWayAttentionBlock {
         let q = queries.clone() + query_pe.clone();
         let look = self.cross_attn_token_to_image.layers();
         observe(&q, &keys, look);
-        let attended = ops::tokens_to_cells(q, &keys, key_pe, look);
+        let attended = ops::tokens_to_cells(q, [&keys, key_pe], look, projected);
         let queries = ops::layer_norm(queries + attended, &self.norm2, LAYER_NORM_EPSILON);
 
         let queries = ops::layer_norm(
@@ -192,6 +211,7 @@ impl TwoWayAttentionBlock {
             [queries.clone() + query_pe.clone(), queries.clone()],
             self.cross_attn_image_to_token.layers(),
             (&self.norm4, LAYER_NORM_EPSILON),
+            projected,
         );
         (queries, keys)
     }

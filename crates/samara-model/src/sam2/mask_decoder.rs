@@ -6,7 +6,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor, activation};
 
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, ProjectedCells};
 use crate::sam::{
     JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings,
     TwoWayTransformer,
@@ -75,17 +75,21 @@ impl MaskDecoder {
     }
 
     /// Decodes a batch of prompts on one image: all but the masks. `image_embedding` is
-    /// `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`.
+    /// `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`, `projected` what
+    /// [`project`](Self::project) gave for the same image.
     pub fn judge(
         &self,
         image_embedding: Tensor<4>,
         image_pe: &Tensor<3>,
         prompts: PromptEmbeddings,
         batch: usize,
+        projected: Option<&ProjectedCells>,
     ) -> JudgedObjects {
         let [_, height, width, _] = image_embedding.dims();
         let (tokens, cells) = self.begin(image_embedding, prompts, batch);
-        let (tokens, cells) = self.transformer.forward(cells, image_pe, &tokens);
+        let (tokens, cells) = self
+            .transformer
+            .forward(cells, image_pe, &tokens, projected);
 
         let token = |index: usize| tokens.clone().narrow(1, index, 1);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
@@ -102,6 +106,17 @@ impl MaskDecoder {
             mask_tokens,
             object_score: self.pred_obj_score_head.forward(token(0)).squeeze_dim(1),
         }
+    }
+
+    /// What [`judge`](Self::judge) computes of the image alone, for `prompts` without masks.
+    pub fn project(
+        &self,
+        image_embedding: Tensor<4>,
+        image_pe: &Tensor<3>,
+        prompts: PromptEmbeddings,
+    ) -> Option<ProjectedCells> {
+        let (_, cells) = self.begin(image_embedding, prompts, 1);
+        self.transformer.project(&cells, image_pe)
     }
 
     /// How the tokens (object score, IoU, masks, prompt) look at the image; see

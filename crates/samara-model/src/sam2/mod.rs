@@ -24,12 +24,12 @@ pub use memory_attention::{Memories, MemoryAttention, MemoryAttentionConfig};
 pub use memory_encoder::{MemoryEncoder, MemoryEncoderConfig};
 pub use neck::{FpnNeck, FpnNeckConfig};
 
-use crate::ImageFeatures;
 use crate::sam::{
     JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
     PromptEncoderConfig, TwoWayTransformerConfig,
 };
 use crate::token_attention::{DecoderToken, TokenAttention, sam2_tokens};
+use crate::{ImageFeatures, ProjectedCells};
 
 /// Pixels per cell of the image embedding.
 const STRIDE: usize = 16;
@@ -203,7 +203,13 @@ impl Sam2 {
 
     /// Scores of a batch of prompts. Other than in SAM, a box is two points, which come first, and a
     /// padding point always follows.
-    pub fn judge(&self, features: &ImageFeatures, prompts: &PromptBatch) -> JudgedObjects {
+    /// `projected` is what [`project`](Self::project) gave for the same features.
+    pub fn judge(
+        &self,
+        features: &ImageFeatures,
+        prompts: &PromptBatch,
+        projected: Option<&ProjectedCells>,
+    ) -> JudgedObjects {
         let batch = prompts.len();
         let encoder = &self.sam_prompt_encoder;
         self.sam_mask_decoder.judge(
@@ -211,7 +217,17 @@ impl Sam2 {
             &encoder.dense_pe(),
             encoder.forward(&prompts.clone().with_boxes_as_points()),
             batch,
+            projected.filter(|_| prompts.masks.is_none()),
         )
+    }
+
+    /// What the decoder computes of features alone; see [`ProjectedCells`].
+    pub fn project(&self, features: &ImageFeatures) -> Option<ProjectedCells> {
+        let encoder = &self.sam_prompt_encoder;
+        let none = encoder.forward(&PromptBatch::default());
+        let embed = features.image_embed.clone();
+        self.sam_mask_decoder
+            .project(embed, &encoder.dense_pe(), none)
     }
 
     /// How the decoder's tokens look at the image embedding.

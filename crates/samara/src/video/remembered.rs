@@ -129,7 +129,7 @@ fn decode(
     prompts: &PromptBatch,
     ambiguous: bool,
 ) -> Result<Heads> {
-    let judged = sam2.judge(features, prompts);
+    let judged = sam2.judge(features, prompts, None);
     let iou = read(judged.masks.iou.clone())?;
     let object_score = read(judged.object_score)?[0];
     let present = object_score > 0.0;
@@ -205,7 +205,7 @@ fn with_mask(sam2: &Sam2, features: &ImageFeatures, mask: &RgbImage) -> Result<H
         masks: Some(sam2.mask_prompt(pixels)),
         ..PromptBatch::default()
     };
-    let judged = sam2.judge(features, &prompts);
+    let judged = sam2.judge(features, &prompts, None);
     let seen = read(judged.object_score)?[0] > 0.0;
     let pointing = judged.mask_tokens.narrow(1, 0, 1);
     let low_side = LOGITS_PER_CELL * features.image_embed.dims()[1];
