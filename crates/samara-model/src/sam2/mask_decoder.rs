@@ -1,12 +1,12 @@
 //! SAM 2's mask decoder (`sam2/modeling/sam/mask_decoder.py`): that of SAM with finer features in the
 //! upscaling, a sigmoid on the scores, and a token that says whether the object is there at all.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor, activation};
 
-use crate::ops::{self, Activation, ProjectedCells};
+use crate::ops::{self, Activation, Convolution, ProjectedCells};
 use crate::sam::{
     JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings,
     TwoWayTransformer,
@@ -61,17 +61,12 @@ impl MaskDecoder {
         }
     }
 
-    /// What the upscaling adds: the pyramid's levels at strides 8 and 4, `[1, height, width, dim]`,
-    /// with a quarter and an eighth of the channels. Computed once for an image.
-    pub fn high_res_features(&self, [stride8, stride4]: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
-        let narrow = |x, conv: &Conv2d| {
-            let bias = conv.bias.as_ref().map(Param::val);
-            ops::conv2d(x, conv.weight.val(), bias, [1, 0], Activation::Identity)
-        };
-        [
-            narrow(stride8, &self.conv_s1),
-            narrow(stride4, &self.conv_s0),
-        ]
+    /// What the upscaling adds: the pyramid's levels at strides 8 and 4 with a quarter and an eighth of
+    /// its channels. Computed once for an image, from the trunk's stages at these strides,
+    /// `[1, height, width, channels]`, and the convolutions that make levels of them: two linear maps
+    /// in a row are one, and nobody else looks at the pyramid's 256 channels there.
+    pub fn high_res_features(&self, [s8, s4]: [(Tensor<4>, Convolution); 2]) -> [Tensor<4>; 2] {
+        [narrow(s8, &self.conv_s1), narrow(s4, &self.conv_s0)]
     }
 
     /// Decodes a batch of prompts on one image: all but the masks. `image_embedding` is
@@ -157,4 +152,19 @@ impl MaskDecoder {
         self.output_upscaling
             .forward(cells, judged.grid, hyper, prompts, Some(high_res))
     }
+}
+
+/// `conv` after a `lateral` convolution, both 1×1.
+fn narrow((x, lateral): (Tensor<4>, Convolution), conv: &Conv2d) -> Tensor<4> {
+    let (weight, bias) = lateral;
+    let ([middle, inputs, ..], [outputs, ..]) = (weight.dims(), conv.weight.dims());
+    let second = conv.weight.val().reshape([outputs, middle]);
+    let weight = second.clone().matmul(weight.reshape([middle, inputs]));
+    let bias = second.matmul(bias.reshape([middle, 1])).reshape([outputs]);
+    let bias = match &conv.bias {
+        Some(own) => bias + own.val(),
+        None => bias,
+    };
+    let weight = weight.reshape([outputs, inputs, 1, 1]);
+    ops::conv2d(x, weight, Some(bias), [1, 0], Activation::Identity)
 }

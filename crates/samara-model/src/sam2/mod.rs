@@ -184,11 +184,11 @@ impl Sam2 {
     /// [`without_memory`](Self::without_memory).
     pub fn encode_frame(&self, pixels: Tensor<4>) -> ImageFeatures {
         let stages = self.image_encoder.trunk.forward(pixels);
-        let [stride4, stride8, image_embed] = self.image_encoder.neck.forward(&stages);
-        let decoder = &self.sam_mask_decoder;
+        let neck = &self.image_encoder.neck;
+        let levels = [1, 0].map(|stage| (stages[stage].clone(), neck.lateral(stage)));
         ImageFeatures {
-            image_embed,
-            high_res_feats: decoder.high_res_features([stride8, stride4]).to_vec(),
+            image_embed: neck.image_embed(&stages),
+            high_res_feats: self.sam_mask_decoder.high_res_features(levels).to_vec(),
         }
     }
 

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Convolution};
 
 /// Configuration of [`FpnNeck`].
 #[derive(Config, Debug)]
@@ -58,9 +58,26 @@ impl Lateral {
 impl FpnNeck {
     /// Features at strides 4, 8 and 16, `[batch, height, width, d_model]`, of the trunk's four stages.
     pub fn forward(&self, stages: &[Tensor<4>]) -> [Tensor<4>; 3] {
-        let lateral =
-            |stage: usize| self.convs[stages.len() - 1 - stage].forward(stages[stage].clone());
-        let coarse = ops::upsample_nearest(lateral(3));
-        [lateral(0), lateral(1), lateral(2) + coarse]
+        let lateral = |stage: usize| self.of_stage(stage).forward(stages[stage].clone());
+        [lateral(0), lateral(1), self.image_embed(stages)]
+    }
+
+    /// The features at stride 16 alone.
+    pub fn image_embed(&self, stages: &[Tensor<4>]) -> Tensor<4> {
+        let lateral = |stage: usize| self.of_stage(stage).forward(stages[stage].clone());
+        lateral(2) + ops::upsample_nearest(lateral(3))
+    }
+
+    /// Weight and bias with which a stage at stride 4 (0) or 8 (1) becomes features.
+    pub fn lateral(&self, stage: usize) -> Convolution {
+        let conv = &self.of_stage(stage).conv;
+        let [outputs, ..] = conv.weight.dims();
+        let bias = conv.bias.as_ref().map(Param::val);
+        let none = || Tensor::zeros([outputs], &conv.weight.device());
+        (conv.weight.val(), bias.unwrap_or_else(none))
+    }
+
+    fn of_stage(&self, stage: usize) -> &Lateral {
+        &self.convs[self.convs.len() - 1 - stage]
     }
 }
