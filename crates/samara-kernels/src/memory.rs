@@ -22,12 +22,12 @@ pub fn keep_freed_memory() {
             libc::mallopt(parameter, value);
         }
     }
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
     prefer_huge_pages();
 }
 
 /// Bytes at the beginning of the heap that are to lie in huge pages: more than most models take.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 const HUGE: usize = 1 << 30;
 
 /// Lets the heap begin in pages of two megabytes where the kernel gives them to who asks. Matrices are
@@ -36,7 +36,7 @@ const HUGE: usize = 1 << 30;
 /// feed-forward blocks of ViT-B take a tenth less time.
 ///
 /// Address space is taken for it at once, memory as it is used.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 fn prefer_huge_pages() {
     // SAFETY: the block is ours until it is freed; the advice changes no value in it, and the rounding
     // leaves out pages that it has only a part of. A freed block keeps the advice, as it is not trimmed.

@@ -13,7 +13,8 @@
 //! it is packed, and those of the result tile by tile, so that nothing more goes through memory (as
 //! Huang et al. 2016 do it). Quarters are cut where it is cheapest: rows of a block, neighbouring
 //! panels, and the steps of a pass. The error grows from a sum's own to that of the largest sum in
-//! the four quarters, by a factor of about 2 for values of one size.
+//! the four quarters, by a factor of about 2 for values of one size; what is no number spreads to the row
+//! and the columns that share its pair.
 
 use std::ops::Range;
 
