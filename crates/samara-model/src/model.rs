@@ -287,8 +287,9 @@ impl Model {
         }
     }
 
-    /// What the decoder computes of the features alone, for [`judge`](Self::judge); it is worth its time
-    /// from the third prompt without a mask on. `None` for a model or a device that has no use for it.
+    /// What the decoder computes of the features alone, for [`judge`](Self::judge) of prompts without a
+    /// mask: as much work as it spares three of them. `None` for a model or a device that has no use for
+    /// it.
     pub fn project(&self, features: &ImageFeatures) -> Option<ProjectedCells> {
         match self {
             Self::Sam(sam) => sam.project(features.image_embed.clone()),

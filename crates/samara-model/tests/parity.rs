@@ -124,6 +124,13 @@ fn check(sam: &Sam, expected: &Expected) {
         if let Some(dense) = expected.get::<4>(&name("dense")) {
             assert_close(&name("dense"), &embedded.dense, &dense);
         }
+        if prompts.masks.is_none() {
+            let projected = sam.project(embedding.clone());
+            assert!(projected.is_some());
+            let judged = sam.judge(embedding.clone(), &prompts, projected.as_ref());
+            let expected = expected.get(&name("iou")).unwrap();
+            assert_close(&name("iou, projected"), &judged.iou, &expected);
+        }
         let decoded = sam.decode(embedding.clone(), &prompts);
         assert_close(
             &name("iou"),

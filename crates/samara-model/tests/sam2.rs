@@ -125,7 +125,14 @@ fn the_decoder_agrees() {
 
     let file = "sam2_decoder.expected.safetensors";
     let image = |name: &str| last(read(file, name));
-    let high_res = decoder.high_res_features([image("stride8"), image("stride4")]);
+    // Levels that are made already, as by convolutions that change nothing.
+    let level = |name: &str| {
+        let level = image(name);
+        let channels = level.dims()[3];
+        let weight = Tensor::<2>::eye(channels, &device).reshape([channels, channels, 1, 1]);
+        (level, (weight, Tensor::zeros([channels], &device)))
+    };
+    let high_res = decoder.high_res_features([level("stride8"), level("stride4")]);
     let pe = read::<4>(file, "image_pe")
         .flatten::<3>(2, 3)
         .swap_dims(1, 2);
@@ -133,7 +140,23 @@ fn the_decoder_agrees() {
         sparse: Some(read(file, "sparse")),
         dense: read(file, "dense"),
     };
-    let found = decoder.judge(image("image_embedding"), &pe, prompts, 3);
+    let embedding = image("image_embedding");
+    let none = PromptEmbeddings {
+        sparse: None,
+        dense: prompts.dense.clone(),
+    };
+    let projected = decoder.project(embedding.clone(), &pe, none);
+    let again = decoder.judge(
+        embedding.clone(),
+        &pe,
+        prompts.clone(),
+        3,
+        projected.as_ref(),
+    );
+    let found = decoder.judge(embedding, &pe, prompts, 3, None);
+    assert_close("iou, projected", again.masks.iou.clone(), &read(file, "iou"));
+    let logits = decoder.draw(&again.masks, high_res.clone(), &[0, 1, 2]);
+    assert_close("logits, projected", logits, &read(file, "low_res_logits"));
     let logits = decoder.draw(&found.masks, high_res, &[0, 1, 2]);
     assert_close("logits", logits, &read(file, "low_res_logits"));
     assert_close("iou", found.masks.iou, &read(file, "iou"));

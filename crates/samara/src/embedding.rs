@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
@@ -29,10 +28,6 @@ pub(crate) const MAX_BATCH: usize = 16;
 /// caches.
 const PROMPTS_OF_A_THREAD: usize = 8;
 
-/// Prompts from which on the cells are projected for all of them: it costs as much as it spares two or
-/// three.
-const WORTH_PROJECTING: usize = 3;
-
 const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
 const FRAME: &str = "samara.frame";
@@ -45,15 +40,8 @@ pub struct Embedding {
     frame: Frame,
     pub(crate) features: ImageFeatures,
     image: String,
-    shared: Arc<Shared>,
-}
-
-/// What prompts without a mask share.
-#[derive(Default)]
-struct Shared {
-    /// Prompts so far.
-    asked: AtomicUsize,
-    cells: OnceLock<Option<ProjectedCells>>,
+    /// What prompts without a mask share, made for the first of them.
+    projected: Arc<OnceLock<Option<ProjectedCells>>>,
 }
 
 impl Embedding {
@@ -68,22 +56,20 @@ impl Embedding {
             frame,
             features,
             image,
-            shared: Arc::default(),
+            projected: Arc::default(),
         }
     }
 
-    /// The cells for `count` further prompts, when there are enough of them.
-    fn projected(&self, count: usize) -> Option<&ProjectedCells> {
-        let Shared { asked, cells } = &*self.shared;
-        if asked.fetch_add(count, Ordering::Relaxed) + count < WORTH_PROJECTING {
-            return None;
-        }
+    /// The cells for prompts without a mask.
+    fn projected(&self) -> Option<&ProjectedCells> {
         // Threads do not wait for each other here, as each may be needed for the other's work.
-        if cells.get().is_none() {
+        if self.projected.get().is_none() {
             let model = self.segmenter.model();
-            let _ = cells.set(in_pool(|| model.project(&self.features)));
+            let _ = self
+                .projected
+                .set(in_pool(|| model.project(&self.features)));
         }
-        cells.get()?.as_ref()
+        self.projected.get()?.as_ref()
     }
 
     /// How original and model pixels relate.
@@ -193,8 +179,8 @@ impl Embedding {
         } else {
             prompts.len()
         };
-        let plain = prompts.iter().filter(|p| p.mask.is_none()).count();
-        let projected = self.projected(plain);
+        let masked = prompts.iter().all(|p| p.mask.is_some());
+        let projected = if masked { None } else { self.projected() };
         let judge = |prompts: &[&Prompt]| {
             let judged = model.judge(&self.features, &self.batch(prompts), projected);
             let scores = read(judged.iou())?;
