@@ -236,14 +236,20 @@ impl Model {
         match self {
             Self::Sam(sam) => sam.decode(features.image_embed.clone(), prompts),
             Self::Sam2(_) => {
-                let judged = self.judge(features, prompts, None);
                 let all: Vec<usize> = (0..prompts.len()).collect();
-                DecodedMasks {
-                    low_res_logits: judged.draw(&all),
-                    iou: judged.iou(),
-                }
+                self.judge(features, prompts, None).draw(&all)
             }
             Self::Compact(compact) => compact.decode(features, prompts),
+        }
+    }
+
+    /// Masks that another model of the same kind drew, scored by the head of this one that looks at
+    /// masks ([`MaskIouHead`](crate::sam::MaskIouHead)), if it has one: while nothing but that head
+    /// learns, a model that records no gradient can do the rest.
+    pub fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
+        match self {
+            Self::Sam(sam) => sam.score(drawn),
+            Self::Sam2(_) | Self::Compact(_) => drawn,
         }
     }
 
@@ -262,8 +268,8 @@ impl Model {
         }
     }
 
-    /// The scores of [`decode`](Self::decode) first, and its masks on request: for callers that drop
-    /// most masks for their scores.
+    /// Scores first, and the masks of [`decode`](Self::decode) on request: for callers that drop most
+    /// masks for their scores.
     ///
     /// `projected` is what [`project`](Self::project) gave for the same features.
     pub fn judge<'a>(
@@ -323,7 +329,8 @@ pub enum Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
+    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`]. Where a head that looks at the masks
+    /// has the last word ([`has_last_word`](Self::has_last_word)), a first opinion.
     pub fn iou(&self) -> Tensor<2> {
         match self {
             Self::Sam { judged, .. } | Self::Sam2 { judged, .. } => judged.iou.clone(),
@@ -331,22 +338,35 @@ impl Judged<'_> {
         }
     }
 
-    /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` of the prompts at these positions of the
-    /// batch.
-    pub fn draw(&self, prompts: &[usize]) -> Tensor<4> {
+    /// Whether [`iou`](Self::iou) is what [`draw`](Self::draw) will say.
+    pub fn has_last_word(&self) -> bool {
+        match self {
+            Self::Sam { judged, .. } => judged.summary.is_none(),
+            Self::Sam2 { .. } | Self::Drawn(_) => true,
+        }
+    }
+
+    /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` and scores of the prompts at these positions
+    /// of the batch.
+    pub fn draw(&self, prompts: &[usize]) -> DecodedMasks {
+        let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
+        let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &self.iou().device());
         match self {
             Self::Sam { sam, judged } => sam.draw(judged, prompts),
             Self::Sam2 {
                 sam2,
                 judged,
                 features,
-            } => sam2.draw(judged, features, prompts),
-            Self::Drawn(decoded) => {
-                let logits = decoded.low_res_logits.clone();
-                let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
-                let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &logits.device());
-                logits.select(0, chosen)
-            }
+            } => DecodedMasks {
+                low_res_logits: sam2.draw(judged, features, prompts),
+                iou: judged.iou.clone().select(0, chosen),
+                seen: None,
+            },
+            Self::Drawn(decoded) => DecodedMasks {
+                low_res_logits: decoded.low_res_logits.clone().select(0, chosen.clone()),
+                iou: decoded.iou.clone().select(0, chosen),
+                seen: None,
+            },
         }
     }
 }

@@ -154,7 +154,11 @@ fn the_decoder_agrees() {
         projected.as_ref(),
     );
     let found = decoder.judge(embedding, &pe, prompts, 3, None);
-    assert_close("iou, projected", again.masks.iou.clone(), &read(file, "iou"));
+    assert_close(
+        "iou, projected",
+        again.masks.iou.clone(),
+        &read(file, "iou"),
+    );
     let logits = decoder.draw(&again.masks, high_res.clone(), &[0, 1, 2]);
     assert_close("logits, projected", logits, &read(file, "low_res_logits"));
     let logits = decoder.draw(&found.masks, high_res, &[0, 1, 2]);

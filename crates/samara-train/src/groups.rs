@@ -88,6 +88,13 @@ impl Groups {
             .collect()
     }
 
+    /// Whether all that learns in a stage has a path that starts with `prefix`.
+    pub(crate) fn only_within(&self, stage: &Stage, prefix: &str) -> bool {
+        let learning = self.learning(stage);
+        let mut learning = self.parameters.iter().filter(|p| learning.contains(&p.id));
+        learning.all(|p| p.path.starts_with(prefix))
+    }
+
     /// The parameters by the factor of their learning rate.
     pub(crate) fn by_rate(&self) -> Vec<(f64, Vec<ParamId>)> {
         let mut by_rate: Vec<(f64, Vec<ParamId>)> = Vec::new();

@@ -70,13 +70,54 @@ impl StepMetrics {
     }
 }
 
+/// A model in training.
+#[derive(Debug, Clone, Copy)]
+pub struct Learner<'a> {
+    /// What learns.
+    pub model: &'a Model,
+    /// The same on a device without gradients, when nothing learns but the
+    /// [`MaskIouHead`](samara_model::sam::MaskIouHead): it does all that comes before that head, and
+    /// features are on its device.
+    pub still: Option<&'a Model>,
+}
+
+impl<'a> Learner<'a> {
+    /// All of a model.
+    pub fn new(model: &'a Model) -> Self {
+        Self { model, still: None }
+    }
+
+    /// The answers to a batch of prompts, on `device`.
+    fn decode(
+        self,
+        features: &ImageFeatures,
+        batch: &PromptBatch,
+        device: &Device,
+    ) -> DecodedMasks {
+        let Some(still) = self.still else {
+            return self.model.decode(features, batch);
+        };
+        let drawn = still.decode(features, batch);
+        self.model.score(DecodedMasks {
+            low_res_logits: copied(drawn.low_res_logits, device),
+            iou: copied(drawn.iou, device),
+            seen: drawn.seen.map(|seen| copied(seen, device)),
+        })
+    }
+}
+
+/// The values of a tensor on another device.
+fn copied<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+    Tensor::from_data(tensor.into_data(), device)
+}
+
 /// Runs the rounds on an example whose features are known. The loss is the mean over the rounds,
 /// `[1]`; nothing flows from one round into the one before it.
 ///
 /// # Errors
 /// An object of the example has no pixel.
 pub fn rounds(
-    model: &Model,
+    learner: Learner<'_>,
     features: &ImageFeatures,
     example: &Example,
     config: &StepConfig,
@@ -86,13 +127,18 @@ pub fn rounds(
     let mut objects = simulate(example, config, seed)?;
     let side = config.side / CELL;
     let targets = targets(example, side, device);
+    let prompts_on = features.image_embed.device();
     let mut previous: Option<Tensor<4>> = None;
     let mut losses = Vec::new();
     let mut metrics = StepMetrics::default();
     for round in 0..config.rounds {
         let states: Vec<PromptState> = objects.iter().map(|o| o.prompt().clone()).collect();
-        let batch = prompt_batch(&states, previous.take(), side, device);
-        let decoded = model.decode(features, &batch);
+        let fed = previous.take().map(|logits| match learner.still {
+            Some(_) => copied(logits, &prompts_on),
+            None => logits,
+        });
+        let batch = prompt_batch(&states, fed, side, &prompts_on);
+        let decoded = learner.decode(features, &batch, device);
         // One picture's objects have the same number of prompts in a round.
         let several = objects.iter().all(ObjectSimulation::multimask);
         let shown = shown(decoded, several);
@@ -132,15 +178,15 @@ pub fn rounds(
 /// # Errors
 /// As [`rounds`].
 pub fn gradients(
-    model: &Model,
+    learner: Learner<'_>,
     features: &ImageFeatures,
     example: &Example,
     config: &StepConfig,
     seed: u64,
     device: &Device,
 ) -> Result<(GradientsParams, StepMetrics), PromptError> {
-    let (loss, metrics) = rounds(model, features, example, config, seed, device)?;
-    let gradients = GradientsParams::from_grads(loss.backward(), model);
+    let (loss, metrics) = rounds(learner, features, example, config, seed, device)?;
+    let gradients = GradientsParams::from_grads(loss.backward(), learner.model);
     Ok((gradients, metrics))
 }
 
@@ -251,6 +297,7 @@ fn shown(decoded: DecodedMasks, several: bool) -> DecodedMasks {
     DecodedMasks {
         low_res_logits: logits.slice([0..batch, range.clone(), 0..side, 0..side]),
         iou: decoded.iou.slice([0..batch, range]),
+        seen: None,
     }
 }
 

@@ -29,10 +29,13 @@ use crate::prepare;
 use crate::recipe::{Recipe, Stage};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
-use crate::step::{StepConfig, StepMetrics, gradients, rounds};
+use crate::step::{Learner, StepConfig, StepMetrics, gradients, rounds};
 
 /// Steps in a row that are left out before a run gives up.
 const PATIENCE: u32 = 10;
+
+/// Where the parameters of the head that looks at masks are.
+const MASK_IOU_HEAD: &str = "mask_decoder.mask_iou_head.";
 
 /// Rounds of prompts in a validation.
 const VALIDATION_ROUNDS: u32 = 2;
@@ -79,6 +82,8 @@ pub struct Trainer {
     groups: Groups,
     cache: Option<FeatureCache>,
     model: Model,
+    /// The model without gradients, while only the head that looks at masks learns.
+    still: Option<Model>,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// What the finished model is blended with, and how far it goes from there.
@@ -141,6 +146,7 @@ impl Trainer {
             groups,
             cache,
             model,
+            still: None,
             optimizer,
             step,
             failures: 0,
@@ -221,6 +227,8 @@ impl Trainer {
         let seed = recipe.seed.wrapping_add(first);
         let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, seed, begin);
         self.model = learnable(self.model.clone(), &self.groups.learning(stage));
+        let head_only = self.groups.only_within(stage, MASK_IOU_HEAD);
+        self.still = head_only.then(|| self.model.valid());
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let report = self.make_step(stage, side as usize, &mut loader)?;
             self.folder.log(&report)?;
@@ -354,8 +362,16 @@ impl Trainer {
         config: &StepConfig,
         seed: u64,
     ) -> Result<(GradientsParams, StepMetrics), TrainError> {
-        let features = self.features(model, example, config.side, &self.device)?;
-        let result = gradients(model, &features, example, config, seed, &self.device);
+        let still = self.still.as_ref();
+        let features = match still {
+            Some(still) => {
+                let plain = self.device.clone().inner();
+                self.features(still, example, config.side, &plain)?
+            }
+            None => self.features(model, example, config.side, &self.device)?,
+        };
+        let learner = Learner { model, still };
+        let result = gradients(learner, &features, example, config, seed, &self.device);
         result.map_err(|why| TrainError::Prompt {
             example: example.source.clone(),
             why,
@@ -397,7 +413,8 @@ impl Trainer {
         let mut all = Vec::with_capacity(self.validation.len());
         for (i, example) in self.validation.iter().enumerate() {
             let features = self.features(&model, example, config.side, &device)?;
-            let seen = rounds(&model, &features, example, &config, i as u64, &device);
+            let learner = Learner::new(&model);
+            let seen = rounds(learner, &features, example, &config, i as u64, &device);
             let seen = seen.map_err(|why| TrainError::Prompt {
                 example: example.source.clone(),
                 why,

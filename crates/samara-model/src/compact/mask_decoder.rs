@@ -162,6 +162,7 @@ impl MaskDecoder {
         DecodedMasks {
             low_res_logits: logits,
             iou,
+            seen: None,
         }
     }
 }

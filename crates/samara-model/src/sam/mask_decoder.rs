@@ -5,9 +5,10 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
-use super::prompt_encoder::PromptEmbeddings;
+use super::mask_iou_head::{MaskIouHead, PromptSummary, look};
+use super::prompt_encoder::{PromptBatch, PromptEmbeddings};
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
 use crate::ops::{self, Activation, ProjectedCells, Upscaling};
@@ -26,6 +27,9 @@ pub struct MaskDecoderConfig {
     /// Hidden width of the IoU head.
     #[config(default = 256)]
     pub iou_head_hidden_dim: usize,
+    /// Hidden width of a second IoU head, which looks at the masks ([`MaskIouHead`]); SAM has none.
+    #[config(default = "None")]
+    pub mask_iou_head_dim: Option<usize>,
 }
 
 impl MaskDecoderConfig {
@@ -48,6 +52,9 @@ impl MaskDecoderConfig {
                 .map(|_| hyper.init(device))
                 .collect(),
             iou_prediction_head: iou.init(device),
+            mask_iou_head: self
+                .mask_iou_head_dim
+                .map(|hidden| MaskIouHead::new(self.num_mask_tokens, hidden, device)),
         }
     }
 }
@@ -61,6 +68,8 @@ pub struct DecodedMasks {
     /// Predicted IoU `[batch, tokens]`, as the head gives it (SAM 1 has no sigmoid there, so a
     /// score can exceed 1).
     pub iou: Tensor<2>,
+    /// What a [`MaskIouHead`] sees of them, `[batch, tokens, numbers]`.
+    pub seen: Option<Tensor<3>>,
 }
 
 /// Predicts masks from an image embedding and embedded prompts.
@@ -72,14 +81,18 @@ pub struct MaskDecoder {
     output_upscaling: OutputUpscaling,
     output_hypernetworks_mlps: Vec<Mlp>,
     iou_prediction_head: Mlp,
+    mask_iou_head: Option<MaskIouHead>,
 }
 
 /// Prompts after the transformer: the scores are there, the masks are still to be drawn. Drawing
 /// them is a third of the work, and in vain for those that a caller drops for their scores.
 #[derive(Debug, Clone)]
 pub struct JudgedPrompts {
-    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
+    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`]. With a [`MaskIouHead`], which has the
+    /// last word when a mask is drawn, a first opinion.
     pub iou: Tensor<2>,
+    /// What that head needs to know of the prompts.
+    pub(crate) summary: Option<PromptSummary>,
     /// The image cells that the masks are drawn from, `[batch, grid², dim]`.
     pub(crate) cells: Tensor<3>,
     /// Height and width of the grid.
@@ -89,37 +102,25 @@ pub struct JudgedPrompts {
 }
 
 impl MaskDecoder {
-    /// Decodes a batch of prompts on one image.
+    /// Decodes a batch of `prompts` on one image as far as the tokens' scores; [`draw`](Self::draw) makes
+    /// masks of it.
     ///
-    /// `image_embedding` is `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`, `batch` the number of
-    /// prompts. Answers for all mask tokens; which of them to show is the caller's choice.
-    pub fn forward(
-        &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
-        batch: usize,
-    ) -> DecodedMasks {
-        let judged = self.judge(image_embedding, image_pe, prompts, batch, None);
-        let all: Vec<usize> = (0..batch).collect();
-        DecodedMasks {
-            low_res_logits: self.draw(&judged, &all),
-            iou: judged.iou,
-        }
-    }
-
-    /// The first part of [`forward`](Self::forward): everything but the masks. `projected` is what
+    /// `image_embedding` is `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`. Answers for all mask
+    /// tokens; which of them to show is the caller's choice. `projected` is what
     /// [`project`](Self::project) gave for the same image.
     pub fn judge(
         &self,
         image_embedding: Tensor<4>,
         image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
-        batch: usize,
+        prompts: &PromptBatch,
+        embedded: PromptEmbeddings,
         projected: Option<&ProjectedCells>,
     ) -> JudgedPrompts {
         let [_, height, width, _] = image_embedding.dims();
-        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
+        let batch = prompts.len();
+        // With masks in them, the cells are others.
+        let projected = projected.filter(|_| prompts.masks.is_none());
+        let (tokens, cells) = self.begin(image_embedding, embedded, batch);
         let (tokens, cells) = self
             .transformer
             .forward(cells, image_pe, &tokens, projected);
@@ -130,6 +131,10 @@ impl MaskDecoder {
         let iou = self.iou_prediction_head.forward(token(0));
         JudgedPrompts {
             iou: iou.squeeze_dim(1),
+            summary: self
+                .mask_iou_head
+                .as_ref()
+                .map(|_| PromptSummary::of(prompts)),
             cells,
             grid: [height, width],
             hyper,
@@ -145,6 +150,11 @@ impl MaskDecoder {
     ) -> Option<ProjectedCells> {
         let (_, cells) = self.begin(image_embedding, prompts, 1);
         self.transformer.project(&cells, image_pe)
+    }
+
+    pub(super) fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
+        let tokens = self.output_hypernetworks_mlps.len();
+        self.mask_iou_head = Some(MaskIouHead::new(tokens, hidden, device));
     }
 
     /// How the tokens (IoU, masks, prompt) look at the image; see
@@ -171,12 +181,36 @@ impl MaskDecoder {
         prompts.join(own, image_embedding, batch)
     }
 
-    /// The masks of the prompts at these positions of the batch: logits
-    /// `[prompts, tokens, 4 · grid, 4 · grid]`.
-    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> Tensor<4> {
+    /// The masks of the prompts at these positions of the batch, with their scores.
+    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> DecodedMasks {
         let (cells, hyper) = (judged.cells.clone(), judged.hyper.clone());
-        self.output_upscaling
-            .forward(cells, judged.grid, hyper, prompts, None)
+        let low_res_logits =
+            self.output_upscaling
+                .forward(cells, judged.grid, hyper, prompts, None);
+        let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
+        let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &judged.iou.device());
+        let iou = judged.iou.clone().select(0, chosen);
+        let seen = judged
+            .summary
+            .as_ref()
+            .map(|summary| look(&low_res_logits, iou.clone(), &summary.select(prompts)));
+        let drawn = DecodedMasks {
+            low_res_logits,
+            iou,
+            seen,
+        };
+        self.score(drawn)
+    }
+
+    /// The same masks with the scores of this decoder's [`MaskIouHead`], if it has one.
+    pub(super) fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
+        match (&self.mask_iou_head, &drawn.seen) {
+            (Some(head), Some(seen)) => DecodedMasks {
+                iou: head.forward(seen.clone()),
+                ..drawn
+            },
+            _ => drawn,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod image_encoder;
 mod mask_decoder;
+mod mask_iou_head;
 mod neck;
 mod prompt_encoder;
 mod transformer;
@@ -15,6 +16,7 @@ use burn::tensor::{Device, Tensor};
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
 pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
 pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
+pub use mask_iou_head::MaskIouHead;
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
@@ -160,12 +162,9 @@ impl Sam {
     /// Answers of all mask tokens to a batch of prompts on one image embedding
     /// `[1, 64, 64, 256]`.
     pub fn decode(&self, image_embedding: Tensor<4>, prompts: &PromptBatch) -> DecodedMasks {
-        self.mask_decoder.forward(
-            image_embedding,
-            &self.image_pe(),
-            self.encode_prompts(prompts),
-            prompts.len(),
-        )
+        let judged = self.judge(image_embedding, prompts, None);
+        let all: Vec<usize> = (0..prompts.len()).collect();
+        self.draw(&judged, &all)
     }
 
     /// As [`decode`](Self::decode), with the masks left to be drawn. `projected` is what
@@ -179,9 +178,9 @@ impl Sam {
         self.mask_decoder.judge(
             image_embedding,
             &self.image_pe(),
+            prompts,
             self.encode_prompts(prompts),
-            prompts.len(),
-            projected.filter(|_| prompts.masks.is_none()),
+            projected,
         )
     }
 
@@ -208,7 +207,17 @@ impl Sam {
     }
 
     /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].
-    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> Tensor<4> {
+    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> DecodedMasks {
         self.mask_decoder.draw(judged, prompts)
+    }
+
+    /// Masks that another [`Sam`] drew, scored by the [`MaskIouHead`] of this one, if it has one.
+    pub fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
+        self.mask_decoder.score(drawn)
+    }
+
+    /// Gives the model a new [`MaskIouHead`] with random weights and this hidden width.
+    pub fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
+        self.mask_decoder.add_mask_iou_head(hidden, device);
     }
 }

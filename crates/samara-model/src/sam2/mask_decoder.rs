@@ -94,6 +94,7 @@ impl MaskDecoder {
         JudgedObjects {
             masks: JudgedPrompts {
                 iou: activation::sigmoid(iou),
+                summary: None,
                 cells,
                 grid: [height, width],
                 hyper: Tensor::cat(hyper, 1),

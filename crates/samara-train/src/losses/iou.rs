@@ -1,6 +1,6 @@
 //! Losses of the scores that come with a mask: its predicted IoU, and whether there is an object.
 
-use samara_model::burn::tensor::activation::log_sigmoid;
+use samara_model::burn::tensor::activation::{log_sigmoid, log_softmax, softmax};
 use samara_model::burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,19 @@ pub fn iou_mse(predicted: Tensor<2>, target: Tensor<2>) -> Tensor<2> {
 /// The absolute difference of predicted and true IoU, `[n, k]`.
 pub fn iou_l1(predicted: Tensor<2>, target: Tensor<2>) -> Tensor<2> {
     (predicted - target).abs()
+}
+
+/// IoU differences of this size decide about [`iou_ranking`].
+const RANKING_TEMPERATURE: f32 = 0.1;
+
+/// How far the order of the candidates by predicted IoU `[n, k]` is from that by true IoU, `[n, 1]`: the
+/// cross-entropy of softmax(predicted / τ) under softmax(true / τ) with τ = 0.1 (`ListNet`, Cao et al. 2007,
+/// "Learning to Rank: From Pairwise Approach to Listwise Approach").
+pub fn iou_ranking(predicted: Tensor<2>, target: Tensor<2>) -> Tensor<2> {
+    let truth = softmax(target / RANKING_TEMPERATURE, 1);
+    (truth * log_softmax(predicted / RANKING_TEMPERATURE, 1))
+        .sum_dim(1)
+        .neg()
 }
 
 /// The IoU of logits `[n, k, h, w]` above 0 with targets `[n, 1, h, w]` above 0.5, `[n, k]`,

@@ -18,7 +18,7 @@ pub use attention::{
     AttentionKind, AttentionLossConfig, AttentionLossError, HierarchicalAttentionLoss, ScaleLoss,
     hierarchical_attention_loss,
 };
-pub use iou::{IouKind, IouLoss, iou_l1, iou_mse, iou_targets, object_score_bce};
+pub use iou::{IouKind, IouLoss, iou_l1, iou_mse, iou_ranking, iou_targets, object_score_bce};
 pub use mask::{
     FocalConfig, MaskLosses, dice_loss, mask_loss, mask_losses, min_over_candidates,
     sigmoid_focal_loss,

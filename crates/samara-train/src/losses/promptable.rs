@@ -4,8 +4,8 @@ use samara_model::burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FocalConfig, IouLoss, MaskLosses, iou_targets, mask_loss, mask_losses, min_over_candidates,
-    object_score_bce,
+    FocalConfig, IouLoss, MaskLosses, iou_ranking, iou_targets, mask_loss, mask_losses,
+    min_over_candidates, object_score_bce,
 };
 
 /// The weights of the parts of the loss.
@@ -18,6 +18,8 @@ pub struct LossWeights {
     pub dice: f32,
     /// Of the loss of the predicted IoU.
     pub iou: f32,
+    /// Of its [`iou_ranking`] loss, where all candidates are supervised: 0 in SAM.
+    pub iou_ranking: f32,
     /// Of the loss of the object score; 0 turns it off, and absent objects count as any other.
     pub object_score: f32,
 }
@@ -37,6 +39,7 @@ impl LossWeights {
             focal: 20.0,
             dice: 1.0,
             iou: 1.0,
+            iou_ranking: 0.0,
             object_score: 1.0,
         }
     }
@@ -104,15 +107,18 @@ pub struct Predictions {
 pub struct PromptableLoss {
     /// The weighted sum of the parts, `[1]`, to be differentiated.
     pub total: Tensor<1>,
-    /// Focal loss of the candidates that learn, `[1]`.
+    /// Focal loss of the candidates that learn, `[1]`; 0 where neither it nor dice has a weight.
     pub focal: Tensor<1>,
     /// Dice loss of the candidates that learn, `[1]`.
     pub dice: Tensor<1>,
     /// Loss of the predicted IoU, `[1]`.
     pub iou: Tensor<1>,
+    /// Loss of the order of the candidates by it, `[1]`, where it is supervised.
+    pub iou_ranking: Option<Tensor<1>>,
     /// Loss of the object score, `[1]`, where it is supervised.
     pub object_score: Option<Tensor<1>>,
-    /// The candidate with the lowest mask loss of each object, `[n]`.
+    /// The candidate with the lowest mask loss of each object, `[n]`, or with the highest true IoU where the
+    /// mask loss has no weight.
     pub best: Tensor<1, Int>,
 }
 
@@ -153,7 +159,13 @@ pub fn promptable_loss(
         Some((_, present)) => (losses * present.clone()).mean(),
         None => losses.mean(),
     };
-    let mask = if *relaxation > 0.0 && logits.dims()[1] > 1 {
+    let mask = if weights.focal + weights.dice == 0.0 {
+        let nothing = Tensor::zeros([chosen.dims()[0], 1], &chosen.device());
+        MaskLosses {
+            focal: nothing.clone(),
+            dice: nothing,
+        }
+    } else if *relaxation > 0.0 && logits.dims()[1] > 1 {
         let shares = shares(&best, logits.dims()[1], *relaxation);
         let all = mask_losses(logits, targets, *focal);
         MaskLosses {
@@ -165,11 +177,16 @@ pub fn promptable_loss(
     };
     let focal = mean(mask.focal);
     let dice = mean(mask.dice);
+    let ranked = weights.iou_ranking > 0.0 && iou.dims()[1] > 1;
+    let iou_ranking = ranked.then(|| mean(iou_ranking(iou.clone(), true_iou.clone())));
     let iou = mean(iou_loss.per_candidate(iou, true_iou).mean_dim(1));
     let object_score = score.map(|(score, present)| object_score_bce(score, present));
 
     let mut total =
         focal.clone() * weights.focal + dice.clone() * weights.dice + iou.clone() * weights.iou;
+    if let Some(loss) = iou_ranking.clone() {
+        total = total + loss * weights.iou_ranking;
+    }
     if let Some(loss) = object_score.clone() {
         total = total + loss * weights.object_score;
     }
@@ -178,18 +195,24 @@ pub fn promptable_loss(
         focal: focal.detach(),
         dice: dice.detach(),
         iou: iou.detach(),
+        iou_ranking: iou_ranking.map(Tensor::detach),
         object_score: object_score.map(Tensor::detach),
         best,
     }
 }
 
-/// The candidate with the lowest mask loss of each object, `[n]`.
+/// See [`PromptableLoss::best`].
 fn best_candidate(logits: &Tensor<4>, targets: &Tensor<4>, config: &LossConfig) -> Tensor<1, Int> {
     let [objects, candidates, ..] = logits.dims();
     if candidates == 1 {
         return Tensor::zeros([objects], &logits.device());
     }
     let logits = logits.clone().detach().set_require_grad(false);
+    if config.weights.focal + config.weights.dice == 0.0 {
+        return iou_targets(logits, targets.clone())
+            .argmax(1)
+            .squeeze_dim(1);
+    }
     let losses = mask_loss(logits, targets.clone(), &config.weights, config.focal);
     min_over_candidates(losses).1
 }

@@ -52,6 +52,10 @@ pub struct Recipe {
     pub seed: u64,
     /// Where training starts.
     pub model: Start,
+    /// Hidden width of a new IoU head that looks at the masks and has the last word about them
+    /// ([`MaskIouHead`](samara_model::sam::MaskIouHead)), for a SAM 1 or `MobileSAM` without one.
+    #[serde(default)]
+    pub mask_iou_head: Option<usize>,
     /// The mixture of data sets.
     pub data: Vec<DataSpec>,
     /// How pictures are varied.

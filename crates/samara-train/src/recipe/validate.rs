@@ -103,17 +103,19 @@ fn validate_weights(weights: &LossWeights) -> Result<(), String> {
         focal,
         dice,
         iou,
+        iou_ranking,
         object_score,
     } = *weights;
     for (key, weight) in [
         ("focal", focal),
         ("dice", dice),
         ("iou", iou),
+        ("iou_ranking", iou_ranking),
         ("object_score", object_score),
     ] {
         within(&format!("losses.weights.{key}"), weight.into(), 0.0, 1e6)?;
     }
-    if focal + dice + iou + object_score == 0.0 {
+    if focal + dice + iou + iou_ranking + object_score == 0.0 {
         return Err("losses.weights are all 0".into());
     }
     Ok(())

@@ -216,6 +216,7 @@ fn a_round_is_the_sum_of_its_parts() {
             focal: 3.0,
             dice: 0.5,
             iou: 2.0,
+            iou_ranking: 0.0,
             object_score: 0.25,
         },
         focal: FocalConfig {

@@ -10,9 +10,13 @@ use super::crop::{self, CropBox};
 use super::grid::PointGrid;
 use super::options::MaskGeneratorOptions;
 use crate::candidates::{PredictedIou, StabilityScore};
-use crate::embedding::{JudgedPrompts, MAX_BATCH};
+use crate::embedding::{Drawn, JudgedPrompts, MAX_BATCH};
 use crate::logits::Upsampler;
 use crate::{Embedding, Mask, Prompt, Result};
+
+/// Where a head that looks at the masks has the last word, a prompt is drawn if the score before it is
+/// above this share of the threshold.
+const FIRST_OPINION: f32 = 0.5;
 
 /// The points of one crop and the model's answers to them.
 pub(super) struct Answers<'a> {
@@ -94,7 +98,7 @@ impl<'a> Answers<'a> {
         }
         // Every candidate goes back to the model, with its point, for one better mask.
         let all: Vec<usize> = (0..batch.len()).collect();
-        let drawn = judged.draw(&all)?;
+        let drawn = judged.draw(&all)?.logits;
         let limit = self.embedding.segmenter().config().logits_limit();
         let mut asked = Vec::new();
         for (&point, logits) in batch.iter().zip(drawn.chunks_exact(judged.tokens())) {
@@ -123,25 +127,36 @@ impl<'a> Answers<'a> {
         shown: Range<usize>,
         of: impl Fn(usize, usize) -> (usize, usize) + Sync,
     ) -> Result<Vec<Confident>> {
-        let calibration = self.embedding.segmenter().calibration();
         let thresh = self.options.pred_iou_thresh;
-        let mut promising = Vec::new();
-        let mut prompts: Vec<usize> = Vec::new();
-        for (prompt, scores) in judged.scores().enumerate() {
+        let calibration = self.embedding.segmenter().calibration();
+        let calibrated =
+            |token, raw: PredictedIou| calibration.map_or(raw, |c| c.apply(token, raw));
+        let passes = |score: PredictedIou| thresh <= 0.0 || score.0 > thresh;
+        // A first opinion keeps from being drawn what it is sure of.
+        let promising = |token, raw: PredictedIou| {
+            if judged.has_last_word() {
+                passes(calibrated(token, raw))
+            } else {
+                thresh <= 0.0 || raw.0 > FIRST_OPINION * thresh
+            }
+        };
+        let tokens = judged.tokens();
+        let scores = judged.scores().enumerate();
+        let prompts: Vec<usize> = scores
+            .filter(|(_, scores)| shown.clone().any(|token| promising(token, scores[token])))
+            .map(|(prompt, _)| prompt)
+            .collect();
+        let Drawn { logits, scores } = judged.draw(&prompts)?;
+        let mut passing = Vec::new();
+        for (&prompt, first) in prompts.iter().zip((0..).step_by(tokens)) {
             for token in shown.clone() {
-                let raw_score = scores[token];
-                let score = calibration.map_or(raw_score, |c| c.apply(token, raw_score));
-                if thresh > 0.0 && score.0 <= thresh {
-                    continue;
+                let raw_score = scores[first + token];
+                let score = calibrated(token, raw_score);
+                if passes(score) {
+                    passing.push((first + token, of(prompt, token), score, raw_score));
                 }
-                if prompts.last() != Some(&prompt) {
-                    prompts.push(prompt);
-                }
-                let drawn = (prompts.len() - 1) * judged.tokens() + token;
-                promising.push((drawn, of(prompt, token), score, raw_score));
             }
         }
-        let logits = judged.draw(&prompts)?;
         let (offset, thresh) = (
             self.options.stability_score_offset,
             self.options.stability_score_thresh,
@@ -158,7 +173,7 @@ impl<'a> Answers<'a> {
                 mask,
             })
         };
-        Ok(promising.par_iter().filter_map(draw).collect())
+        Ok(passing.par_iter().filter_map(draw).collect())
     }
 
     /// The mask in the whole picture, if it does not go on outside of the crop.

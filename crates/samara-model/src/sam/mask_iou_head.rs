@@ -1,0 +1,146 @@
+//! An IoU head that looks at the masks that it judges.
+//!
+//! SAM's head sees a token and learns from eleven million images what a good mask is. From few images
+//! more is learnt from what the masks themselves tell: how they lie to the click and to each other, and
+//! how firm they are ([`candidate_form`]), beside the scores of SAM's head.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use rayon::prelude::*;
+use samara_kernels::candidate_form::{candidate_form, numbers};
+
+use super::mask_decoder::{Mlp, MlpConfig};
+use super::prompt_encoder::PromptBatch;
+
+/// Model pixels per cell of the mask logits.
+const CELL: f32 = 4.0;
+/// Numbers that describe a prompt.
+const PROMPT: usize = 3;
+/// Layers of the head.
+const DEPTH: usize = 3;
+
+/// Predicts the IoU of masks from their form and from the scores of SAM's head, with a sigmoid. No
+/// gradient flows from here into masks or tokens.
+#[derive(Module, Debug)]
+pub struct MaskIouHead {
+    mlp: Mlp,
+}
+
+impl MaskIouHead {
+    /// A head with random weights for a decoder with this many mask tokens.
+    pub(super) fn new(tokens: usize, hidden: usize, device: &Device) -> Self {
+        let mlp = MlpConfig::new(inputs(tokens), hidden, 1, DEPTH);
+        Self {
+            mlp: mlp.init(device),
+        }
+    }
+
+    /// Predicted IoU `[prompts, tokens]` from what [`look`] saw.
+    pub(super) fn forward(&self, seen: Tensor<3>) -> Tensor<2> {
+        activation::sigmoid(self.mlp.forward(seen)).squeeze_dim(2)
+    }
+}
+
+/// What the head sees, `[prompts, tokens, inputs]`, of the masks of all tokens, logits
+/// `[prompts, tokens, side, side]` with the scores `[prompts, tokens]` of SAM's head.
+pub(super) fn look(logits: &Tensor<4>, scores: Tensor<2>, prompts: &PromptSummary) -> Tensor<3> {
+    let [count, tokens, side, _] = logits.dims();
+    let device = logits.device();
+    let logits = on_host(logits.clone());
+    let scores = on_host(scores);
+    let cells = (tokens * side * side).max(1);
+    let seen: Vec<Vec<f32>> = logits
+        .par_chunks(cells)
+        .zip(scores.par_chunks(tokens))
+        .zip(&prompts.0)
+        .map(|((logits, scores), prompt)| prompt.seen(logits, side, scores))
+        .collect();
+    let seen = TensorData::new(seen.concat(), [count, tokens, inputs(tokens)]);
+    Tensor::from_data(seen, &device)
+}
+
+/// Numbers that the head sees of a mask: its form, the scores of all masks, its own, that against the
+/// best of the candidates, which token it is of, and the prompt.
+const fn inputs(tokens: usize) -> usize {
+    numbers(tokens) + tokens + 2 + tokens + PROMPT
+}
+
+/// What the head needs to know of a batch of prompts.
+#[derive(Debug, Clone)]
+pub(crate) struct PromptSummary(Vec<PromptForm>);
+
+/// What the head needs to know of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct PromptForm {
+    /// In cells of the mask logits: the first click on the object, or else the middle of the box.
+    at: [f32; 2],
+    /// Clicks beyond the first as a logarithm, whether there is a box, and whether there is a mask.
+    kind: [f32; PROMPT],
+}
+
+impl PromptSummary {
+    pub(super) fn of(prompts: &PromptBatch) -> Self {
+        let batch = prompts.len();
+        let boxes = prompts.boxes.clone().map(on_host);
+        let points = prompts.points.clone();
+        let points = points.map(|(at, labels)| (on_host(at), on_host(labels)));
+        let flag = |given: bool| f32::from(u8::from(given));
+        let form = |i: usize| {
+            let mut form = PromptForm {
+                at: [0.0; 2],
+                kind: [0.0, flag(boxes.is_some()), flag(prompts.masks.is_some())],
+            };
+            if let Some([x0, y0, x1, y1]) = row(boxes.as_deref(), batch, i) {
+                form.at = [f32::midpoint(*x0, *x1), f32::midpoint(*y0, *y1)];
+            }
+            if let Some((at, labels)) = &points {
+                let clicks = labels.len() / batch;
+                let (at, labels) = (&at[i * clicks * 2..], &labels[i * clicks..][..clicks]);
+                let first = labels.iter().position(|&label| label == 1.0);
+                if let Some(first) = first {
+                    form.at = [at[2 * first], at[2 * first + 1]];
+                }
+                form.kind[0] = (clicks.max(1) as f32).ln();
+            }
+            form.at = form.at.map(|v| v / CELL);
+            form
+        };
+        Self((0..batch).map(form).collect())
+    }
+
+    /// That of the prompts at these positions.
+    pub(super) fn select(&self, prompts: &[usize]) -> Self {
+        Self(prompts.iter().map(|&i| self.0[i]).collect())
+    }
+}
+
+impl PromptForm {
+    /// What is seen of all masks of this prompt, one after the other.
+    fn seen(&self, logits: &[f32], side: usize, scores: &[f32]) -> Vec<f32> {
+        let tokens = scores.len();
+        let best = scores[1..].iter().copied().fold(f32::MIN, f32::max);
+        let form = candidate_form(logits, side, self.at);
+        let mut all = Vec::with_capacity(tokens * inputs(tokens));
+        for (token, form) in form.chunks_exact(numbers(tokens)).enumerate() {
+            all.extend(form);
+            all.extend(scores);
+            all.extend([scores[token], scores[token] - best]);
+            all.extend((0..tokens).map(|other| f32::from(u8::from(other == token))));
+            all.extend(self.kind);
+        }
+        all
+    }
+}
+
+/// Four values of row `i`.
+fn row(values: Option<&[f32]>, batch: usize, i: usize) -> Option<&[f32; 4]> {
+    let values = values?;
+    debug_assert_eq!(values.len(), 4 * batch);
+    values.get(4 * i..)?.first_chunk()
+}
+
+/// The values of a tensor, without gradient.
+fn on_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let data = tensor.detach().into_data().convert::<f32>();
+    data.try_into_vec().unwrap_or_default()
+}
