@@ -223,6 +223,47 @@ fn parts_of_any_model_are_tuned() {
 }
 
 #[test]
+fn a_head_that_looks_at_masks_is_added_and_learns_alone() {
+    const HEAD: &str = "mask_decoder.mask_iou_head.";
+    let bench = Bench::new(3, 64);
+    let first = golden("mobile_sam.pth");
+    let before = bench.path("before.safetensors");
+    let file = Checkpoint::open(&first).unwrap();
+    file.convert(&before, Some(StorageType::F32)).unwrap();
+    let groups = |others: &str| {
+        format!(
+            "mask_iou_head = 8
+groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{HEAD}', lr_scale = 1.0 }}{others}]"
+        )
+    };
+    let alone = bench.run(&tuning(&first, &groups("")), "alone").unwrap();
+    let after = bench.path("alone/model.safetensors");
+    let (old, new) = (tensors(&before), tensors(&after));
+    let (head, rest): (Vec<_>, Vec<_>) = new.iter().partition(|(key, _)| key.starts_with(HEAD));
+    assert_eq!(head.len(), 6);
+    assert!(rest.iter().all(|(key, value)| old[*key] == **value));
+
+    // It comes back from the file, and there is no second one.
+    let again = tuning(after.to_str().unwrap(), &groups(""));
+    let refused = bench.run(&again, "again").err().unwrap().to_string();
+    assert!(
+        refused.contains("mask_iou_head: the model has one"),
+        "{refused}"
+    );
+    let more = again.replace("mask_iou_head = 8", "");
+    assert_ne!(losses(&bench.run(&more, "more").unwrap()), losses(&alone));
+
+    // What does not learn is computed without gradients then, up to rounding to the same end.
+    let token = ", { prefix = 'mask_decoder.iou_token.', lr_scale = 1e-12 }";
+    let beside = bench
+        .run(&tuning(&first, &groups(token)), "beside")
+        .unwrap();
+    for (a, b) in losses(&alone).into_iter().zip(losses(&beside)) {
+        assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
+    }
+}
+
+#[test]
 fn a_run_that_explodes_stops_and_keeps_its_last_good_checkpoint() {
     let bench = Bench::new(4, 64);
     let stages = "[[stages]]
@@ -288,6 +329,14 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         (
             plain.replace("num_heads = 2", "num_heads = 3"),
             &["model.compact: ", "embed_dim 32"],
+        ),
+        (
+            format!("mask_iou_head = 8\n{plain}"),
+            &["mask_iou_head: ", "only a SAM 1"],
+        ),
+        (
+            tuning(&vit, "mask_iou_head = 0"),
+            &["mask_iou_head: ", "is 0"],
         ),
         (
             tuning(&vit, "").replace("rounds", "side = 64\nrounds"),

@@ -287,6 +287,12 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
+    /// The layer that sees the input.
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> &Linear {
+        &self.layers[0]
+    }
+
     /// `[.., input_dim]` → `[.., output_dim]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let last = self.layers.len() - 1;

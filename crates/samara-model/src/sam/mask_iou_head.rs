@@ -144,3 +144,79 @@ fn on_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let data = tensor.detach().into_data().convert::<f32>();
     data.try_into_vec().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIDE: usize = 16;
+
+    fn forms(summary: &PromptSummary) -> Vec<([f32; 2], [f32; 3])> {
+        summary.0.iter().map(|form| (form.at, form.kind)).collect()
+    }
+
+    #[test]
+    fn a_prompt_is_where_the_user_pointed() {
+        let device = Device::default();
+        let points = Tensor::from_floats(
+            [[[4.0, 8.0], [20.0, 40.0]], [[12.0, 8.0], [16.0, 4.0]]],
+            &device,
+        );
+        let labels = Tensor::from_floats([[0.0, 1.0], [1.0, 1.0]], &device);
+        let clicks = PromptBatch {
+            points: Some((points, labels)),
+            ..PromptBatch::default()
+        };
+        let two = 2.0_f32.ln();
+        let expected = [
+            ([5.0, 10.0], [two, 0.0, 0.0]),
+            ([3.0, 2.0], [two, 0.0, 0.0]),
+        ];
+        let summary = PromptSummary::of(&clicks);
+        assert_eq!(forms(&summary), expected);
+        assert_eq!(forms(&summary.select(&[1])), expected[1..]);
+
+        let boxed = PromptBatch {
+            boxes: Some(Tensor::from_floats([[4.0, 8.0, 12.0, 40.0]], &device)),
+            masks: Some(Tensor::zeros([1, 1, SIDE, SIDE], &device)),
+            ..PromptBatch::default()
+        };
+        let expected = [([2.0, 6.0], [0.0, 1.0, 1.0])];
+        assert_eq!(forms(&PromptSummary::of(&boxed)), expected);
+    }
+
+    #[test]
+    fn scores_have_gradients_in_the_head_alone() {
+        let device = Device::default().autodiff();
+        let random = |shape: [usize; 4]| {
+            let normal = burn::tensor::Distribution::Normal(0.0, 4.0);
+            Tensor::<4>::random(shape, normal, &device).require_grad()
+        };
+        let logits = random([2, 3, SIDE, SIDE]);
+        let scores: Tensor<2> = random([2, 3, 1, 1]).squeeze_dims(&[2, 3]);
+        let points = Tensor::from_floats([[[30.0, 30.0]], [[9.0, 50.0]]], &device);
+        let prompts = PromptSummary::of(&PromptBatch {
+            points: Some((points, Tensor::ones([2, 1], &device))),
+            ..PromptBatch::default()
+        });
+        let head = MaskIouHead::new(3, 8, &device);
+        let seen = look(&logits, scores.clone(), &prompts);
+        assert_eq!(seen.dims(), [2, 3, inputs(3)]);
+        let iou = head.forward(seen.clone());
+        let values = iou.clone().into_data().try_into_vec::<f32>().unwrap();
+        assert!(values.iter().all(|v| (0.0..=1.0).contains(v)));
+        let gradients = iou.sum().backward();
+        assert!(logits.grad(&gradients).is_none());
+        let weight = head.mlp.first().weight.val();
+        assert!(weight.grad(&gradients).is_some());
+
+        // A prompt is seen as it is alone.
+        let alone = look(
+            &logits.slice(1..2),
+            scores.slice(1..2),
+            &prompts.select(&[1]),
+        );
+        let difference = alone - seen.slice(1..2);
+        assert_eq!(difference.abs().max().into_scalar::<f32>(), 0.0);
+    }
+}

@@ -11,8 +11,8 @@ use safetensors::SafeTensors;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_train::losses::{
     FocalConfig, IouKind, IouLoss, LossConfig, LossWeights, Predictions, dice_loss, iou_l1,
-    iou_mse, iou_targets, mask_loss, mask_losses, min_over_candidates, object_score_bce,
-    promptable_loss, sigmoid_focal_loss,
+    iou_mse, iou_ranking, iou_targets, mask_loss, mask_losses, min_over_candidates,
+    object_score_bce, promptable_loss, sigmoid_focal_loss,
 };
 
 /// Largest error, relative to the largest value of a tensor.
@@ -287,6 +287,31 @@ fn iou_losses_of_one_or_all_candidates() {
     assert_eq!(values(IouLoss::sam().mean(p(), t(), best())), [0.53125]);
     let all = values(IouLoss::sam2().per_object(p(), t(), best()));
     assert!((all[0] - 0.5).abs() < 1e-6 && (all[1] - 1.0 / 3.0).abs() < 1e-6);
+}
+
+/// Against `-(softmax(t / 0.1) * log_softmax(p / 0.1)).sum(1)` of PyTorch.
+#[test]
+fn the_order_by_predicted_iou_is_that_by_true_iou() {
+    let predicted: Tensor<2> = tensor(TensorData::from([[0.5, 0.25, 1.0], [0.0, 0.75, 0.5]]));
+    let predicted = predicted.require_grad();
+    let target: Tensor<2> = tensor(TensorData::from([[1.0, 0.25, 0.0], [0.5, 0.5, 0.75]]));
+    let loss = iou_ranking(predicted.clone(), target);
+    let gradient = predicted.grad(&loss.clone().sum().backward()).unwrap();
+    let near = |found: Vec<f32>, expected: &[f32]| {
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{a}, not {b}");
+        }
+    };
+    near(values(loss), &[5.008_419_6, 2.755_674_4]);
+    let expected = [
+        -9.927_127,
+        -3.672_552_5e-5,
+        9.927_164,
+        -0.699_985_9,
+        8.531_602,
+        -7.831_616_5,
+    ];
+    near(values(gradient), &expected);
 }
 
 #[test]
