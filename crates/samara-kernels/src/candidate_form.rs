@@ -46,9 +46,14 @@ pub fn candidate_form(logits: &[f32], side: usize, at: [f32; 2]) -> Vec<f32> {
         all.extend(masks.iter().flat_map(|other| mask.beside(other)));
     }
     for value in &mut all {
-        *value = value.max(-LIMIT).min(LIMIT);
+        *value = within(*value, LIMIT);
     }
     all
+}
+
+/// Limits a value to ±`end`. What is not a number becomes the lower one, other than with `clamp`.
+fn within(value: f32, end: f32) -> f32 {
+    value.max(-end).min(end)
 }
 
 /// A candidate: logits with an end, and which of them are above 0.
@@ -62,7 +67,7 @@ struct Mask {
 impl Mask {
     fn of(logits: &[f32], side: usize) -> Self {
         // What is not a number is outside.
-        let logits: Vec<f32> = logits.iter().map(|l| l.max(-END).min(END)).collect();
+        let logits: Vec<f32> = logits.iter().map(|&l| within(l, END)).collect();
         let inside: Vec<bool> = logits.iter().map(|&l| l > 0.0).collect();
         let area = count(inside.iter().copied());
         Self {
