@@ -91,7 +91,7 @@ impl Packed {
     }
 
     /// Packs a matrix for products with about as many rows: many of them make it worth to pack it for
-    /// fewer multiplications, see [`strassen`].
+    /// fewer multiplications (`strassen.rs`).
     pub fn for_rows(matrix: Matrix<'_>, rows: usize) -> Self {
         Self::for_isa_and_rows(Isa::best(), matrix, rows)
     }
