@@ -16,11 +16,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from time import sleep
 
 HERE = Path(__file__).resolve().parent
 PEERS = ["torch", "onnxruntime", "openvino"]
 WORKS = ["embed", "prompt", "batch"]
 BATCH = 64
+# Seconds before every measurement: the threads of a runtime go on spinning for a while when they have answered, and
+# would take the processor from whoever is next.
+SETTLE = 0.5
 
 
 class Worker:
@@ -85,6 +89,7 @@ def measure(model: str, samara: str, threads: int, rounds: int) -> dict:
             for work in WORKS:
                 for name, worker in workers.items():
                     line = f"batch {BATCH}" if work == "batch" and name != "samara" else work
+                    sleep(SETTLE)
                     time = worker.ask(line)
                     if number > 0:
                         times[name][work].append(time)

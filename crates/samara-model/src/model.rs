@@ -330,7 +330,7 @@ pub enum Judged<'a> {
 
 impl Judged<'_> {
     /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`]. Where a head that looks at the masks
-    /// has the last word ([`has_last_word`](Self::has_last_word)), a first opinion.
+    /// has the last word, a first opinion ([`by_tokens`](Self::by_tokens)).
     pub fn iou(&self) -> Tensor<2> {
         match self {
             Self::Sam { judged, .. } | Self::Sam2 { judged, .. } => judged.iou.clone(),
@@ -338,12 +338,13 @@ impl Judged<'_> {
         }
     }
 
-    /// Whether [`iou`](Self::iou) is what [`draw`](Self::draw) will say.
-    pub fn has_last_word(&self) -> bool {
-        match self {
-            Self::Sam { judged, .. } => judged.summary.is_none(),
-            Self::Sam2 { .. } | Self::Drawn(_) => true,
+    /// The same without the head that looks at the masks: [`draw`](Self::draw) will say what
+    /// [`iou`](Self::iou) says.
+    pub fn by_tokens(mut self) -> Self {
+        if let Self::Sam { judged, .. } = &mut self {
+            judged.summary = None;
         }
+        self
     }
 
     /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` and scores of the prompts at these positions

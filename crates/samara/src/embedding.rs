@@ -341,9 +341,10 @@ impl JudgedPrompts<'_> {
         self.tokens
     }
 
-    /// Whether a drawn mask has the score that it has here.
-    pub(crate) fn has_last_word(&self) -> bool {
-        self.parts.iter().all(Judged::has_last_word)
+    /// The same with these scores as the last word; see [`Judged::by_tokens`].
+    pub(crate) fn by_tokens(self) -> Self {
+        let parts = self.parts.into_iter().map(Judged::by_tokens).collect();
+        Self { parts, ..self }
     }
 
     /// Raw scores, prompt by prompt; see [`Judged::iou`].

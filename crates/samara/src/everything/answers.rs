@@ -10,13 +10,9 @@ use super::crop::{self, CropBox};
 use super::grid::PointGrid;
 use super::options::MaskGeneratorOptions;
 use crate::candidates::{PredictedIou, StabilityScore};
-use crate::embedding::{Drawn, JudgedPrompts, MAX_BATCH};
+use crate::embedding::{JudgedPrompts, MAX_BATCH};
 use crate::logits::Upsampler;
 use crate::{Embedding, Mask, Prompt, Result};
-
-/// Where a head that looks at the masks has the last word, a prompt is drawn if the score before it is
-/// above this share of the threshold.
-const FIRST_OPINION: f32 = 0.5;
 
 /// The points of one crop and the model's answers to them.
 pub(super) struct Answers<'a> {
@@ -91,7 +87,7 @@ impl<'a> Answers<'a> {
     fn of_batch(&self, points: &[[f64; 2]], batch: &[usize]) -> Result<Vec<Confident>> {
         let click = |&i: &usize| Prompt::point(points[i][0], points[i][1]);
         let prompts: Vec<Prompt> = batch.iter().map(click).collect();
-        let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
+        let judged = self.judge(&prompts.iter().collect::<Vec<_>>())?;
         let shown = 1..judged.tokens();
         if !self.options.use_m2m {
             return self.confident(&judged, shown, |prompt, token| (batch[prompt], token - 1));
@@ -110,13 +106,19 @@ impl<'a> Answers<'a> {
         let mut found = Vec::new();
         for part in asked.chunks(MAX_BATCH) {
             let prompts: Vec<&Prompt> = part.iter().map(|(prompt, ..)| prompt).collect();
-            let judged = self.embedding.judge(&prompts)?;
+            let judged = self.judge(&prompts)?;
             found.extend(self.confident(&judged, 0..1, |prompt, _| {
                 let (_, point, level) = part[prompt];
                 (point, level)
             })?);
         }
         Ok(found)
+    }
+
+    /// Judged by the tokens alone: a head that looks at the masks expects clicks in the middle of what is
+    /// meant, and a grid's points lie anywhere.
+    fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'a>> {
+        Ok(self.embedding.judge(prompts)?.by_tokens())
     }
 
     /// Those of the `shown` tokens whose scores are above the thresholds; `of` says to which point
@@ -127,36 +129,25 @@ impl<'a> Answers<'a> {
         shown: Range<usize>,
         of: impl Fn(usize, usize) -> (usize, usize) + Sync,
     ) -> Result<Vec<Confident>> {
-        let thresh = self.options.pred_iou_thresh;
         let calibration = self.embedding.segmenter().calibration();
-        let calibrated =
-            |token, raw: PredictedIou| calibration.map_or(raw, |c| c.apply(token, raw));
-        let passes = |score: PredictedIou| thresh <= 0.0 || score.0 > thresh;
-        // A first opinion keeps from being drawn what it is sure of.
-        let promising = |token, raw: PredictedIou| {
-            if judged.has_last_word() {
-                passes(calibrated(token, raw))
-            } else {
-                thresh <= 0.0 || raw.0 > FIRST_OPINION * thresh
-            }
-        };
-        let tokens = judged.tokens();
-        let scores = judged.scores().enumerate();
-        let prompts: Vec<usize> = scores
-            .filter(|(_, scores)| shown.clone().any(|token| promising(token, scores[token])))
-            .map(|(prompt, _)| prompt)
-            .collect();
-        let Drawn { logits, scores } = judged.draw(&prompts)?;
-        let mut passing = Vec::new();
-        for (&prompt, first) in prompts.iter().zip((0..).step_by(tokens)) {
+        let thresh = self.options.pred_iou_thresh;
+        let mut promising = Vec::new();
+        let mut prompts: Vec<usize> = Vec::new();
+        for (prompt, scores) in judged.scores().enumerate() {
             for token in shown.clone() {
-                let raw_score = scores[first + token];
-                let score = calibrated(token, raw_score);
-                if passes(score) {
-                    passing.push((first + token, of(prompt, token), score, raw_score));
+                let raw_score = scores[token];
+                let score = calibration.map_or(raw_score, |c| c.apply(token, raw_score));
+                if thresh > 0.0 && score.0 <= thresh {
+                    continue;
                 }
+                if prompts.last() != Some(&prompt) {
+                    prompts.push(prompt);
+                }
+                let drawn = (prompts.len() - 1) * judged.tokens() + token;
+                promising.push((drawn, of(prompt, token), score, raw_score));
             }
         }
+        let logits = judged.draw(&prompts)?.logits;
         let (offset, thresh) = (
             self.options.stability_score_offset,
             self.options.stability_score_thresh,
@@ -173,7 +164,7 @@ impl<'a> Answers<'a> {
                 mask,
             })
         };
-        Ok(passing.par_iter().filter_map(draw).collect())
+        Ok(promising.par_iter().filter_map(draw).collect())
     }
 
     /// The mask in the whole picture, if it does not go on outside of the crop.
