@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::activation::Activation;
-use crate::gemm::{Dense, Epilogue, Layer, Normalised, Right, multiply, strassen};
+use crate::gemm::{Dense, Epilogue, Layer, Normalised, multiply};
 use crate::layer_norm::Norm;
 
 /// Rows of a task: a multiple of all tile heights. A block of 1280 expanded values takes 370 KB.
@@ -48,7 +48,8 @@ impl FeedForward<'_> {
             activation,
             residual: None,
         };
-        let block = block_rows([expand.weight, project.weight]) * width;
+        let rows = project.weight.block_rows(BLOCK_ROWS);
+        let block = expand.weight.block_rows(rows) * width;
         out.par_chunks_mut(block)
             .zip(x.par_chunks(block).zip(residual.par_chunks(block)))
             .for_each_init(Scratch::default, |scratch, (out, (x, residual))| {
@@ -64,15 +65,6 @@ impl FeedForward<'_> {
                 let expanded = Dense::new(expanded, hidden);
                 multiply(&expanded, 0, project.weight, &projection, rows, out);
             });
-    }
-}
-
-/// Rows of a task with these weights.
-fn block_rows(weights: [Right<'_>; 2]) -> usize {
-    if weights.iter().any(Right::is_in_sevenths) {
-        strassen::BLOCK_ROWS
-    } else {
-        BLOCK_ROWS
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod packed;
 mod rows;
-pub(crate) mod strassen;
+mod strassen;
 mod tile;
 
 use std::ops::Range;
@@ -79,11 +79,7 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
     {
         return gemm_by_columns(rows, right, epilogue, out);
     }
-    let block_rows = if right.is_in_sevenths() {
-        strassen::BLOCK_ROWS
-    } else {
-        BLOCK_ROWS
-    };
+    let block_rows = right.block_rows(BLOCK_ROWS);
     out.par_chunks_mut(block_rows * columns)
         .enumerate()
         .for_each_init(Vec::new, |scratch, (block, out)| {

@@ -275,8 +275,17 @@ impl<'a> Right<'a> {
     }
 
     /// Whether it is packed for [`strassen`].
-    pub(crate) fn is_in_sevenths(&self) -> bool {
+    pub(super) fn is_in_sevenths(&self) -> bool {
         self.sevenths
+    }
+
+    /// Rows of the left side per task: what [`strassen`] needs, or else as many as given.
+    pub(crate) fn block_rows(&self, plain: usize) -> usize {
+        if self.sevenths {
+            strassen::BLOCK_ROWS
+        } else {
+            plain
+        }
     }
 
     /// The right side of one of the seven products of a pair of panels, for the pass over `range`.

@@ -30,7 +30,7 @@ use crate::meter;
 const PRODUCTS: usize = 7;
 /// Rows of the left side per task: a multiple of twice all tile heights. With half of [`DEPTH`] their
 /// seven sums take 540 KB and stay in the second-level cache.
-pub(crate) const BLOCK_ROWS: usize = 96;
+pub(super) const BLOCK_ROWS: usize = 96;
 /// Steps of a half from which on the sums of the result cost less than the eighth that they spare.
 const LEAST_HALF: usize = 80;
 /// Rows from which on a right side is worth its packing.
@@ -46,8 +46,8 @@ pub(super) fn pays(rows: usize, depth: usize, panels: usize) -> bool {
     rows >= LEAST_ROWS && depth > 0 && halves && panels > 1 && pairs
 }
 
-/// A quarter, or what is added to it, with its sign.
-type Term = (Quarter, f32);
+/// One side of a product: a quarter, and what is added to it, with its sign.
+type Side = (Quarter, Option<(Quarter, f32)>);
 
 /// The quarters of a matrix, row by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ enum Quarter {
 use Quarter::{BottomLeft, BottomRight, TopLeft, TopRight};
 
 /// The right sides of the seven products.
-const RIGHT: [(Quarter, Option<Term>); PRODUCTS] = [
+const RIGHT: [Side; PRODUCTS] = [
     (TopLeft, Some((BottomRight, 1.0))),
     (TopLeft, None),
     (TopRight, Some((BottomRight, -1.0))),
@@ -71,7 +71,7 @@ const RIGHT: [(Quarter, Option<Term>); PRODUCTS] = [
 ];
 
 /// The left sides.
-const LEFT: [(Quarter, Option<Term>); PRODUCTS] = [
+const LEFT: [Side; PRODUCTS] = [
     (TopLeft, Some((BottomRight, 1.0))),
     (BottomLeft, Some((BottomRight, 1.0))),
     (TopLeft, None),
@@ -120,25 +120,27 @@ pub(super) fn pack(isa: Isa, panels: [&[f32]; 2], width: usize, out: &mut [f32])
             };
             &panels[panel][start * width + lower..][..half]
         };
-        for (first, second) in RIGHT {
+        for side in RIGHT {
             let (out, later) = rest.split_at_mut(half);
-            sum(
-                isa,
-                quarter(first),
-                second.map(|(q, sign)| (quarter(q), sign)),
-                out,
-            );
+            sum(isa, side, quarter, out);
             rest = later;
         }
     }
 }
 
-/// `out = a`, or `a` and `sign` times `b`.
+/// One quarter, or that and another one with its sign.
 #[inline(always)]
-fn sum(isa: Isa, a: &[f32], term: Option<(&[f32], f32)>, out: &mut [f32]) {
-    let Some((b, sign)) = term else {
+fn sum<'a>(
+    isa: Isa,
+    (first, second): Side,
+    quarter: impl Fn(Quarter) -> &'a [f32],
+    out: &mut [f32],
+) {
+    let a = quarter(first);
+    let Some((second, sign)) = second else {
         return out.copy_from_slice(a);
     };
+    let b = quarter(second);
     isa.run(
         #[inline(always)]
         |fma| {
@@ -186,14 +188,9 @@ pub(super) fn multiply_rows(
                 BottomLeft => &lower[..steps],
                 BottomRight => &lower[steps..],
             };
-            for (i, (first, second)) in LEFT.into_iter().enumerate() {
+            for (i, side) in LEFT.into_iter().enumerate() {
                 let out = &mut left[(i * half + row) * stride..][..steps];
-                sum(
-                    isa,
-                    quarter(first),
-                    second.map(|(q, sign)| (quarter(q), sign)),
-                    out,
-                );
+                sum(isa, side, quarter, out);
             }
         }
         meter::count(count, range.len(), right.columns());
