@@ -7,7 +7,7 @@
 //!
 //! The speed comes from the order in which memory is walked, and from code that the compiler turns
 //! into vector instructions; `unsafe` are the innermost loop of products ([`gemm`]), a processor flag
-//! ([`denormals`]) and a number of the C library ([`memory`]).
+//! ([`denormals`]), the C library's memory ([`memory`]) and the system's threads ([`threads`]).
 #![allow(
     clippy::inline_always,
     reason = "helpers must be compiled for the instruction set of the kernel that calls them"
@@ -33,6 +33,7 @@ pub mod rope;
 pub mod soft_mask;
 #[cfg(test)]
 mod testing;
+pub mod threads;
 pub mod two_way;
 pub mod upscale;
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, RgbImage, write_atomic};
+use samara_kernels::threads::in_pool;
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::PromptBatch;
 use samara_model::{FeaturesError, ImageFeatures, Judged, ProjectedCells, is_cpu};
@@ -15,7 +16,7 @@ use samara_model::{FeaturesError, ImageFeatures, Judged, ProjectedCells, is_cpu}
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::segmenter::{Segmenter, image_digest, in_pool};
+use crate::segmenter::{Segmenter, image_digest};
 use crate::{Error, Result};
 
 /// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn_store::ModuleSnapshot;
 use samara_image::{Frame, RgbImage, resize_bilinear, resize_bilinear_f32};
+use samara_kernels::threads::in_pool;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_model::checkpoint::Checkpoint;
 use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
@@ -195,12 +196,6 @@ impl Segmenter {
     pub(crate) fn device(&self) -> &Device {
         &self.inner.device
     }
-}
-
-/// Runs `work` on a thread of the pool that its operations use. Started from any other thread, each
-/// of them would wake the pool and wait for it, which takes longer than the small ones do.
-pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| work())
 }
 
 /// Pixels of a picture of at most `side` × `side`, normalised by the models' mean and standard

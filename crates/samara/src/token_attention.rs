@@ -1,10 +1,10 @@
 //! Where the tokens of the mask decoder look while they answer a prompt.
 
 use samara_image::Frame;
+use samara_kernels::threads::in_pool;
 
 use crate::embedding::read;
 use crate::prompt::Prompt;
-use crate::segmenter::in_pool;
 use crate::{Embedding, Result};
 
 /// Attention maps over the picture, one for every layer, head and token of the mask decoder. The maps

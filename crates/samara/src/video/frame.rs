@@ -1,11 +1,11 @@
 //! A frame of a video as a model sees it.
 
 use samara_image::{Frame, RgbImage, resize_bicubic};
+use samara_kernels::threads::in_pool;
 use samara_model::{Model, ModelConfig};
 
 use super::VideoSession;
 use crate::embedding::Embedding;
-use crate::segmenter::in_pool;
 use crate::{Result, Segmenter};
 
 /// A frame of a video after the image encoder: the expensive step, done once for all objects and

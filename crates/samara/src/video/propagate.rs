@@ -3,9 +3,9 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use samara_image::FrameSource;
+use samara_kernels::threads::in_pool;
 
 use super::{Direction, FrameMasks, VideoFrame, VideoSession};
-use crate::segmenter::in_pool;
 use crate::{Error, Result, Segmenter};
 
 /// How far [`VideoSession::propagate`] came.
