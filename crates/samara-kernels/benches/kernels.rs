@@ -292,7 +292,11 @@ fn cross_attention(bencher: Bencher<'_, '_>) {
         weight: &weight,
         bias: &bias,
     };
-    let attention = TokensToCells::new(value, value, heads);
+    let attention = TokensToCells {
+        key: value,
+        value,
+        heads,
+    };
     let mut out = vec![0.0; tokens * inner];
     bencher.bench_local(|| attention.forward(&queries, cells, black_box(&mut out)));
 }
@@ -323,7 +327,12 @@ fn cross_attention_of_cells(bencher: Bencher<'_, '_>) {
         beta: &bias,
         epsilon: 1e-5,
     };
-    let attention = CellsToTokens::new(query, output, norm, heads);
+    let attention = CellsToTokens {
+        query,
+        output,
+        norm,
+        heads,
+    };
     let mut out = vec![0.0; count * width];
     bencher.bench_local(|| attention.forward(cells, [&keys, &keys], black_box(&mut out)));
 }

@@ -151,10 +151,9 @@ impl Fma {
     /// The polynomial with these coefficients, the highest power first.
     #[inline(always)]
     pub(crate) fn polynomial(self, x: f32, coefficients: &[f32]) -> f32 {
-        let mut sum = 0.0;
-        for &coefficient in coefficients {
-            sum = self.multiply_add(sum, x, coefficient);
-        }
-        sum
+        let terms = coefficients.iter().copied();
+        terms
+            .reduce(|sum, coefficient| self.multiply_add(sum, x, coefficient))
+            .unwrap_or_default()
     }
 }

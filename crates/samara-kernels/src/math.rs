@@ -14,7 +14,7 @@ const TASK: usize = 1 << 14;
 /// Beyond this, Φ(x) is 0 or 1 in `f32`.
 const NORMAL_END: f32 = 5.6;
 /// erf(x / √2) = x · P(x²) / Q(x²) on ±[`NORMAL_END`], the highest power first: a rational minimax
-/// fit with an error of 2e-8.
+/// fit with an error of 2e-8. Beyond, P / Q stays what it is there, and the limit of 1 does the rest.
 const ERF_P: [f32; 6] = [
     4.428_822_5e-8,
     1.271_207_5e-5,
@@ -36,13 +36,15 @@ const ERF_Q: [f32; 6] = [
 /// function.
 #[inline(always)]
 pub(crate) fn gelu_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
-    let z = within(simd, x, NORMAL_END);
-    let t = simd.mul_f32s(z, z);
+    let t = simd.min_f32s(
+        simd.splat_f32s(NORMAL_END * NORMAL_END),
+        simd.mul_f32s(x, x),
+    );
     let (p, q) = (
         polynomial(simd, fma, t, &ERF_P),
         polynomial(simd, fma, t, &ERF_Q),
     );
-    let erf = within(simd, simd.div_f32s(simd.mul_f32s(z, p), q), 1.0);
+    let erf = within(simd, simd.div_f32s(simd.mul_f32s(x, p), q), 1.0);
     let half = simd.mul_f32s(simd.splat_f32s(0.5), x);
     fma.multiply_add_lanes(simd, half, erf, half)
 }
@@ -64,8 +66,8 @@ fn polynomial<S: Simd, const N: usize>(
     x: S::f32s,
     coefficients: &[f32; N],
 ) -> S::f32s {
-    let mut sum = simd.splat_f32s(0.0);
-    for &coefficient in coefficients {
+    let mut sum = simd.splat_f32s(coefficients[0]);
+    for &coefficient in &coefficients[1..] {
         sum = fma.multiply_add_lanes(simd, sum, x, simd.splat_f32s(coefficient));
     }
     sum
@@ -85,14 +87,14 @@ const EXP: [f32; 7] = [
     1.0,
     1.0,
 ];
-/// Below, exp(x) is 0 here.
-const EXP_END: f32 = -87.3;
+/// Here the exponent's bits, and with them the result, are 0.
+const EXP_END: f32 = -88.0;
 /// The bits of 1.0.
 const ONE: u32 = 0x3f80_0000;
 /// Bits of the fraction of an `f32`.
 const FRACTION: u32 = 23;
 
-/// exp(x) for x ≤ 88, with a relative error of at most 3e-7; 0 below −87.
+/// exp(x) for x ≤ 88, with a relative error of at most 3e-7; 0 below −87.7.
 ///
 /// 2ⁿ · eʳ with n the integer nearest to x / ln 2: the exponent is put together from bits.
 #[inline(always)]
@@ -103,16 +105,15 @@ pub(crate) fn exp(fma: Fma, x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = fma.multiply_add(n, -LN_2.1, fma.multiply_add(n, -LN_2.0, clamped));
     let power = f32::from_bits((shifted.to_bits() << FRACTION).wrapping_add(ONE));
-    let value = fma.polynomial(r, &EXP) * power;
-    if x < EXP_END { 0.0 } else { value }
+    fma.polynomial(r, &EXP) * power
 }
 
 /// [`exp`] in every lane of a register.
 #[inline(always)]
 pub(crate) fn exp_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
+    // The comparison keeps what is no number, which the maximum of some instruction sets does not.
     let end = simd.splat_f32s(EXP_END);
-    let below = simd.less_than_f32s(x, end);
-    let clamped = simd.select_f32s(below, end, x);
+    let clamped = simd.select_f32s(simd.less_than_f32s(x, end), end, x);
     let round = simd.splat_f32s(ROUND);
     let shifted = fma.multiply_add_lanes(simd, clamped, simd.splat_f32s(LOG2_E), round);
     let n = simd.sub_f32s(shifted, round);
@@ -121,8 +122,7 @@ pub(crate) fn exp_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
     let bits = simd.transmute_u32s_f32s(shifted);
     let exponent = simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(FRACTION));
     let power = simd.transmute_f32s_u32s(simd.add_u32s(exponent, simd.splat_u32s(ONE)));
-    let value = simd.mul_f32s(polynomial(simd, fma, r, &EXP), power);
-    simd.select_f32s(below, simd.splat_f32s(0.0), value)
+    simd.mul_f32s(polynomial(simd, fma, r, &EXP), power)
 }
 
 /// x · Φ(x) of every value, in place. A NaN stays a NaN, ∞ stays ∞ and −∞

@@ -9,17 +9,30 @@ use pulp::Simd;
 
 use crate::isa::{Fma, Isa, Kernel};
 
+/// Threads that count each for themselves; further ones share. A common number would go from one core to
+/// another at every product, which takes longer than the smallest of them.
+const COUNTERS: usize = 64;
+
+/// A number in a line of the cache of its own, or two, as some processors fetch them in pairs.
+#[repr(align(128))]
+struct Counter(AtomicU64);
+
 /// Floating-point operations of all products so far, two for a multiplication with its addition.
-static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+static OPERATIONS: [Counter; COUNTERS] = [const { Counter(AtomicU64::new(0)) }; COUNTERS];
 
 /// Counts the operations of a product.
 pub(crate) fn count(rows: usize, depth: usize, columns: usize) {
-    OPERATIONS.fetch_add(2 * (rows * depth * columns) as u64, Ordering::Relaxed);
+    let thread = rayon::current_thread_index().unwrap_or_default();
+    let Counter(operations) = &OPERATIONS[thread % COUNTERS];
+    operations.fetch_add(2 * (rows * depth * columns) as u64, Ordering::Relaxed);
 }
 
 /// Floating-point operations of all products of this process so far.
 pub fn operations() -> u64 {
-    OPERATIONS.load(Ordering::Relaxed)
+    let all = OPERATIONS
+        .iter()
+        .map(|Counter(n)| n.load(Ordering::Relaxed));
+    all.sum()
 }
 
 /// The operations per second that this processor's threads can do together when they do nothing

@@ -5,9 +5,11 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
 
 use crate::compact::{Compact, CompactConfig};
-use crate::sam::{DecodedMasks, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig};
+use crate::sam::{
+    DecodedMasks, ImageCells, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig,
+};
 use crate::sam2::{self, Sam2, Sam2Config};
-use crate::{ImageFeatures, ProjectedCells, TokenAttention};
+use crate::{ImageFeatures, TokenAttention};
 
 /// A configuration that no model can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -271,20 +273,20 @@ impl Model {
     /// Scores first, and the masks of [`decode`](Self::decode) on request: for callers that drop most
     /// masks for their scores.
     ///
-    /// `projected` is what [`project`](Self::project) gave for the same features.
+    /// `shared` is what [`image_cells`](Self::image_cells) gave for the same features.
     pub fn judge<'a>(
         &'a self,
         features: &'a ImageFeatures,
         prompts: &PromptBatch,
-        projected: Option<&ProjectedCells>,
+        shared: Option<&ImageCells>,
     ) -> Judged<'a> {
         match self {
             Self::Sam(sam) => {
-                let judged = sam.judge(features.image_embed.clone(), prompts, projected);
+                let judged = sam.judge(features.image_embed.clone(), prompts, shared);
                 Judged::Sam { sam, judged }
             }
             Self::Sam2(sam2) => Judged::Sam2 {
-                judged: sam2.judge(features, prompts, projected).masks,
+                judged: sam2.judge(features, prompts, shared).masks,
                 sam2,
                 features,
             },
@@ -293,13 +295,12 @@ impl Model {
         }
     }
 
-    /// What the decoder computes of the features alone, for [`judge`](Self::judge) of prompts without a
-    /// mask: as much work as it spares three of them. `None` for a model or a device that has no use for
-    /// it.
-    pub fn project(&self, features: &ImageFeatures) -> Option<ProjectedCells> {
+    /// What prompts without a mask share, for [`judge`](Self::judge) of them: as much work as it spares
+    /// three. `None` for a model that has no use for it.
+    pub fn image_cells(&self, features: &ImageFeatures) -> Option<ImageCells> {
         match self {
-            Self::Sam(sam) => sam.project(features.image_embed.clone()),
-            Self::Sam2(sam2) => sam2.project(features),
+            Self::Sam(sam) => Some(sam.image_cells(features.image_embed.clone())),
+            Self::Sam2(sam2) => Some(sam2.image_cells(features)),
             Self::Compact(_) => None,
         }
     }

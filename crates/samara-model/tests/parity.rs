@@ -125,11 +125,10 @@ fn check(sam: &Sam, expected: &Expected) {
             assert_close(&name("dense"), &embedded.dense, &dense);
         }
         if prompts.masks.is_none() {
-            let projected = sam.project(embedding.clone());
-            assert!(projected.is_some());
-            let judged = sam.judge(embedding.clone(), &prompts, projected.as_ref());
+            let shared = sam.image_cells(embedding.clone());
+            let judged = sam.judge(embedding.clone(), &prompts, Some(&shared));
             let expected = expected.get(&name("iou")).unwrap();
-            assert_close(&name("iou, projected"), &judged.iou, &expected);
+            assert_close(&name("iou, shared cells"), &judged.iou, &expected);
         }
         let decoded = sam.decode(embedding.clone(), &prompts);
         assert_close(

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use samara_model::sam::{MaskDecoderConfig, PromptEmbeddings, TwoWayTransformerConfig};
+use samara_model::sam::{ImageCells, MaskDecoderConfig, PromptEmbeddings, TwoWayTransformerConfig};
 use samara_model::sam2::{
     FpnNeckConfig, HieraConfig, MaskDecoder, Memories, MemoryAttentionConfig, MemoryEncoderConfig,
 };
@@ -140,20 +140,9 @@ fn the_decoder_agrees() {
         sparse: Some(read(file, "sparse")),
         dense: read(file, "dense"),
     };
-    let embedding = image("image_embedding");
-    let none = PromptEmbeddings {
-        sparse: None,
-        dense: prompts.dense.clone(),
-    };
-    let projected = decoder.project(embedding.clone(), &pe, none);
-    let again = decoder.judge(
-        embedding.clone(),
-        &pe,
-        prompts.clone(),
-        3,
-        projected.as_ref(),
-    );
-    let found = decoder.judge(embedding, &pe, prompts, 3, None);
+    let cells = ImageCells::new(image("image_embedding"), prompts.dense.clone(), pe);
+    let found = decoder.judge(&cells, &prompts, 3);
+    let again = decoder.judge(&decoder.project(cells), &prompts, 3);
     assert_close(
         "iou, projected",
         again.masks.iou.clone(),

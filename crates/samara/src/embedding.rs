@@ -10,8 +10,8 @@ use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, RgbImage, write_atomic};
 use samara_kernels::threads::in_pool;
 use samara_model::burn::tensor::{Tensor, TensorData};
-use samara_model::sam::PromptBatch;
-use samara_model::{FeaturesError, ImageFeatures, Judged, ProjectedCells, is_cpu};
+use samara_model::sam::{ImageCells, PromptBatch};
+use samara_model::{FeaturesError, ImageFeatures, Judged, is_cpu};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou};
 use crate::logits::Logits;
@@ -42,7 +42,7 @@ pub struct Embedding {
     pub(crate) features: ImageFeatures,
     image: String,
     /// What prompts without a mask share, made for the first of them.
-    projected: Arc<OnceLock<Option<ProjectedCells>>>,
+    shared: Arc<OnceLock<Option<ImageCells>>>,
 }
 
 impl Embedding {
@@ -57,20 +57,20 @@ impl Embedding {
             frame,
             features,
             image,
-            projected: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
-    /// The cells for prompts without a mask.
-    fn projected(&self) -> Option<&ProjectedCells> {
+    /// What prompts without a mask share.
+    fn shared(&self) -> Option<&ImageCells> {
         // Threads do not wait for each other here, as each may be needed for the other's work.
-        if self.projected.get().is_none() {
+        if self.shared.get().is_none() {
             let model = self.segmenter.model();
             let _ = self
-                .projected
-                .set(in_pool(|| model.project(&self.features)));
+                .shared
+                .set(in_pool(|| model.image_cells(&self.features)));
         }
-        self.projected.get()?.as_ref()
+        self.shared.get()?.as_ref()
     }
 
     /// How original and model pixels relate.
@@ -184,9 +184,9 @@ impl Embedding {
             prompts.len()
         };
         let masked = prompts.iter().all(|p| p.mask.is_some());
-        let projected = if masked { None } else { self.projected() };
+        let shared = if masked { None } else { self.shared() };
         let judge = |prompts: &[&Prompt]| {
-            let judged = model.judge(&self.features, &self.batch(prompts), projected);
+            let judged = model.judge(&self.features, &self.batch(prompts), shared);
             let scores = read(judged.iou())?;
             Ok((judged, scores))
         };

@@ -6,13 +6,16 @@
 //! A constant that is the same for all keys of a query does not change a softmax, so the bias of
 //! the key projection drops out; the weights of a softmax add up to 1, so the bias of the value
 //! projection is added once.
+//!
+//! The heads of few rows are multiplied at once, each in a row of its own with zeros for the others: eight
+//! times the products, of which there are few, instead of a weight that has to be packed head by head.
 
 mod cells_to_tokens;
 mod tokens_to_cells;
 
 use std::ops::Range;
 
-use crate::gemm::{Matrix, Packed};
+use crate::gemm::{Dense, Epilogue, Matrix, Packed, Right, Rows, multiply};
 use crate::isa::Isa;
 
 pub use cells_to_tokens::CellsToTokens;
@@ -71,33 +74,62 @@ impl Projection<'_> {
         self.bias.len()
     }
 
-    /// `[inputs, head_dim]` of every head, when the outputs are those of the heads.
-    fn heads_of_outputs(&self, heads: usize) -> impl Iterator<Item = Matrix<'_>> {
+    /// The weight as the right side of a product with few rows: where it is, or packed.
+    fn multiply(&self, isa: Isa, rows: &[f32], epilogue: &Epilogue<'_>) -> Vec<f32> {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        let head = outputs / heads;
-        (0..heads).map(move |i| Matrix::strided(&self.weight[i * head..], inputs, head, outputs))
-    }
-
-    /// `[head_dim, outputs]` of every head, when the inputs are those of the heads.
-    fn heads_of_inputs(&self, heads: usize) -> impl Iterator<Item = Matrix<'_>> {
-        let (head, outputs) = (self.inputs() / heads, self.outputs());
-        let parts = self.weight.chunks_exact(head * outputs);
-        parts.map(move |part| Matrix::new(part, head, outputs))
+        let rows = Dense::new(rows, inputs);
+        let product = |right| product(&rows, right, epilogue);
+        match Right::in_place_for(isa, self.weight, inputs, outputs) {
+            Some(right) => product(right),
+            None => {
+                product(Packed::for_isa(isa, Matrix::new(self.weight, inputs, outputs)).right())
+            }
+        }
     }
 }
 
-/// The right sides of products of every head.
-fn packed<'a>(isa: Isa, heads: impl Iterator<Item = Matrix<'a>>) -> Vec<Packed> {
-    heads.map(|head| Packed::for_isa(isa, head)).collect()
+/// A product on this thread.
+fn product(rows: &Dense<'_>, right: Right<'_>, epilogue: &Epilogue<'_>) -> Vec<f32> {
+    let mut out = vec![0.0; rows.count() * right.columns()];
+    multiply(rows, 0, right, epilogue, &mut Vec::new(), &mut out);
+    out
 }
 
-/// The part of head `index` of every row.
-fn head_of(rows: &[f32], width: usize, index: usize, heads: usize) -> Vec<f32> {
-    let part = width / heads;
-    let rows = rows
-        .chunks_exact(width)
-        .flat_map(|row| &row[index * part..(index + 1) * part]);
-    rows.copied().collect()
+/// Projected tokens `[tokens, inner]` with every head in a row of its own, and zeros for the others:
+/// `[tokens · heads, inner]`, times `scale`. The heads of a token are neighbours.
+fn heads_apart(tokens: &[f32], [inner, heads]: [usize; 2], scale: f32) -> Vec<f32> {
+    let head_dim = inner / heads;
+    let mut rows = vec![0.0; tokens.len() * heads];
+    let parts = tokens.chunks_exact(head_dim).enumerate();
+    for ((i, part), row) in parts.zip(rows.chunks_exact_mut(inner)) {
+        let row = &mut row[i % heads * head_dim..][..head_dim];
+        row.iter_mut()
+            .zip(part)
+            .for_each(|(x, part)| *x = part * scale);
+    }
+    rows
+}
+
+/// [`heads_apart`] as the right side of a product, `[inner, tokens · heads]`.
+fn heads_apart_as_right(isa: Isa, tokens: &[f32], [inner, heads]: [usize; 2]) -> Packed {
+    let scale = ((inner / heads) as f32).powf(-0.5);
+    let rows = heads_apart(tokens, [inner, heads], scale);
+    let rows = Matrix::new(&rows, rows.len() / inner, inner);
+    Packed::for_isa(isa, rows.transposed())
+}
+
+/// The same in the space of the cells: `[inputs of layer, tokens · heads]`, and what the layer's bias adds.
+fn in_space_of_cells(layer: Projection<'_>, right: &Packed) -> (Packed, Vec<f32>) {
+    let turn = |rows| {
+        product(
+            &Dense::new(rows, layer.outputs()),
+            right.right(),
+            &Epilogue::default(),
+        )
+    };
+    let (turned, bias) = (turn(layer.weight), turn(layer.bias));
+    let turned = Matrix::new(&turned, layer.inputs(), right.columns());
+    (Packed::for_isa(right.right().isa(), turned), bias)
 }
 
 #[cfg(test)]
@@ -167,7 +199,7 @@ mod tests {
             let expected = attention(&q, &project(&with_position, key), &project(&x, value), inner, heads);
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; q.len()];
-                TokensToCells::for_isa(isa, key, value, heads).forward(&q, seen, &mut out);
+                TokensToCells { key, value, heads }.forward_for(isa, &q, seen, &mut out);
                 prop_assert!(close(&out, &expected, 2e-5), "{isa:?}");
             }
 
@@ -180,13 +212,13 @@ mod tests {
             let norm = Norm { gamma: &gamma, beta: &beta, epsilon: 1e-2 };
             let mut expected = vec![0.0; sum.len()];
             layer_norm(&sum, &gamma, &beta, 1e-2, &mut expected);
+            let attention = CellsToTokens { query: key, output: out, norm, heads };
             for isa in Isa::available() {
                 let mut result = vec![f32::NAN; x.len()];
-                CellsToTokens::for_isa(isa, key, out, norm, heads).forward(seen, [&q, &v], &mut result);
+                attention.forward_for(isa, seen, [&q, &v], &mut result);
                 prop_assert!(close(&result, &expected, 1e-4), "{isa:?}");
-                let attention = CellsToTokens::for_isa(isa, key, out, norm, heads);
                 let queries = project(&with_position, key);
-                attention.forward_projected(&x, &queries, [&q, &v], &mut result);
+                attention.forward_projected_for(isa, [&x, &queries], [&q, &v], &mut result);
                 prop_assert!(close(&result, &expected, 1e-4), "{isa:?}, projected");
             }
         }

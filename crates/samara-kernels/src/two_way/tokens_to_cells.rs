@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Cells, Projection, ROWS, head_of, packed};
+use super::{Cells, Projection, ROWS, heads_apart_as_right, in_space_of_cells};
 use crate::gemm::{
-    Dense, Epilogue, Left, Matrix, Packed, Pass, Right, multiply, multiply_block, multiply_rows,
-    shape,
+    Epilogue, Left, Matrix, Packed, Pass, Right, multiply_block, multiply_rows, shape,
 };
 use crate::isa::{Fma, Isa};
 use crate::math::exp;
@@ -16,89 +15,58 @@ use crate::math::exp;
 /// second-level cache holds the cells for both products.
 const CELLS: usize = 256;
 
-/// The attention of tokens to image cells, for any number of prompts.
-#[derive(Debug)]
+/// The attention of tokens to image cells.
+#[derive(Debug, Clone, Copy)]
 pub struct TokensToCells<'a> {
-    isa: Isa,
-    /// From the queries of a head to the space of the cells, `[head_dim, width]`.
-    keys: Vec<Packed>,
-    /// From the space of the cells to the values of a head, `[width, head_dim]`.
-    values: Vec<Packed>,
-    value_bias: &'a [f32],
+    /// Makes keys of cells + position. Its bias does not matter, see [the module](super).
+    pub key: Projection<'a>,
+    /// Makes values of the cells alone.
+    pub value: Projection<'a>,
+    /// Heads.
+    pub heads: usize,
 }
 
-impl<'a> TokensToCells<'a> {
-    /// An attention with `heads` heads, whose keys are `key` of cells + position, and whose values
-    /// are `value` of the cells alone. The bias of the keys does not matter, see [the
-    /// module](super).
-    pub fn new(key: Projection<'_>, value: Projection<'a>, heads: usize) -> Self {
-        Self::for_isa(Isa::best(), key, value, heads)
-    }
-
-    pub(super) fn for_isa(
-        isa: Isa,
-        key: Projection<'_>,
-        value: Projection<'a>,
-        heads: usize,
-    ) -> Self {
-        Self {
-            isa,
-            keys: packed(isa, key.heads_of_outputs(heads).map(Matrix::transposed)),
-            values: packed(isa, value.heads_of_outputs(heads)),
-            value_bias: value.bias,
-        }
-    }
-
+impl TokensToCells<'_> {
     /// `softmax(scale · q_h · k_hᵀ) · v_h` of all heads, side by side. `queries` are projected
     /// already, `[tokens, heads · head_dim]`, and so is `out`.
     ///
     /// # Panics
     /// When sizes do not match.
     pub fn forward(&self, queries: &[f32], cells: Cells<'_>, out: &mut [f32]) {
-        let (inner, heads) = (self.value_bias.len(), self.keys.len());
-        let (tokens, head_dim) = (queries.len() / inner, inner / heads);
-        let scale = (head_dim as f32).powf(-0.5);
-        let mut scratch = Vec::new();
-        // Queries of all heads, in the space of the cells: `[heads · tokens, width]`.
-        let mut rows = vec![0.0; heads * tokens * cells.width];
-        let all = rows.chunks_exact_mut((tokens * cells.width).max(1));
-        for (head, (rows, key)) in all.zip(&self.keys).enumerate() {
-            let mut q = head_of(queries, inner, head, heads);
-            q.iter_mut().for_each(|q| *q *= scale);
-            let q = Dense::new(&q, head_dim);
-            multiply(&q, 0, key.right(), &Epilogue::default(), &mut scratch, rows);
-        }
-        let attended = attend(self.isa, &rows, cells);
-        let mut part = vec![0.0; tokens * head_dim];
-        let all = attended.chunks_exact((tokens * cells.width).max(1));
-        for (head, (rows, value)) in all.zip(&self.values).enumerate() {
-            let columns = head * head_dim..(head + 1) * head_dim;
-            let epilogue = Epilogue {
-                bias: Some(&self.value_bias[columns.clone()]),
-                ..Epilogue::default()
-            };
-            let rows = Dense::new(rows, cells.width);
-            multiply(&rows, 0, value.right(), &epilogue, &mut scratch, &mut part);
-            for (out, part) in out.chunks_exact_mut(inner).zip(part.chunks_exact(head_dim)) {
-                out[columns.clone()].copy_from_slice(part);
-            }
+        self.forward_for(Isa::best(), queries, cells, out);
+    }
+
+    pub(super) fn forward_for(&self, isa: Isa, queries: &[f32], cells: Cells<'_>, out: &mut [f32]) {
+        let Self { key, value, heads } = *self;
+        let (inner, head_dim) = (value.outputs(), value.outputs() / heads);
+        let right = heads_apart_as_right(isa, queries, [inner, heads]);
+        let (right, _) = in_space_of_cells(key, &right);
+        let attended = attend(isa, &right, cells);
+        let epilogue = Epilogue {
+            bias: Some(value.bias),
+            ..Epilogue::default()
+        };
+        // Of every row, the values of its head count.
+        let rows = value.multiply(isa, &attended, &epilogue);
+        let rows = rows.chunks_exact(inner).enumerate();
+        for (out, (i, row)) in out.chunks_exact_mut(head_dim).zip(rows) {
+            out.copy_from_slice(&row[i % heads * head_dim..][..head_dim]);
         }
     }
 }
 
-/// `softmax(rows · (cells + position)ᵀ) · cells`: few rows, many cells.
-fn attend(isa: Isa, rows: &[f32], cells: Cells<'_>) -> Vec<f32> {
-    let (width, count) = (cells.width, rows.len() / cells.width);
-    let right = Packed::for_isa(isa, Matrix::new(rows, count, width).transposed());
+/// `softmax((cells + position) · queries)ᵀ · cells`: many cells, few queries, which are
+/// `[width, queries]`.
+fn attend(isa: Isa, queries: &Packed, cells: Cells<'_>) -> Vec<f32> {
     let parts = cells.count().div_ceil(CELLS);
     let parts: Vec<Partial> = (0..parts)
         .into_par_iter()
         .map_init(Default::default, |scratch, part| {
             let part = part * CELLS..cells.count().min((part + 1) * CELLS);
-            Partial::new(isa, &right, cells, part, scratch)
+            Partial::new(isa, queries, cells, part, scratch)
         })
         .collect();
-    Partial::join(isa, &parts, count, width)
+    Partial::join(isa, &parts, queries.columns(), cells.width)
 }
 
 /// The softmax over some of the cells.

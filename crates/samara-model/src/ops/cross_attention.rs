@@ -162,8 +162,11 @@ fn tokens_with_kernel(
         LayerValues::of(layers.k_proj)?,
         LayerValues::of(layers.v_proj)?,
     );
-    let (key, value) = (key.projection(), value.projection());
-    let attention = TokensToCells::new(key, value, layers.heads);
+    let attention = TokensToCells {
+        key: key.projection(),
+        value: value.projection(),
+        heads: layers.heads,
+    };
     let mut out = vec![0.0; batch * tokens * inner];
     out.par_chunks_exact_mut(tokens * inner)
         .zip(q.as_slice().par_chunks_exact(tokens * inner))
@@ -220,13 +223,17 @@ fn cells_with_kernel(
     let cells = Values::of(cells.clone())?;
     let position = Values::of(position.clone())?;
     let (k, v) = (Values::of(k.clone())?, Values::of(v.clone())?);
-    let (query, projection) = (
+    let (query, output) = (
         LayerValues::of(layers.q_proj)?,
         LayerValues::of(layers.out_proj)?,
     );
     let norm = NormValues::of(norm)?;
-    let (query, projection) = (query.projection(), projection.projection());
-    let attention = CellsToTokens::new(query, projection, norm.norm(), layers.heads);
+    let attention = CellsToTokens {
+        query: query.projection(),
+        output: output.projection(),
+        norm: norm.norm(),
+        heads: layers.heads,
+    };
     let mut out = vec![0.0; batch * count * width];
     out.par_chunks_exact_mut(count * width)
         .enumerate()

@@ -7,11 +7,12 @@ use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 
+use super::image_cells::ImageCells;
 use super::mask_iou_head::{MaskIouHead, PromptSummary, look};
 use super::prompt_encoder::{PromptBatch, PromptEmbeddings};
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation, ProjectedCells, Upscaling};
+use crate::ops::{self, Activation, Upscaling};
 
 /// Configuration of [`MaskDecoder`].
 #[derive(Config, Debug)]
@@ -103,27 +104,20 @@ pub struct JudgedPrompts {
 
 impl MaskDecoder {
     /// Decodes a batch of `prompts` on one image as far as the tokens' scores; [`draw`](Self::draw) makes
-    /// masks of it.
-    ///
-    /// `image_embedding` is `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`. Answers for all mask
-    /// tokens; which of them to show is the caller's choice. `projected` is what
-    /// [`project`](Self::project) gave for the same image.
+    /// masks of it. Answers for all mask tokens; which of them to show is the caller's choice.
     pub fn judge(
         &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
+        cells: &ImageCells,
         prompts: &PromptBatch,
-        embedded: PromptEmbeddings,
-        projected: Option<&ProjectedCells>,
+        embedded: &PromptEmbeddings,
     ) -> JudgedPrompts {
-        let [_, height, width, _] = image_embedding.dims();
-        let batch = prompts.len();
-        // With masks in them, the cells are others.
-        let projected = projected.filter(|_| prompts.masks.is_none());
-        let (tokens, cells) = self.begin(image_embedding, embedded, batch);
-        let (tokens, cells) = self
-            .transformer
-            .forward(cells, image_pe, &tokens, projected);
+        let (grid, batch) = (cells.grid, prompts.len());
+        let (tokens, cells) = self.transformer.forward(
+            cells.values.clone(),
+            &cells.position,
+            &self.tokens(embedded, batch),
+            cells.projected.as_deref(),
+        );
 
         let token = |index: usize| tokens.clone().slice([0..batch, index..index + 1]);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
@@ -136,20 +130,15 @@ impl MaskDecoder {
                 .as_ref()
                 .map(|_| PromptSummary::of(prompts)),
             cells,
-            grid: [height, width],
+            grid,
             hyper,
         }
     }
 
-    /// What [`judge`](Self::judge) computes of the image alone, for `prompts` without masks.
-    pub fn project(
-        &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
-    ) -> Option<ProjectedCells> {
-        let (_, cells) = self.begin(image_embedding, prompts, 1);
-        self.transformer.project(&cells, image_pe)
+    /// The same cells with what the first layer makes of them for all prompts: as much work as it spares
+    /// three.
+    pub fn project(&self, cells: ImageCells) -> ImageCells {
+        cells.projected(&self.transformer)
     }
 
     pub(super) fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
@@ -161,24 +150,19 @@ impl MaskDecoder {
     /// [`TwoWayTransformer::token_attention`].
     pub fn token_attention(
         &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
+        cells: ImageCells,
+        prompts: &PromptEmbeddings,
         batch: usize,
     ) -> Tensor<5> {
-        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
-        self.transformer.token_attention(cells, image_pe, &tokens)
+        let tokens = self.tokens(prompts, batch);
+        self.transformer
+            .token_attention(cells.values, &cells.position, &tokens)
     }
 
-    /// Tokens and image cells before the transformer.
-    fn begin(
-        &self,
-        image_embedding: Tensor<4>,
-        prompts: PromptEmbeddings,
-        batch: usize,
-    ) -> (Tensor<3>, Tensor<3>) {
+    /// The tokens before the transformer.
+    fn tokens(&self, prompts: &PromptEmbeddings, batch: usize) -> Tensor<3> {
         let own = vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()];
-        prompts.join(own, image_embedding, batch)
+        prompts.tokens(own, batch)
     }
 
     /// The masks of the prompts at these positions of the batch, with their scores.

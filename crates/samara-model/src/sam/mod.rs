@@ -1,6 +1,7 @@
 //! Segment Anything (SAM 1): ViT-B, ViT-L, ViT-H, and every model with its graph (MedSAM,
 //! MobileSAM with another image encoder).
 
+mod image_cells;
 mod image_encoder;
 mod mask_decoder;
 mod mask_iou_head;
@@ -13,6 +14,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+pub use image_cells::ImageCells;
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
 pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
 pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
@@ -22,7 +24,6 @@ pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEnc
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 pub(crate) use validate::{validate_mask_decoder, validate_prompt_encoder};
 
-use crate::ProjectedCells;
 use crate::mobile_sam::{TinyViT, TinyViTConfig};
 use crate::token_attention::{DecoderToken, TokenAttention, sam_tokens};
 
@@ -167,28 +168,26 @@ impl Sam {
         self.draw(&judged, &all)
     }
 
-    /// As [`decode`](Self::decode), with the masks left to be drawn. `projected` is what
-    /// [`project`](Self::project) gave for the same image.
+    /// As [`decode`](Self::decode), with the masks left to be drawn. `shared` is what
+    /// [`image_cells`](Self::image_cells) gave for the same image.
     pub fn judge(
         &self,
         image_embedding: Tensor<4>,
         prompts: &PromptBatch,
-        projected: Option<&ProjectedCells>,
+        shared: Option<&ImageCells>,
     ) -> JudgedPrompts {
-        self.mask_decoder.judge(
-            image_embedding,
-            &self.image_pe(),
-            prompts,
-            self.encode_prompts(prompts),
-            projected,
-        )
+        let embedded = self.encode_prompts(prompts);
+        let shared = shared.filter(|_| prompts.masks.is_none()).cloned();
+        let own = || self.prompt_encoder.image_cells(image_embedding, &embedded);
+        let cells = shared.unwrap_or_else(own);
+        self.mask_decoder.judge(&cells, prompts, &embedded)
     }
 
-    /// What the decoder computes of the image embedding alone; see [`ProjectedCells`].
-    pub fn project(&self, image_embedding: Tensor<4>) -> Option<ProjectedCells> {
+    /// What prompts without a mask share.
+    pub fn image_cells(&self, image_embedding: Tensor<4>) -> ImageCells {
         let none = self.encode_prompts(&PromptBatch::default());
-        self.mask_decoder
-            .project(image_embedding, &self.image_pe(), none)
+        let cells = self.prompt_encoder.image_cells(image_embedding, &none);
+        self.mask_decoder.project(cells)
     }
 
     /// How the decoder's tokens look at the image embedding `[1, 64, 64, 256]`.
@@ -197,12 +196,11 @@ impl Sam {
         image_embedding: Tensor<4>,
         prompts: &PromptBatch,
     ) -> TokenAttention {
-        let weights = self.mask_decoder.token_attention(
-            image_embedding,
-            &self.image_pe(),
-            self.encode_prompts(prompts),
-            prompts.len(),
-        );
+        let embedded = self.encode_prompts(prompts);
+        let cells = self.prompt_encoder.image_cells(image_embedding, &embedded);
+        let weights = self
+            .mask_decoder
+            .token_attention(cells, &embedded, prompts.len());
         TokenAttention::new(weights, &[DecoderToken::Iou], &sam_tokens(prompts))
     }
 

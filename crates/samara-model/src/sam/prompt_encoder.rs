@@ -7,6 +7,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Device, Tensor};
 
+use super::image_cells::ImageCells;
 use crate::common::{LayerNorm2d, fourier_features, fourier_grid};
 use crate::ops::Activation;
 
@@ -67,24 +68,14 @@ pub struct PromptEmbeddings {
 }
 
 impl PromptEmbeddings {
-    /// What a decoder's transformer begins with: its `own` tokens `[own, dim]` followed by those of
-    /// every prompt, `[batch, tokens, dim]`, and the image embedding `[1, grid, grid, dim]` with the
-    /// masks in it as cells, `[batch, grid², dim]` or `[1, grid², dim]` without masks.
-    pub(crate) fn join(
-        self,
-        own: Vec<Tensor<2>>,
-        image_embedding: Tensor<4>,
-        batch: usize,
-    ) -> (Tensor<3>, Tensor<3>) {
-        let [_, height, width, dim] = image_embedding.dims();
+    /// The tokens of a decoder's transformer: its `own` `[own, dim]`, followed by those of every prompt,
+    /// `[batch, tokens, dim]`.
+    pub(crate) fn tokens(&self, own: Vec<Tensor<2>>, batch: usize) -> Tensor<3> {
         let own = Tensor::cat(own, 0).unsqueeze::<3>().repeat_dim(0, batch);
-        let tokens = match self.sparse {
-            Some(sparse) => Tensor::cat(vec![own, sparse], 1),
+        match &self.sparse {
+            Some(sparse) => Tensor::cat(vec![own, sparse.clone()], 1),
             None => own,
-        };
-        let image = image_embedding + self.dense.permute([0, 2, 3, 1]);
-        let cells = image.reshape([0, (height * width) as i32, dim as i32]);
-        (tokens, cells)
+        }
     }
 }
 
@@ -159,6 +150,15 @@ impl PromptEncoder {
             None => self.no_mask_embed.weight.val().reshape([1, -1, 1, 1]),
         };
         PromptEmbeddings { sparse, dense }
+    }
+
+    /// The cells of an image embedding `[1, grid, grid, dim]` for `prompts`.
+    pub fn image_cells(
+        &self,
+        image_embedding: Tensor<4>,
+        prompts: &PromptEmbeddings,
+    ) -> ImageCells {
+        ImageCells::new(image_embedding, prompts.dense.clone(), self.dense_pe())
     }
 
     /// Positional encoding of the cells of the image embedding, at their centres:

@@ -6,10 +6,10 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor, activation};
 
-use crate::ops::{self, Activation, Convolution, ProjectedCells};
+use crate::ops::{self, Activation, Convolution};
 use crate::sam::{
-    JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings,
-    TwoWayTransformer,
+    ImageCells, JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling,
+    PromptEmbeddings, TwoWayTransformer,
 };
 
 /// A batch of prompts after the transformer, with the masks still to be drawn.
@@ -69,22 +69,20 @@ impl MaskDecoder {
         [narrow(s8, &self.conv_s1), narrow(s4, &self.conv_s0)]
     }
 
-    /// Decodes a batch of prompts on one image: all but the masks. `image_embedding` is
-    /// `[1, grid, grid, dim]`, `image_pe` `[1, grid², dim]`, `projected` what
-    /// [`project`](Self::project) gave for the same image.
+    /// Decodes a batch of prompts on one image: all but the masks.
     pub fn judge(
         &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
+        cells: &ImageCells,
+        prompts: &PromptEmbeddings,
         batch: usize,
-        projected: Option<&ProjectedCells>,
     ) -> JudgedObjects {
-        let [_, height, width, _] = image_embedding.dims();
-        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
-        let (tokens, cells) = self
-            .transformer
-            .forward(cells, image_pe, &tokens, projected);
+        let grid = cells.grid;
+        let (tokens, cells) = self.transformer.forward(
+            cells.values.clone(),
+            &cells.position,
+            &self.tokens(prompts, batch),
+            cells.projected.as_deref(),
+        );
 
         let token = |index: usize| tokens.clone().narrow(1, index, 1);
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
@@ -96,7 +94,7 @@ impl MaskDecoder {
                 iou: activation::sigmoid(iou),
                 summary: None,
                 cells,
-                grid: [height, width],
+                grid,
                 hyper: Tensor::cat(hyper, 1),
             },
             mask_tokens,
@@ -104,40 +102,30 @@ impl MaskDecoder {
         }
     }
 
-    /// What [`judge`](Self::judge) computes of the image alone, for `prompts` without masks.
-    pub fn project(
-        &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
-    ) -> Option<ProjectedCells> {
-        let (_, cells) = self.begin(image_embedding, prompts, 1);
-        self.transformer.project(&cells, image_pe)
+    /// The same cells with what the first layer makes of them for all prompts: as much work as it spares
+    /// three.
+    pub fn project(&self, cells: ImageCells) -> ImageCells {
+        cells.projected(&self.transformer)
     }
 
     /// How the tokens (object score, IoU, masks, prompt) look at the image; see
     /// [`TwoWayTransformer::token_attention`].
     pub fn token_attention(
         &self,
-        image_embedding: Tensor<4>,
-        image_pe: &Tensor<3>,
-        prompts: PromptEmbeddings,
+        cells: ImageCells,
+        prompts: &PromptEmbeddings,
         batch: usize,
     ) -> Tensor<5> {
-        let (tokens, cells) = self.begin(image_embedding, prompts, batch);
-        self.transformer.token_attention(cells, image_pe, &tokens)
+        let tokens = self.tokens(prompts, batch);
+        self.transformer
+            .token_attention(cells.values, &cells.position, &tokens)
     }
 
-    /// Tokens and image cells before the transformer.
-    fn begin(
-        &self,
-        image_embedding: Tensor<4>,
-        prompts: PromptEmbeddings,
-        batch: usize,
-    ) -> (Tensor<3>, Tensor<3>) {
+    /// The tokens before the transformer.
+    fn tokens(&self, prompts: &PromptEmbeddings, batch: usize) -> Tensor<3> {
         let own = [&self.obj_score_token, &self.iou_token, &self.mask_tokens];
         let own = own.map(|token| token.weight.val()).to_vec();
-        prompts.join(own, image_embedding, batch)
+        prompts.tokens(own, batch)
     }
 
     /// The masks of the prompts at these positions of the batch: logits

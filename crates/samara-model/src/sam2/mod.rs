@@ -24,12 +24,12 @@ pub use memory_attention::{Memories, MemoryAttention, MemoryAttentionConfig};
 pub use memory_encoder::{MemoryEncoder, MemoryEncoderConfig};
 pub use neck::{FpnNeck, FpnNeckConfig};
 
+use crate::ImageFeatures;
 use crate::sam::{
-    JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
+    ImageCells, JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
     PromptEncoderConfig, TwoWayTransformerConfig,
 };
 use crate::token_attention::{DecoderToken, TokenAttention, sam2_tokens};
-use crate::{ImageFeatures, ProjectedCells};
 
 /// Pixels per cell of the image embedding.
 const STRIDE: usize = 16;
@@ -203,31 +203,28 @@ impl Sam2 {
 
     /// Scores of a batch of prompts. Other than in SAM, a box is two points, which come first, and a
     /// padding point always follows.
-    /// `projected` is what [`project`](Self::project) gave for the same features.
+    /// `shared` is what [`image_cells`](Self::image_cells) gave for the same features.
     pub fn judge(
         &self,
         features: &ImageFeatures,
         prompts: &PromptBatch,
-        projected: Option<&ProjectedCells>,
+        shared: Option<&ImageCells>,
     ) -> JudgedObjects {
-        let batch = prompts.len();
         let encoder = &self.sam_prompt_encoder;
-        self.sam_mask_decoder.judge(
-            features.image_embed.clone(),
-            &encoder.dense_pe(),
-            encoder.forward(&prompts.clone().with_boxes_as_points()),
-            batch,
-            projected.filter(|_| prompts.masks.is_none()),
-        )
+        let embedded = encoder.forward(&prompts.clone().with_boxes_as_points());
+        let shared = shared.filter(|_| prompts.masks.is_none()).cloned();
+        let own = || encoder.image_cells(features.image_embed.clone(), &embedded);
+        let cells = shared.unwrap_or_else(own);
+        self.sam_mask_decoder
+            .judge(&cells, &embedded, prompts.len())
     }
 
-    /// What the decoder computes of features alone; see [`ProjectedCells`].
-    pub fn project(&self, features: &ImageFeatures) -> Option<ProjectedCells> {
+    /// What prompts without a mask share.
+    pub fn image_cells(&self, features: &ImageFeatures) -> ImageCells {
         let encoder = &self.sam_prompt_encoder;
         let none = encoder.forward(&PromptBatch::default());
-        let embed = features.image_embed.clone();
-        self.sam_mask_decoder
-            .project(embed, &encoder.dense_pe(), none)
+        let cells = encoder.image_cells(features.image_embed.clone(), &none);
+        self.sam_mask_decoder.project(cells)
     }
 
     /// How the decoder's tokens look at the image embedding.
@@ -237,12 +234,11 @@ impl Sam2 {
         prompts: &PromptBatch,
     ) -> TokenAttention {
         let encoder = &self.sam_prompt_encoder;
-        let weights = self.sam_mask_decoder.token_attention(
-            features.image_embed.clone(),
-            &encoder.dense_pe(),
-            encoder.forward(&prompts.clone().with_boxes_as_points()),
-            prompts.len(),
-        );
+        let embedded = encoder.forward(&prompts.clone().with_boxes_as_points());
+        let cells = encoder.image_cells(features.image_embed.clone(), &embedded);
+        let weights = self
+            .sam_mask_decoder
+            .token_attention(cells, &embedded, prompts.len());
         let own = [DecoderToken::ObjectScore, DecoderToken::Iou];
         TokenAttention::new(weights, &own, &sam2_tokens(prompts))
     }
