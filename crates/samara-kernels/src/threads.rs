@@ -45,7 +45,8 @@ mod linux {
         fn ask(&mut self) {
             self.threads = vec![None; rayon::current_num_threads()];
             rayon::spawn_broadcast(|context| {
-                Self::lock().threads[context.index()] = Thread::current();
+                let thread = Thread::current(context.index(), context.num_threads());
+                Self::lock().threads[context.index()] = thread;
             });
         }
     }
@@ -60,8 +61,7 @@ mod linux {
                 pool.ask();
             }
             if pool.at_work == 0 {
-                let threads = pool.threads.iter().flatten().enumerate();
-                threads.for_each(|(i, thread)| thread.place(i, pool.threads.len()));
+                pool.threads.iter().flatten().for_each(Thread::place);
             }
             pool.at_work += 1;
             Self
@@ -78,42 +78,45 @@ mod linux {
         }
     }
 
-    /// A thread and the processors that it may run on.
+    /// A thread, the processors that it may run on, and the one of them that is its own.
     #[derive(Clone, Copy)]
     pub(super) struct Thread {
         id: libc::pid_t,
         processors: libc::cpu_set_t,
+        own: libc::cpu_set_t,
     }
 
     impl Thread {
-        /// The thread that asks; `None` where the system does not tell.
+        /// The thread that asks, number `index` of `count`. Where there are not as many processors, none is
+        /// its own. `None` where the system does not tell.
         #[expect(unsafe_code, reason = "the system's own interface")]
-        pub(super) fn current() -> Option<Self> {
-            // SAFETY: the call writes the set, all bits of which may be zero, in the length that is told.
+        fn current(index: usize, count: usize) -> Option<Self> {
+            // SAFETY: the first call writes the set, all bits of which may be zero, in the length that is
+            // told; the others read and write bits of sets, at places that are smaller than their size.
             unsafe {
                 let mut processors: libc::cpu_set_t = mem::zeroed();
                 let size = size_of_val(&processors);
-                let failed = libc::sched_getaffinity(0, size, &raw mut processors) != 0;
-                (!failed).then(|| Self {
+                if libc::sched_getaffinity(0, size, &raw mut processors) != 0 {
+                    return None;
+                }
+                let may = |processor: &usize| libc::CPU_ISSET(*processor, &processors);
+                let all: Vec<usize> = (0..8 * size).filter(may).collect();
+                let mut own = processors;
+                if all.len() == count {
+                    libc::CPU_ZERO(&mut own);
+                    libc::CPU_SET(all[index], &mut own);
+                }
+                Some(Self {
                     id: libc::gettid(),
                     processors,
+                    own,
                 })
             }
         }
 
-        /// Keeps it, number `index` of `count`, on one of its processors, if there are as many of them.
-        #[expect(unsafe_code, reason = "the system's own interface")]
-        fn place(&self, index: usize, count: usize) {
-            // SAFETY: these read and write bits of the sets, at places that are smaller than their size.
-            unsafe {
-                let may = |processor: &usize| libc::CPU_ISSET(*processor, &self.processors);
-                let all: Vec<usize> = (0..8 * size_of_val(&self.processors)).filter(may).collect();
-                if all.len() == count {
-                    let mut one: libc::cpu_set_t = mem::zeroed();
-                    libc::CPU_SET(all[index], &mut one);
-                    self.allow(&one);
-                }
-            }
+        /// Keeps it on the processor that is its own.
+        fn place(&self) {
+            self.allow(&self.own);
         }
 
         /// Lets it run on all of its processors again.
@@ -139,7 +142,7 @@ mod linux {
 
         #[expect(unsafe_code, reason = "the system's own interface")]
         pub(crate) fn processors() -> usize {
-            let thread = Thread::current().unwrap();
+            let thread = Thread::current(0, 0).unwrap();
             // SAFETY: the call reads the set.
             unsafe { libc::CPU_COUNT(&thread.processors) as usize }
         }
@@ -147,10 +150,11 @@ mod linux {
         #[test]
         fn a_thread_is_kept_on_one_processor_and_released() {
             thread::spawn(|| {
-                let (thread, all) = (Thread::current().unwrap(), processors());
-                thread.place(0, all + 1);
+                let all = processors();
+                Thread::current(0, all + 1).unwrap().place();
                 assert_eq!(processors(), all, "a pool of another size");
-                thread.place(all - 1, all);
+                let thread = Thread::current(all - 1, all).unwrap();
+                thread.place();
                 assert_eq!(processors(), 1);
                 thread.release();
                 assert_eq!(processors(), all);

@@ -178,7 +178,7 @@ impl Embedding {
     pub(crate) fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'_>> {
         let model = self.segmenter.model();
         let per_part = if is_cpu(self.segmenter.device()) {
-            let threads = in_pool(rayon::current_num_threads);
+            let threads = rayon::current_num_threads();
             prompts.len().div_ceil(threads).min(PROMPTS_OF_A_THREAD)
         } else {
             prompts.len()
