@@ -34,6 +34,15 @@ pub enum FeaturesError {
 }
 
 impl ImageFeatures {
+    /// Every tensor changed, such as moved to another device.
+    #[must_use]
+    pub fn map(self, change: impl Fn(Tensor<4>) -> Tensor<4>) -> Self {
+        Self {
+            image_embed: change(self.image_embed),
+            high_res_feats: self.high_res_feats.into_iter().map(change).collect(),
+        }
+    }
+
     /// All tensors, the embedding first.
     pub fn tensors(&self) -> Vec<Tensor<4>> {
         let mut tensors = vec![self.image_embed.clone()];

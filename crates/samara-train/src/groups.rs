@@ -88,6 +88,13 @@ impl Groups {
             .collect()
     }
 
+    /// Whether something learns in a stage that has a path which starts with one of `prefixes`.
+    pub(crate) fn any_within(&self, stage: &Stage, prefixes: &[&str]) -> bool {
+        let learning = self.learning(stage);
+        let mut learning = self.parameters.iter().filter(|p| learning.contains(&p.id));
+        learning.any(|p| prefixes.iter().any(|prefix| p.path.starts_with(prefix)))
+    }
+
     /// Whether all that learns in a stage has a path that starts with `prefix`.
     pub(crate) fn only_within(&self, stage: &Stage, prefix: &str) -> bool {
         let learning = self.learning(stage);

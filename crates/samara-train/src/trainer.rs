@@ -15,14 +15,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use samara_kernels::denormals::flush_denormals;
 use samara_model::burn::module::Module;
-use samara_model::burn::tensor::Device;
+use samara_model::burn::tensor::{Device, Tensor};
 use samara_model::checkpoint::{StorageType, save_model};
 use samara_model::{ImageFeatures, Model, ModelConfig};
 
 use crate::TrainError;
 use crate::data::{Example, Loader, Sampler};
 use crate::features::{FeatureCache, encode};
-use crate::groups::Groups;
+use crate::groups::{Groups, encoder_prefixes};
 use crate::optimizer::Optimizer;
 use crate::parameters::{Ema, all_finite, blend, learnable, scale_gradients, sum_gradients};
 use crate::prepare;
@@ -81,6 +81,8 @@ pub struct Trainer {
     validation: Vec<Example>,
     groups: Groups,
     cache: Option<FeatureCache>,
+    /// The model on a device without gradients while its encoder does not learn, to encode with.
+    encoder: Option<Model>,
     model: Model,
     /// The model without gradients, while only the head that looks at masks learns.
     still: Option<Model>,
@@ -146,6 +148,7 @@ impl Trainer {
             groups,
             cache,
             model,
+            encoder: None,
             still: None,
             optimizer,
             step,
@@ -227,6 +230,9 @@ impl Trainer {
         let seed = recipe.seed.wrapping_add(first);
         let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, seed, begin);
         self.model = learnable(self.model.clone(), &self.groups.learning(stage));
+        let encoder = encoder_prefixes(&self.model);
+        let encoder_learns = self.groups.any_within(stage, encoder);
+        self.encoder = (!encoder_learns).then(|| self.model.valid());
         let head_only = self.groups.only_within(stage, MASK_IOU_HEAD);
         self.still = head_only.then(|| self.model.valid());
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
@@ -386,9 +392,13 @@ impl Trainer {
         side: usize,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
-        match &self.cache {
-            Some(cache) => cache.features(model, &example.image, side, device),
-            None => Ok(encode(model, &example.image, side, device)),
+        match (&self.cache, &self.encoder) {
+            (Some(cache), _) => cache.features(model, &example.image, side, device),
+            (None, Some(encoder)) => {
+                let features = encode(encoder, &example.image, side, &device.clone().inner());
+                Ok(features.map(|x| Tensor::from_data(x.into_data(), device)))
+            }
+            (None, None) => Ok(encode(model, &example.image, side, device)),
         }
     }
 
