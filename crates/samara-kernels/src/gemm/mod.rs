@@ -5,6 +5,7 @@
 //! cache, and a tile of the result stays in registers while both are walked. What follows the
 //! product is done on the tile before it is written, so that the result goes through memory once.
 
+mod gradients;
 mod packed;
 mod rows;
 mod strassen;
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 
 use crate::activation::Activation;
 
+pub use gradients::{backward_input, backward_weight};
 pub use packed::{Matrix, Packed, Right};
 pub use rows::{Dense, Normalised, Patches, Planes, Rows};
 pub(crate) use tile::{Left, Pass, multiply_block, shape};

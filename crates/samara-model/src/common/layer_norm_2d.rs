@@ -31,8 +31,8 @@ impl LayerNorm2d {
         }
     }
 
-    /// `[batch, height, width, channels]` → the same shape.
-    pub fn forward_channels_last(&self, x: Tensor<4>) -> Tensor<4> {
+    /// `[.., channels]`, such as `[batch, height, width, channels]`, → the same shape.
+    pub fn forward_channels_last<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::normalise(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
 

@@ -15,6 +15,7 @@ use samara_kernels::activation::{Activation, Rectifier, rectifier_backward, sum_
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::gemm::{self, Epilogue};
 use samara_kernels::layer_norm::{layer_norm, layer_norm_backward};
+use samara_kernels::math::{gelu_backward, gelu_in_place};
 
 /// Fused forward operations, differentiable under autodiff.
 #[backend_extension(Flex, Autodiff)]
@@ -36,6 +37,9 @@ pub(super) trait FusedOps: Backend {
         rectifier: Rectifier,
     ) -> FloatTensor<Self>;
 
+    /// x · Φ(x) of every value.
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// Layer norm over the last axis.
     fn fused_layer_norm(
         x: FloatTensor<Self>,
@@ -56,6 +60,21 @@ pub(super) trait Kernels: Backend {
         y: FloatTensor<Self>,
         rectifier: Rectifier,
     ) -> FloatTensor<Self>;
+
+    /// Gradient of `x · w` with respect to `x`.
+    fn linear_backward_input(
+        gradient: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of `x · w` with respect to `w`.
+    fn linear_backward_weight(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of [`FusedOps::fused_gelu`], given its input.
+    fn gelu_gradient(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Sum over the rows of a matrix `[rows, columns]`.
     fn sum_over_rows(x: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -95,6 +114,18 @@ fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
 fn values(tensor: &FlexTensor) -> &[f32] {
     match tensor.as_slice() {
         Some(values) => values,
+        None => unreachable!("a contiguous f32 tensor"),
+    }
+}
+
+/// The values of a contiguous tensor, to be changed; they are copied when another tensor has them too.
+///
+/// # Panics
+/// As [`values`].
+fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    match tensor.layout().contiguous_offsets() {
+        // A contiguous view may be a part of what is stored.
+        Some((start, end)) => &mut tensor.storage_mut()[start..end],
         None => unreachable!("a contiguous f32 tensor"),
     }
 }
@@ -142,6 +173,12 @@ impl FusedOps for Flex {
         tensor(out, &shape.out_shape())
     }
 
+    fn fused_gelu(x: FlexTensor) -> FlexTensor {
+        let mut x = x.to_contiguous();
+        gelu_in_place(values_mut(&mut x));
+        x
+    }
+
     fn fused_layer_norm(
         x: FlexTensor,
         gamma: FlexTensor,
@@ -171,7 +208,27 @@ impl Kernels for Flex {
             return gradient;
         }
         let (mut gradient, y) = (gradient.to_contiguous(), y.to_contiguous());
-        rectifier_backward(gradient.storage_mut(), values(&y), rectifier);
+        rectifier_backward(values_mut(&mut gradient), values(&y), rectifier);
+        gradient
+    }
+
+    fn linear_backward_input(gradient: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let (gradient, w) = (gradient.to_contiguous(), w.to_contiguous());
+        let [rows, inputs, outputs] = [shape(&gradient)[0], shape(&w)[0], shape(&w)[1]];
+        let dx = gemm::backward_input(values(&gradient), values(&w), [inputs, outputs]);
+        tensor(dx, &[rows, inputs])
+    }
+
+    fn linear_backward_weight(x: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
+        let size = [shape(&x)[1], shape(&gradient)[1]];
+        let dw = gemm::backward_weight(values(&x), values(&gradient), size);
+        tensor(dw, &size)
+    }
+
+    fn gelu_gradient(gradient: FlexTensor, x: FlexTensor) -> FlexTensor {
+        let (mut gradient, x) = (gradient.to_contiguous(), x.to_contiguous());
+        gelu_backward(values_mut(&mut gradient), values(&x));
         gradient
     }
 
@@ -246,11 +303,11 @@ impl<B: Backend + Kernels> Backward<B, 3> for LinearBackward {
         let [to_x, to_w, to_b] = ops.parents;
         let gradient = B::rectify_backward(grads.consume::<B>(&ops.node), y, rectifier);
         if let Some(node) = to_x {
-            let dx = B::float_matmul(gradient.clone(), B::float_transpose(w));
+            let dx = B::linear_backward_input(gradient.clone(), w);
             grads.register::<B>(node.id, dx);
         }
         if let Some(node) = to_w {
-            let dw = B::float_matmul(B::float_transpose(x), gradient.clone());
+            let dw = B::linear_backward_weight(x, gradient.clone());
             grads.register::<B>(node.id, dw);
         }
         if let Some(node) = to_b {
@@ -288,6 +345,21 @@ impl<B: Backend + Kernels> Backward<B, 3> for DepthwiseBackward {
             if let Some(node) = to_b {
                 grads.register::<B>(node.id, db);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GeluBackward;
+
+impl<B: Backend + Kernels> Backward<B, 1> for GeluBackward {
+    /// Input.
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::gelu_gradient(gradient, ops.state));
         }
     }
 }
@@ -347,6 +419,16 @@ impl<B: Backend + FusedOps + Kernels, C: CheckpointStrategy> FusedOps for Autodi
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish((x, w, y.clone(), shape, rectifier), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let node = x.node();
+        let x = x.into_primitive();
+        let y = B::fused_gelu(x.clone());
+        match GeluBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(x, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }

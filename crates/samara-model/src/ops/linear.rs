@@ -5,6 +5,8 @@ use burn::backend::Dispatch;
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
+#[cfg(feature = "flex")]
+use samara_kernels::activation::Rectifier;
 use samara_kernels::gemm::{self, Epilogue};
 
 use super::Activation;
@@ -17,22 +19,45 @@ pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activati
     if let Some(y) = with_kernel(&x, layer, activation, None) {
         return y;
     }
-    #[cfg(feature = "flex")]
-    if let (Some(rectifier), Some(bias), true) =
-        (activation.rectifier(), &layer.bias, is_cpu(&x.device()))
-    {
-        let mut dims = x.dims();
-        let rows = x.reshape([-1, dims[D - 1] as i32]);
-        dims[D - 1] = layer.weight.dims()[1];
-        let y = <Dispatch as fused::FusedOps>::fused_linear(
-            rows.into_dispatch(),
-            layer.weight.val().into_dispatch(),
-            bias.val().into_dispatch(),
-            rectifier,
-        );
-        return Tensor::<2>::from_dispatch(y).reshape(dims);
+    match (activation.rectifier(), &layer.bias) {
+        #[cfg(feature = "flex")]
+        (Some(rectifier), Some(bias)) if is_cpu(&x.device()) => {
+            fused_linear(x, layer.weight.val(), bias.val(), rectifier)
+        }
+        _ => activation.apply(layer.forward(x)),
     }
-    activation.apply(layer.forward(x))
+}
+
+/// `x · weight + bias` over the last axis: `[.., d_in]` → `[.., d_out]`, for training.
+pub(super) fn affine<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_cpu(&x.device()) {
+        return fused_linear(x, weight, bias, Rectifier::Identity);
+    }
+    x.matmul(weight.unsqueeze()) + bias.unsqueeze()
+}
+
+#[cfg(feature = "flex")]
+fn fused_linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    rectifier: Rectifier,
+) -> Tensor<D> {
+    let mut dims = x.dims();
+    let rows = x.reshape([-1, dims[D - 1] as i32]);
+    dims[D - 1] = weight.dims()[1];
+    let y = <Dispatch as fused::FusedOps>::fused_linear(
+        rows.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        rectifier,
+    );
+    Tensor::<2>::from_dispatch(y).reshape(dims)
 }
 
 /// `residual + x · W + b` over the last axis.

@@ -2,8 +2,9 @@
 //! a faster implementation has one door.
 //!
 //! An operation has up to three forms. On the CPU, outside of training, it is a kernel of
-//! `samara-kernels`. In training on the CPU, the operations of `compact` are fused ones with their
-//! gradients (`fused.rs`). Everything else takes the composed form in Burn's operations.
+//! `samara-kernels`. In training on the CPU, what `compact` and the mask decoders spend most of their time
+//! on are fused ones with their gradients (`fused.rs`). Everything else takes the composed form in Burn's
+//! operations.
 
 mod attention;
 mod bottleneck;
@@ -25,7 +26,6 @@ use burn::backend::Dispatch;
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor, activation};
 use samara_kernels::activation::{self as kernel, Rectifier};
-use samara_kernels::math::gelu_in_place;
 use samara_kernels::position;
 
 pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projected_padding};
@@ -72,15 +72,12 @@ impl Activation {
 }
 
 fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    match Values::of(x.clone()) {
-        Some(values) => {
-            let (shape, device) = (x.dims(), x.device());
-            let mut values = values.as_slice().to_vec();
-            gelu_in_place(&mut values);
-            tensor(values, shape, &device)
-        }
-        None => activation::gelu(x),
+    #[cfg(feature = "flex")]
+    if is_cpu(&x.device()) {
+        let y = <Dispatch as fused::FusedOps>::fused_gelu(x.into_dispatch());
+        return Tensor::from_dispatch(y);
     }
+    activation::gelu(x)
 }
 
 /// The epsilon of PyTorch's layer norm, and of Burn's.

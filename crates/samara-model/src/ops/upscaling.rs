@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use samara_kernels::upscale as kernel;
 
 use super::Activation;
+use super::linear::affine;
 use super::values::{NormValues, Values, tensor};
 use crate::common::LayerNorm2d;
 
@@ -37,22 +38,56 @@ pub fn upscale_masks(
     if let Some(logits) = with_kernel(&cells, [height, width], layers, &hyper, prompts) {
         return logits;
     }
-    let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
-    let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &cells.device());
-    let (cells, hyper) = (cells.select(0, chosen.clone()), hyper.select(0, chosen));
-    let [batch, _, dim] = cells.dims();
-    let x = cells.swap_dims(1, 2).reshape([batch, dim, height, width]);
-    let add = |x: Tensor<4>, level: usize| match &layers.features {
-        Some(features) => x + features[level].clone().permute([0, 3, 1, 2]),
+    let (cells, hyper) = (chosen(cells, prompts), chosen(hyper, prompts));
+    // Every pixel goes its own way, so the pixels of a cell stay together until there are logits.
+    let add = |x: Tensor<3>, level: usize| match &layers.features {
+        Some(features) => x + pixels_of_cells(features[level].clone(), [height, width]),
         None => x,
     };
-    let x = layers.norm.forward(add(layers.first.forward(x), 0));
-    let x = add(layers.second.forward(Activation::Gelu.apply(x)), 1);
-    let x = Activation::Gelu.apply(x);
-    let [_, last, height, width] = x.dims();
-    let masks = hyper.dims()[1];
-    let logits = hyper.matmul(x.reshape([batch, last, height * width]));
-    logits.reshape([batch, masks, height, width])
+    let x = add(double(cells, layers.first), 0);
+    let x = Activation::Gelu.apply(layers.norm.forward_channels_last(x));
+    let x = Activation::Gelu.apply(add(double(x, layers.second), 1));
+    let logits = hyper.matmul(x.swap_dims(1, 2));
+    let [batch, masks, _] = logits.dims();
+    // (line, column) of the cell, of its quarter, and of the quarter's pixel.
+    logits
+        .reshape([batch * masks, height, width, 2, 2, 2, 2])
+        .permute([0, 1, 3, 5, 2, 4, 6])
+        .reshape([batch, masks, 4 * height, 4 * width])
+}
+
+/// Those of the batch `[batch, _, _]`.
+fn chosen(x: Tensor<3>, prompts: &[usize]) -> Tensor<3> {
+    if prompts.iter().copied().eq(0..x.dims()[0]) {
+        return x;
+    }
+    let prompts: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
+    let prompts = Tensor::<1, Int>::from_ints(&prompts[..], &x.device());
+    x.select(0, prompts)
+}
+
+/// A transposed convolution as one product: every pixel of `[batch, pixels, inputs]` becomes the four
+/// that take its place, one after the other.
+fn double(x: Tensor<3>, layer: &ConvTranspose2d) -> Tensor<3> {
+    let weight = layer.weight.val();
+    let ([batch, pixels, _], [inputs, outputs, ..]) = (x.dims(), weight.dims());
+    let weight = weight.permute([0, 2, 3, 1]).reshape([inputs, 4 * outputs]);
+    let bias = match &layer.bias {
+        Some(bias) => bias.val().repeat_dim(0, 4),
+        None => Tensor::zeros([4 * outputs], &x.device()),
+    };
+    affine(x, weight, bias).reshape([batch, 4 * pixels, outputs])
+}
+
+/// An image `[1, height · 2ⁿ, width · 2ⁿ, channels]` in the order that [`double`] gives when it is done n
+/// times (1 or 2): `[1, pixels, channels]`.
+fn pixels_of_cells(image: Tensor<4>, [height, width]: [usize; 2]) -> Tensor<3> {
+    let [_, lines, columns, channels] = image.dims();
+    let half = lines / height / 2;
+    image
+        .reshape([height, 2, half, width, 2, half * channels])
+        .permute([0, 3, 1, 4, 2, 5])
+        .reshape([1, lines * columns, channels])
 }
 
 fn with_kernel(
