@@ -228,6 +228,9 @@ fn what_is_wrong_is_told_before_the_work() {
         1,
         &["--point-grids", "none.json"],
     );
+    fs::create_dir(bench.path("empty")).unwrap();
+    let nothing = everything(&bench, &["empty", "--out=out"]);
+    assert_fails(&nothing, 1, &["empty: no pictures in it"]);
     assert!(!bench.path("out").exists());
 }
 

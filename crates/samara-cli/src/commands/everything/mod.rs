@@ -44,6 +44,10 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     };
     let limits = Limits::from(&flags.limits);
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
+    if inputs.iter().next().is_none() {
+        let folder = flags.inputs[0].display();
+        return Err(CliError::failed(format!("{folder}: no pictures in it")));
+    }
     let single = inputs.single();
     let image = single
         .as_ref()
@@ -134,10 +138,6 @@ fn many(
     for input in inputs.iter() {
         total += 1;
         skipped += u64::from(before.contains(&input.name));
-    }
-    if total == 0 {
-        let folder = flags.inputs[0].display();
-        return Err(CliError::failed(format!("{folder}: no pictures in it")));
     }
     let bar = terminal::pictures_bar(total, skipped);
     let (mut pictures, mut masks, mut failures) = (0, 0, Vec::new());
