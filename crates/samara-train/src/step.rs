@@ -107,7 +107,7 @@ impl<'a> Learner<'a> {
 }
 
 /// The values of a tensor on another device.
-fn copied<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+pub(crate) fn copied<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
     Tensor::from_data(tensor.into_data(), device)
 }
 

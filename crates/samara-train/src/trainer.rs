@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use samara_kernels::denormals::flush_denormals;
 use samara_model::burn::module::Module;
-use samara_model::burn::tensor::{Device, Tensor};
+use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{StorageType, save_model};
 use samara_model::{ImageFeatures, Model, ModelConfig};
 
@@ -29,7 +29,7 @@ use crate::prepare;
 use crate::recipe::{Recipe, Stage};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
-use crate::step::{Learner, StepConfig, StepMetrics, gradients, rounds};
+use crate::step::{Learner, StepConfig, StepMetrics, copied, gradients, rounds};
 
 /// Steps in a row that are left out before a run gives up.
 const PATIENCE: u32 = 10;
@@ -396,7 +396,7 @@ impl Trainer {
             (Some(cache), _) => cache.features(model, &example.image, side, device),
             (None, Some(encoder)) => {
                 let features = encode(encoder, &example.image, side, &device.clone().inner());
-                Ok(features.map(|x| Tensor::from_data(x.into_data(), device)))
+                Ok(features.map(|x| copied(x, device)))
             }
             (None, None) => Ok(encode(model, &example.image, side, device)),
         }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Dense, Epilogue, Matrix, Packed, Planes, Rows, gemm, multiply_rows};
+use super::{Dense, Epilogue, Matrix, Packed, Planes, Rows, gemm, multiply};
 use crate::add_in_order;
 
 /// Rows of a part of a sum over all rows. A part's result is as large as the weight and is added up on
@@ -27,6 +27,7 @@ pub fn backward_input(gradient: &[f32], weight: &[f32], [depth, columns]: [usize
 /// # Panics
 /// When lengths do not match.
 pub fn backward_weight(x: &[f32], gradient: &[f32], [depth, columns]: [usize; 2]) -> Vec<f32> {
+    assert_eq!(x.len() * columns, gradient.len() * depth, "other rows");
     let parts = x
         .par_chunks(PART_ROWS * depth)
         .zip(gradient.par_chunks(PART_ROWS * columns));
@@ -34,9 +35,8 @@ pub fn backward_weight(x: &[f32], gradient: &[f32], [depth, columns]: [usize; 2]
         let rows = Planes::new(x, depth);
         let right = Packed::new(Matrix::new(gradient, gradient.len() / columns, columns));
         let mut out = vec![0.0; depth * columns];
-        let gather = |row, range, to: &mut [f32]| rows.gather(row, range, to);
         let (plain, scratch) = (Epilogue::default(), &mut Vec::new());
-        multiply_rows(gather, right.right(), &plain, scratch, &mut out);
+        multiply(&rows, 0, right.right(), &plain, scratch, &mut out);
         out
     });
     let sum = add_in_order(parts.collect());
