@@ -1,10 +1,11 @@
 //! Any model of the family, behind one face.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
 use crate::compact::{Compact, CompactConfig};
+use crate::ops::select_rows;
 use crate::sam::{
     DecodedMasks, ImageCells, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig,
 };
@@ -351,8 +352,6 @@ impl Judged<'_> {
     /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` and scores of the prompts at these positions
     /// of the batch.
     pub fn draw(&self, prompts: &[usize]) -> DecodedMasks {
-        let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
-        let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &self.iou().device());
         match self {
             Self::Sam { sam, judged } => sam.draw(judged, prompts),
             Self::Sam2 {
@@ -361,12 +360,12 @@ impl Judged<'_> {
                 features,
             } => DecodedMasks {
                 low_res_logits: sam2.draw(judged, features, prompts),
-                iou: judged.iou.clone().select(0, chosen),
+                iou: select_rows(judged.iou.clone(), prompts),
                 seen: None,
             },
             Self::Drawn(decoded) => DecodedMasks {
-                low_res_logits: decoded.low_res_logits.clone().select(0, chosen.clone()),
-                iou: decoded.iou.clone().select(0, chosen),
+                low_res_logits: select_rows(decoded.low_res_logits.clone(), prompts),
+                iou: select_rows(decoded.iou.clone(), prompts),
                 seen: None,
             },
         }

@@ -24,7 +24,7 @@ mod values;
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
 use burn::nn::LayerNorm;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Int, Tensor, activation};
 use samara_kernels::activation::{self as kernel, Rectifier};
 use samara_kernels::position;
 
@@ -112,6 +112,16 @@ pub fn normalise<const D: usize>(
     let centred = x.clone() - x.mean_dim(D - 1);
     let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
     centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+/// The rows of the first axis at these positions, which may be all of them.
+pub(crate) fn select_rows<const D: usize>(x: Tensor<D>, rows: &[usize]) -> Tensor<D> {
+    if rows.iter().copied().eq(0..x.dims()[0]) {
+        return x;
+    }
+    let rows: Vec<i32> = rows.iter().map(|&i| i as i32).collect();
+    let rows = Tensor::<1, Int>::from_ints(&rows[..], &x.device());
+    x.select(0, rows)
 }
 
 /// The positional encoding of a grid by a kernel, where there is one; see

@@ -1,13 +1,13 @@
 //! Upscaling of image cells to mask logits.
 
 use burn::nn::conv::ConvTranspose2d;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 use samara_kernels::upscale as kernel;
 
-use super::Activation;
 use super::linear::affine;
 use super::values::{NormValues, Values, tensor};
+use super::{Activation, select_rows};
 use crate::common::LayerNorm2d;
 
 /// The layers of an upscaling: transposed convolutions with a window and a stride of 2, and the norm
@@ -38,7 +38,7 @@ pub fn upscale_masks(
     if let Some(logits) = with_kernel(&cells, [height, width], layers, &hyper, prompts) {
         return logits;
     }
-    let (cells, hyper) = (chosen(cells, prompts), chosen(hyper, prompts));
+    let (cells, hyper) = (select_rows(cells, prompts), select_rows(hyper, prompts));
     // Every pixel goes its own way, so the pixels of a cell stay together until there are logits.
     let add = |x: Tensor<3>, level: usize| match &layers.features {
         Some(features) => x + pixels_of_cells(features[level].clone(), [height, width]),
@@ -54,16 +54,6 @@ pub fn upscale_masks(
         .reshape([batch * masks, height, width, 2, 2, 2, 2])
         .permute([0, 1, 3, 5, 2, 4, 6])
         .reshape([batch, masks, 4 * height, 4 * width])
-}
-
-/// Those of the batch `[batch, _, _]`.
-fn chosen(x: Tensor<3>, prompts: &[usize]) -> Tensor<3> {
-    if prompts.iter().copied().eq(0..x.dims()[0]) {
-        return x;
-    }
-    let prompts: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
-    let prompts = Tensor::<1, Int>::from_ints(&prompts[..], &x.device());
-    x.select(0, prompts)
 }
 
 /// A transposed convolution as one product: every pixel of `[batch, pixels, inputs]` becomes the four

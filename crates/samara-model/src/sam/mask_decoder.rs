@@ -5,7 +5,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::image_cells::ImageCells;
 use super::mask_iou_head::{MaskIouHead, PromptSummary, look};
@@ -171,9 +171,7 @@ impl MaskDecoder {
         let low_res_logits =
             self.output_upscaling
                 .forward(cells, judged.grid, hyper, prompts, None);
-        let chosen: Vec<i32> = prompts.iter().map(|&i| i as i32).collect();
-        let chosen = Tensor::<1, Int>::from_ints(&chosen[..], &judged.iou.device());
-        let iou = judged.iou.clone().select(0, chosen);
+        let iou = ops::select_rows(judged.iou.clone(), prompts);
         let seen = judged
             .summary
             .as_ref()
