@@ -81,11 +81,12 @@ pub struct Trainer {
     validation: Vec<Example>,
     groups: Groups,
     cache: Option<FeatureCache>,
-    /// The model on a device without gradients while its encoder does not learn, to encode with.
-    encoder: Option<Model>,
     model: Model,
-    /// The model without gradients, while only the head that looks at masks learns.
+    /// The model on a device without gradients, in a stage in which its encoder does not learn: it
+    /// encodes.
     still: Option<Model>,
+    /// Whether nothing learns in this stage but the head that looks at masks: `still` decodes, too.
+    head_only: bool,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// What the finished model is blended with, and how far it goes from there.
@@ -148,8 +149,8 @@ impl Trainer {
             groups,
             cache,
             model,
-            encoder: None,
             still: None,
+            head_only: false,
             optimizer,
             step,
             failures: 0,
@@ -232,9 +233,8 @@ impl Trainer {
         self.model = learnable(self.model.clone(), &self.groups.learning(stage));
         let encoder = encoder_prefixes(&self.model);
         let encoder_learns = self.groups.any_within(stage, encoder);
-        self.encoder = (!encoder_learns).then(|| self.model.valid());
-        let head_only = self.groups.only_within(stage, MASK_IOU_HEAD);
-        self.still = head_only.then(|| self.model.valid());
+        self.still = (!encoder_learns).then(|| self.model.valid());
+        self.head_only = self.groups.only_within(stage, MASK_IOU_HEAD);
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let report = self.make_step(stage, side as usize, &mut loader)?;
             self.folder.log(&report)?;
@@ -368,14 +368,12 @@ impl Trainer {
         config: &StepConfig,
         seed: u64,
     ) -> Result<(GradientsParams, StepMetrics), TrainError> {
-        let still = self.still.as_ref();
-        let features = match still {
-            Some(still) => {
-                let plain = self.device.clone().inner();
-                self.features(still, example, config.side, &plain)?
-            }
-            None => self.features(model, example, config.side, &self.device)?,
+        let still = self.still.as_ref().filter(|_| self.head_only);
+        let device = match still {
+            Some(_) => self.device.clone().inner(),
+            None => self.device.clone(),
         };
+        let features = self.features(model, example, config.side, &device)?;
         let learner = Learner { model, still };
         let result = gradients(learner, &features, example, config, seed, &self.device);
         result.map_err(|why| TrainError::Prompt {
@@ -392,10 +390,10 @@ impl Trainer {
         side: usize,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
-        match (&self.cache, &self.encoder) {
+        match (&self.cache, &self.still) {
             (Some(cache), _) => cache.features(model, &example.image, side, device),
-            (None, Some(encoder)) => {
-                let features = encode(encoder, &example.image, side, &device.clone().inner());
+            (None, Some(still)) => {
+                let features = encode(still, &example.image, side, &device.clone().inner());
                 Ok(features.map(|x| copied(x, device)))
             }
             (None, None) => Ok(encode(model, &example.image, side, device)),
