@@ -12,7 +12,7 @@ use samara_model::sam::{DecodedMasks, PromptBatch};
 use samara_model::{ImageFeatures, Model};
 
 use crate::data::Example;
-use crate::losses::{LossConfig, Predictions, iou_targets, promptable_loss};
+use crate::losses::{LossConfig, Predictions, iou_targets, promptable_loss, retention_loss};
 use crate::prompts::{ObjectSimulation, PromptBatchData, PromptError, PromptState, Simulation};
 
 /// Model pixels per cell of the mask logits, of every model.
@@ -79,12 +79,19 @@ pub struct Learner<'a> {
     /// [`MaskIouHead`](samara_model::sam::MaskIouHead): it does all that comes before that head, and
     /// features are on its device.
     pub still: Option<&'a Model>,
+    /// The model that training began with and what it makes of the picture, on a device without
+    /// gradients, for the [`retention_loss`].
+    pub first: Option<(&'a Model, &'a ImageFeatures)>,
 }
 
 impl<'a> Learner<'a> {
     /// All of a model.
     pub fn new(model: &'a Model) -> Self {
-        Self { model, still: None }
+        Self {
+            model,
+            still: None,
+            first: None,
+        }
     }
 
     /// The answers to a batch of prompts, on `device`.
@@ -133,7 +140,8 @@ pub fn rounds(
     let mut metrics = StepMetrics::default();
     for round in 0..config.rounds {
         let states: Vec<PromptState> = objects.iter().map(|o| o.prompt().clone()).collect();
-        let fed = previous.take().map(|logits| match learner.still {
+        let previous_logits = previous.take();
+        let fed = previous_logits.clone().map(|logits| match learner.still {
             Some(_) => copied(logits, &prompts_on),
             None => logits,
         });
@@ -141,6 +149,15 @@ pub fn rounds(
         let decoded = learner.decode(features, &batch, device);
         // One picture's objects have the same number of prompts in a round.
         let several = objects.iter().all(ObjectSimulation::multimask);
+        let drawn_first = learner.first.filter(|_| several).map(|(first, features)| {
+            let plain = features.image_embed.device();
+            let fed = previous_logits.map(|logits| copied(logits, &plain));
+            let batch = prompt_batch(&states, fed, side, &plain);
+            copied(
+                shown(first.decode(features, &batch), several).low_res_logits,
+                device,
+            )
+        });
         let shown = shown(decoded, several);
         let truth = iou_targets(shown.low_res_logits.clone().detach(), targets.clone());
         let chosen = shown.iou.clone().detach().argmax(1);
@@ -157,7 +174,14 @@ pub fn rounds(
         metrics.focal += scalar(loss.focal);
         metrics.dice += scalar(loss.dice);
         metrics.iou_loss += scalar(loss.iou);
-        losses.push(loss.total);
+        losses.push(match drawn_first {
+            Some(drawn) => {
+                let logits = shown.low_res_logits.clone();
+                let retention = retention_loss(logits, drawn, loss.best, &config.losses);
+                loss.total + retention * config.losses.weights.retention
+            }
+            None => loss.total,
+        });
         if round + 1 < config.rounds {
             let logits = pick(shown.low_res_logits.detach(), chosen);
             correct(&mut objects, &logits)?;

@@ -89,8 +89,8 @@ pub struct Trainer {
     head_only: bool,
     optimizer: Optimizer,
     ema: Option<Ema>,
-    /// What the finished model is blended with, and how far it goes from there.
-    first: Option<(Model, f64)>,
+    /// The model that training began with, on a device without gradients, where the recipe needs it.
+    first: Option<Model>,
     step: u64,
     /// Steps that were left out since the last one that was not.
     failures: u32,
@@ -129,13 +129,9 @@ impl Trainer {
         if let Some(saved) = saved {
             optimizer = optimizer.restore(saved.optimizer)?;
         }
-        let first = match recipe.blend {
-            Some(share) => {
-                let plain = device.clone().inner();
-                Some((prepare::first_model(&recipe, &plain)?, share))
-            }
-            None => None,
-        };
+        let needs_first = recipe.blend.is_some() || recipe.losses.weights.retention > 0.0;
+        let first = needs_first.then(|| prepare::first_model(&recipe, &device.clone().inner()));
+        let first = first.transpose()?;
         let average = prepared.average.unwrap_or_else(|| model.valid());
         Ok(Self {
             folder: RunFolder::open(out, &recipe, step)?,
@@ -174,9 +170,9 @@ impl Trainer {
             Some(ema) => ema.model().clone(),
             None => self.model.valid(),
         };
-        match &self.first {
-            Some((first, share)) => blend(first.clone(), &trained, *share),
-            None => trained,
+        match (&self.first, self.recipe.blend) {
+            (Some(first), Some(share)) => blend(first.clone(), &trained, share),
+            _ => trained,
         }
     }
 
@@ -374,7 +370,20 @@ impl Trainer {
             None => self.device.clone(),
         };
         let features = self.features(model, example, config.side, &device)?;
-        let learner = Learner { model, still };
+        let retains = config.losses.weights.retention > 0.0;
+        let first = self.first.as_ref().filter(|_| retains).map(|first| {
+            let plain = self.device.clone().inner();
+            let features = match self.still {
+                Some(_) => features.clone().map(|x| copied(x, &plain)),
+                None => encode(first, &example.image, config.side, &plain),
+            };
+            (first, features)
+        });
+        let learner = Learner {
+            model,
+            still,
+            first: first.as_ref().map(|(first, features)| (*first, features)),
+        };
         let result = gradients(learner, &features, example, config, seed, &self.device);
         result.map_err(|why| TrainError::Prompt {
             example: example.source.clone(),

@@ -10,6 +10,7 @@ use common::{Bench, Seen, middle, recipe, tensors};
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{Checkpoint, StorageType};
 use samara_train::Trainer;
+use samara_train::step::StepMetrics;
 
 const STAGES: &str = "[[stages]]
 steps = 4
@@ -141,6 +142,34 @@ fn a_blended_model_lies_between_the_first_weights_and_the_trained_ones() {
         }
     }
     assert!(moved > 1000, "{moved}");
+}
+
+/// The first step of two runs differs by the retention only, wherever the first model's features come from.
+#[test]
+fn what_the_first_model_drew_is_retained() {
+    let bench = Bench::new(3, 64);
+    let first = golden("mobile_sam.pth");
+    let seen = |out: &str, weight: f32, more: &str| {
+        let recipe = tuning(&first, more);
+        let weights = format!("iou = 1.0, retention = {weight:?}, object_score");
+        let recipe = recipe
+            .replace("iou = 1.0, object_score", &weights)
+            .replace("steps = 6", "steps = 1");
+        bench.run(&recipe, out).unwrap().steps[0].metrics
+    };
+    let frozen = "groups = [{ prefix = 'image_encoder.', lr_scale = 0.0 }]";
+    let free = seen("free", 0.0, frozen);
+    let kept = seen("kept", 1.0, frozen);
+    let twice = seen("twice", 2.0, frozen);
+    let retention = kept.loss - free.loss;
+    assert!(retention > 1e-3, "{retention}");
+    assert!((twice.loss - kept.loss - retention).abs() < 1e-5);
+    assert_eq!(
+        StepMetrics { loss: 0.0, ..kept },
+        StepMetrics { loss: 0.0, ..free }
+    );
+    let learning = seen("learning", 1.0, "");
+    assert!((learning.loss - kept.loss).abs() < 1e-5 * kept.loss);
 }
 
 #[test]

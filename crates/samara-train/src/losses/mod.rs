@@ -23,7 +23,9 @@ pub use mask::{
     FocalConfig, MaskLosses, dice_loss, mask_loss, mask_losses, min_over_candidates,
     sigmoid_focal_loss,
 };
-pub use promptable::{LossConfig, LossWeights, Predictions, PromptableLoss, promptable_loss};
+pub use promptable::{
+    LossConfig, LossWeights, Predictions, PromptableLoss, promptable_loss, retention_loss,
+};
 
 use samara_model::burn::tensor::Tensor;
 

@@ -1,5 +1,6 @@
 //! The loss of one round of prompts.
 
+use samara_model::burn::tensor::activation::sigmoid;
 use samara_model::burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct LossWeights {
     pub iou_ranking: f32,
     /// Of the loss of the object score; 0 turns it off, and absent objects count as any other.
     pub object_score: f32,
+    /// Of the [`retention_loss`] of the candidates that are not the best, against those that the model
+    /// drew when training began: 0 in SAM.
+    pub retention: f32,
 }
 
 impl LossWeights {
@@ -41,6 +45,7 @@ impl LossWeights {
             iou: 1.0,
             iou_ranking: 0.0,
             object_score: 1.0,
+            retention: 0.0,
         }
     }
 }
@@ -199,6 +204,31 @@ pub fn promptable_loss(
         object_score: object_score.map(Tensor::detach),
         best,
     }
+}
+
+/// The mask loss of the candidates that are not the `best` `[n]`, logits `[n, k, h, w]` with `k > 1`, against
+/// what another model drew, `[n, k, h, w]` logits without gradient: the mean over them and the objects,
+/// `[1]`, before its weight.
+///
+/// Few examples teach a candidate that is never the best one nothing about itself, but change what it
+/// shares with the others; this keeps it as it was (Li and Hoiem 2016, "Learning without Forgetting").
+pub fn retention_loss(
+    logits: Tensor<4>,
+    drawn: Tensor<4>,
+    best: Tensor<1, Int>,
+    config: &LossConfig,
+) -> Tensor<1> {
+    let [objects, candidates, height, width] = logits.dims();
+    let alone = |x: Tensor<4>| x.reshape([objects * candidates, 1, height, width]);
+    let losses = mask_loss(
+        alone(logits),
+        sigmoid(alone(drawn)),
+        &config.weights,
+        config.focal,
+    );
+    let is_best: Tensor<2> = best.one_hot::<2>(candidates).float();
+    let others = losses.reshape([objects, candidates]) * (is_best * -1.0 + 1.0);
+    others.sum() / (objects * (candidates - 1)) as f64
 }
 
 /// See [`PromptableLoss::best`].

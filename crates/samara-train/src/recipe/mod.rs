@@ -419,6 +419,16 @@ mod tests {
             ("warmup = 2", "betas = [0.9, 1.0]", "optimizer.betas = 1"),
             ("warmup = 2", "clip_norm = 0.0", "optimizer.clip_norm = 0"),
             ("focal = 20.0", "focal = -1.0", "losses.weights.focal = -1"),
+            (
+                "focal = 20.0, dice = 1.0",
+                "focal = 0.0, dice = 0.0, retention = 1.0",
+                "losses.weights.retention needs focal or dice",
+            ),
+            (
+                "weights = { focal = 20.0,",
+                "relaxation = 0.3\nweights = { retention = 1.0,",
+                "losses.relaxation and losses.weights.retention",
+            ),
             ("rounds = [1, 2]", "round = [1, 2]", "round"),
             ("recipe = 'sam'", "recipe = 'sim'", "sim"),
         ] {

@@ -1,14 +1,13 @@
 //! What a recipe's values may be.
 
 use super::{OptimizerSpec, Recipe, Stage};
-use crate::losses::LossWeights;
+use crate::losses::{LossConfig, LossWeights};
 
 impl Recipe {
     /// Says what is wrong with the first value that is out of range, beginning with its key.
     pub(super) fn validate(&self) -> Result<(), String> {
         self.optimizer.validate()?;
-        validate_weights(&self.losses.weights)?;
-        within("losses.relaxation", self.losses.relaxation, 0.0, 1.0)?;
+        self.losses.validate()?;
         if let Some(ema) = self.ema {
             above("ema", ema, 0.0, 0.999_999)?;
         }
@@ -98,27 +97,41 @@ impl Stage {
     }
 }
 
-fn validate_weights(weights: &LossWeights) -> Result<(), String> {
-    let LossWeights {
-        focal,
-        dice,
-        iou,
-        iou_ranking,
-        object_score,
-    } = *weights;
-    for (key, weight) in [
-        ("focal", focal),
-        ("dice", dice),
-        ("iou", iou),
-        ("iou_ranking", iou_ranking),
-        ("object_score", object_score),
-    ] {
-        within(&format!("losses.weights.{key}"), weight.into(), 0.0, 1e6)?;
+impl LossConfig {
+    fn validate(&self) -> Result<(), String> {
+        let LossWeights {
+            focal,
+            dice,
+            iou,
+            iou_ranking,
+            object_score,
+            retention,
+        } = self.weights;
+        for (key, weight) in [
+            ("focal", focal),
+            ("dice", dice),
+            ("iou", iou),
+            ("iou_ranking", iou_ranking),
+            ("object_score", object_score),
+            ("retention", retention),
+        ] {
+            within(&format!("losses.weights.{key}"), weight.into(), 0.0, 1e6)?;
+        }
+        within("losses.relaxation", self.relaxation, 0.0, 1.0)?;
+        if focal + dice + iou + iou_ranking + object_score == 0.0 {
+            return Err("losses.weights are all 0".into());
+        }
+        if retention > 0.0 && focal + dice == 0.0 {
+            return Err("losses.weights.retention needs focal or dice, which it is made of".into());
+        }
+        if retention > 0.0 && self.relaxation > 0.0 {
+            return Err(
+                "losses.relaxation and losses.weights.retention teach the same candidates: one is 0"
+                    .into(),
+            );
+        }
+        Ok(())
     }
-    if focal + dice + iou + iou_ranking + object_score == 0.0 {
-        return Err("losses.weights are all 0".into());
-    }
-    Ok(())
 }
 
 fn above(key: &str, value: f64, low: f64, high: f64) -> Result<(), String> {

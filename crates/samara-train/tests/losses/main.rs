@@ -8,11 +8,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
+use samara_model::burn::tensor::activation::sigmoid;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_train::losses::{
     FocalConfig, IouKind, IouLoss, LossConfig, LossWeights, Predictions, dice_loss, iou_l1,
     iou_mse, iou_ranking, iou_targets, mask_loss, mask_losses, min_over_candidates,
-    object_score_bce, promptable_loss, sigmoid_focal_loss,
+    object_score_bce, promptable_loss, retention_loss, sigmoid_focal_loss,
 };
 
 /// Largest error, relative to the largest value of a tensor.
@@ -207,6 +208,46 @@ fn a_relaxed_round_teaches_every_candidate() {
     assert!(least > 0.0);
 }
 
+/// Retention is the mask loss of all candidates but the best, and teaches the best nothing.
+#[test]
+fn retention_is_of_the_candidates_that_are_not_the_best() {
+    let reference = Reference::read();
+    let case = reference.case("random");
+    let config = LossConfig::sam();
+    let (logits, drawn) = (case.leaf::<4>("logits"), case.get::<4>("logits").neg());
+    let [objects, candidates, height, width] = logits.dims();
+    let best = [2, 0, 1];
+    assert_eq!((objects, candidates), (best.len(), 3));
+    let loss = retention_loss(
+        logits.clone(),
+        drawn.clone(),
+        Tensor::from_data(best, &logits.device()),
+        &config,
+    );
+
+    let gradients = loss.clone().backward();
+    let d = values(logits.grad(&gradients).unwrap());
+    let mut expected = 0.0;
+    for (object, best) in best.into_iter().enumerate() {
+        for k in 0..candidates {
+            let one = |x: &Tensor<4>| {
+                x.clone()
+                    .slice([object..object + 1, k..k + 1, 0..height, 0..width])
+            };
+            let at = (object * candidates + k) * height * width;
+            let learns = d[at..at + height * width].iter().any(|d| *d != 0.0);
+            assert_eq!(learns, k != best, "candidate {k} of object {object}");
+            if learns {
+                let target = sigmoid(one(&drawn));
+                let loss = mask_loss(one(&logits), target, &config.weights, config.focal);
+                expected += loss.into_scalar::<f32>() / (objects * (candidates - 1)) as f32;
+            }
+        }
+    }
+    let loss = loss.into_scalar::<f32>();
+    assert!((loss - expected).abs() < 1e-5, "{loss} against {expected}");
+}
+
 #[test]
 fn a_round_is_the_sum_of_its_parts() {
     let reference = Reference::read();
@@ -216,8 +257,8 @@ fn a_round_is_the_sum_of_its_parts() {
             focal: 3.0,
             dice: 0.5,
             iou: 2.0,
-            iou_ranking: 0.0,
             object_score: 0.25,
+            ..LossWeights::sam()
         },
         focal: FocalConfig {
             alpha: 0.4,
