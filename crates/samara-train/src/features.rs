@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use samara::normalise_pixels;
 use samara_image::RgbImage;
-use samara_model::burn::module::Module;
 use samara_model::burn::tensor::Device;
 use samara_model::{ImageFeatures, Model, ModelConfig};
 use sha2::{Digest, Sha256};
@@ -47,8 +46,8 @@ impl FeatureCache {
         })
     }
 
-    /// The features of a picture, from the folder or else from `model`, whose encoder is the one
-    /// that the folder was opened with. They carry no gradient.
+    /// The features of a picture, from the folder or else from `model`, which lies on a device without
+    /// gradients and has the encoder that the folder was opened with.
     ///
     /// # Errors
     /// A new file cannot be written.
@@ -66,7 +65,7 @@ impl FeatureCache {
         if let Some(features) = fs::read(&path).ok().and_then(|bytes| read(&bytes).ok()) {
             return Ok(features);
         }
-        let features = encode(&model.valid(), picture, side, &device.clone().inner());
+        let features = encode(model, picture, side, &device.clone().inner());
         let failed = |why| TrainError::file(&path, &why);
         let bytes = features.to_safetensors(HashMap::new()).map_err(failed)?;
         samara_image::write_atomic(&path, &bytes)?;

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use samara::OriginalPx;
 use samara_image::Mask;
 use samara_model::burn::tensor::{Device, Int, Tensor, TensorData};
-use samara_model::sam::{DecodedMasks, PromptBatch};
+use samara_model::sam::{DecodedMasks, PromptBatch, SeenMasks};
 use samara_model::{ImageFeatures, Model};
 
 use crate::data::Example;
@@ -108,7 +108,10 @@ impl<'a> Learner<'a> {
         self.model.score(DecodedMasks {
             low_res_logits: copied(drawn.low_res_logits, device),
             iou: copied(drawn.iou, device),
-            seen: drawn.seen.map(|seen| copied(seen, device)),
+            seen: drawn.seen.map(|seen| SeenMasks {
+                numbers: copied(seen.numbers, device),
+                token_iou: copied(seen.token_iou, device),
+            }),
         })
     }
 }
@@ -162,10 +165,12 @@ pub fn rounds(
         let truth = iou_targets(shown.low_res_logits.clone().detach(), targets.clone());
         let chosen = shown.iou.clone().detach().argmax(1);
         observe(&mut metrics, &shown.iou, &truth, &chosen, round);
+        let token_iou = shown.seen.map(|seen| seen.token_iou);
         let loss = promptable_loss(
             Predictions {
                 logits: shown.low_res_logits.clone(),
                 iou: shown.iou,
+                token_iou: token_iou.filter(|_| learner.still.is_none()),
                 object_score: None,
             },
             targets.clone(),
@@ -318,10 +323,14 @@ fn shown(decoded: DecodedMasks, several: bool) -> DecodedMasks {
     let [batch, tokens, side, _] = decoded.low_res_logits.dims();
     let range = if several { 1..tokens } else { 0..1 };
     let logits = decoded.low_res_logits;
+    let scores = |iou: Tensor<2>| iou.slice([0..batch, range.clone()]);
     DecodedMasks {
         low_res_logits: logits.slice([0..batch, range.clone(), 0..side, 0..side]),
-        iou: decoded.iou.slice([0..batch, range]),
-        seen: None,
+        iou: scores(decoded.iou),
+        seen: decoded.seen.map(|seen| SeenMasks {
+            numbers: seen.numbers.slice([0..batch, range.clone()]),
+            token_iou: scores(seen.token_iou),
+        }),
     }
 }
 

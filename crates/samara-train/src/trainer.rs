@@ -399,13 +399,15 @@ impl Trainer {
         side: usize,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
-        match (&self.cache, &self.still) {
-            (Some(cache), _) => cache.features(model, &example.image, side, device),
-            (None, Some(still)) => {
+        let Some(still) = &self.still else {
+            return Ok(encode(model, &example.image, side, device));
+        };
+        match &self.cache {
+            Some(cache) => cache.features(still, &example.image, side, device),
+            None => {
                 let features = encode(still, &example.image, side, &device.clone().inner());
                 Ok(features.map(|x| copied(x, device)))
             }
-            (None, None) => Ok(encode(model, &example.image, side, device)),
         }
     }
 

@@ -69,8 +69,17 @@ pub struct DecodedMasks {
     /// Predicted IoU `[batch, tokens]`, as the head gives it (SAM 1 has no sigmoid there, so a
     /// score can exceed 1).
     pub iou: Tensor<2>,
-    /// What a [`MaskIouHead`] sees of them, `[batch, tokens, numbers]`.
-    pub seen: Option<Tensor<3>>,
+    /// What the [`MaskIouHead`] went by that gave `iou`, if one did.
+    pub seen: Option<SeenMasks>,
+}
+
+/// What a [`MaskIouHead`] goes by.
+#[derive(Debug, Clone)]
+pub struct SeenMasks {
+    /// What it sees of the masks, `[batch, tokens, numbers]`, without gradient.
+    pub numbers: Tensor<3>,
+    /// The scores of SAM's head, which are among them, `[batch, tokens]`, with their gradient.
+    pub token_iou: Tensor<2>,
 }
 
 /// Predicts masks from an image embedding and embedded prompts.
@@ -172,10 +181,10 @@ impl MaskDecoder {
             self.output_upscaling
                 .forward(cells, judged.grid, hyper, prompts, None);
         let iou = ops::select_rows(judged.iou.clone(), prompts);
-        let seen = judged
-            .summary
-            .as_ref()
-            .map(|summary| look(&low_res_logits, iou.clone(), &summary.select(prompts)));
+        let seen = judged.summary.as_ref().map(|summary| SeenMasks {
+            numbers: look(&low_res_logits, iou.clone(), &summary.select(prompts)),
+            token_iou: iou.clone(),
+        });
         let drawn = DecodedMasks {
             low_res_logits,
             iou,
@@ -188,7 +197,7 @@ impl MaskDecoder {
     pub(super) fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
         match (&self.mask_iou_head, &drawn.seen) {
             (Some(head), Some(seen)) => DecodedMasks {
-                iou: head.forward(seen.clone()),
+                iou: head.forward(seen.numbers.clone()),
                 ..drawn
             },
             _ => drawn,

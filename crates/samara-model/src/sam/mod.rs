@@ -16,7 +16,7 @@ use burn::tensor::{Device, Tensor};
 
 pub use image_cells::ImageCells;
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
-pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
+pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig, SeenMasks};
 pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
 pub use mask_iou_head::MaskIouHead;
 pub use neck::{Neck, NeckConfig};

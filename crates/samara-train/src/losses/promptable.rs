@@ -103,6 +103,8 @@ pub struct Predictions {
     pub logits: Tensor<4>,
     /// Predicted IoU, `[n, k]`.
     pub iou: Tensor<2>,
+    /// That of a head which `iou` builds upon, `[n, k]`, from models that have two: it learns the same.
+    pub token_iou: Option<Tensor<2>>,
     /// Logits of there being an object, `[n, 1]`, from models that have them.
     pub object_score: Option<Tensor<2>>,
 }
@@ -142,6 +144,7 @@ pub fn promptable_loss(
     let Predictions {
         logits,
         iou,
+        token_iou,
         object_score,
     } = predictions;
     let LossConfig {
@@ -152,12 +155,12 @@ pub fn promptable_loss(
     } = config;
     let best = best_candidate(&logits, &targets, config);
     let chosen = candidate(logits.clone(), best.clone());
-    let (iou, true_iou) = if iou_loss.supervise_all {
-        (iou, iou_targets(logits.clone().detach(), targets.clone()))
+    let judged = if iou_loss.supervise_all {
+        &logits
     } else {
-        let iou = iou.gather(1, best.clone().unsqueeze_dim(1));
-        (iou, iou_targets(chosen.clone().detach(), targets.clone()))
+        &chosen
     };
+    let true_iou = iou_targets(judged.clone().detach(), targets.clone());
     let score = object_score.filter(|_| weights.object_score > 0.0);
     let score = score.map(|score| (score, presence(targets.clone())));
     let mean = |losses: Tensor<2>| match &score {
@@ -182,15 +185,30 @@ pub fn promptable_loss(
     };
     let focal = mean(mask.focal);
     let dice = mean(mask.dice);
-    let ranked = weights.iou_ranking > 0.0 && iou.dims()[1] > 1;
-    let iou_ranking = ranked.then(|| mean(iou_ranking(iou.clone(), true_iou.clone())));
-    let iou = mean(iou_loss.per_candidate(iou, true_iou).mean_dim(1));
+    let score_losses = |iou: Tensor<2>| {
+        let iou = if iou_loss.supervise_all {
+            iou
+        } else {
+            iou.gather(1, best.clone().unsqueeze_dim(1))
+        };
+        let ranked = weights.iou_ranking > 0.0 && iou.dims()[1] > 1;
+        let ranking = ranked.then(|| mean(iou_ranking(iou.clone(), true_iou.clone())));
+        let error = mean(iou_loss.per_candidate(iou, true_iou.clone()).mean_dim(1));
+        (error, ranking)
+    };
+    let (iou, iou_ranking) = score_losses(iou);
+    let token_iou = token_iou.map(score_losses);
     let object_score = score.map(|(score, present)| object_score_bce(score, present));
 
-    let mut total =
-        focal.clone() * weights.focal + dice.clone() * weights.dice + iou.clone() * weights.iou;
-    if let Some(loss) = iou_ranking.clone() {
-        total = total + loss * weights.iou_ranking;
+    let mut total = focal.clone() * weights.focal + dice.clone() * weights.dice;
+    for (error, ranking) in [Some((iou.clone(), iou_ranking.clone())), token_iou]
+        .into_iter()
+        .flatten()
+    {
+        total = total + error * weights.iou;
+        if let Some(loss) = ranking {
+            total = total + loss * weights.iou_ranking;
+        }
     }
     if let Some(loss) = object_score.clone() {
         total = total + loss * weights.object_score;

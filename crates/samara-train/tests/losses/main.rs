@@ -115,6 +115,7 @@ impl Case<'_> {
         Predictions {
             logits: self.leaf("logits"),
             iou: self.leaf("iou"),
+            token_iou: None,
             object_score: Some(self.leaf("score")),
         }
     }
@@ -416,6 +417,7 @@ fn time_of_a_round() {
             let predictions = Predictions {
                 logits: logits.clone(),
                 iou: scores(),
+                token_iou: None,
                 object_score: None,
             };
             let loss = promptable_loss(predictions, targets.clone(), &config);
