@@ -40,6 +40,17 @@ def dice_loss(logits, targets):
     return 1 - (2 * (p * t).sum(-1) + 1) / (p.sum(-1) + t.sum(-1) + 1)
 
 
+def checkerboard_loss(logits):
+    p = logits.sigmoid()
+    loss = 0
+    for dim in (2, 3):
+        for stride in (1, 2):
+            along = p.transpose(dim, 3)
+            before, here, after = along[..., : -2 * stride], along[..., stride:-stride], along[..., 2 * stride :]
+            loss = loss + (-(here - before) * (after - here)).clamp(min=0).flatten(2).mean(-1)
+    return loss
+
+
 def mask_loss(logits, targets):
     return FOCAL * focal_loss(logits, targets) + DICE * dice_loss(logits, targets)
 
@@ -122,6 +133,7 @@ def references() -> Tensors:
             "focal": focal_loss(logits, targets),
             "focal_1.5": focal_loss(logits, targets, 0.6, 1.5),
             "dice": dice_loss(logits, targets),
+            "checkerboard": checkerboard_loss(logits),
             "mask": mask_loss(logits, targets),
         }
         for key, value in per_candidate.items():

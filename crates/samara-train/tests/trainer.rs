@@ -287,9 +287,24 @@ groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{HEAD}', lr_scale = 1.
     let beside = bench
         .run(&tuning(&first, &groups(token)), "beside")
         .unwrap();
-    for (a, b) in losses(&alone).into_iter().zip(losses(&beside)) {
+    for (a, b) in alone.steps.iter().zip(&beside.steps) {
+        let (a, b) = (a.metrics.iou_loss, b.metrics.iou_loss);
         assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
     }
+
+    // The head that it builds upon goes on learning where it may.
+    let token = "mask_decoder.iou_prediction_head.";
+    let others = format!(", {{ prefix = '{token}', lr_scale = 1.0 }}");
+    bench
+        .run(&tuning(&first, &groups(&others)), "both")
+        .unwrap();
+    let new = tensors(&bench.path("both/model.safetensors"));
+    let keys = new
+        .iter()
+        .filter(|(key, value)| old.get(*key).is_some_and(|old| old != *value));
+    let keys: Vec<_> = keys.map(|(key, _)| key).collect();
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    assert!(keys.iter().all(|key| key.starts_with(token)));
 }
 
 #[test]

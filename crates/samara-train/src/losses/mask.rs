@@ -1,6 +1,6 @@
 //! Focal and dice loss of masks, and the choice among candidates.
 
-use samara_model::burn::tensor::activation::{log_sigmoid, sigmoid};
+use samara_model::burn::tensor::activation::{log_sigmoid, relu, sigmoid};
 use samara_model::burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,32 @@ pub fn mask_losses(logits: Tensor<4>, targets: Tensor<4>, focal: FocalConfig) ->
         focal: pixels.focal(focal),
         dice: pixels.dice(),
     }
+}
+
+/// How much the probabilities of logits `[n, k, h, w]` go up and down from cell to cell, or from every
+/// other cell to the next, `[n, k]`: the mean over the cells of the product of a rise and the fall that follows it,
+/// along both axes. Edges and slopes cost nothing, the patterns that transposed convolutions leave
+/// where a model is not sure do (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
+pub fn checkerboard_loss(logits: Tensor<4>) -> Tensor<2> {
+    let [objects, candidates, ..] = logits.dims();
+    let probability = sigmoid(logits);
+    let mut sum = Tensor::zeros([objects, candidates], &probability.device());
+    for axis in [2, 3] {
+        for stride in [1, 2] {
+            let cells = probability.dims()[axis];
+            if cells <= 2 * stride {
+                continue;
+            }
+            let length = cells - stride;
+            let of = |x: &Tensor<4>, from, length| x.clone().narrow(axis, from, length);
+            let step = of(&probability, stride, length) - of(&probability, 0, length);
+            let turns = length - stride;
+            let product = of(&step, 0, turns) * of(&step, stride, turns);
+            let turn: Tensor<3> = relu(product.neg()).flatten(2, 3);
+            sum = sum + turn.mean_dim(2).squeeze_dim(2);
+        }
+    }
+    sum
 }
 
 /// The weighted sum of focal and dice loss of every candidate, `[n, k]`.

@@ -20,8 +20,8 @@ pub use attention::{
 };
 pub use iou::{IouKind, IouLoss, iou_l1, iou_mse, iou_ranking, iou_targets, object_score_bce};
 pub use mask::{
-    FocalConfig, MaskLosses, dice_loss, mask_loss, mask_losses, min_over_candidates,
-    sigmoid_focal_loss,
+    FocalConfig, MaskLosses, checkerboard_loss, dice_loss, mask_loss, mask_losses,
+    min_over_candidates, sigmoid_focal_loss,
 };
 pub use promptable::{
     LossConfig, LossWeights, Predictions, PromptableLoss, promptable_loss, retention_loss,

@@ -5,8 +5,8 @@ use samara_model::burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FocalConfig, IouLoss, MaskLosses, iou_ranking, iou_targets, mask_loss, mask_losses,
-    min_over_candidates, object_score_bce,
+    FocalConfig, IouLoss, MaskLosses, checkerboard_loss, iou_ranking, iou_targets, mask_loss,
+    mask_losses, min_over_candidates, object_score_bce,
 };
 
 /// The weights of the parts of the loss.
@@ -26,6 +26,8 @@ pub struct LossWeights {
     /// Of the [`retention_loss`] of the candidates that are not the best, against those that the model
     /// drew when training began: 0 in SAM.
     pub retention: f32,
+    /// Of the [`checkerboard_loss`] of all candidates: 0 in SAM.
+    pub checkerboard: f32,
 }
 
 impl LossWeights {
@@ -46,6 +48,7 @@ impl LossWeights {
             iou_ranking: 0.0,
             object_score: 1.0,
             retention: 0.0,
+            checkerboard: 0.0,
         }
     }
 }
@@ -167,6 +170,8 @@ pub fn promptable_loss(
         Some((_, present)) => (losses * present.clone()).mean(),
         None => losses.mean(),
     };
+    let checkerboard =
+        (weights.checkerboard > 0.0).then(|| checkerboard_loss(logits.clone()).mean());
     let mask = if weights.focal + weights.dice == 0.0 {
         let nothing = Tensor::zeros([chosen.dims()[0], 1], &chosen.device());
         MaskLosses {
@@ -212,6 +217,9 @@ pub fn promptable_loss(
     }
     if let Some(loss) = object_score.clone() {
         total = total + loss * weights.object_score;
+    }
+    if let Some(loss) = checkerboard {
+        total = total + loss * weights.checkerboard;
     }
     PromptableLoss {
         total,

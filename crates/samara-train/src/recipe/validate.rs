@@ -106,6 +106,7 @@ impl LossConfig {
             iou_ranking,
             object_score,
             retention,
+            checkerboard,
         } = self.weights;
         for (key, weight) in [
             ("focal", focal),
@@ -114,6 +115,7 @@ impl LossConfig {
             ("iou_ranking", iou_ranking),
             ("object_score", object_score),
             ("retention", retention),
+            ("checkerboard", checkerboard),
         ] {
             within(&format!("losses.weights.{key}"), weight.into(), 0.0, 1e6)?;
         }

@@ -11,9 +11,9 @@ use safetensors::SafeTensors;
 use samara_model::burn::tensor::activation::sigmoid;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_train::losses::{
-    FocalConfig, IouKind, IouLoss, LossConfig, LossWeights, Predictions, dice_loss, iou_l1,
-    iou_mse, iou_ranking, iou_targets, mask_loss, mask_losses, min_over_candidates,
-    object_score_bce, promptable_loss, retention_loss, sigmoid_focal_loss,
+    FocalConfig, IouKind, IouLoss, LossConfig, LossWeights, Predictions, checkerboard_loss,
+    dice_loss, iou_l1, iou_mse, iou_ranking, iou_targets, mask_loss, mask_losses,
+    min_over_candidates, object_score_bce, promptable_loss, retention_loss, sigmoid_focal_loss,
 };
 
 /// Largest error, relative to the largest value of a tensor.
@@ -143,6 +143,7 @@ fn losses_of_the_candidates_are_those_of_pytorch() {
         case.assert_losses("focal", |x, t| sigmoid_focal_loss(x, t, focal));
         case.assert_losses("focal_1.5", |x, t| sigmoid_focal_loss(x, t, uneven));
         case.assert_losses("dice", dice_loss);
+        case.assert_losses("checkerboard", |x, _| checkerboard_loss(x));
         case.assert_losses("mask", |x, t| mask_loss(x, t, &weights, focal));
         case.assert_losses("mask", |x, t| mask_losses(x, t, focal).combine(&weights));
         case.assert_value(
@@ -207,6 +208,47 @@ fn a_relaxed_round_teaches_every_candidate() {
     let d = inputs.logits.grad(&gradients).unwrap().abs();
     let least: f32 = d.sum_dim(3).sum_dim(2).min().into_scalar();
     assert!(least > 0.0);
+}
+
+/// A head that the last one builds upon learns the same as that.
+#[test]
+fn both_iou_heads_learn() {
+    let reference = Reference::read();
+    let case = reference.case("random");
+    for config in [LossConfig::sam(), LossConfig::sam2()] {
+        let alone = promptable_loss(case.predictions(), case.targets(), &config);
+        let (inputs, token_iou) = (case.predictions(), case.leaf::<2>("iou"));
+        let both = Predictions {
+            token_iou: Some(token_iou.clone()),
+            ..inputs.clone()
+        };
+        let both = promptable_loss(both, case.targets(), &config);
+        let added = (both.total.clone() - alone.total - alone.iou).into_scalar::<f32>();
+        assert!(added.abs() < 1e-5, "{added}");
+        let gradients = both.total.backward();
+        let of = |leaf: Tensor<2>| values(leaf.grad(&gradients).unwrap());
+        assert_eq!(of(token_iou), of(inputs.iou));
+    }
+}
+
+/// Slopes and edges are no pattern; stripes and checks are, of one cell or of two.
+#[test]
+fn what_goes_up_and_down_is_a_checkerboard() {
+    let loss = |logit: fn(i32, i32) -> f32| {
+        let cells = (0..16).flat_map(|y| (0..16).map(move |x| logit(x, y)));
+        let data = TensorData::new(cells.collect::<Vec<_>>(), [1, 1, 16, 16]);
+        checkerboard_loss(tensor(data)).into_scalar::<f32>()
+    };
+    let slope = loss(|x, y| (x - 2 * y) as f32);
+    let edge = loss(|x, _| if x < 7 { -9.0 } else { 9.0 });
+    assert_eq!((slope, edge), (0.0, 0.0));
+    for pattern in [
+        loss(|x, _| [1.0, -1.0][x as usize % 2]),
+        loss(|_, y| [1.0, -1.0][y as usize / 2 % 2]),
+        loss(|x, y| [1.0, -1.0][(x / 2 + y / 2) as usize % 2]),
+    ] {
+        assert!(pattern > 0.1, "{pattern}");
+    }
 }
 
 /// Retention is the mask loss of all candidates but the best, and teaches the best nothing.
