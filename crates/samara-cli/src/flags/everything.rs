@@ -101,11 +101,11 @@ pub(crate) struct GeneratorFlags {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) points_per_batch: Option<usize>,
 
-    /// Drop masks whose predicted IoU is not above this [default: 0.88, of SAM 2 0.8, of calibrated models 0.4]
+    /// Drop masks whose predicted IoU is not above this [default: 0.88, of SAM 2 0.8, of calibrated models 0.35]
     #[arg(long, value_name = "X")]
     pub(crate) pred_iou_thresh: Option<f32>,
 
-    /// Drop masks whose stability is below this [default: 0.95, of calibrated models 0.8]
+    /// Drop masks whose stability is below this [default: 0.95, of calibrated models 0.7]
     #[arg(long, value_name = "X")]
     pub(crate) stability_score_thresh: Option<f32>,
 

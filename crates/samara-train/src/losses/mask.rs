@@ -67,9 +67,9 @@ pub fn mask_losses(logits: Tensor<4>, targets: Tensor<4>, focal: FocalConfig) ->
     }
 }
 
-/// How much the probabilities of logits `[n, k, h, w]` go up and down from cell to cell, or from every
-/// other cell to the next, `[n, k]`: the mean over the cells of the product of a rise and the fall that follows it,
-/// along both axes. Edges and slopes cost nothing, the patterns that transposed convolutions leave
+/// How much the probabilities of logits `[n, k, h, w]` go up and down from cell to cell, and from cell to
+/// next but one, `[n, k]`: the mean over the cells of the product of a rise and the fall that follows
+/// it, along both axes. Edges and slopes cost nothing; the patterns that transposed convolutions leave
 /// where a model is not sure do (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
 pub fn checkerboard_loss(logits: Tensor<4>) -> Tensor<2> {
     let [objects, candidates, ..] = logits.dims();

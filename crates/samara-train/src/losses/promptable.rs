@@ -24,7 +24,7 @@ pub struct LossWeights {
     /// Of the loss of the object score; 0 turns it off, and absent objects count as any other.
     pub object_score: f32,
     /// Of the [`retention_loss`] of the candidates that are not the best, against those that the model
-    /// drew when training began: 0 in SAM.
+    /// drew when training began, which [`promptable_loss`] does not know and the trainer adds: 0 in SAM.
     pub retention: f32,
     /// Of the [`checkerboard_loss`] of all candidates: 0 in SAM.
     pub checkerboard: f32,
