@@ -20,7 +20,7 @@ use samara_model::sam::{ImageEncoder, ImageEncoderConfig, PromptBatch, Sam, SamC
 const TOLERANCE: f32 = 2e-5;
 
 fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("tests/golden")
         .join(name)
 }

@@ -17,7 +17,7 @@ use samara_model::sam2::{
 const TOLERANCE: f32 = 2e-5;
 
 fn golden(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/golden");
     folder.join(name)
 }
 

@@ -267,7 +267,8 @@ mod tests {
     fn paths_are_those_of_the_modules_without_variants() {
         let device = Device::flex();
         let golden = "../samara-model/tests/golden/sam_vit.pth";
-        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(golden);
+        let golden =
+            std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(golden);
         let sam = samara_model::checkpoint::Checkpoint::open(golden).unwrap();
         let sam = sam.load(&device).unwrap();
         let tiny = Model::Sam(SamConfig::mobile_sam().init(&device));

@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_squashed_picture_fills_all_cells() {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samara-model/tests/golden");
+        let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+            .join("../samara-model/tests/golden");
         let path = golden.join("sam2_video.safetensors");
         let segmenter = Segmenter::load(path, DeviceKind::Cpu).unwrap();
         let prompt = Prompt::bbox(20.0, 10.0, 200.0, 90.0)
@@ -229,7 +230,8 @@ mod tests {
 
     #[test]
     fn prompts_are_checked() {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samara-model/tests/golden");
+        let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+            .join("../samara-model/tests/golden");
         let path = golden.join("sam2_video.safetensors");
         let segmenter = Segmenter::load(path, DeviceKind::Cpu).unwrap();
         let embedding = segmenter.embed(&picture(64, 64)).unwrap();

@@ -30,7 +30,8 @@ const COFFEE: &[f64] = &[
 
 #[test]
 fn boxes_and_clicks_find_what_is_in_the_picture() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/coffee.png");
+    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let path = format!("{folder}/../../docs/coffee.png");
     let photo = read_image(path, &Limits::default()).unwrap();
     let (width, height) = photo.dimensions();
     let traced = |outline: &[f64]| -> Mask {

@@ -99,7 +99,8 @@ pub(crate) fn model() -> String {
 }
 
 pub(crate) fn golden(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samara-model/tests/golden");
+    let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("../samara-model/tests/golden");
     folder.join(name).to_str().unwrap().to_owned()
 }
 

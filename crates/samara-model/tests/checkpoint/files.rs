@@ -11,7 +11,7 @@ use samara_model::checkpoint::{Checkpoint, CheckpointError, StorageType};
 use samara_model::sam::PromptBatch;
 
 pub(crate) fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("tests/golden")
         .join(name)
 }

@@ -27,7 +27,7 @@ impl Reference {
     }
 
     fn read_file(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        let path = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
             .join("tests/golden")
             .join(name);
         let bytes = std::fs::read(path).unwrap();

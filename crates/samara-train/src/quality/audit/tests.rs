@@ -7,7 +7,7 @@ use crate::data::testing::{Folder, data_spec, example_spec, rectangle, rle};
 
 /// A small model with its own weights.
 fn segmenter() -> Segmenter {
-    let folder = env!("CARGO_MANIFEST_DIR");
+    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     let path = format!("{folder}/../samara-model/tests/golden/sam_vit.pth");
     let segmenter = Segmenter::load(path, samara::DeviceKind::Cpu).unwrap();
     assert!(matches!(segmenter.config(), ModelConfig::Sam(_)));
