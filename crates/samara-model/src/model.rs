@@ -292,7 +292,7 @@ impl Model {
                 features,
             },
             // This head looks at the masks.
-            Self::Compact(compact) => Judged::Drawn(compact.decode(features, prompts)),
+            Self::Compact(compact) => Judged::Drawn(Box::new(compact.decode(features, prompts))),
         }
     }
 
@@ -327,7 +327,7 @@ pub enum Judged<'a> {
         features: &'a ImageFeatures,
     },
     /// The model had to draw the masks to judge them.
-    Drawn(DecodedMasks),
+    Drawn(Box<DecodedMasks>),
 }
 
 impl Judged<'_> {

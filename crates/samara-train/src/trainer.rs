@@ -402,13 +402,11 @@ impl Trainer {
         let Some(still) = &self.still else {
             return Ok(encode(model, &example.image, side, device));
         };
-        match &self.cache {
-            Some(cache) => cache.features(still, &example.image, side, device),
-            None => {
-                let features = encode(still, &example.image, side, &device.clone().inner());
-                Ok(features.map(|x| copied(x, device)))
-            }
+        if let Some(cache) = &self.cache {
+            return cache.features(still, &example.image, side, device);
         }
+        let features = encode(still, &example.image, side, &device.clone().inner());
+        Ok(features.map(|x| copied(x, device)))
     }
 
     /// Makes the step with a gradient of the norm `norm`.
