@@ -167,6 +167,18 @@ fn a_table_a_page_and_a_calibrated_model() {
     let curves: Value = serde_json::from_str(curves).unwrap();
     assert!(!curves["multimask"].as_array().unwrap().is_empty());
 
+    let one = [
+        "--calibration",
+        "temperature",
+        "--calibrate",
+        "t.safetensors",
+    ];
+    assert!(eval(&bench, &one).status.success());
+    let info = bench.run(&["models", "info", "t.safetensors", "--json"]);
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+    let curve = info["metadata"]["samara.calibration"].as_str().unwrap();
+    assert!(curve.starts_with("{\"multimask\":[[0.0,0.0],"), "{curve}");
+
     // The calibrated model says other scores for the same masks.
     let segment = |model: &str| {
         let args = [

@@ -3,6 +3,10 @@
 //! The focal loss of a well classified pixel, and its gradient, are so small that they become
 //! denormal numbers, which x86 processors compute tens of times slower than normal ones.
 
+use std::{io, thread};
+
+use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuildError};
+
 /// Runs `work` with denormal numbers flushed to zero on the calling thread, and restores the
 /// thread's state afterwards. Results change by less than 1.2e-38.
 pub fn flush_denormals<T>(work: impl FnOnce() -> T) -> T {
@@ -25,23 +29,36 @@ pub fn flush_denormals<T>(work: impl FnOnce() -> T) -> T {
 pub fn flush_denormals_in_pool(threads: Option<usize>) -> bool {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
-        .spawn_handler(|thread| {
-            let mut builder = std::thread::Builder::new();
-            if let Some(name) = thread.name() {
-                builder = builder.name(name.to_owned());
-            }
-            builder.spawn(|| flush_denormals(|| thread.run()))?;
-            Ok(())
-        })
+        .spawn_handler(spawn_flushing)
         .build_global()
         .is_ok()
+}
+
+/// A pool of its own, whose threads flush denormal numbers.
+///
+/// # Errors
+/// The system gives no more threads.
+pub fn flushing_pool(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .spawn_handler(spawn_flushing)
+        .build()
+}
+
+fn spawn_flushing(thread: ThreadBuilder) -> io::Result<()> {
+    let mut builder = thread::Builder::new();
+    if let Some(name) = thread.name() {
+        builder = builder.name(name.to_owned());
+    }
+    builder.spawn(|| flush_denormals(|| thread.run()))?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::hint::black_box;
 
-    use super::flush_denormals;
+    use super::{flush_denormals, flushing_pool};
 
     #[test]
     fn denormals_are_zero_inside_and_back_outside() {
@@ -49,5 +66,7 @@ mod tests {
         assert!(tiny() > 0.0);
         assert_eq!(flush_denormals(tiny), 0.0);
         assert!(tiny() > 0.0);
+        let pool = flushing_pool(2).unwrap();
+        assert_eq!(pool.broadcast(|_| tiny()), [0.0; 2]);
     }
 }

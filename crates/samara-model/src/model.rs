@@ -256,6 +256,16 @@ impl Model {
         }
     }
 
+    /// What the head of this model that looks at masks, if it has one, says about masks of which it
+    /// sees these numbers, `[prompts, masks, numbers]`
+    /// ([`SeenMasks::numbers`](crate::sam::SeenMasks::numbers)): their predicted IoU, `[prompts, masks]`.
+    pub fn score_seen(&self, numbers: Tensor<3>) -> Option<Tensor<2>> {
+        match self {
+            Self::Sam(sam) => sam.score_seen(numbers),
+            Self::Sam2(_) | Self::Compact(_) => None,
+        }
+    }
+
     /// How the tokens of the mask decoder look at the cells of the image embedding while they answer
     /// these prompts: the IoU token, the mask tokens and those of the prompt, in every layer. The
     /// weights are computed beside the fused attention, at the same inputs.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use burn_optim::GradientsParams;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use samara::OriginalPx;
@@ -12,8 +11,11 @@ use samara_model::sam::{DecodedMasks, PromptBatch, SeenMasks};
 use samara_model::{ImageFeatures, Model};
 
 use crate::data::Example;
-use crate::losses::{LossConfig, Predictions, iou_targets, promptable_loss, retention_loss};
+use crate::losses::{
+    LossConfig, Predictions, iou_targets, promptable_loss, retention_loss, score_loss,
+};
 use crate::prompts::{ObjectSimulation, PromptBatchData, PromptError, PromptState, Simulation};
+use crate::replay::SeenRound;
 
 /// Model pixels per cell of the mask logits, of every model.
 const CELL: usize = 4;
@@ -55,8 +57,17 @@ pub struct StepMetrics {
 impl StepMetrics {
     /// Mean of several.
     pub fn mean(all: &[Self]) -> Self {
-        let count = all.len().max(1) as f64;
-        let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / count;
+        let share = 1.0 / all.len().max(1) as f64;
+        Self::sum(
+            &all.iter()
+                .map(|metrics| (share, *metrics))
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// The sum of several, each times its share.
+    fn sum(all: &[(f64, Self)]) -> Self {
+        let mean = |of: fn(&Self) -> f64| all.iter().map(|(share, m)| share * of(m)).sum();
         Self {
             loss: mean(|m| m.loss),
             focal: mean(|m| m.focal),
@@ -121,25 +132,36 @@ pub(crate) fn copied<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tens
     Tensor::from_data(tensor.into_data(), device)
 }
 
-/// Runs the rounds on an example whose features are known. The loss is the mean over the rounds,
-/// `[1]`; nothing flows from one round into the one before it.
+/// An example after its rounds.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    /// The loss, mean over the rounds, `[1]`; nothing flows from one round into the one before it.
+    pub(crate) loss: Tensor<1>,
+    /// What was seen of it.
+    pub(crate) metrics: StepMetrics,
+    /// What the head that looks at masks saw, if there is one.
+    pub(crate) seen: Vec<SeenRound>,
+}
+
+/// Runs the rounds on an example whose features are known.
 ///
 /// # Errors
 /// An object of the example has no pixel.
-pub fn rounds(
+pub(crate) fn rounds(
     learner: Learner<'_>,
     features: &ImageFeatures,
     example: &Example,
     config: &StepConfig,
     seed: u64,
     device: &Device,
-) -> Result<(Tensor<1>, StepMetrics), PromptError> {
+) -> Result<Rounds, PromptError> {
     let mut objects = simulate(example, config, seed)?;
     let side = config.side / CELL;
     let targets = targets(example, side, device);
     let prompts_on = features.image_embed.device();
     let mut previous: Option<Tensor<4>> = None;
     let mut losses = Vec::new();
+    let mut all_seen = Vec::new();
     let mut metrics = StepMetrics::default();
     for round in 0..config.rounds {
         let states: Vec<PromptState> = objects.iter().map(|o| o.prompt().clone()).collect();
@@ -165,6 +187,10 @@ pub fn rounds(
         let truth = iou_targets(shown.low_res_logits.clone().detach(), targets.clone());
         let chosen = shown.iou.clone().detach().argmax(1);
         observe(&mut metrics, &shown.iou, &truth, &chosen, round);
+        all_seen.extend(shown.seen.as_ref().map(|seen| SeenRound {
+            numbers: seen.numbers.clone(),
+            truth: truth.clone(),
+        }));
         let token_iou = shown.seen.map(|seen| seen.token_iou);
         let loss = promptable_loss(
             Predictions {
@@ -199,24 +225,37 @@ pub fn rounds(
     metrics.iou_loss /= count;
     let loss = Tensor::cat(losses, 0).mean();
     metrics.loss = scalar(loss.clone().detach());
-    Ok((loss, metrics))
+    Ok(Rounds {
+        loss,
+        metrics,
+        seen: all_seen,
+    })
 }
 
-/// Loss and gradients of an example whose features are known.
-///
-/// # Errors
-/// As [`rounds`].
-pub fn gradients(
-    learner: Learner<'_>,
-    features: &ImageFeatures,
-    example: &Example,
-    config: &StepConfig,
-    seed: u64,
-    device: &Device,
-) -> Result<(GradientsParams, StepMetrics), PromptError> {
-    let (loss, metrics) = rounds(learner, features, example, config, seed, device)?;
-    let gradients = GradientsParams::from_grads(loss.backward(), learner.model);
-    Ok((gradients, metrics))
+/// The loss of a model's head that looks at masks on what it has seen before, `[1]`, and what there is
+/// to say about it: means over the objects. `None` without such a head or objects.
+pub(crate) fn replayed(
+    model: &Model,
+    rounds: Vec<SeenRound>,
+    config: &LossConfig,
+) -> Option<(Tensor<1>, StepMetrics)> {
+    let objects: usize = rounds.iter().map(|round| round.truth.dims()[0]).sum();
+    let mut all = Vec::with_capacity(rounds.len());
+    let mut losses = Vec::with_capacity(rounds.len());
+    for SeenRound { numbers, truth } in rounds {
+        let share = truth.dims()[0] as f64 / objects as f64;
+        let predicted = model.score_seen(numbers)?;
+        let mut metrics = StepMetrics::default();
+        let chosen = predicted.clone().detach().argmax(1);
+        observe(&mut metrics, &predicted, &truth, &chosen, 0);
+        metrics.iou_loss = metrics.iou_error;
+        let loss = score_loss(predicted, truth, config);
+        metrics.loss = scalar(loss.clone().detach());
+        all.push((share, metrics));
+        losses.push(loss * share);
+    }
+    let loss = losses.into_iter().reduce(|sum, loss| sum + loss)?;
+    Some((loss, StepMetrics::sum(&all)))
 }
 
 fn simulate(

@@ -13,7 +13,7 @@ use std::time::Instant;
 use burn_optim::GradientsParams;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use samara_kernels::denormals::flush_denormals;
+use samara_kernels::denormals::{flush_denormals, flushing_pool};
 use samara_model::burn::module::Module;
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{StorageType, save_model};
@@ -27,9 +27,10 @@ use crate::optimizer::Optimizer;
 use crate::parameters::{Ema, all_finite, blend, learnable, scale_gradients, sum_gradients};
 use crate::prepare;
 use crate::recipe::{Recipe, Stage};
+use crate::replay::{Replay, SeenRound};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
-use crate::step::{Learner, StepConfig, StepMetrics, copied, gradients, rounds};
+use crate::step::{Learner, StepConfig, StepMetrics, copied, replayed, rounds};
 
 /// Steps in a row that are left out before a run gives up.
 const PATIENCE: u32 = 10;
@@ -87,6 +88,8 @@ pub struct Trainer {
     still: Option<Model>,
     /// Whether nothing learns in this stage but the head that looks at masks: `still` decodes, too.
     head_only: bool,
+    /// What that head has seen in this stage, where it learns from it again.
+    replay: Replay,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// The model that training began with, on a device without gradients, where the recipe needs it.
@@ -113,7 +116,11 @@ impl Trainer {
         let (config, model) = (prepared.config, prepared.model);
         let groups = Groups::new(&model, &recipe)?;
         let mut optimizer = Optimizer::new(&recipe.optimizer, &groups);
-        for stage in &recipe.stages {
+        for (i, stage) in recipe.stages.iter().enumerate() {
+            if stage.replay.is_some() && !groups.only_within(stage, MASK_IOU_HEAD) {
+                let why = format!("needs a stage in which nothing learns but {MASK_IOU_HEAD}");
+                return Err(TrainError::setting(format!("stages[{i}].replay"), &why));
+            }
             data.with_spec(prepare::example_spec(
                 &recipe,
                 stage,
@@ -126,8 +133,12 @@ impl Trainer {
             .map(|folder| FeatureCache::new(folder, &model, &config))
             .transpose()?;
         let step = saved.as_ref().map_or(0, |saved| saved.step);
+        let mut replay = Replay::default();
         if let Some(saved) = saved {
             optimizer = optimizer.restore(saved.optimizer)?;
+            if let Some(bytes) = saved.replay {
+                replay = Replay::from_bytes(&bytes)?;
+            }
         }
         let needs_first = recipe.blend.is_some() || recipe.losses.weights.retention > 0.0;
         let first = needs_first.then(|| prepare::first_model(&recipe, &device.clone().inner()));
@@ -147,6 +158,7 @@ impl Trainer {
             model,
             still: None,
             head_only: false,
+            replay,
             optimizer,
             step,
             failures: 0,
@@ -231,8 +243,16 @@ impl Trainer {
         let encoder_learns = self.groups.any_within(stage, encoder);
         self.still = (!encoder_learns).then(|| self.model.valid());
         self.head_only = self.groups.only_within(stage, MASK_IOU_HEAD);
+        if self.step == first {
+            self.replay = Replay::default();
+        }
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
-            let report = self.make_step(stage, side as usize, &mut loader)?;
+            let began = Instant::now();
+            let (gradients, metrics) = match stage.replay {
+                Some(replay) if self.step >= first + replay.look => self.replay(replay.objects),
+                _ => self.work(stage, &mut loader)?,
+            };
+            let report = self.make_step(gradients, metrics, began);
             self.folder.log(&report)?;
             watcher.step(&report);
             if report.skipped {
@@ -254,31 +274,30 @@ impl Trainer {
         Ok(())
     }
 
+    /// Learns from the mean of the gradients; without any it only counts.
     fn make_step(
         &mut self,
-        stage: &Stage,
-        side: usize,
-        loader: &mut Loader,
-    ) -> Result<StepReport, TrainError> {
-        let began = Instant::now();
-        let examples = loader.take(stage.images_per_step);
-        let examples = examples.collect::<Result<Vec<_>, _>>()?;
-        let config = self.step_config(side, self.rounds(stage));
-        let (parts, metrics) = self.work(&examples, &config)?;
+        gradients: Vec<GradientsParams>,
+        metrics: StepMetrics,
+        began: Instant,
+    ) -> StepReport {
         let steps = self.recipe.steps();
         let lr = learning_rate(&self.recipe.optimizer, self.step, steps);
-        let scale = 1.0 / examples.len() as f64;
-        let (sum, norm) = sum_gradients(&self.model, parts, scale);
+        let learns = !gradients.is_empty();
+        let scale = 1.0 / gradients.len().max(1) as f64;
+        let (sum, norm) = sum_gradients(&self.model, gradients, scale);
         let skipped = !(norm.is_finite() && metrics.loss.is_finite());
         if skipped {
             self.failures += 1;
             self.skipped += 1;
         } else {
             self.failures = 0;
-            self.learn(sum, norm, lr);
+            if learns {
+                self.learn(sum, norm, lr);
+            }
         }
         self.step += 1;
-        Ok(StepReport {
+        StepReport {
             step: self.step,
             steps,
             lr,
@@ -286,7 +305,7 @@ impl Trainer {
             skipped,
             seconds: began.elapsed().as_secs_f64(),
             metrics,
-        })
+        }
     }
 
     /// Validation and checkpoints, when their time has come.
@@ -319,15 +338,25 @@ impl Trainer {
         }
     }
 
-    /// Gradients and metrics of the examples, on as many threads as the recipe says. The result
-    /// does not depend on the number of threads.
+    /// Gradients and metrics of the next examples, on as many threads as the recipe says. In a stage with
+    /// `replay` there is no gradient, and what was seen is kept. The result does not depend on the number
+    /// of threads.
     fn work(
-        &self,
-        examples: &[Example],
-        config: &StepConfig,
+        &mut self,
+        stage: &Stage,
+        loader: &mut Loader,
     ) -> Result<(Vec<GradientsParams>, StepMetrics), TrainError> {
+        let examples = loader.take(stage.images_per_step);
+        let examples = examples.collect::<Result<Vec<_>, _>>()?;
+        let side = side_of(stage, &self.config) as usize;
+        let config = self.step_config(side, self.rounds(stage));
+        let learns = stage.replay.is_none();
         let replicas = self.recipe.replicas.min(examples.len()).max(1);
-        let seed = |i: usize| self.recipe.seed ^ (self.step << 16) ^ i as u64;
+        // Each with a share of the processors to itself: from one pool for all, every operation would wait
+        // for threads that are at work on others'.
+        let threads = (rayon::current_num_threads() / replicas).max(1);
+        let seed = self.recipe.seed ^ (self.step << 16);
+        let (this, config) = (&*self, &config);
         let mut results: Vec<Option<_>> = examples.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let per_thread = examples.len().div_ceil(replicas);
@@ -336,41 +365,63 @@ impl Trainer {
                 .zip(examples.chunks(per_thread));
             for (part, (results, examples)) in parts.enumerate() {
                 // A graph of its own, so that the threads do not wait for each other.
-                let model = self.model.clone().fork(&self.device);
-                scope.spawn(move || {
-                    flush_denormals(|| {
-                        for (i, (result, example)) in results.iter_mut().zip(examples).enumerate() {
-                            let seed = seed(part * per_thread + i);
-                            *result = Some(self.gradients(&model, example, config, seed));
-                        }
-                    });
+                let model = this.model.clone().fork(&this.device);
+                let work = move || {
+                    for (i, (result, example)) in results.iter_mut().zip(examples).enumerate() {
+                        let seed = seed ^ (part * per_thread + i) as u64;
+                        *result = Some(this.look(&model, example, config, seed, learns));
+                    }
+                };
+                scope.spawn(move || match flushing_pool(threads) {
+                    Ok(pool) => pool.install(work),
+                    Err(_) => flush_denormals(work),
                 });
             }
         });
         let mut gradients = Vec::with_capacity(examples.len());
         let mut metrics = Vec::with_capacity(examples.len());
         for result in results.into_iter().flatten() {
-            let (gradient, seen) = result?;
-            gradients.push(gradient);
-            metrics.push(seen);
+            let looked = result?;
+            gradients.extend(looked.gradient);
+            metrics.push(looked.metrics);
+            if !learns {
+                let seen = looked.seen.into_iter();
+                seen.for_each(|seen| self.replay.add(seen));
+            }
         }
         Ok((gradients, StepMetrics::mean(&metrics)))
     }
 
-    fn gradients(
+    /// The gradient of objects that the head that looks at masks has seen in this stage, and what there is
+    /// to say about them.
+    fn replay(&self, objects: usize) -> (Vec<GradientsParams>, StepMetrics) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.recipe.seed ^ self.step);
+        let rounds = self.replay.draw(objects, &mut rng, &self.device);
+        match replayed(&self.model, rounds, &self.recipe.losses) {
+            Some((loss, metrics)) => {
+                let gradient = GradientsParams::from_grads(loss.backward(), &self.model);
+                (vec![gradient], metrics)
+            }
+            None => (Vec::new(), StepMetrics::default()),
+        }
+    }
+
+    /// Runs the rounds on an example, with the gradient where it `learns`.
+    fn look(
         &self,
         model: &Model,
         example: &Example,
         config: &StepConfig,
         seed: u64,
-    ) -> Result<(GradientsParams, StepMetrics), TrainError> {
+        learns: bool,
+    ) -> Result<Looked, TrainError> {
         let still = self.still.as_ref().filter(|_| self.head_only);
         let device = match still {
             Some(_) => self.device.clone().inner(),
             None => self.device.clone(),
         };
         let features = self.features(model, example, config.side, &device)?;
-        let retains = config.losses.weights.retention > 0.0;
+        let retains = config.losses.weights.retention > 0.0 && !self.head_only;
         let first = self.first.as_ref().filter(|_| retains).map(|first| {
             let plain = self.device.clone().inner();
             let features = match self.still {
@@ -384,10 +435,15 @@ impl Trainer {
             still,
             first: first.as_ref().map(|(first, features)| (*first, features)),
         };
-        let result = gradients(learner, &features, example, config, seed, &self.device);
-        result.map_err(|why| TrainError::Prompt {
+        let rounds = rounds(learner, &features, example, config, seed, &self.device);
+        let rounds = rounds.map_err(|why| TrainError::Prompt {
             example: example.source.clone(),
             why,
+        })?;
+        Ok(Looked {
+            gradient: learns.then(|| GradientsParams::from_grads(rounds.loss.backward(), model)),
+            metrics: rounds.metrics,
+            seen: rounds.seen,
         })
     }
 
@@ -436,7 +492,7 @@ impl Trainer {
                 example: example.source.clone(),
                 why,
             });
-            all.push(seen?.1);
+            all.push(seen?.metrics);
         }
         Ok(StepMetrics::mean(&all))
     }
@@ -455,6 +511,11 @@ impl Trainer {
             }
             let state = self.optimizer.to_bytes()?;
             samara_image::write_atomic(folder.join(RunFolder::OPTIMIZER), &state)?;
+            let (stage, _) = self.recipe.stage(self.step);
+            if stage.replay.is_some() {
+                let seen = self.replay.to_bytes()?;
+                samara_image::write_atomic(folder.join(RunFolder::REPLAY), &seen)?;
+            }
             Ok(())
         })
     }
@@ -469,6 +530,13 @@ impl Trainer {
             out,
         )?)
     }
+}
+
+/// An example that was looked at.
+struct Looked {
+    gradient: Option<GradientsParams>,
+    metrics: StepMetrics,
+    seen: Vec<SeenRound>,
 }
 
 /// Side of the input in a stage, in model pixels.

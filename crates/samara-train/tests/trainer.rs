@@ -9,8 +9,8 @@ use std::path::Path;
 use common::{Bench, Seen, middle, recipe, tensors};
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{Checkpoint, StorageType};
-use samara_train::Trainer;
 use samara_train::step::StepMetrics;
+use samara_train::{StepReport, Trainer};
 
 const STAGES: &str = "[[stages]]
 steps = 4
@@ -306,6 +306,52 @@ groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{HEAD}', lr_scale = 1.
     let keys: Vec<_> = keys.map(|(key, _)| key).collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
     assert!(keys.iter().all(|key| key.starts_with(token)));
+}
+
+#[test]
+fn a_head_that_looks_at_masks_looks_first_and_learns_then() {
+    let bench = Bench::new(4, 64);
+    let start = golden("mobile_sam.pth");
+    let head = "{ prefix = 'mask_decoder.mask_iou_head.', lr_scale = 1.0 }";
+    let groups = format!("groups = [{{ prefix = '', lr_scale = 0.0 }}, {head}]");
+    let text = tuning(&start, &format!("mask_iou_head = 8\nema = 0.5\n{groups}"))
+        .replace("checkpoint_every = 100", "checkpoint_every = 2")
+        .replace(
+            "steps = 6",
+            "steps = 40\nreplay = { look = 4, objects = 16 }",
+        );
+    let run = bench.run(&text, "run").unwrap();
+    let expected = bench.weights("run");
+    let loss = |steps: &[StepReport]| {
+        let sum: f64 = steps.iter().map(|step| step.metrics.loss).sum();
+        sum / steps.len() as f64
+    };
+    let (looks, learns) = run.steps.split_at(4);
+    assert!(looks.iter().all(|step| step.gradient_norm == 0.0));
+    assert!(learns.iter().all(|step| step.gradient_norm > 0.0));
+    assert!(loss(&learns[26..]) < 0.8 * loss(&learns[..10]));
+    assert!(
+        learns
+            .iter()
+            .all(|step| step.metrics.oracle >= step.metrics.automatic)
+    );
+
+    // Stopped while it looks, and while it learns.
+    for last in [2, 7] {
+        bench.run_until(&text, "parts", last).unwrap();
+    }
+    bench.run(&text, "parts").unwrap();
+    assert!(bench.weights("parts") == expected);
+
+    let more = text.replace(
+        head,
+        &format!("{head}, {{ prefix = 'mask_decoder.iou_token.', lr_scale = 1.0 }}"),
+    );
+    let refused = bench.run(&more, "more").err().unwrap().to_string();
+    for word in ["stages[0].replay: ", "mask_decoder.mask_iou_head."] {
+        assert!(refused.contains(word), "{refused}");
+    }
+    assert!(!bench.path("more").exists());
 }
 
 #[test]

@@ -9,15 +9,16 @@ use samara::image::write_atomic;
 use samara::{Calibration, MaskGenerator, MaskGeneratorOptions, Segmenter};
 use samara_train::data::DataSet;
 use samara_train::eval::{
-    CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport, ModelDescription,
-    Report, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport, VideoSubject, cross_fit,
-    evaluate, evaluate_everything, evaluate_video, fit_calibration, keep_predicted,
+    CalibrationKind, CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport,
+    ModelDescription, Report, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport,
+    VideoSubject, cross_fit, evaluate, evaluate_everything, evaluate_video, fit_calibration,
+    keep_predicted,
 };
 use serde_json::json;
 
 use crate::args::{check_parent, checkpoint};
 use crate::error::{CliError, Result};
-use crate::flags::{EvalFlags, ModelFlags, ProtocolFlag};
+use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
 use crate::terminal;
 
 /// The split that means every image.
@@ -52,12 +53,16 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
         })
         .collect::<Result<Vec<Evaluation>>>()?;
 
+    let kind = match flags.calibration {
+        CalibrationFlag::Isotonic => CalibrationKind::Isotonic,
+        CalibrationFlag::Temperature => CalibrationKind::Temperature,
+    };
     // A model that is about to get a new calibration is judged by that.
     let source = if segmenter.calibration().is_some() && flags.calibrate.is_none() {
         keep_predicted(&mut evaluations);
         CalibrationSource::Checkpoint
     } else {
-        cross_fit(&mut evaluations);
+        cross_fit(&mut evaluations, kind);
         CalibrationSource::CrossFit
     };
     let model = describe(&flags.model, checkpoint.path(), &segmenter)?;
@@ -65,7 +70,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
         Report::new(model, &flags.split, &options, source, &evaluations)
     });
     if let Some(out) = &flags.calibrate {
-        calibrate(&checkpoint, &evaluations, out)?;
+        calibrate(&checkpoint, &evaluations, kind, out)?;
     }
     write(flags, &report)
 }
@@ -204,8 +209,13 @@ pub(super) fn describe(
 }
 
 /// Writes the checkpoint with a calibration fitted to everything that was evaluated.
-fn calibrate(checkpoint: &Checkpoint, evaluations: &[Evaluation], out: &Path) -> Result<()> {
-    let calibration = fit_calibration(evaluations)?.to_json()?;
+fn calibrate(
+    checkpoint: &Checkpoint,
+    evaluations: &[Evaluation],
+    kind: CalibrationKind,
+    out: &Path,
+) -> Result<()> {
+    let calibration = fit_calibration(evaluations, kind)?.to_json()?;
     let as_it_is: Option<StorageType> = None;
     checkpoint
         .convert_with(out, as_it_is, &[(Calibration::KEY, calibration)])

@@ -269,6 +269,16 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
     pub(crate) calibrate: Option<PathBuf>,
 
+    /// What a calibration is
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "KIND",
+        help_heading = "Protocol"
+    )]
+    pub(crate) calibration: CalibrationFlag,
+
     #[command(flatten)]
     pub(crate) generator: GeneratorFlags,
 }
@@ -280,6 +290,16 @@ pub(crate) enum ProtocolFlag {
     Davis,
     /// All objects, each over its own annotations but the first and the last one
     Sav,
+}
+
+/// The value of `--calibration`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CalibrationFlag {
+    /// A curve of any rising form
+    #[default]
+    Isotonic,
+    /// One number that makes scores more or less confident; they lie between 0 and 1
+    Temperature,
 }
 
 #[derive(Debug, Args)]

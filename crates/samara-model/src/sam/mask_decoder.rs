@@ -195,13 +195,16 @@ impl MaskDecoder {
 
     /// The same masks with the scores of this decoder's [`MaskIouHead`], if it has one.
     pub(super) fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
-        match (&self.mask_iou_head, &drawn.seen) {
-            (Some(head), Some(seen)) => DecodedMasks {
-                iou: head.forward(seen.numbers.clone()),
-                ..drawn
-            },
-            _ => drawn,
+        let seen = drawn.seen.as_ref();
+        match seen.and_then(|seen| self.score_seen(seen.numbers.clone())) {
+            Some(iou) => DecodedMasks { iou, ..drawn },
+            None => drawn,
         }
+    }
+
+    /// What this decoder's [`MaskIouHead`], if it has one, says about masks of which it sees this.
+    pub(super) fn score_seen(&self, numbers: Tensor<3>) -> Option<Tensor<2>> {
+        Some(self.mask_iou_head.as_ref()?.forward(numbers))
     }
 }
 

@@ -214,6 +214,12 @@ impl Sam {
         self.mask_decoder.score(drawn)
     }
 
+    /// What the [`MaskIouHead`] of this model, if it has one, says about masks of which it sees these
+    /// numbers, `[prompts, masks, numbers]`: their predicted IoU, `[prompts, masks]`.
+    pub fn score_seen(&self, numbers: Tensor<3>) -> Option<Tensor<2>> {
+        self.mask_decoder.score_seen(numbers)
+    }
+
     /// Gives the model a new [`MaskIouHead`] with random weights and this hidden width.
     pub fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
         self.mask_decoder.add_mask_iou_head(hidden, device);

@@ -5,13 +5,36 @@ use samara::{Calibration, CalibrationCurve, Error, PredictedIou};
 use super::evaluate::Evaluation;
 use super::isotonic::fit_curve;
 use super::outcome::{ObjectOutcome, Scored};
+use super::temperature::fit_temperature;
+
+/// What is fitted to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CalibrationKind {
+    /// A curve of any rising form ([`fit_curve`]): where many objects are known.
+    #[default]
+    Isotonic,
+    /// One number ([`fit_temperature`]), for scores between 0 and 1 that are nearly right.
+    Temperature,
+}
+
+impl CalibrationKind {
+    fn fit(self, samples: &[(f64, f64)]) -> Result<CalibrationCurve, Error> {
+        match self {
+            Self::Isotonic => fit_curve(samples),
+            Self::Temperature => fit_temperature(samples),
+        }
+    }
+}
 
 /// Fits a calibration to all objects of the evaluations: one curve for the candidates of first
 /// clicks, one for the single masks of further clicks and boxes.
 ///
 /// # Errors
 /// No score is finite.
-pub fn fit_calibration(evaluations: &[Evaluation]) -> Result<Calibration, Error> {
+pub fn fit_calibration(
+    evaluations: &[Evaluation],
+    kind: CalibrationKind,
+) -> Result<Calibration, Error> {
     let objects = || evaluations.iter().flat_map(|e| &e.objects);
     let single = |o: &ObjectOutcome| {
         o.single
@@ -22,16 +45,17 @@ pub fn fit_calibration(evaluations: &[Evaluation]) -> Result<Calibration, Error>
     };
     let singles: Vec<(f64, f64)> = objects().flat_map(single).collect();
     Ok(Calibration {
-        multimask: fit_candidates(objects())?,
-        single: fit_curve(&singles).ok(),
+        multimask: fit_candidates(objects(), kind)?,
+        single: kind.fit(&singles).ok(),
     })
 }
 
 fn fit_candidates<'a>(
     objects: impl Iterator<Item = &'a ObjectOutcome>,
+    kind: CalibrationKind,
 ) -> Result<CalibrationCurve, Error> {
     let samples: Vec<(f64, f64)> = objects.flat_map(|o| &o.candidates).map(pair).collect();
-    fit_curve(&samples)
+    kind.fit(&samples)
 }
 
 fn pair(scored: &Scored) -> (f64, f64) {
@@ -42,14 +66,14 @@ fn pair(scored: &Scored) -> (f64, f64) {
 /// score is judged on the images its curve was fitted to. A fold is one half of every data set's
 /// images; neighbours, which may show the same scene, stay together. Without images in both folds
 /// nothing is calibrated.
-pub fn cross_fit(evaluations: &mut [Evaluation]) {
+pub fn cross_fit(evaluations: &mut [Evaluation], kind: CalibrationKind) {
     let in_fold = |e: &Evaluation, o: &ObjectOutcome| o.image >= e.images.div_ceil(2);
     let curves = [false, true].map(|fold| {
         let objects = evaluations.iter().flat_map(|e| {
             let members = e.objects.iter().filter(move |o| in_fold(e, o) == fold);
             members.collect::<Vec<_>>()
         });
-        fit_candidates(objects)
+        fit_candidates(objects, kind)
     });
     let [Ok(of_first), Ok(of_second)] = curves else {
         return;
@@ -106,7 +130,7 @@ pub(super) mod tests {
     #[test]
     fn a_fold_is_calibrated_by_the_other() {
         let mut evaluations = [halves()];
-        cross_fit(&mut evaluations);
+        cross_fit(&mut evaluations, CalibrationKind::Isotonic);
         let calibrated = |i: usize| evaluations[0].objects[i].calibrated.clone().unwrap();
         // These scores lie above all that the other curve has seen, those below under it.
         for (actual, expected) in calibrated(0).into_iter().zip([0.3, 0.3, 0.3]) {
@@ -120,7 +144,7 @@ pub(super) mod tests {
     #[test]
     fn one_image_cannot_be_cross_fitted() {
         let mut evaluations = [evaluation(1, vec![outcome(0, [(0.1, 0.2); 3])])];
-        cross_fit(&mut evaluations);
+        cross_fit(&mut evaluations, CalibrationKind::Isotonic);
         assert!(evaluations[0].objects[0].calibrated.is_none());
         keep_predicted(&mut evaluations);
         assert_eq!(evaluations[0].objects[0].calibrated, Some(vec![0.1; 3]));
@@ -128,7 +152,7 @@ pub(super) mod tests {
 
     #[test]
     fn candidates_and_single_masks_have_their_own_curves() {
-        let calibration = fit_calibration(&[halves()]).unwrap();
+        let calibration = fit_calibration(&[halves()], CalibrationKind::Isotonic).unwrap();
         let single = calibration.single.unwrap();
         assert_eq!(single.knots(), [[0.7, 0.75], [0.8, 0.9]]);
         assert_eq!(calibration.multimask.knots()[0][0], 0.35);

@@ -21,6 +21,7 @@ mod outcome;
 mod protocol;
 mod report;
 mod summary;
+mod temperature;
 mod video;
 
 pub(crate) use base64::encode as encode_base64;
@@ -30,7 +31,7 @@ pub(crate) use gallery::picture as mask_pair;
 pub(crate) use html::{STYLE, escape};
 
 pub use bootstrap::{Bootstrap, Estimate, Figure};
-pub use calibrate::{cross_fit, fit_calibration, keep_predicted};
+pub use calibrate::{CalibrationKind, cross_fit, fit_calibration, keep_predicted};
 pub use error::EvalError;
 pub use evaluate::{EvalOptions, Evaluation, Timing, evaluate};
 pub use everything::{EverythingReport, TreeAgreement, evaluate_everything};
@@ -39,6 +40,7 @@ pub use isotonic::{Block, fit_curve, pool_adjacent_violators};
 pub use outcome::{BestAnnotator, Case, ObjectOutcome, Scored};
 pub use report::{CalibrationSource, DataSetReport, ModelDescription, Overall, Report};
 pub use summary::{BINS, Estimates, Figures, METRICS, Summary, Unit, figures, mean_over_sets};
+pub use temperature::fit_temperature;
 pub use video::{
     Measure, ObjectFigures, Presence, SequenceFigures, VideoDataSet, VideoEvalOptions,
     VideoFigures, VideoProtocol, VideoReport, VideoSequence, VideoSubject, evaluate_video,

@@ -219,6 +219,23 @@ pub struct Stage {
     /// Parameters whose path starts with one of these do not learn in this stage.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// In a stage in which nothing learns but the head that looks at masks: it looks first and learns
+    /// then.
+    #[serde(default)]
+    pub replay: Option<ReplaySpec>,
+}
+
+/// How the head that looks at masks learns from what it has seen many times. Its steps take a
+/// hundredth of the time that drawing the masks does, and learn more from objects of many pictures than
+/// from those of a few.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaySpec {
+    /// The first steps of the stage, which draw masks and learn nothing.
+    pub look: u64,
+    /// What each further step learns from: so many objects, each in one of its rounds, drawn from all
+    /// that was seen.
+    pub objects: usize,
 }
 
 /// A fixed set of examples, looked at now and then without learning from them.
@@ -392,6 +409,14 @@ mod tests {
             (
                 "[[stages]]\nsteps = 1\nmasks_per_image = 0\nrounds = [1, 1]",
                 &["stages[1].masks_per_image"],
+            ),
+            (
+                "[[stages]]\nsteps = 2\nmasks_per_image = 1\nrounds = [1, 1]\nreplay = { look = 2, objects = 1 }",
+                &["stages[1].replay.look = 2", "2 steps"],
+            ),
+            (
+                "[[stages]]\nsteps = 2\nmasks_per_image = 1\nrounds = [1, 1]\nreplay = { look = 1, objects = 0 }",
+                &["stages[1].replay.objects = 0"],
             ),
             (
                 "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]\nscale = [2.0, 1.0]",

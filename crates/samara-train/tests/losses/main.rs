@@ -13,7 +13,8 @@ use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_train::losses::{
     FocalConfig, IouKind, IouLoss, LossConfig, LossWeights, Predictions, checkerboard_loss,
     dice_loss, iou_l1, iou_mse, iou_ranking, iou_targets, mask_loss, mask_losses,
-    min_over_candidates, object_score_bce, promptable_loss, retention_loss, sigmoid_focal_loss,
+    min_over_candidates, object_score_bce, promptable_loss, retention_loss, score_loss,
+    sigmoid_focal_loss,
 };
 
 /// Largest error, relative to the largest value of a tensor.
@@ -228,6 +229,33 @@ fn both_iou_heads_learn() {
         let gradients = both.total.backward();
         let of = |leaf: Tensor<2>| values(leaf.grad(&gradients).unwrap());
         assert_eq!(of(token_iou), of(inputs.iou));
+    }
+}
+
+/// What was seen before teaches as it does in its round.
+#[test]
+fn scores_alone_have_the_loss_of_a_round_without_masks() {
+    let reference = Reference::read();
+    for case in reference.cases() {
+        for mut config in [LossConfig::sam(), LossConfig::sam2()] {
+            config.weights = LossWeights {
+                focal: 0.0,
+                dice: 0.0,
+                iou: 0.7,
+                iou_ranking: 0.3,
+                object_score: 0.0,
+                ..config.weights
+            };
+            let predictions = case.predictions();
+            let round = promptable_loss(predictions.clone(), case.targets(), &config).total;
+            let truth = iou_targets(predictions.logits, case.targets());
+            let iou: Tensor<2> = case.leaf("iou");
+            let loss = score_loss(iou.clone(), truth, &config);
+            assert_eq!(values(loss.clone()), values(round.clone()), "{}", case.name);
+            let of =
+                |loss: Tensor<1>, leaf: Tensor<2>| values(leaf.grad(&loss.backward()).unwrap());
+            assert_eq!(of(loss, iou), of(round, predictions.iou), "{}", case.name);
+        }
     }
 }
 
