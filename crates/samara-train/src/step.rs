@@ -58,11 +58,8 @@ impl StepMetrics {
     /// Mean of several.
     pub fn mean(all: &[Self]) -> Self {
         let share = 1.0 / all.len().max(1) as f64;
-        Self::sum(
-            &all.iter()
-                .map(|metrics| (share, *metrics))
-                .collect::<Vec<_>>(),
-        )
+        let shares: Vec<_> = all.iter().map(|metrics| (share, *metrics)).collect();
+        Self::sum(&shares)
     }
 
     /// The sum of several, each times its share.

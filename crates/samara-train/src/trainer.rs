@@ -249,7 +249,7 @@ impl Trainer {
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
             let (gradients, metrics) = match stage.replay {
-                Some(replay) if self.step >= first + replay.look => self.replay(replay.objects),
+                Some(replay) if self.step >= first + replay.look => self.look_back(replay.objects),
                 _ => self.work(stage, &mut loader)?,
             };
             let report = self.make_step(gradients, metrics, began);
@@ -394,7 +394,7 @@ impl Trainer {
 
     /// The gradient of objects that the head that looks at masks has seen in this stage, and what there is
     /// to say about them.
-    fn replay(&self, objects: usize) -> (Vec<GradientsParams>, StepMetrics) {
+    fn look_back(&self, objects: usize) -> (Vec<GradientsParams>, StepMetrics) {
         let mut rng = ChaCha8Rng::seed_from_u64(self.recipe.seed ^ self.step);
         let rounds = self.replay.draw(objects, &mut rng, &self.device);
         match replayed(&self.model, rounds, &self.recipe.losses) {

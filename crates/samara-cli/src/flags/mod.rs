@@ -269,7 +269,7 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
     pub(crate) calibrate: Option<PathBuf>,
 
-    /// What a calibration is
+    /// The form of a calibration that is fitted
     #[arg(
         long,
         value_enum,
