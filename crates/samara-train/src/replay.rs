@@ -1,8 +1,8 @@
 //! What the head that looks at masks has seen, kept to learn from it again.
 //!
 //! Drawing masks takes hundreds of times as long as a step of that small head, and what it sees of
-//! them are some numbers. So where nothing else learns, masks are drawn once, and every step learns
-//! from any of those so far.
+//! them are some numbers. So where nothing else learns, a stage draws masks first, and every later step
+//! learns from any of them.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) struct SeenRound {
     pub(crate) truth: Tensor<2>,
 }
 
-/// Everything that was seen in a stage, in memory: 600 bytes a mask.
+/// Everything that was seen in a stage, in memory: 192 bytes a mask of SAM.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Replay {
     /// By the number of masks that were shown of an object.
@@ -106,6 +106,17 @@ impl Replay {
             } else {
                 group.width = view.shape().last().copied().unwrap_or_default();
                 group.numbers = values.collect();
+            }
+        }
+        for (masks, group) in &replay.groups {
+            let numbers = group.truth.len() * group.width;
+            if *masks == 0
+                || !group.truth.len().is_multiple_of(*masks)
+                || group.numbers.len() != numbers
+            {
+                return Err(failed(&format!(
+                    "truth.{masks} does not fit numbers.{masks}"
+                )));
             }
         }
         Ok(replay)
@@ -204,5 +215,20 @@ mod tests {
         let bytes = replay.to_bytes().unwrap();
         assert_eq!(Replay::from_bytes(&bytes).unwrap(), replay);
         assert!(Replay::from_bytes(&bytes[..40]).is_err());
+        // The same file with another name for some of its tensors.
+        let at = bytes
+            .windows(7)
+            .position(|word| word == b"truth.3")
+            .unwrap();
+        for (name, word) in [
+            (*b"truth.2", "numbers.2"),
+            (*b"truth.0", "truth.0"),
+            (*b"trutha3", "what is"),
+        ] {
+            let mut damaged = bytes.clone();
+            damaged[at..at + name.len()].copy_from_slice(&name);
+            let error = Replay::from_bytes(&damaged).unwrap_err().to_string();
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        }
     }
 }
