@@ -7,7 +7,12 @@
 /// Numbers that describe a mask alone, and the click in it.
 pub const OWN: usize = 22;
 /// Numbers that describe a mask beside another one.
-pub const SHARED: usize = 3;
+pub const SHARED: usize = 5;
+
+/// Among the numbers of a mask: the depth of the click against the largest one.
+const DEPTH: usize = 13;
+/// Among the numbers of a mask: how far the deepest cell is from the click.
+const DEEPEST: usize = 15;
 
 /// Logits beyond this, both ways, count as this.
 const END: f32 = 10.0;
@@ -30,7 +35,9 @@ pub const fn numbers(masks: usize) -> usize {
 /// of the outline. Of the click: its depth in the mask against the largest depth, that depth, how far
 /// away the deepest cell is, the depth itself, how far the centre of mass is (also along both axes) and
 /// the middle of the box, the logit there. Beside another mask: their IoU, the share that lies in the
-/// other, the ratio of areas. Lengths are in units of the root of the area.
+/// other, the ratio of areas, and how the click lies in the other one: its depth against the largest
+/// there, how far away the deepest cell is. Where the click is amid one mask, it speaks against the
+/// others. Lengths are in units of the root of the area.
 ///
 /// # Panics
 /// If there are not `side`² logits for every mask, or none at all.
@@ -40,10 +47,14 @@ pub fn candidate_form(logits: &[f32], side: usize, at: [f32; 2]) -> Vec<f32> {
         .chunks_exact(side * side)
         .map(|logits| Mask::of(logits, side))
         .collect();
+    let own: Vec<_> = masks.iter().map(|mask| mask.own(at)).collect();
     let mut all = Vec::with_capacity(masks.len() * numbers(masks.len()));
-    for mask in &masks {
-        all.extend(mask.own(at));
-        all.extend(masks.iter().flat_map(|other| mask.beside(other)));
+    for (mask, numbers) in masks.iter().zip(&own) {
+        all.extend(numbers);
+        for (other, numbers) in masks.iter().zip(&own) {
+            all.extend(mask.beside(other));
+            all.extend([numbers[DEPTH], numbers[DEEPEST]]);
+        }
     }
     for value in &mut all {
         *value = within(*value, LIMIT);
@@ -124,7 +135,7 @@ impl Mask {
         ]
     }
 
-    fn beside(&self, other: &Self) -> [f32; SHARED] {
+    fn beside(&self, other: &Self) -> [f32; 3] {
         let both = self.inside.iter().zip(&other.inside);
         let both = count(both.map(|(a, b)| a & b));
         [
@@ -291,7 +302,10 @@ mod tests {
             0.6,
         ];
         near(&form[..OWN], &expected);
-        near(&form[OWN..], &[45.0 / 46.0, 45.0 / 46.0, 0.0]);
+        near(
+            &form[OWN..],
+            &[45.0 / 46.0, 45.0 / 46.0, 0.0, 3.0 / 3.001, 0.0],
+        );
     }
 
     #[test]
@@ -300,16 +314,20 @@ mod tests {
         let form = candidate_form(&logits, SIDE, [5.5, 9.5]);
         let (first, second) = form.split_at(numbers(2));
         let ratio = (101.0_f32 / 51.0).ln() / 2.0;
+        let both = 50.0 / 101.0;
         near(
             &first[OWN + SHARED..],
-            &[50.0 / 101.0, 50.0 / 101.0, -ratio],
+            &[both, both, -ratio, second[DEPTH], second[DEEPEST]],
         );
         near(
             &second[OWN..OWN + SHARED],
-            &[50.0 / 101.0, 50.0 / 51.0, ratio],
+            &[both, 50.0 / 51.0, ratio, first[DEPTH], first[DEEPEST]],
         );
         // The click is at the depth of the smaller one.
-        assert!(first[13] < 0.5 && second[13] > 0.6, "{first:?} {second:?}");
+        assert!(
+            first[DEPTH] < 0.5 && second[DEPTH] > 0.6,
+            "{first:?} {second:?}"
+        );
     }
 
     #[test]
@@ -318,7 +336,8 @@ mod tests {
         let form = candidate_form(&full, SIDE, [0.5, 0.5]);
         let deepest = (form[14] + 1.0) / 4.0 * 577.0_f32.sqrt();
         assert!((deepest - 12.0).abs() < 1e-3, "{deepest}");
-        assert!((form[13] - 1.0 / 12.001).abs() < 1e-3, "{}", form[13]);
+        let depth = form[DEPTH];
+        assert!((depth - 1.0 / 12.001).abs() < 1e-3, "{depth}");
     }
 
     proptest! {
@@ -349,7 +368,8 @@ mod tests {
             other.swap(18, 19);
             for (i, (a, b)) in form.iter().zip(other).enumerate() {
                 // Of several deepest cells the first in the order of the rows is taken.
-                prop_assert!(i == 15 || (a - b).abs() < 1e-3, "number {}: {} {}", i, a, b);
+                let deepest = i == DEEPEST || i == OWN + SHARED - 1;
+                prop_assert!(deepest || (a - b).abs() < 1e-3, "number {}: {} {}", i, a, b);
             }
         }
     }

@@ -74,9 +74,6 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
         let (ModelConfig::Sam(sam_config), Model::Sam(sam)) = (&mut config, &mut model) else {
             return Err(wrong("only a SAM 1 or MobileSAM takes such a head"));
         };
-        if sam_config.mask_decoder.mask_iou_head_dim.is_some() {
-            return Err(wrong("the model has one"));
-        }
         sam_config.mask_decoder.mask_iou_head_dim = Some(hidden);
         let valid = sam_config.validate();
         valid.map_err(|why| wrong(&why.to_string()))?;

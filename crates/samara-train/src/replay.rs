@@ -21,7 +21,7 @@ pub(crate) struct SeenRound {
     pub(crate) truth: Tensor<2>,
 }
 
-/// Everything that was seen in a stage, in memory: 192 bytes a mask of SAM.
+/// Everything that was seen in a stage, in memory: 224 bytes a mask of SAM.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Replay {
     /// By the number of masks that were shown of an object.

@@ -29,7 +29,6 @@ use crate::prepare;
 use crate::recipe::{Recipe, Stage};
 use crate::replay::{Replay, SeenRound};
 use crate::run_folder::RunFolder;
-use crate::schedule::learning_rate;
 use crate::step::{Learner, StepConfig, StepMetrics, copied, replayed, rounds};
 
 /// Steps in a row that are left out before a run gives up.
@@ -282,7 +281,7 @@ impl Trainer {
         began: Instant,
     ) -> StepReport {
         let steps = self.recipe.steps();
-        let lr = learning_rate(&self.recipe.optimizer, self.step, steps);
+        let lr = self.recipe.learning_rate(self.step);
         let learns = !gradients.is_empty();
         let scale = 1.0 / gradients.len().max(1) as f64;
         let (sum, norm) = sum_gradients(&self.model, gradients, scale);

@@ -273,15 +273,16 @@ groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{HEAD}', lr_scale = 1.
     assert_eq!(head.len(), 6);
     assert!(rest.iter().all(|(key, value)| old[*key] == **value));
 
-    // It comes back from the file, and there is no second one.
+    // It comes back from the file, and learns on or makes way for a new one.
     let again = tuning(after.to_str().unwrap(), &groups(""));
-    let refused = bench.run(&again, "again").err().unwrap().to_string();
-    assert!(
-        refused.contains("mask_iou_head: the model has one"),
-        "{refused}"
-    );
     let more = again.replace("mask_iou_head = 8", "");
     assert_ne!(losses(&bench.run(&more, "more").unwrap()), losses(&alone));
+    assert_eq!(losses(&bench.run(&again, "again").unwrap()), losses(&alone));
+    let wider = again.replace("mask_iou_head = 8", "mask_iou_head = 12");
+    bench.run(&wider, "wider").unwrap();
+    let first_layer =
+        &tensors(&bench.path("wider/model.safetensors"))[&format!("{HEAD}mlp.layers.0.bias")];
+    assert_eq!(first_layer.len(), 12 * 4);
 
     // What does not learn is computed without gradients then, up to rounding to the same end.
     let token = ", { prefix = 'mask_decoder.iou_token.', lr_scale = 1e-12 }";

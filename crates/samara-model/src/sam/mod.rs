@@ -220,7 +220,8 @@ impl Sam {
         self.mask_decoder.score_seen(numbers)
     }
 
-    /// Gives the model a new [`MaskIouHead`] with random weights and this hidden width.
+    /// Gives the model a new [`MaskIouHead`] with random weights and this hidden width, in place of the
+    /// one that it has.
     pub fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
         self.mask_decoder.add_mask_iou_head(hidden, device);
     }

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Augmentation, DataSpec};
 use crate::losses::LossConfig;
 use crate::prompts::Simulation;
+use crate::schedule::learning_rate;
 
 /// What is trained, on what, and how.
 ///
@@ -53,7 +54,8 @@ pub struct Recipe {
     /// Where training starts.
     pub model: Start,
     /// Hidden width of a new IoU head that looks at the masks and has the last word about them
-    /// ([`MaskIouHead`](samara_model::sam::MaskIouHead)), for a SAM 1 or `MobileSAM` without one.
+    /// ([`MaskIouHead`](samara_model::sam::MaskIouHead)), for a SAM 1 or `MobileSAM`; in place of the
+    /// one that it has.
     #[serde(default)]
     pub mask_iou_head: Option<usize>,
     /// The mixture of data sets.
@@ -298,6 +300,30 @@ impl Recipe {
         self.stages.iter().map(|stage| stage.steps).sum()
     }
 
+    /// The learning rate of a step, counted from 0. What a stage with `replay` learns has a course of its
+    /// own; the other stages share one.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        let (stage, first) = self.stage(step);
+        let (position, steps) = match stage.replay {
+            Some(replay) => {
+                let begin = first + replay.look;
+                (step.saturating_sub(begin), stage.steps - replay.look)
+            }
+            None => {
+                let (mut before, mut all, mut start) = (0, 0, 0);
+                for stage in &self.stages {
+                    if stage.replay.is_none() {
+                        before += step.saturating_sub(start).min(stage.steps);
+                        all += stage.steps;
+                    }
+                    start += stage.steps;
+                }
+                (before, all)
+            }
+        };
+        learning_rate(&self.optimizer, position, steps)
+    }
+
     /// The stage of a step, counted from 0, and the step at which the stage begins.
     pub fn stage(&self, step: u64) -> (&Stage, u64) {
         let mut start = 0;
@@ -341,6 +367,26 @@ mod tests {
         };
         assert_eq!((at(0), at(9)), ((10, 0), (10, 0)));
         assert_eq!((at(10), at(14), at(15)), ((5, 10), (5, 10), (5, 10)));
+    }
+
+    #[test]
+    fn a_stage_with_replay_has_a_rate_of_its_own() {
+        let stage =
+            |steps| format!("[[stages]]\nsteps = {steps}\nmasks_per_image = 1\nrounds = [1, 1]\n");
+        let replay = "replay = { look = 4, objects = 2 }\n";
+        let recipe = recipe(&[&stage(10), replay, &stage(5)].concat());
+        let course = |steps: std::ops::Range<u64>| -> Vec<f64> {
+            steps.map(|step| recipe.learning_rate(step)).collect()
+        };
+        let own = |steps: std::ops::Range<u64>, all| -> Vec<f64> {
+            steps
+                .map(|step| learning_rate(&recipe.optimizer, step, all))
+                .collect()
+        };
+        assert_eq!(course(0..10), own(0..10, 15));
+        assert_eq!(course(10..14), vec![recipe.learning_rate(14); 4]);
+        assert_eq!(course(14..20), own(0..6, 6));
+        assert_eq!(course(20..25), own(10..15, 15));
     }
 
     #[test]
