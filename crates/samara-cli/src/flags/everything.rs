@@ -101,7 +101,7 @@ pub(crate) struct GeneratorFlags {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) points_per_batch: Option<usize>,
 
-    /// Drop masks whose predicted IoU is not above this [default: 0.88, of SAM 2 0.8, of calibrated models 0.35]
+    /// Drop masks whose predicted IoU is not above this [default: 0.88, of SAM 2 0.8, of calibrated models 0.3]
     #[arg(long, value_name = "X")]
     pub(crate) pred_iou_thresh: Option<f32>,
 

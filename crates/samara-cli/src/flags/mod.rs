@@ -269,7 +269,7 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
     pub(crate) calibrate: Option<PathBuf>,
 
-    /// The form of a calibration that is fitted
+    /// The form of a calibration that is fitted: for --calibrate, and to judge a model without one
     #[arg(
         long,
         value_enum,
