@@ -307,7 +307,8 @@ impl Recipe {
         let (position, steps) = match stage.replay {
             Some(replay) => {
                 let begin = first + replay.look;
-                (step.saturating_sub(begin), stage.steps - replay.look)
+                let learns = stage.steps.saturating_sub(replay.look);
+                (step.saturating_sub(begin), learns)
             }
             None => {
                 let (mut before, mut all, mut start) = (0, 0, 0);
