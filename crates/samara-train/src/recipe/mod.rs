@@ -304,24 +304,19 @@ impl Recipe {
     /// own; the other stages share one.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let (stage, first) = self.stage(step);
-        let (position, steps) = match stage.replay {
-            Some(replay) => {
-                let begin = first + replay.look;
-                let learns = stage.steps.saturating_sub(replay.look);
-                (step.saturating_sub(begin), learns)
+        if let Some(replay) = stage.replay {
+            let position = step.saturating_sub(first + replay.look);
+            let learns = stage.steps.saturating_sub(replay.look);
+            return learning_rate(&self.optimizer, position, learns);
+        }
+        let (mut position, mut steps, mut start) = (0, 0, 0);
+        for stage in &self.stages {
+            if stage.replay.is_none() {
+                position += step.saturating_sub(start).min(stage.steps);
+                steps += stage.steps;
             }
-            None => {
-                let (mut before, mut all, mut start) = (0, 0, 0);
-                for stage in &self.stages {
-                    if stage.replay.is_none() {
-                        before += step.saturating_sub(start).min(stage.steps);
-                        all += stage.steps;
-                    }
-                    start += stage.steps;
-                }
-                (before, all)
-            }
-        };
+            start += stage.steps;
+        }
         learning_rate(&self.optimizer, position, steps)
     }
 
