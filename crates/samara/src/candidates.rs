@@ -18,6 +18,11 @@ use crate::select::{Select, Selection};
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 pub struct PredictedIou(pub f32);
 
+/// The probability that a candidate is the one that the prompt means, given that one of them is: over the
+/// candidates of a prompt it adds up to 1.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+pub struct MatchProbability(pub f32);
+
 /// How little a mask changes with its threshold: area above +offset over area above −offset,
 /// from full-resolution logits (`calculate_stability_score` of the official code). 0 for a mask
 /// without any pixel above −offset.
@@ -43,6 +48,12 @@ impl fmt::Display for PredictedIou {
     }
 }
 
+impl fmt::Display for MatchProbability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for StabilityScore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -61,6 +72,9 @@ pub struct Candidate {
     pub predicted_iou: PredictedIou,
     /// The same as the decoder gave it.
     pub raw_predicted_iou: PredictedIou,
+    /// The probability that this candidate is what the prompt means; `None` for a model without a head that
+    /// says so.
+    pub match_probability: Option<MatchProbability>,
     /// Stability of the mask at offset 1.
     pub stability_score: StabilityScore,
     /// Whole, part or subpart, by area and containment among the candidates.
@@ -132,6 +146,7 @@ impl Candidates {
                     mask,
                     predicted_iou: calibrated(token),
                     raw_predicted_iou: tokens.iou[token],
+                    match_probability: None,
                     stability_score,
                     granularity,
                     low_res_logits: tokens.low_res_logits[token].limited(config.logits_limit()),

@@ -28,6 +28,7 @@ mod embedding;
 mod error;
 mod everything;
 mod granularity;
+mod intent;
 mod logits;
 mod prompt;
 mod quality;
@@ -42,7 +43,9 @@ pub use attention::{
     Resampling,
 };
 pub use calibration::{Calibration, CalibrationCurve};
-pub use candidates::{Candidate, Candidates, MaskTokens, PredictedIou, StabilityScore};
+pub use candidates::{
+    Candidate, Candidates, MaskTokens, MatchProbability, PredictedIou, StabilityScore,
+};
 pub use device::DeviceKind;
 #[cfg(feature = "embedded")]
 pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint, embedded_quality_head};
@@ -53,6 +56,7 @@ pub use everything::{
     Segmentation,
 };
 pub use granularity::Granularity;
+pub use intent::Intent;
 pub use logits::Logits;
 pub use prompt::{Click, MaskPrompt, Prompt};
 pub use quality::{

@@ -3,7 +3,7 @@
 use samara_image::{Frame, Mask, OriginalBox, OriginalPx};
 
 use crate::logits::Logits;
-use crate::{Error, Result};
+use crate::{Error, Intent, Result};
 
 /// A click.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,6 +41,7 @@ pub struct Prompt {
     pub(crate) bbox: Option<OriginalBox>,
     pub(crate) mask: Option<MaskPrompt>,
     pub(crate) single: bool,
+    pub(crate) intent: Intent,
 }
 
 impl Prompt {
@@ -111,6 +112,17 @@ impl Prompt {
     pub fn single(mut self) -> Self {
         self.single = true;
         self
+    }
+
+    /// Says what is usually meant, for a model with a head that chooses among the candidates.
+    pub fn with_intent(mut self, intent: Intent) -> Self {
+        self.intent = intent;
+        self
+    }
+
+    /// What is usually meant.
+    pub fn intent(&self) -> Intent {
+        self.intent
     }
 
     /// The clicks.

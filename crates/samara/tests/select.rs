@@ -34,6 +34,7 @@ fn candidates(of: impl IntoIterator<Item = (Mask, f32, Granularity)>) -> Vec<Can
             mask,
             predicted_iou: PredictedIou(score),
             raw_predicted_iou: PredictedIou(score),
+            match_probability: None,
             stability_score: StabilityScore(0.5),
             granularity,
             low_res_logits: Logits::new(1, vec![0.0]).unwrap(),
