@@ -16,7 +16,6 @@
 pub mod activation;
 pub mod attention;
 pub mod bottleneck;
-pub mod candidate_form;
 pub mod denormals;
 pub mod depthwise;
 pub mod feed_forward;

@@ -246,26 +246,6 @@ impl Model {
         }
     }
 
-    /// Masks that another model of the same kind drew, scored by the head of this one that looks at
-    /// masks ([`MaskIouHead`](crate::sam::MaskIouHead)), if it has one: while nothing but that head
-    /// learns, a model that records no gradient can do the rest.
-    pub fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
-        match self {
-            Self::Sam(sam) => sam.score(drawn),
-            Self::Sam2(_) | Self::Compact(_) => drawn,
-        }
-    }
-
-    /// What the head of this model that looks at masks, if it has one, says about masks of which it
-    /// sees these numbers, `[prompts, masks, numbers]`
-    /// ([`SeenMasks::numbers`](crate::sam::SeenMasks::numbers)): their predicted IoU, `[prompts, masks]`.
-    pub fn score_seen(&self, numbers: Tensor<3>) -> Option<Tensor<2>> {
-        match self {
-            Self::Sam(sam) => sam.score_seen(numbers),
-            Self::Sam2(_) | Self::Compact(_) => None,
-        }
-    }
-
     /// How the tokens of the mask decoder look at the cells of the image embedding while they answer
     /// these prompts: the IoU token, the mask tokens and those of the prompt, in every layer. The
     /// weights are computed beside the fused attention, at the same inputs.
@@ -341,22 +321,12 @@ pub enum Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`]. Where a head that looks at the masks
-    /// has the last word, a first opinion ([`by_tokens`](Self::by_tokens)).
+    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
     pub fn iou(&self) -> Tensor<2> {
         match self {
             Self::Sam { judged, .. } | Self::Sam2 { judged, .. } => judged.iou.clone(),
             Self::Drawn(decoded) => decoded.iou.clone(),
         }
-    }
-
-    /// The same without the head that looks at the masks: [`draw`](Self::draw) will say what
-    /// [`iou`](Self::iou) says.
-    pub fn by_tokens(mut self) -> Self {
-        if let Self::Sam { judged, .. } = &mut self {
-            judged.summary = None;
-        }
-        self
     }
 
     /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` and scores of the prompts at these positions
@@ -371,12 +341,10 @@ impl Judged<'_> {
             } => DecodedMasks {
                 low_res_logits: sam2.draw(judged, features, prompts),
                 iou: select_rows(judged.iou.clone(), prompts),
-                seen: None,
             },
             Self::Drawn(decoded) => DecodedMasks {
                 low_res_logits: select_rows(decoded.low_res_logits.clone(), prompts),
                 iou: select_rows(decoded.iou.clone(), prompts),
-                seen: None,
             },
         }
     }

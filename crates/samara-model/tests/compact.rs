@@ -85,7 +85,6 @@ fn a_batch_answers_as_its_prompts_do_alone() {
     let expected = DecodedMasks {
         low_res_logits: Tensor::cat(vec![alone.low_res_logits.clone(), other.low_res_logits], 0),
         iou: Tensor::cat(vec![alone.iou.clone(), other.iou], 0),
-        seen: None,
     };
     assert!(largest_difference(&both, &expected) < 1e-4);
     // And they differ from each other: the click is looked at.

@@ -90,24 +90,9 @@ impl Groups {
 
     /// Whether something learns in a stage that has a path which starts with one of `prefixes`.
     pub(crate) fn any_within(&self, stage: &Stage, prefixes: &[&str]) -> bool {
-        let mut paths = self.learning_paths(stage);
-        paths.any(|path| prefixes.iter().any(|prefix| path.starts_with(prefix)))
-    }
-
-    /// Whether all that learns in a stage has a path that starts with `prefix`.
-    pub(crate) fn only_within(&self, stage: &Stage, prefix: &str) -> bool {
-        self.learning_paths(stage)
-            .all(|path| path.starts_with(prefix))
-    }
-
-    /// The paths of what learns in a stage.
-    fn learning_paths(&self, stage: &Stage) -> impl Iterator<Item = &str> {
         let learning = self.learning(stage);
-        let learning = self
-            .parameters
-            .iter()
-            .filter(move |p| learning.contains(&p.id));
-        learning.map(|p| p.path.as_str())
+        let mut learning = self.parameters.iter().filter(|p| learning.contains(&p.id));
+        learning.any(|p| prefixes.iter().any(|prefix| p.path.starts_with(prefix)))
     }
 
     /// The parameters by the factor of their learning rate.

@@ -14,7 +14,6 @@ mod prepare;
 pub mod prompts;
 pub mod quality;
 pub mod recipe;
-mod replay;
 mod run_folder;
 pub mod schedule;
 pub mod step;

@@ -66,25 +66,8 @@ pub(crate) fn first_model(recipe: &Recipe, device: &Device) -> Result<Model, Tra
     Ok(numbered(start(recipe, device)?.1))
 }
 
-/// Where the recipe begins.
-fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
-    let (mut config, mut model) = given(recipe, device)?;
-    if let Some(hidden) = recipe.mask_iou_head {
-        let wrong = |why: &str| TrainError::setting("mask_iou_head", why);
-        let (ModelConfig::Sam(sam_config), Model::Sam(sam)) = (&mut config, &mut model) else {
-            return Err(wrong("only a SAM 1 or MobileSAM takes such a head"));
-        };
-        sam_config.mask_decoder.mask_iou_head_dim = Some(hidden);
-        let valid = sam_config.validate();
-        valid.map_err(|why| wrong(&why.to_string()))?;
-        device.seed(recipe.seed);
-        sam.add_mask_iou_head(hidden, device);
-    }
-    Ok((config, model))
-}
-
 /// The model that the recipe names.
-fn given(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
+fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), TrainError> {
     match &recipe.model {
         Start::Checkpoint(path) => {
             let wrong = |e| TrainError::setting("model.checkpoint", &e);

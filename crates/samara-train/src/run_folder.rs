@@ -4,8 +4,7 @@
 //! OUT/recipe.toml                  the recipe, with defaults written out
 //! OUT/log.jsonl                    one line per step and per validation
 //! OUT/curves.svg                   the log as a picture
-//! OUT/checkpoint-00000200/         weights, average, optimizer state and what is replayed; the
-//!                                  last two are kept
+//! OUT/checkpoint-00000200/         weights, average and optimizer state; the last two are kept
 //! OUT/model.safetensors            the finished model
 //! ```
 //!
@@ -48,14 +47,12 @@ pub(crate) struct Saved {
     pub(crate) average: Option<PathBuf>,
     pub(crate) step: u64,
     pub(crate) optimizer: Vec<u8>,
-    pub(crate) replay: Option<Vec<u8>>,
 }
 
 impl RunFolder {
     pub(crate) const WEIGHTS: &str = "weights.safetensors";
     pub(crate) const AVERAGE: &str = "average.safetensors";
     pub(crate) const OPTIMIZER: &str = "optimizer.bin";
-    pub(crate) const REPLAY: &str = "replay.safetensors";
 
     /// Looks for the last checkpoint without changing anything.
     ///
@@ -252,13 +249,11 @@ fn last_checkpoint(path: &Path) -> std::io::Result<Option<Saved>> {
         return Ok(None);
     };
     let average = folder.join(RunFolder::AVERAGE);
-    let replay = folder.join(RunFolder::REPLAY);
     Ok(Some(Saved {
         model: folder.join(RunFolder::WEIGHTS),
         average: average.exists().then_some(average),
         step,
         optimizer: fs::read(folder.join(RunFolder::OPTIMIZER))?,
-        replay: replay.exists().then(|| fs::read(&replay)).transpose()?,
     }))
 }
 

@@ -7,15 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use samara::OriginalPx;
 use samara_image::Mask;
 use samara_model::burn::tensor::{Device, Int, Tensor, TensorData};
-use samara_model::sam::{DecodedMasks, PromptBatch, SeenMasks};
+use samara_model::sam::{DecodedMasks, PromptBatch};
 use samara_model::{ImageFeatures, Model};
 
 use crate::data::Example;
-use crate::losses::{
-    LossConfig, Predictions, iou_targets, promptable_loss, retention_loss, score_loss,
-};
+use crate::losses::{LossConfig, Predictions, iou_targets, promptable_loss, retention_loss};
 use crate::prompts::{ObjectSimulation, PromptBatchData, PromptError, PromptState, Simulation};
-use crate::replay::SeenRound;
 
 /// Model pixels per cell of the mask logits, of every model.
 const CELL: usize = 4;
@@ -58,13 +55,7 @@ impl StepMetrics {
     /// Mean of several.
     pub fn mean(all: &[Self]) -> Self {
         let share = 1.0 / all.len().max(1) as f64;
-        let shares: Vec<_> = all.iter().map(|metrics| (share, *metrics)).collect();
-        Self::sum(&shares)
-    }
-
-    /// The sum of several, each times its share.
-    fn sum(all: &[(f64, Self)]) -> Self {
-        let mean = |of: fn(&Self) -> f64| all.iter().map(|(share, m)| share * of(m)).sum();
+        let mean = |of: fn(&Self) -> f64| all.iter().map(|m| share * of(m)).sum();
         Self {
             loss: mean(|m| m.loss),
             focal: mean(|m| m.focal),
@@ -83,10 +74,6 @@ impl StepMetrics {
 pub struct Learner<'a> {
     /// What learns.
     pub model: &'a Model,
-    /// The same on a device without gradients, when nothing learns but the
-    /// [`MaskIouHead`](samara_model::sam::MaskIouHead): it does all that comes before that head, and
-    /// features are on its device.
-    pub still: Option<&'a Model>,
     /// The model that training began with and what it makes of the picture, on a device without
     /// gradients, for the [`retention_loss`].
     pub first: Option<(&'a Model, &'a ImageFeatures)>,
@@ -95,32 +82,7 @@ pub struct Learner<'a> {
 impl<'a> Learner<'a> {
     /// All of a model.
     pub fn new(model: &'a Model) -> Self {
-        Self {
-            model,
-            still: None,
-            first: None,
-        }
-    }
-
-    /// The answers to a batch of prompts, on `device`.
-    fn decode(
-        self,
-        features: &ImageFeatures,
-        batch: &PromptBatch,
-        device: &Device,
-    ) -> DecodedMasks {
-        let Some(still) = self.still else {
-            return self.model.decode(features, batch);
-        };
-        let drawn = still.decode(features, batch);
-        self.model.score(DecodedMasks {
-            low_res_logits: copied(drawn.low_res_logits, device),
-            iou: copied(drawn.iou, device),
-            seen: drawn.seen.map(|seen| SeenMasks {
-                numbers: copied(seen.numbers, device),
-                token_iou: copied(seen.token_iou, device),
-            }),
-        })
+        Self { model, first: None }
     }
 }
 
@@ -129,18 +91,8 @@ pub(crate) fn copied<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tens
     Tensor::from_data(tensor.into_data(), device)
 }
 
-/// An example after its rounds.
-#[derive(Debug)]
-pub(crate) struct Rounds {
-    /// The loss, mean over the rounds, `[1]`; nothing flows from one round into the one before it.
-    pub(crate) loss: Tensor<1>,
-    /// What was seen of it.
-    pub(crate) metrics: StepMetrics,
-    /// What the head that looks at masks saw, if there is one.
-    pub(crate) seen: Vec<SeenRound>,
-}
-
-/// Runs the rounds on an example whose features are known.
+/// Runs the rounds on an example whose features are known. The loss is the mean over the rounds,
+/// `[1]`; nothing flows from one round into the one before it.
 ///
 /// # Errors
 /// An object of the example has no pixel.
@@ -151,24 +103,18 @@ pub(crate) fn rounds(
     config: &StepConfig,
     seed: u64,
     device: &Device,
-) -> Result<Rounds, PromptError> {
+) -> Result<(Tensor<1>, StepMetrics), PromptError> {
     let mut objects = simulate(example, config, seed)?;
     let side = config.side / CELL;
     let targets = targets(example, side, device);
-    let prompts_on = features.image_embed.device();
     let mut previous: Option<Tensor<4>> = None;
     let mut losses = Vec::new();
-    let mut all_seen = Vec::new();
     let mut metrics = StepMetrics::default();
     for round in 0..config.rounds {
         let states: Vec<PromptState> = objects.iter().map(|o| o.prompt().clone()).collect();
         let previous_logits = previous.take();
-        let fed = previous_logits.clone().map(|logits| match learner.still {
-            Some(_) => copied(logits, &prompts_on),
-            None => logits,
-        });
-        let batch = prompt_batch(&states, fed, side, &prompts_on);
-        let decoded = learner.decode(features, &batch, device);
+        let batch = prompt_batch(&states, previous_logits.clone(), side, device);
+        let decoded = learner.model.decode(features, &batch);
         // One picture's objects have the same number of prompts in a round.
         let several = objects.iter().all(ObjectSimulation::multimask);
         let drawn_first = learner.first.filter(|_| several).map(|(first, features)| {
@@ -184,16 +130,10 @@ pub(crate) fn rounds(
         let truth = iou_targets(shown.low_res_logits.clone().detach(), targets.clone());
         let chosen = shown.iou.clone().detach().argmax(1);
         observe(&mut metrics, &shown.iou, &truth, &chosen, round);
-        all_seen.extend(shown.seen.as_ref().map(|seen| SeenRound {
-            numbers: seen.numbers.clone(),
-            truth: truth.clone(),
-        }));
-        let token_iou = shown.seen.map(|seen| seen.token_iou);
         let loss = promptable_loss(
             Predictions {
                 logits: shown.low_res_logits.clone(),
                 iou: shown.iou,
-                token_iou: token_iou.filter(|_| learner.still.is_none()),
                 object_score: None,
             },
             targets.clone(),
@@ -222,37 +162,7 @@ pub(crate) fn rounds(
     metrics.iou_loss /= count;
     let loss = Tensor::cat(losses, 0).mean();
     metrics.loss = scalar(loss.clone().detach());
-    Ok(Rounds {
-        loss,
-        metrics,
-        seen: all_seen,
-    })
-}
-
-/// The loss of a model's head that looks at masks on what it has seen before, `[1]`, and what there is
-/// to say about it: means over the objects. `None` without such a head or objects.
-pub(crate) fn replayed(
-    model: &Model,
-    rounds: Vec<SeenRound>,
-    config: &LossConfig,
-) -> Option<(Tensor<1>, StepMetrics)> {
-    let objects: usize = rounds.iter().map(|round| round.truth.dims()[0]).sum();
-    let mut all = Vec::with_capacity(rounds.len());
-    let mut losses = Vec::with_capacity(rounds.len());
-    for SeenRound { numbers, truth } in rounds {
-        let share = truth.dims()[0] as f64 / objects as f64;
-        let predicted = model.score_seen(numbers)?;
-        let mut metrics = StepMetrics::default();
-        let chosen = predicted.clone().detach().argmax(1);
-        observe(&mut metrics, &predicted, &truth, &chosen, 0);
-        metrics.iou_loss = metrics.iou_error;
-        let loss = score_loss(predicted, truth, config);
-        metrics.loss = scalar(loss.clone().detach());
-        all.push((share, metrics));
-        losses.push(loss * share);
-    }
-    let loss = losses.into_iter().reduce(|sum, loss| sum + loss)?;
-    Some((loss, StepMetrics::sum(&all)))
+    Ok((loss, metrics))
 }
 
 fn simulate(
@@ -359,14 +269,9 @@ fn shown(decoded: DecodedMasks, several: bool) -> DecodedMasks {
     let [batch, tokens, side, _] = decoded.low_res_logits.dims();
     let range = if several { 1..tokens } else { 0..1 };
     let logits = decoded.low_res_logits;
-    let scores = |iou: Tensor<2>| iou.slice([0..batch, range.clone()]);
     DecodedMasks {
         low_res_logits: logits.slice([0..batch, range.clone(), 0..side, 0..side]),
-        iou: scores(decoded.iou),
-        seen: decoded.seen.map(|seen| SeenMasks {
-            numbers: seen.numbers.slice([0..batch, range.clone()]),
-            token_iou: scores(seen.token_iou),
-        }),
+        iou: decoded.iou.slice([0..batch, range]),
     }
 }
 

@@ -27,15 +27,12 @@ use crate::optimizer::Optimizer;
 use crate::parameters::{Ema, all_finite, blend, learnable, scale_gradients, sum_gradients};
 use crate::prepare;
 use crate::recipe::{Recipe, Stage};
-use crate::replay::{Replay, SeenRound};
 use crate::run_folder::RunFolder;
-use crate::step::{Learner, StepConfig, StepMetrics, copied, replayed, rounds};
+use crate::schedule::learning_rate;
+use crate::step::{Learner, StepConfig, StepMetrics, copied, rounds};
 
 /// Steps in a row that are left out before a run gives up.
 const PATIENCE: u32 = 10;
-
-/// Where the parameters of the head that looks at masks are.
-const MASK_IOU_HEAD: &str = "mask_decoder.mask_iou_head.";
 
 /// Rounds of prompts in a validation.
 const VALIDATION_ROUNDS: u32 = 2;
@@ -85,10 +82,6 @@ pub struct Trainer {
     /// The model on a device without gradients, in a stage in which its encoder does not learn: it
     /// encodes.
     still: Option<Model>,
-    /// Whether nothing learns in this stage but the head that looks at masks: `still` decodes, too.
-    head_only: bool,
-    /// What that head has seen in this stage, where it learns from it again.
-    replay: Replay,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// The model that training began with, on a device without gradients, where the recipe needs it.
@@ -115,11 +108,7 @@ impl Trainer {
         let (config, model) = (prepared.config, prepared.model);
         let groups = Groups::new(&model, &recipe)?;
         let mut optimizer = Optimizer::new(&recipe.optimizer, &groups);
-        for (i, stage) in recipe.stages.iter().enumerate() {
-            if stage.replay.is_some() && !groups.only_within(stage, MASK_IOU_HEAD) {
-                let why = format!("needs a stage in which nothing learns but {MASK_IOU_HEAD}");
-                return Err(TrainError::setting(format!("stages[{i}].replay"), &why));
-            }
+        for stage in &recipe.stages {
             data.with_spec(prepare::example_spec(
                 &recipe,
                 stage,
@@ -132,12 +121,8 @@ impl Trainer {
             .map(|folder| FeatureCache::new(folder, &model, &config))
             .transpose()?;
         let step = saved.as_ref().map_or(0, |saved| saved.step);
-        let mut replay = Replay::default();
         if let Some(saved) = saved {
             optimizer = optimizer.restore(saved.optimizer)?;
-            if let Some(bytes) = saved.replay {
-                replay = Replay::from_bytes(&bytes)?;
-            }
         }
         let needs_first = recipe.blend.is_some() || recipe.losses.weights.retention > 0.0;
         let first = needs_first.then(|| prepare::first_model(&recipe, &device.clone().inner()));
@@ -156,8 +141,6 @@ impl Trainer {
             cache,
             model,
             still: None,
-            head_only: false,
-            replay,
             optimizer,
             step,
             failures: 0,
@@ -241,16 +224,9 @@ impl Trainer {
         let encoder = encoder_prefixes(&self.model);
         let encoder_learns = self.groups.any_within(stage, encoder);
         self.still = (!encoder_learns).then(|| self.model.valid());
-        self.head_only = self.groups.only_within(stage, MASK_IOU_HEAD);
-        if self.step == first {
-            self.replay = Replay::default();
-        }
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
-            let (gradients, metrics) = match stage.replay {
-                Some(replay) if self.step >= first + replay.look => self.look_back(replay.objects),
-                _ => self.work(stage, &mut loader)?,
-            };
+            let (gradients, metrics) = self.work(stage, &mut loader)?;
             let report = self.make_step(gradients, metrics, began);
             self.folder.log(&report)?;
             watcher.step(&report);
@@ -273,7 +249,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Learns from the mean of the gradients; without any it only counts.
+    /// Learns from the mean of the gradients.
     fn make_step(
         &mut self,
         gradients: Vec<GradientsParams>,
@@ -281,9 +257,8 @@ impl Trainer {
         began: Instant,
     ) -> StepReport {
         let steps = self.recipe.steps();
-        let lr = self.recipe.learning_rate(self.step);
-        let learns = !gradients.is_empty();
-        let scale = 1.0 / gradients.len().max(1) as f64;
+        let lr = learning_rate(&self.recipe.optimizer, self.step, steps);
+        let scale = 1.0 / gradients.len() as f64;
         let (sum, norm) = sum_gradients(&self.model, gradients, scale);
         let skipped = !(norm.is_finite() && metrics.loss.is_finite());
         if skipped {
@@ -291,9 +266,7 @@ impl Trainer {
             self.skipped += 1;
         } else {
             self.failures = 0;
-            if learns {
-                self.learn(sum, norm, lr);
-            }
+            self.learn(sum, norm, lr);
         }
         self.step += 1;
         StepReport {
@@ -337,11 +310,10 @@ impl Trainer {
         }
     }
 
-    /// Gradients and metrics of the next examples, on as many threads as the recipe says. In a stage with
-    /// `replay` there is no gradient, and what was seen is kept. The result does not depend on the number
-    /// of threads.
+    /// Gradients and metrics of the next examples, on as many threads as the recipe says. The
+    /// result does not depend on the number of threads.
     fn work(
-        &mut self,
+        &self,
         stage: &Stage,
         loader: &mut Loader,
     ) -> Result<(Vec<GradientsParams>, StepMetrics), TrainError> {
@@ -349,13 +321,12 @@ impl Trainer {
         let examples = examples.collect::<Result<Vec<_>, _>>()?;
         let side = side_of(stage, &self.config) as usize;
         let config = self.step_config(side, self.rounds(stage));
-        let learns = stage.replay.is_none();
         let replicas = self.recipe.replicas.min(examples.len()).max(1);
         // Each with a share of the processors to itself: from one pool for all, every operation would wait
         // for threads that are at work on others'.
         let threads = (rayon::current_num_threads() / replicas).max(1);
         let seed = self.recipe.seed ^ (self.step << 16);
-        let (this, config) = (&*self, &config);
+        let config = &config;
         let mut results: Vec<Option<_>> = examples.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
             let per_thread = examples.len().div_ceil(replicas);
@@ -364,11 +335,11 @@ impl Trainer {
                 .zip(examples.chunks(per_thread));
             for (part, (results, examples)) in parts.enumerate() {
                 // A graph of its own, so that the threads do not wait for each other.
-                let model = this.model.clone().fork(&this.device);
+                let model = self.model.clone().fork(&self.device);
                 let work = move || {
                     for (i, (result, example)) in results.iter_mut().zip(examples).enumerate() {
                         let seed = seed ^ (part * per_thread + i) as u64;
-                        *result = Some(this.look(&model, example, config, seed, learns));
+                        *result = Some(self.gradient(&model, example, config, seed));
                     }
                 };
                 scope.spawn(move || match flushing_pool(threads) {
@@ -380,47 +351,23 @@ impl Trainer {
         let mut gradients = Vec::with_capacity(examples.len());
         let mut metrics = Vec::with_capacity(examples.len());
         for result in results.into_iter().flatten() {
-            let looked = result?;
-            gradients.extend(looked.gradient);
-            metrics.push(looked.metrics);
-            if !learns {
-                let seen = looked.seen.into_iter();
-                seen.for_each(|seen| self.replay.add(seen));
-            }
+            let (gradient, seen) = result?;
+            gradients.push(gradient);
+            metrics.push(seen);
         }
         Ok((gradients, StepMetrics::mean(&metrics)))
     }
 
-    /// The gradient of objects that the head that looks at masks has seen in this stage, and what there is
-    /// to say about them.
-    fn look_back(&self, objects: usize) -> (Vec<GradientsParams>, StepMetrics) {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.recipe.seed ^ self.step);
-        let rounds = self.replay.draw(objects, &mut rng, &self.device);
-        match replayed(&self.model, rounds, &self.recipe.losses) {
-            Some((loss, metrics)) => {
-                let gradient = GradientsParams::from_grads(loss.backward(), &self.model);
-                (vec![gradient], metrics)
-            }
-            None => (Vec::new(), StepMetrics::default()),
-        }
-    }
-
-    /// Runs the rounds on an example, with the gradient where it `learns`.
-    fn look(
+    /// Runs the rounds on an example.
+    fn gradient(
         &self,
         model: &Model,
         example: &Example,
         config: &StepConfig,
         seed: u64,
-        learns: bool,
-    ) -> Result<Looked, TrainError> {
-        let still = self.still.as_ref().filter(|_| self.head_only);
-        let device = match still {
-            Some(_) => self.device.clone().inner(),
-            None => self.device.clone(),
-        };
-        let features = self.features(model, example, config.side, &device)?;
-        let retains = config.losses.weights.retention > 0.0 && !self.head_only;
+    ) -> Result<(GradientsParams, StepMetrics), TrainError> {
+        let features = self.features(model, example, config.side, &self.device)?;
+        let retains = config.losses.weights.retention > 0.0;
         let first = self.first.as_ref().filter(|_| retains).map(|first| {
             let plain = self.device.clone().inner();
             let features = match self.still {
@@ -431,19 +378,15 @@ impl Trainer {
         });
         let learner = Learner {
             model,
-            still,
             first: first.as_ref().map(|(first, features)| (*first, features)),
         };
-        let rounds = rounds(learner, &features, example, config, seed, &self.device);
-        let rounds = rounds.map_err(|why| TrainError::Prompt {
+        let result = rounds(learner, &features, example, config, seed, &self.device);
+        let (loss, metrics) = result.map_err(|why| TrainError::Prompt {
             example: example.source.clone(),
             why,
         })?;
-        Ok(Looked {
-            gradient: learns.then(|| GradientsParams::from_grads(rounds.loss.backward(), model)),
-            metrics: rounds.metrics,
-            seen: rounds.seen,
-        })
+        let gradient = GradientsParams::from_grads(loss.backward(), model);
+        Ok((gradient, metrics))
     }
 
     /// The features of an example's picture. Nothing is recorded when the encoder does not learn.
@@ -487,11 +430,11 @@ impl Trainer {
             let features = self.features(&model, example, config.side, &device)?;
             let learner = Learner::new(&model);
             let seen = rounds(learner, &features, example, &config, i as u64, &device);
-            let seen = seen.map_err(|why| TrainError::Prompt {
+            let (_, metrics) = seen.map_err(|why| TrainError::Prompt {
                 example: example.source.clone(),
                 why,
-            });
-            all.push(seen?.metrics);
+            })?;
+            all.push(metrics);
         }
         Ok(StepMetrics::mean(&all))
     }
@@ -510,11 +453,6 @@ impl Trainer {
             }
             let state = self.optimizer.to_bytes()?;
             samara_image::write_atomic(folder.join(RunFolder::OPTIMIZER), &state)?;
-            let (stage, _) = self.recipe.stage(self.step);
-            if stage.replay.is_some() {
-                let seen = self.replay.to_bytes()?;
-                samara_image::write_atomic(folder.join(RunFolder::REPLAY), &seen)?;
-            }
             Ok(())
         })
     }
@@ -529,13 +467,6 @@ impl Trainer {
             out,
         )?)
     }
-}
-
-/// An example that was looked at.
-struct Looked {
-    gradient: Option<GradientsParams>,
-    metrics: StepMetrics,
-    seen: Vec<SeenRound>,
 }
 
 /// Side of the input in a stage, in model pixels.

@@ -9,8 +9,8 @@ use std::path::Path;
 use common::{Bench, Seen, middle, recipe, tensors};
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{Checkpoint, StorageType};
+use samara_train::Trainer;
 use samara_train::step::StepMetrics;
-use samara_train::{StepReport, Trainer};
 
 const STAGES: &str = "[[stages]]
 steps = 4
@@ -253,110 +253,6 @@ fn parts_of_any_model_are_tuned() {
 }
 
 #[test]
-fn a_head_that_looks_at_masks_is_added_and_learns_alone() {
-    const HEAD: &str = "mask_decoder.mask_iou_head.";
-    let bench = Bench::new(3, 64);
-    let first = golden("mobile_sam.pth");
-    let before = bench.path("before.safetensors");
-    let file = Checkpoint::open(&first).unwrap();
-    file.convert(&before, Some(StorageType::F32)).unwrap();
-    let groups = |others: &str| {
-        format!(
-            "mask_iou_head = 8
-groups = [{{ prefix = '', lr_scale = 0.0 }}, {{ prefix = '{HEAD}', lr_scale = 1.0 }}{others}]"
-        )
-    };
-    let alone = bench.run(&tuning(&first, &groups("")), "alone").unwrap();
-    let after = bench.path("alone/model.safetensors");
-    let (old, new) = (tensors(&before), tensors(&after));
-    let (head, rest): (Vec<_>, Vec<_>) = new.iter().partition(|(key, _)| key.starts_with(HEAD));
-    assert_eq!(head.len(), 6);
-    assert!(rest.iter().all(|(key, value)| old[*key] == **value));
-
-    // It comes back from the file, and learns on or makes way for a new one.
-    let again = tuning(after.to_str().unwrap(), &groups(""));
-    let more = again.replace("mask_iou_head = 8", "");
-    assert_ne!(losses(&bench.run(&more, "more").unwrap()), losses(&alone));
-    assert_eq!(losses(&bench.run(&again, "again").unwrap()), losses(&alone));
-    let wider = again.replace("mask_iou_head = 8", "mask_iou_head = 12");
-    bench.run(&wider, "wider").unwrap();
-    let first_layer =
-        &tensors(&bench.path("wider/model.safetensors"))[&format!("{HEAD}mlp.layers.0.bias")];
-    assert_eq!(first_layer.len(), 12 * 4);
-
-    // What does not learn is computed without gradients then, up to rounding to the same end.
-    let token = ", { prefix = 'mask_decoder.iou_token.', lr_scale = 1e-12 }";
-    let beside = bench
-        .run(&tuning(&first, &groups(token)), "beside")
-        .unwrap();
-    for (a, b) in alone.steps.iter().zip(&beside.steps) {
-        let (a, b) = (a.metrics.iou_loss, b.metrics.iou_loss);
-        assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
-    }
-
-    // The head that it builds upon goes on learning where it may.
-    let token = "mask_decoder.iou_prediction_head.";
-    let others = format!(", {{ prefix = '{token}', lr_scale = 1.0 }}");
-    bench
-        .run(&tuning(&first, &groups(&others)), "both")
-        .unwrap();
-    let new = tensors(&bench.path("both/model.safetensors"));
-    let keys = new
-        .iter()
-        .filter(|(key, value)| old.get(*key).is_some_and(|old| old != *value));
-    let keys: Vec<_> = keys.map(|(key, _)| key).collect();
-    assert_eq!(keys.len(), 6, "{keys:?}");
-    assert!(keys.iter().all(|key| key.starts_with(token)));
-}
-
-#[test]
-fn a_head_that_looks_at_masks_looks_first_and_learns_then() {
-    let bench = Bench::new(4, 64);
-    let start = golden("mobile_sam.pth");
-    let head = "{ prefix = 'mask_decoder.mask_iou_head.', lr_scale = 1.0 }";
-    let groups = format!("groups = [{{ prefix = '', lr_scale = 0.0 }}, {head}]");
-    let text = tuning(&start, &format!("mask_iou_head = 8\nema = 0.5\n{groups}"))
-        .replace("checkpoint_every = 100", "checkpoint_every = 2")
-        .replace(
-            "steps = 6",
-            "steps = 104\nreplay = { look = 4, objects = 16 }",
-        )
-        .replace("lr = 1e-3", "lr = 1e-2");
-    let run = bench.run(&text, "run").unwrap();
-    let expected = bench.weights("run");
-    let loss = |steps: &[StepReport]| {
-        let sum: f64 = steps.iter().map(|step| step.metrics.loss).sum();
-        sum / steps.len() as f64
-    };
-    let (looks, learns) = run.steps.split_at(4);
-    assert!(looks.iter().all(|step| step.gradient_norm == 0.0));
-    assert!(learns.iter().all(|step| step.gradient_norm > 0.0));
-    assert!(loss(&learns[90..]) < 0.8 * loss(&learns[..10]));
-    assert!(
-        learns
-            .iter()
-            .all(|step| step.metrics.oracle >= step.metrics.automatic)
-    );
-
-    // Stopped while it looks, and while it learns.
-    for last in [2, 7] {
-        bench.run_until(&text, "parts", last).unwrap();
-    }
-    bench.run(&text, "parts").unwrap();
-    assert!(bench.weights("parts") == expected);
-
-    let more = text.replace(
-        head,
-        &format!("{head}, {{ prefix = 'mask_decoder.iou_token.', lr_scale = 1.0 }}"),
-    );
-    let refused = bench.run(&more, "more").err().unwrap().to_string();
-    for word in ["stages[0].replay: ", "mask_decoder.mask_iou_head."] {
-        assert!(refused.contains(word), "{refused}");
-    }
-    assert!(!bench.path("more").exists());
-}
-
-#[test]
 fn a_run_that_explodes_stops_and_keeps_its_last_good_checkpoint() {
     let bench = Bench::new(4, 64);
     let stages = "[[stages]]
@@ -422,14 +318,6 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         (
             plain.replace("num_heads = 2", "num_heads = 3"),
             &["model.compact: ", "embed_dim 32"],
-        ),
-        (
-            format!("mask_iou_head = 8\n{plain}"),
-            &["mask_iou_head: ", "only a SAM 1"],
-        ),
-        (
-            tuning(&vit, "mask_iou_head = 0"),
-            &["mask_iou_head: ", "is 0"],
         ),
         (
             tuning(&vit, "").replace("rounds", "side = 64\nrounds"),

@@ -163,14 +163,11 @@ impl Embedding {
     fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
         let judged = self.judge(prompts)?;
         let all: Vec<usize> = (0..prompts.len()).collect();
-        let Drawn { logits, scores } = judged.draw(&all)?;
-        let mut logits = logits.into_iter();
-        let tokens = scores
-            .chunks_exact(judged.tokens())
-            .map(|scores| MaskTokens {
-                low_res_logits: logits.by_ref().take(scores.len()).collect(),
-                iou: scores.to_vec(),
-            });
+        let mut logits = judged.draw(&all)?.into_iter();
+        let tokens = judged.scores().map(|scores| MaskTokens {
+            low_res_logits: logits.by_ref().take(scores.len()).collect(),
+            iou: scores.to_vec(),
+        });
         Ok(tokens.collect())
     }
 
@@ -342,49 +339,33 @@ impl JudgedPrompts<'_> {
         self.tokens
     }
 
-    /// The same with these scores as the last word; see [`Judged::by_tokens`].
-    pub(crate) fn by_tokens(self) -> Self {
-        let parts = self.parts.into_iter().map(Judged::by_tokens).collect();
-        Self { parts, ..self }
-    }
-
-    /// Raw scores, prompt by prompt; see [`Judged::iou`].
+    /// Raw scores, prompt by prompt.
     pub(crate) fn scores(&self) -> impl Iterator<Item = &[PredictedIou]> {
         self.scores.chunks_exact(self.tokens)
     }
 
-    /// Logits and raw scores of all tokens of the prompts at these positions, which are in order, one
-    /// after the other.
-    pub(crate) fn draw(&self, prompts: &[usize]) -> Result<Drawn> {
+    /// Logits of all tokens of the prompts at these positions, which are in order, one after the
+    /// other.
+    pub(crate) fn draw(&self, prompts: &[usize]) -> Result<Vec<Logits>> {
         let parts: Vec<&[usize]> = prompts
             .chunk_by(|a, b| a / self.per_part == b / self.per_part)
             .collect();
         let draw = |part: &&[usize]| {
             let inside: Vec<usize> = part.iter().map(|i| i % self.per_part).collect();
-            let drawn = self.parts[part[0] / self.per_part].draw(&inside);
-            let side = drawn.low_res_logits.dims()[2];
-            let logits = read(drawn.low_res_logits)?;
+            let logits = self.parts[part[0] / self.per_part]
+                .draw(&inside)
+                .low_res_logits;
+            let side = logits.dims()[2];
+            let logits = read(logits)?;
             let logits = logits.chunks_exact(side * side);
-            let logits = logits.map(|values| Logits::from_decoder(side, values.to_vec()));
-            let scores = read(drawn.iou)?.into_iter().map(PredictedIou);
-            Ok((logits.collect(), scores.collect()))
+            Ok(logits
+                .map(|values| Logits::from_decoder(side, values.to_vec()))
+                .collect())
         };
-        let drawn: Vec<(Vec<Logits>, Vec<PredictedIou>)> =
+        let drawn: Vec<Vec<Logits>> =
             in_pool(|| parts.par_iter().map(draw).collect::<Result<_>>())?;
-        let (logits, scores): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
-        Ok(Drawn {
-            logits: logits.into_iter().flatten().collect(),
-            scores: scores.into_iter().flatten().collect(),
-        })
+        Ok(drawn.into_iter().flatten().collect())
     }
-}
-
-/// Masks of prompts with what the model says to them in the end.
-pub(crate) struct Drawn {
-    /// Of all tokens, prompt by prompt.
-    pub(crate) logits: Vec<Logits>,
-    /// Raw scores of the same.
-    pub(crate) scores: Vec<PredictedIou>,
 }
 
 impl fmt::Debug for Embedding {

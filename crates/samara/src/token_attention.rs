@@ -163,7 +163,9 @@ mod tests {
         let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
         let prompt = Prompt::point(160.0, 80.0).and_background(20.0, 20.0);
         let maps = attention(&segmenter, &prompt, (320, 160));
-        assert_eq!((maps.width(), maps.height()), (48, 24));
+        // An embedding's cell is 16 model pixels wide.
+        let side = segmenter.config().input_side() / 16;
+        assert_eq!((maps.width(), maps.height()), (side, side / 2));
         assert_eq!((maps.layers(), maps.heads()), (3, 8));
         assert_eq!(
             maps.tokens().join(", "),
@@ -174,7 +176,7 @@ mod tests {
             ["layer 0", "final"]
         );
         let upright = attention(&segmenter, &Prompt::point(80.0, 160.0), (160, 321));
-        assert_eq!((upright.width(), upright.height()), (24, 48));
+        assert_eq!((upright.width(), upright.height()), (side / 2, side));
 
         for layer in 0..3 {
             for token in maps.tokens() {

@@ -247,7 +247,6 @@ impl Shapes<'_> {
         ])?;
         let mask_tokens = key("mask_tokens.weight");
         let iou_head = key("iou_prediction_head.layers.");
-        let mask_iou_head = key("mask_iou_head.mlp.layers.");
         let [lin1, lin2] = mlp.map(layer);
         Ok(MaskDecoderConfig {
             transformer: TwoWayTransformerConfig {
@@ -271,14 +270,6 @@ impl Shapes<'_> {
                 (&format!("{iou_head}0.weight"), 0),
                 (&format!("{iou_head}0.bias"), 0),
             ])?,
-            mask_iou_head_dim: if self.any(&mask_iou_head) {
-                Some(self.dim(&[
-                    (&format!("{mask_iou_head}0.weight"), 0),
-                    (&format!("{mask_iou_head}0.bias"), 0),
-                ])?)
-            } else {
-                None
-            },
         })
     }
 

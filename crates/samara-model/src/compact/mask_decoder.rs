@@ -162,7 +162,6 @@ impl MaskDecoder {
         DecodedMasks {
             low_res_logits: logits,
             iou,
-            seen: None,
         }
     }
 }

@@ -8,8 +8,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::image_cells::ImageCells;
-use super::mask_iou_head::{MaskIouHead, PromptSummary, look};
-use super::prompt_encoder::{PromptBatch, PromptEmbeddings};
+use super::prompt_encoder::PromptEmbeddings;
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
 use crate::ops::{self, Activation, Upscaling};
@@ -28,9 +27,6 @@ pub struct MaskDecoderConfig {
     /// Hidden width of the IoU head.
     #[config(default = 256)]
     pub iou_head_hidden_dim: usize,
-    /// Hidden width of a second IoU head, which looks at the masks ([`MaskIouHead`]); SAM has none.
-    #[config(default = "None")]
-    pub mask_iou_head_dim: Option<usize>,
 }
 
 impl MaskDecoderConfig {
@@ -53,9 +49,6 @@ impl MaskDecoderConfig {
                 .map(|_| hyper.init(device))
                 .collect(),
             iou_prediction_head: iou.init(device),
-            mask_iou_head: self
-                .mask_iou_head_dim
-                .map(|hidden| MaskIouHead::new(self.num_mask_tokens, hidden, device)),
         }
     }
 }
@@ -69,17 +62,6 @@ pub struct DecodedMasks {
     /// Predicted IoU `[batch, tokens]`, as the head gives it (SAM 1 has no sigmoid there, so a
     /// score can exceed 1).
     pub iou: Tensor<2>,
-    /// What the [`MaskIouHead`] went by that gave `iou`, if one did.
-    pub seen: Option<SeenMasks>,
-}
-
-/// What a [`MaskIouHead`] goes by.
-#[derive(Debug, Clone)]
-pub struct SeenMasks {
-    /// What it sees of the masks, `[batch, tokens, numbers]`, without gradient.
-    pub numbers: Tensor<3>,
-    /// The scores of SAM's head, which are among them, `[batch, tokens]`, with their gradient.
-    pub token_iou: Tensor<2>,
 }
 
 /// Predicts masks from an image embedding and embedded prompts.
@@ -91,18 +73,14 @@ pub struct MaskDecoder {
     output_upscaling: OutputUpscaling,
     output_hypernetworks_mlps: Vec<Mlp>,
     iou_prediction_head: Mlp,
-    mask_iou_head: Option<MaskIouHead>,
 }
 
 /// Prompts after the transformer: the scores are there, the masks are still to be drawn. Drawing
 /// them is a third of the work, and in vain for those that a caller drops for their scores.
 #[derive(Debug, Clone)]
 pub struct JudgedPrompts {
-    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`]. With a [`MaskIouHead`], which has the
-    /// last word when a mask is drawn, a first opinion.
+    /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
     pub iou: Tensor<2>,
-    /// What that head needs to know of the prompts.
-    pub(crate) summary: Option<PromptSummary>,
     /// The image cells that the masks are drawn from, `[batch, grid², dim]`.
     pub(crate) cells: Tensor<3>,
     /// Height and width of the grid.
@@ -117,14 +95,14 @@ impl MaskDecoder {
     pub fn judge(
         &self,
         cells: &ImageCells,
-        prompts: &PromptBatch,
-        embedded: &PromptEmbeddings,
+        prompts: &PromptEmbeddings,
+        batch: usize,
     ) -> JudgedPrompts {
-        let (grid, batch) = (cells.grid, prompts.len());
+        let grid = cells.grid;
         let (tokens, cells) = self.transformer.forward(
             cells.values.clone(),
             &cells.position,
-            &self.tokens(embedded, batch),
+            &self.tokens(prompts, batch),
             cells.projected.as_deref(),
         );
 
@@ -134,10 +112,6 @@ impl MaskDecoder {
         let iou = self.iou_prediction_head.forward(token(0));
         JudgedPrompts {
             iou: iou.squeeze_dim(1),
-            summary: self
-                .mask_iou_head
-                .as_ref()
-                .map(|_| PromptSummary::of(prompts)),
             cells,
             grid,
             hyper,
@@ -148,11 +122,6 @@ impl MaskDecoder {
     /// three.
     pub fn project(&self, cells: ImageCells) -> ImageCells {
         cells.projected(&self.transformer)
-    }
-
-    pub(super) fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
-        let tokens = self.output_hypernetworks_mlps.len();
-        self.mask_iou_head = Some(MaskIouHead::new(tokens, hidden, device));
     }
 
     /// How the tokens (IoU, masks, prompt) look at the image; see
@@ -180,31 +149,10 @@ impl MaskDecoder {
         let low_res_logits =
             self.output_upscaling
                 .forward(cells, judged.grid, hyper, prompts, None);
-        let iou = ops::select_rows(judged.iou.clone(), prompts);
-        let seen = judged.summary.as_ref().map(|summary| SeenMasks {
-            numbers: look(&low_res_logits, iou.clone(), &summary.select(prompts)),
-            token_iou: iou.clone(),
-        });
-        let drawn = DecodedMasks {
+        DecodedMasks {
             low_res_logits,
-            iou,
-            seen,
-        };
-        self.score(drawn)
-    }
-
-    /// The same masks with the scores of this decoder's [`MaskIouHead`], if it has one.
-    pub(super) fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
-        let seen = drawn.seen.as_ref();
-        match seen.and_then(|seen| self.score_seen(seen.numbers.clone())) {
-            Some(iou) => DecodedMasks { iou, ..drawn },
-            None => drawn,
+            iou: ops::select_rows(judged.iou.clone(), prompts),
         }
-    }
-
-    /// What this decoder's [`MaskIouHead`], if it has one, says about masks of which it sees this.
-    pub(super) fn score_seen(&self, numbers: Tensor<3>) -> Option<Tensor<2>> {
-        Some(self.mask_iou_head.as_ref()?.forward(numbers))
     }
 }
 
@@ -281,12 +229,6 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    /// The layer that sees the input.
-    #[cfg(test)]
-    pub(crate) fn first(&self) -> &Linear {
-        &self.layers[0]
-    }
-
     /// `[.., input_dim]` → `[.., output_dim]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let last = self.layers.len() - 1;

@@ -4,7 +4,6 @@
 mod image_cells;
 mod image_encoder;
 mod mask_decoder;
-mod mask_iou_head;
 mod neck;
 mod prompt_encoder;
 mod transformer;
@@ -16,9 +15,8 @@ use burn::tensor::{Device, Tensor};
 
 pub use image_cells::ImageCells;
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
-pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig, SeenMasks};
+pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
 pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
-pub use mask_iou_head::MaskIouHead;
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
@@ -180,7 +178,7 @@ impl Sam {
         let shared = shared.filter(|_| prompts.masks.is_none()).cloned();
         let own = || self.prompt_encoder.image_cells(image_embedding, &embedded);
         let cells = shared.unwrap_or_else(own);
-        self.mask_decoder.judge(&cells, prompts, &embedded)
+        self.mask_decoder.judge(&cells, &embedded, prompts.len())
     }
 
     /// What prompts without a mask share.
@@ -207,22 +205,5 @@ impl Sam {
     /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].
     pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> DecodedMasks {
         self.mask_decoder.draw(judged, prompts)
-    }
-
-    /// Masks that another [`Sam`] drew, scored by the [`MaskIouHead`] of this one, if it has one.
-    pub fn score(&self, drawn: DecodedMasks) -> DecodedMasks {
-        self.mask_decoder.score(drawn)
-    }
-
-    /// What the [`MaskIouHead`] of this model, if it has one, says about masks of which it sees these
-    /// numbers, `[prompts, masks, numbers]`: their predicted IoU, `[prompts, masks]`.
-    pub fn score_seen(&self, numbers: Tensor<3>) -> Option<Tensor<2>> {
-        self.mask_decoder.score_seen(numbers)
-    }
-
-    /// Gives the model a new [`MaskIouHead`] with random weights and this hidden width, in place of the
-    /// one that it has.
-    pub fn add_mask_iou_head(&mut self, hidden: usize, device: &Device) {
-        self.mask_decoder.add_mask_iou_head(hidden, device);
     }
 }

@@ -83,9 +83,7 @@ pub(crate) fn validate_mask_decoder(decoder: &MaskDecoderConfig) -> Result<(), I
         decoder.iou_head_depth,
     )?;
     let hidden = decoder.iou_head_hidden_dim;
-    at_most(MAX_WIDTH, "mask_decoder.iou_head_hidden_dim", hidden)?;
-    let hidden = decoder.mask_iou_head_dim.unwrap_or(1);
-    at_most(MAX_WIDTH, "mask_decoder.mask_iou_head_dim", hidden)
+    at_most(MAX_WIDTH, "mask_decoder.iou_head_hidden_dim", hidden)
 }
 
 fn validate_vit(vit: &ImageEncoderViTConfig) -> Result<(), InvalidConfig> {

@@ -92,7 +92,6 @@ impl MaskDecoder {
         JudgedObjects {
             masks: JudgedPrompts {
                 iou: activation::sigmoid(iou),
-                summary: None,
                 cells,
                 grid,
                 hyper: Tensor::cat(hyper, 1),

@@ -1,15 +1,11 @@
 //! Every kind of file that is to be read.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::Dtype;
 use samara_model::burn::tensor::Device;
-use samara_model::checkpoint::{
-    Checkpoint, CheckpointInfo, Format, Naming, StorageType, save_model,
-};
+use samara_model::checkpoint::{Checkpoint, CheckpointInfo, Format, Naming, StorageType};
 use samara_model::sam::{ImageEncoderConfig, SamConfig};
-use samara_model::{Model, ModelConfig};
 
 use crate::files::{self, Tensors, answers, difference, golden, load, sam_vit};
 use crate::torch::{self, Pickle};
@@ -55,31 +51,6 @@ fn mobile_sam_is_recognised_by_its_encoder() {
     );
     assert_eq!(info.architecture, "sam-tinyvit (widths [8, 8, 16, 16])");
     assert_eq!(info.dtypes, ["F16", "I64"]);
-}
-
-#[test]
-fn a_head_that_looks_at_masks_is_recognised() {
-    let dir = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(golden("mobile_sam.pth")).unwrap();
-    let mut config = checkpoint.config().unwrap().into_sam().unwrap();
-    assert_eq!(config.mask_decoder.mask_iou_head_dim, None);
-    let device = Device::flex();
-    let mut sam = checkpoint.load(&device).unwrap().into_sam().unwrap();
-    sam.add_mask_iou_head(12, &device);
-    config.mask_decoder.mask_iou_head_dim = Some(12);
-    let (out, metadata) = (dir.path().join("with.safetensors"), BTreeMap::new());
-    let (model, config) = (Model::Sam(sam), ModelConfig::Sam(config));
-    save_model(&model, &config, &metadata, StorageType::F32, &out).unwrap();
-    let expected = answers(&load(&out).unwrap());
-    assert_eq!(answers(&model), expected);
-
-    // Also without the configuration.
-    let (tensors, _) = files::read(&out);
-    let bare = files::write(dir.path(), &tensors, None);
-    let found = Checkpoint::open(&bare).unwrap().config().unwrap();
-    let found = found.into_sam().unwrap().mask_decoder;
-    assert_eq!(found.mask_iou_head_dim, Some(12));
-    load(&bare).unwrap();
 }
 
 #[test]

@@ -25,7 +25,6 @@ pub use mask::{
 };
 pub use promptable::{
     LossConfig, LossWeights, Predictions, PromptableLoss, promptable_loss, retention_loss,
-    score_loss,
 };
 
 use samara_model::burn::tensor::Tensor;

@@ -106,8 +106,6 @@ pub struct Predictions {
     pub logits: Tensor<4>,
     /// Predicted IoU, `[n, k]`.
     pub iou: Tensor<2>,
-    /// That of a head which `iou` builds upon, `[n, k]`, from models that have two: it learns the same.
-    pub token_iou: Option<Tensor<2>>,
     /// Logits of there being an object, `[n, 1]`, from models that have them.
     pub object_score: Option<Tensor<2>>,
 }
@@ -147,7 +145,6 @@ pub fn promptable_loss(
     let Predictions {
         logits,
         iou,
-        token_iou,
         object_score,
     } = predictions;
     let LossConfig {
@@ -190,23 +187,20 @@ pub fn promptable_loss(
     };
     let focal = mean(mask.focal);
     let dice = mean(mask.dice);
-    let score_losses = |iou: Tensor<2>| {
-        let (error, ranking) = score_losses(iou, true_iou.clone(), &best, config);
-        (mean(error), ranking.map(mean))
+    let iou = if iou_loss.supervise_all {
+        iou
+    } else {
+        iou.gather(1, best.clone().unsqueeze_dim(1))
     };
-    let (iou, iou_ranking) = score_losses(iou);
-    let token_iou = token_iou.map(score_losses);
+    let ranked = weights.iou_ranking > 0.0 && iou.dims()[1] > 1;
+    let iou_ranking = ranked.then(|| mean(iou_ranking(iou.clone(), true_iou.clone())));
+    let iou = mean(iou_loss.per_candidate(iou, true_iou).mean_dim(1));
     let object_score = score.map(|(score, present)| object_score_bce(score, present));
 
-    let mut total = focal.clone() * weights.focal + dice.clone() * weights.dice;
-    for (error, ranking) in [Some((iou.clone(), iou_ranking.clone())), token_iou]
-        .into_iter()
-        .flatten()
-    {
-        total = total + error * weights.iou;
-        if let Some(loss) = ranking {
-            total = total + loss * weights.iou_ranking;
-        }
+    let mut total =
+        focal.clone() * weights.focal + dice.clone() * weights.dice + iou.clone() * weights.iou;
+    if let Some(loss) = iou_ranking.clone() {
+        total = total + loss * weights.iou_ranking;
     }
     if let Some(loss) = object_score.clone() {
         total = total + loss * weights.object_score;
@@ -222,43 +216,6 @@ pub fn promptable_loss(
         iou_ranking: iou_ranking.map(Tensor::detach),
         object_score: object_score.map(Tensor::detach),
         best,
-    }
-}
-
-/// The losses of the predicted IoU of every object, `[n, 1]` each: its error, and its ranking where that has
-/// a weight. `predicted` is `[n, k]`, `truth` that of all candidates or of the `best` `[n]` alone, as they
-/// are supervised.
-fn score_losses(
-    predicted: Tensor<2>,
-    truth: Tensor<2>,
-    best: &Tensor<1, Int>,
-    config: &LossConfig,
-) -> (Tensor<2>, Option<Tensor<2>>) {
-    let predicted = if config.iou.supervise_all {
-        predicted
-    } else {
-        predicted.gather(1, best.clone().unsqueeze_dim(1))
-    };
-    let ranked = config.weights.iou_ranking > 0.0 && predicted.dims()[1] > 1;
-    let ranking = ranked.then(|| iou_ranking(predicted.clone(), truth.clone()));
-    let error = config.iou.per_candidate(predicted, truth).mean_dim(1);
-    (error, ranking)
-}
-
-/// What the predicted IoU `[n, k]` adds to [`PromptableLoss::total`] where masks do not learn, given the true
-/// IoU `[n, k]`: the mean over the objects, `[1]`.
-pub fn score_loss(predicted: Tensor<2>, truth: Tensor<2>, config: &LossConfig) -> Tensor<1> {
-    let best = truth.clone().argmax(1);
-    let supervised = if config.iou.supervise_all {
-        truth
-    } else {
-        truth.gather(1, best.clone())
-    };
-    let (error, ranking) = score_losses(predicted, supervised, &best.squeeze_dim(1), config);
-    let error = error.mean() * config.weights.iou;
-    match ranking {
-        Some(ranking) => error + ranking.mean() * config.weights.iou_ranking,
-        None => error,
     }
 }
 

@@ -40,7 +40,6 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Augmentation, DataSpec};
 use crate::losses::LossConfig;
 use crate::prompts::Simulation;
-use crate::schedule::learning_rate;
 
 /// What is trained, on what, and how.
 ///
@@ -53,11 +52,6 @@ pub struct Recipe {
     pub seed: u64,
     /// Where training starts.
     pub model: Start,
-    /// Hidden width of a new IoU head that looks at the masks and has the last word about them
-    /// ([`MaskIouHead`](samara_model::sam::MaskIouHead)), for a SAM 1 or `MobileSAM`; in place of the
-    /// one that it has.
-    #[serde(default)]
-    pub mask_iou_head: Option<usize>,
     /// The mixture of data sets.
     pub data: Vec<DataSpec>,
     /// How pictures are varied.
@@ -221,23 +215,6 @@ pub struct Stage {
     /// Parameters whose path starts with one of these do not learn in this stage.
     #[serde(default)]
     pub freeze: Vec<String>,
-    /// In a stage in which nothing learns but the head that looks at masks: it looks first and learns
-    /// then.
-    #[serde(default)]
-    pub replay: Option<ReplaySpec>,
-}
-
-/// How the head that looks at masks learns from what it has seen many times. Its steps take a
-/// hundredth of the time that drawing the masks does, and learn more from objects of many pictures than
-/// from those of a few.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplaySpec {
-    /// The first steps of the stage, which draw masks and learn nothing.
-    pub look: u64,
-    /// What each further step learns from: so many objects, each in one of its rounds, drawn from all
-    /// that was seen.
-    pub objects: usize,
 }
 
 /// A fixed set of examples, looked at now and then without learning from them.
@@ -300,26 +277,6 @@ impl Recipe {
         self.stages.iter().map(|stage| stage.steps).sum()
     }
 
-    /// The learning rate of a step, counted from 0. What a stage with `replay` learns has a course of its
-    /// own; the other stages share one.
-    pub fn learning_rate(&self, step: u64) -> f64 {
-        let (stage, first) = self.stage(step);
-        if let Some(replay) = stage.replay {
-            let position = step.saturating_sub(first + replay.look);
-            let learns = stage.steps.saturating_sub(replay.look);
-            return learning_rate(&self.optimizer, position, learns);
-        }
-        let (mut position, mut steps, mut start) = (0, 0, 0);
-        for stage in &self.stages {
-            if stage.replay.is_none() {
-                position += step.saturating_sub(start).min(stage.steps);
-                steps += stage.steps;
-            }
-            start += stage.steps;
-        }
-        learning_rate(&self.optimizer, position, steps)
-    }
-
     /// The stage of a step, counted from 0, and the step at which the stage begins.
     pub fn stage(&self, step: u64) -> (&Stage, u64) {
         let mut start = 0;
@@ -363,26 +320,6 @@ mod tests {
         };
         assert_eq!((at(0), at(9)), ((10, 0), (10, 0)));
         assert_eq!((at(10), at(14), at(15)), ((5, 10), (5, 10), (5, 10)));
-    }
-
-    #[test]
-    fn a_stage_with_replay_has_a_rate_of_its_own() {
-        let stage =
-            |steps| format!("[[stages]]\nsteps = {steps}\nmasks_per_image = 1\nrounds = [1, 1]\n");
-        let replay = "replay = { look = 4, objects = 2 }\n";
-        let recipe = recipe(&[&stage(10), replay, &stage(5)].concat());
-        let course = |steps: std::ops::Range<u64>| -> Vec<f64> {
-            steps.map(|step| recipe.learning_rate(step)).collect()
-        };
-        let own = |steps: std::ops::Range<u64>, all| -> Vec<f64> {
-            steps
-                .map(|step| learning_rate(&recipe.optimizer, step, all))
-                .collect()
-        };
-        assert_eq!(course(0..10), own(0..10, 15));
-        assert_eq!(course(10..14), vec![recipe.learning_rate(14); 4]);
-        assert_eq!(course(14..20), own(0..6, 6));
-        assert_eq!(course(20..25), own(10..15, 15));
     }
 
     #[test]
@@ -451,14 +388,6 @@ mod tests {
             (
                 "[[stages]]\nsteps = 1\nmasks_per_image = 0\nrounds = [1, 1]",
                 &["stages[1].masks_per_image"],
-            ),
-            (
-                "[[stages]]\nsteps = 2\nmasks_per_image = 1\nrounds = [1, 1]\nreplay = { look = 2, objects = 1 }",
-                &["stages[1].replay.look = 2", "2 steps"],
-            ),
-            (
-                "[[stages]]\nsteps = 2\nmasks_per_image = 1\nrounds = [1, 1]\nreplay = { look = 1, objects = 0 }",
-                &["stages[1].replay.objects = 0"],
             ),
             (
                 "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 1]\nscale = [2.0, 1.0]",

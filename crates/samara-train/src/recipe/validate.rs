@@ -73,15 +73,6 @@ impl Stage {
         at_least_one("steps", self.steps)?;
         at_least_one("masks_per_image", self.masks_per_image as u64)?;
         at_least_one("images_per_step", self.images_per_step as u64)?;
-        if let Some(replay) = self.replay {
-            at_least_one("replay.objects", replay.objects as u64)?;
-            if !(1..self.steps).contains(&replay.look) {
-                return Err(format!(
-                    "replay.look = {} is not one to all but one of the {} steps",
-                    replay.look, self.steps
-                ));
-            }
-        }
         let [least, most] = self.rounds;
         if least == 0 || least > most || most > 64 {
             return Err(format!(

@@ -87,14 +87,14 @@ impl<'a> Answers<'a> {
     fn of_batch(&self, points: &[[f64; 2]], batch: &[usize]) -> Result<Vec<Confident>> {
         let click = |&i: &usize| Prompt::point(points[i][0], points[i][1]);
         let prompts: Vec<Prompt> = batch.iter().map(click).collect();
-        let judged = self.judge(&prompts.iter().collect::<Vec<_>>())?;
+        let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
         let shown = 1..judged.tokens();
         if !self.options.use_m2m {
             return self.confident(&judged, shown, |prompt, token| (batch[prompt], token - 1));
         }
         // Every candidate goes back to the model, with its point, for one better mask.
         let all: Vec<usize> = (0..batch.len()).collect();
-        let drawn = judged.draw(&all)?.logits;
+        let drawn = judged.draw(&all)?;
         let limit = self.embedding.segmenter().config().logits_limit();
         let mut asked = Vec::new();
         for (&point, logits) in batch.iter().zip(drawn.chunks_exact(judged.tokens())) {
@@ -106,19 +106,13 @@ impl<'a> Answers<'a> {
         let mut found = Vec::new();
         for part in asked.chunks(MAX_BATCH) {
             let prompts: Vec<&Prompt> = part.iter().map(|(prompt, ..)| prompt).collect();
-            let judged = self.judge(&prompts)?;
+            let judged = self.embedding.judge(&prompts)?;
             found.extend(self.confident(&judged, 0..1, |prompt, _| {
                 let (_, point, level) = part[prompt];
                 (point, level)
             })?);
         }
         Ok(found)
-    }
-
-    /// Judged by the tokens alone: a head that looks at the masks expects clicks in the middle of what is
-    /// meant, and a grid's points lie anywhere.
-    fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'a>> {
-        Ok(self.embedding.judge(prompts)?.by_tokens())
     }
 
     /// Those of the `shown` tokens whose scores are above the thresholds; `of` says to which point
@@ -147,7 +141,7 @@ impl<'a> Answers<'a> {
                 promising.push((drawn, of(prompt, token), score, raw_score));
             }
         }
-        let logits = judged.draw(&prompts)?.logits;
+        let logits = judged.draw(&prompts)?;
         let (offset, thresh) = (
             self.options.stability_score_offset,
             self.options.stability_score_thresh,
