@@ -115,7 +115,7 @@ fn a_saved_model_is_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("compact.safetensors");
     let note = BTreeMap::from([("samara.step".to_owned(), "3".to_owned())]);
-    save_model(&model, &config(), &note, StorageType::F32, &path).unwrap();
+    save_model(&model, &config(), &note, &[], StorageType::F32, &path).unwrap();
     let checkpoint = Checkpoint::open(&path).unwrap();
     let info = checkpoint.info().unwrap();
     assert_eq!(info.architecture, "compact");
@@ -128,6 +128,37 @@ fn a_saved_model_is_the_same_model() {
         &loaded.decode(&features, &prompt),
     );
     assert_eq!(difference, 0.0);
+}
+
+/// Its depthwise convolutions have their channels in the second dimension.
+#[test]
+fn a_model_saved_as_int8_is_nearly_the_same_model() {
+    let device = Device::flex();
+    let model = model(&device);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("compact.safetensors");
+    let (note, storage) = (BTreeMap::new(), StorageType::I8);
+    save_model(&model, &config(), &note, &[], storage, &path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let depthwise = "neck.block16.dwconv.weight";
+    let scales = file.tensor(&format!("{depthwise}.i8_scale")).unwrap();
+    assert_eq!(
+        scales.shape(),
+        &file.tensor(depthwise).unwrap().shape()[1..]
+    );
+
+    let loaded = Checkpoint::open(&path).unwrap().load(&device).unwrap();
+    let prompt = points(&[[64.0, 64.0, 1.0]], &device);
+    let image = pixels(128, &device);
+    let decode = |model: &Model| {
+        let features = model.encode_image(image.clone());
+        model.decode(&features, &prompt).low_res_logits
+    };
+    let (expected, actual) = (decode(&model), decode(&loaded));
+    let norm = |x: Tensor<4>| x.powi_scalar(2).sum().sqrt().into_scalar::<f32>();
+    let error = norm(actual - expected.clone()) / norm(expected);
+    assert!(error > 0.0 && error < 5e-2, "{error}");
 }
 
 #[test]

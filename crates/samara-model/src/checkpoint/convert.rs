@@ -7,13 +7,13 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_store::burn_pack::Tensor as StoredTensor;
-use burn_store::{FloatCastAdapter, ModuleAdapter};
+use burn_store::{FloatCastAdapter, ModuleAdapter, ModuleContext};
 use safetensors::tensor::{Dtype, View};
 
 use super::file::{file_dtype, invalid, io_error};
-use super::{CONFIG_KEY, Checkpoint, CheckpointError, OUR_KEYS};
+use super::{CONFIG_KEY, Checkpoint, CheckpointError, HeadTensors, OUR_KEYS, heads, int8};
 
-/// How floating-point weights are stored.
+/// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageType {
     /// 32 bits.
@@ -22,49 +22,64 @@ pub enum StorageType {
     F16,
     /// bfloat16.
     BF16,
+    /// The weights of linear, convolution and transposed convolution layers as 8-bit integers with one
+    /// scale for every output channel, `f32` again once loaded; everything else, and layers of fewer
+    /// than 1024 weights, as it was.
+    I8,
 }
 
-impl From<StorageType> for DType {
-    fn from(storage: StorageType) -> Self {
-        match storage {
-            StorageType::F32 => Self::F32,
-            StorageType::F16 => Self::F16,
-            StorageType::BF16 => Self::BF16,
+impl StorageType {
+    /// The type of floating-point values, unless each tensor keeps its own.
+    fn float(self) -> Option<DType> {
+        match self {
+            Self::F32 => Some(DType::F32),
+            Self::F16 => Some(DType::F16),
+            Self::BF16 => Some(DType::BF16),
+            Self::I8 => None,
         }
     }
 }
 
 impl Checkpoint {
     /// Writes the checkpoint as `safetensors` under official names, with the configuration and
-    /// what else of ours was there in the metadata. Every tensor of the file is kept, one in memory at a time; `storage` changes how
-    /// floating-point values are stored. The file appears only when it is complete.
+    /// what else of ours was there in the metadata. Every tensor of the file is kept, one in memory at
+    /// a time; `storage` changes how weights are stored, but not those of heads. The file appears only
+    /// when it is complete.
     ///
     /// # Errors
-    /// The checkpoint is not recognised, cannot be read, or `out` cannot be written.
+    /// The checkpoint is not recognised, cannot be read, or `out` cannot be written; a weight that is
+    /// to become int8 is not finite.
     pub fn convert(&self, out: &Path, storage: Option<StorageType>) -> Result<(), CheckpointError> {
-        self.convert_with(out, storage, &[])
+        self.convert_with(out, storage, &[], &[])
     }
 
-    /// As [`Checkpoint::convert`], with `entries` put into the metadata. Their keys begin with
-    /// `samara.`, so that a later conversion keeps them.
+    /// As [`Checkpoint::convert`], with `entries` put into the metadata, whose keys begin with
+    /// `samara.`, so that a later conversion keeps them, and with `heads`: what the names of each begin
+    /// with, such as [`CANDIDATE_HEAD`](super::CANDIDATE_HEAD), and its tensors, which replace all that
+    /// the file has of this head.
     ///
     /// # Errors
-    /// As [`Checkpoint::convert`].
+    /// As [`Checkpoint::convert`]; also a head of another name, or values that do not fill their shape.
     pub fn convert_with(
         &self,
         out: &Path,
         storage: Option<StorageType>,
         entries: &[(&str, String)],
+        heads: &[(&str, HeadTensors)],
     ) -> Result<(), CheckpointError> {
-        let config = serde_json::to_string(&self.config()?)
-            .map_err(|e| invalid(&self.path, &e.to_string()))?;
-        let tensors = self.tensors.iter().map(|(key, tensor)| {
-            let tensor = match storage {
-                Some(storage) => cast(tensor.clone(), storage),
-                None => tensor.clone(),
-            };
-            (key.clone(), tensor)
-        });
+        let unreadable = |reason: String| invalid(&self.path, &reason);
+        let config = serde_json::to_string(&self.config()?);
+        let config = config.map_err(|e| unreadable(e.to_string()))?;
+        let mut tensors = Vec::new();
+        for (key, tensor) in &self.tensors {
+            match (self.quantised.get(key), storage) {
+                (Some(pair), None | Some(StorageType::I8)) => {
+                    tensors.extend(pair.clone().into_tensors(key));
+                }
+                _ => tensors.extend(stored(key, tensor, storage).map_err(unreadable)?),
+            }
+        }
+        tensors.extend(heads::stored(&self.heads, heads).map_err(|e| invalid(out, &e))?);
         let kept = self
             .metadata
             .iter()
@@ -78,8 +93,27 @@ impl Checkpoint {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), value.clone())),
         );
-        write_tensors(&self.path, tensors.collect(), metadata, out)
+        write_tensors(&self.path, tensors, metadata, out)
     }
+}
+
+/// A tensor as it is stored, with its scales if it has some; or why it cannot be.
+pub(super) fn stored(
+    key: &str,
+    tensor: &StoredTensor,
+    storage: Option<StorageType>,
+) -> Result<Vec<(String, StoredTensor)>, String> {
+    if storage == Some(StorageType::I8)
+        && let Some(pair) = int8::quantise(key, tensor)?
+    {
+        return Ok(pair.into_tensors(key).into());
+    }
+    let tensor = match storage.and_then(StorageType::float) {
+        // Leaves integers alone.
+        Some(float) => FloatCastAdapter::to(float).adapt(tensor.clone(), ModuleContext::new(&[])),
+        None => tensor.clone(),
+    };
+    Ok(vec![(key.to_owned(), tensor)])
 }
 
 /// Writes tensors of `source` as `safetensors`, one in memory at a time. The file appears only
@@ -95,14 +129,13 @@ pub(super) fn write_tensors(
     for (key, tensor) in tensors {
         let dtype = file_dtype(tensor.dtype)
             .ok_or_else(|| invalid(source, &format!("key {key} has type {:?}", tensor.dtype)))?;
-        views.push((
-            key,
-            LazyView {
-                tensor,
-                dtype,
-                failure: &failure,
-            },
-        ));
+        let view = LazyView {
+            key: key.clone(),
+            tensor,
+            dtype,
+            failure: &failure,
+        };
+        views.push((key, view));
     }
     let io = io_error(out);
     // Written beside the target and moved there once every tensor could be read.
@@ -133,14 +166,9 @@ fn new_file_in(folder: &Path) -> std::io::Result<(tempfile::TempPath, std::fs::P
     Ok((file.into_temp_path(), permissions))
 }
 
-/// Casts floating-point values, leaves integers alone.
-fn cast(tensor: StoredTensor, storage: StorageType) -> StoredTensor {
-    let context = burn_store::ModuleContext::new(&[]);
-    FloatCastAdapter::to(storage.into()).adapt(tensor, context)
-}
-
 /// A tensor that is read when it is written.
 struct LazyView<'a> {
+    key: String,
     tensor: StoredTensor,
     dtype: Dtype,
     /// The writer cannot fail inside a view, so the first error waits here.
@@ -160,7 +188,8 @@ impl View for LazyView<'_> {
         match self.tensor.to_bytes() {
             Ok(bytes) => Cow::Owned(bytes.to_vec()),
             Err(error) => {
-                self.failure.borrow_mut().get_or_insert(error.to_string());
+                let reason = || format!("key {}: {error}", self.key);
+                self.failure.borrow_mut().get_or_insert_with(reason);
                 Cow::Owned(vec![0; self.tensor.byte_len()])
             }
         }

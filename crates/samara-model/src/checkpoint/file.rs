@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{BoolStore, DType, Shape, TensorData};
-use burn_store::bridge;
 use burn_store::burn_pack::{Error as StoredTensorError, Tensor as StoredTensor};
 use burn_store::pytorch_reader::PytorchReader;
+use burn_store::{FloatCastAdapter, ModuleAdapter, ModuleContext, bridge};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::CheckpointError;
@@ -209,6 +209,16 @@ fn stored_dtype(dtype: Dtype) -> Option<DType> {
 pub(super) fn file_dtype(dtype: DType) -> Option<Dtype> {
     let found = DTYPES.iter().find(|(_, stored)| *stored == dtype);
     found.map(|&(in_file, _)| in_file)
+}
+
+/// The values of a floating-point tensor as `f32`, or why there are none.
+pub(super) fn floats(tensor: &StoredTensor) -> Result<Vec<f32>, String> {
+    if !tensor.dtype.is_float() {
+        return Err(format!("is {:?}", tensor.dtype));
+    }
+    let tensor = FloatCastAdapter::to(DType::F32).adapt(tensor.clone(), ModuleContext::new(&[]));
+    let data = bridge::into_data(tensor).map_err(|e| e.to_string())?;
+    data.try_into_vec().map_err(|e| format!("{e:?}"))
 }
 
 /// Keys under which training code likes to put the weights.

@@ -371,10 +371,14 @@ pub(super) fn is_shared_pe(key: &str) -> bool {
 pub(super) fn is_unused_by_design(key: &str) -> bool {
     key.starts_with("image_encoder.norm_head.")
         || key.starts_with("image_encoder.head.")
-        || key.ends_with(".num_batches_tracked")
-        || key.ends_with(".attention_bias_idxs")
+        || is_integer(key)
         || key == "pixel_mean"
         || key == "pixel_std"
+}
+
+/// True for official keys of counters and tables, which are integers.
+pub(super) fn is_integer(key: &str) -> bool {
+    key.ends_with(".num_batches_tracked") || key.ends_with(".attention_bias_idxs")
 }
 
 #[cfg(test)]

@@ -11,32 +11,32 @@ mod detect;
 pub mod download;
 mod error;
 mod file;
+mod heads;
+mod int8;
 mod keys;
 pub mod registry;
+mod transposed;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{DType, Device, Shape, TensorData};
 use burn_store::bridge;
 use burn_store::burn_pack::Tensor as StoredTensor;
-use burn_store::{
-    ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot,
-    PyTorchToBurnAdapter,
-};
-
-use rayon::prelude::*;
+use burn_store::{ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleSnapshot};
 
 pub use convert::StorageType;
 pub use error::{CheckpointError, Mismatch, WrongShape};
 pub use file::Format;
+pub use heads::{CANDIDATE_HEAD, HeadTensor, HeadTensors};
 pub use weights::{Weights, save_model};
 
 use crate::{Model, ModelConfig};
 use file::CheckpointFile;
+use int8::Quantised;
 use keys::KeyTable;
+use transposed::Transposed;
 
 /// Metadata key under which our own files keep the model's configuration as JSON.
 const CONFIG_KEY: &str = "samara.config";
@@ -61,12 +61,14 @@ pub struct CheckpointInfo {
     pub naming: Naming,
     /// Recognised architecture, such as `sam-vit-b`.
     pub architecture: String,
-    /// Number of tensors.
+    /// Number of tensors of the model; the scales of int8 weights do not count.
     pub tensors: usize,
     /// Number of values in them.
     pub parameters: usize,
     /// Storage types, such as `F32`.
     pub dtypes: Vec<String>,
+    /// Heads beside the model, such as `candidate_head`.
+    pub heads: Vec<String>,
     /// Free-form metadata.
     pub metadata: BTreeMap<String, String>,
 }
@@ -76,8 +78,12 @@ pub struct Checkpoint {
     path: PathBuf,
     format: Format,
     naming: Naming,
-    /// By official key.
+    /// By official key; int8 weights in floating point.
     tensors: BTreeMap<String, StoredTensor>,
+    /// The int8 weights among them, as they are in the file.
+    quantised: BTreeMap<String, Quantised>,
+    /// Tensors of heads, under their full names.
+    heads: BTreeMap<String, StoredTensor>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -101,20 +107,25 @@ impl Checkpoint {
         Self::of_file(name, CheckpointFile::embedded(name, bytes)?)
     }
 
-    fn of_file(path: &Path, file: CheckpointFile) -> Result<Self, CheckpointError> {
+    fn of_file(path: &Path, mut file: CheckpointFile) -> Result<Self, CheckpointError> {
+        let of_heads = |key: &String, _: &mut _| heads::prefix(key).is_some();
+        let heads = file.tensors.extract_if(.., of_heads).collect();
         let table = file.tensors.keys().find_map(|key| keys::transformers(key));
-        let (naming, tensors) = match table {
+        let (naming, mut tensors) = match table {
             Some(table) => (
                 Naming::Transformers,
                 official_names(path, table, file.tensors)?,
             ),
             None => (Naming::Official, file.tensors),
         };
+        let quantised = int8::dequantise_all(path, &mut tensors)?;
         Ok(Self {
             path: path.into(),
             format: file.format,
             naming,
             tensors,
+            quantised,
+            heads,
             metadata: file.metadata,
         })
     }
@@ -122,6 +133,16 @@ impl Checkpoint {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same with another value in the metadata, or without it. Only keys that begin with `samara.` are kept by
+    /// a conversion.
+    pub fn with_metadata(mut self, key: &str, value: Option<String>) -> Self {
+        match value {
+            Some(value) => self.metadata.insert(key.to_owned(), value),
+            None => self.metadata.remove(key),
+        };
+        self
     }
 
     /// Free-form metadata of the file.
@@ -185,11 +206,13 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::config`].
     pub fn info(&self) -> Result<CheckpointInfo, CheckpointError> {
-        let dtypes: BTreeSet<String> = self
-            .tensors
-            .values()
-            .map(|t| format!("{:?}", t.dtype))
-            .collect();
+        let in_file = |(key, tensor): (&String, &StoredTensor)| {
+            let integers = self.quantised.get(key).map(|pair| pair.integers.dtype);
+            format!("{:?}", integers.unwrap_or(tensor.dtype))
+        };
+        let dtypes: BTreeSet<String> = self.tensors.iter().map(in_file).collect();
+        let prefixes = self.heads.keys().filter_map(|key| heads::prefix(key));
+        let heads: BTreeSet<&str> = prefixes.map(|p| p.trim_end_matches('.')).collect();
         let size = |t: &StoredTensor| t.shape.iter().product::<usize>();
         Ok(CheckpointInfo {
             format: self.format,
@@ -198,6 +221,7 @@ impl Checkpoint {
             tensors: self.tensors.len(),
             parameters: self.tensors.values().map(size).sum(),
             dtypes: dtypes.into_iter().collect(),
+            heads: heads.into_iter().map(str::to_owned).collect(),
             metadata: self.metadata.clone(),
         })
     }
@@ -298,69 +322,6 @@ fn point_embeddings(joined: &StoredTensor) -> Vec<(String, StoredTensor)> {
     (0..rows).map(row).collect()
 }
 
-/// Turns the weights that our modules keep transposed, and notes them, as a message shows shapes as
-/// files have them. `burn-store` would turn them as well, but value by value on one thread, which
-/// takes longer than everything else when a model is loaded.
-#[derive(Clone, Default)]
-struct Transposed(Arc<Mutex<BTreeSet<String>>>);
-
-impl Transposed {
-    /// A shape of ours as a file has it.
-    fn in_file(&self, path: &str, shape: &[usize]) -> Vec<usize> {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut shape = shape.to_vec();
-        if shape.len() == 2 && noted.contains(path) {
-            shape.reverse();
-        }
-        shape
-    }
-}
-
-impl ModuleAdapter for Transposed {
-    fn adapt(&self, tensor: StoredTensor, context: ModuleContext<'_>) -> StoredTensor {
-        if context.module_type() != Some("Struct:Linear") {
-            return PyTorchToBurnAdapter.adapt(tensor, context);
-        }
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.insert(tensor.name.clone());
-        let (&[rows, columns], true) = (&tensor.shape[..], tensor.dtype.is_float()) else {
-            return PyTorchToBurnAdapter.adapt(tensor, context);
-        };
-        let (name, shape) = (tensor.name.clone(), Shape::from([columns, rows]));
-        bridge::map_data(tensor, name, DType::F32, shape, transpose)
-    }
-
-    fn get_alternative_param_name(&self, name: &str, module_type: &str) -> Option<String> {
-        PyTorchToBurnAdapter.get_alternative_param_name(name, module_type)
-    }
-
-    fn clone_box(&self) -> Box<dyn ModuleAdapter> {
-        Box::new(self.clone())
-    }
-}
-
-/// Rows for columns, as `f32`.
-fn transpose(data: TensorData) -> TensorData {
-    /// Columns that are read together: a cache line of them.
-    const COLUMNS: usize = 16;
-    let shape = data.shape().to_vec();
-    let (rows, columns) = (shape[0], shape[1]);
-    let data = data.convert::<f32>();
-    let values = data.as_slice::<f32>().unwrap_or_default();
-    let mut turned = vec![0.0_f32; rows * columns];
-    let blocks = turned.par_chunks_mut((rows * COLUMNS).max(1)).enumerate();
-    blocks.for_each(|(block, turned)| {
-        let width = turned.len() / rows;
-        for (row, values) in values.chunks_exact(columns).enumerate() {
-            let values = &values[block * COLUMNS..][..width];
-            for (turned, value) in turned[row..].iter_mut().step_by(rows).zip(values) {
-                *turned = *value;
-            }
-        }
-    });
-    TensorData::new(turned, [columns, rows])
-}
-
 /// Translates the outcome of a load to official keys.
 fn mismatch(result: &ApplyResult, transposed: &Transposed) -> Mismatch {
     let official = |path: &str| {
@@ -417,7 +378,7 @@ fn mismatch(result: &ApplyResult, transposed: &Transposed) -> Mismatch {
 
 #[cfg(test)]
 mod tests {
-    use burn_store::bridge;
+    use burn_store::{ModuleContext, bridge};
 
     use super::*;
 

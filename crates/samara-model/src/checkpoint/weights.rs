@@ -3,15 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::DType;
 use burn_store::burn_pack::Tensor as StoredTensor;
-use burn_store::{
-    BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot, bridge,
-};
+use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot};
 
-use super::convert::{StorageType, write_tensors};
-use super::file::{CheckpointFile, invalid};
-use super::{CONFIG_KEY, CheckpointError, keys};
+use super::convert::{StorageType, stored, write_tensors};
+use super::file::{CheckpointFile, floats, invalid};
+use super::{CONFIG_KEY, CheckpointError, HeadTensors, heads, keys};
 use crate::{Model, ModelConfig};
 
 /// The tensors of a file, whatever model they belong to.
@@ -44,32 +41,33 @@ impl Weights {
         if tensor.shape[..] != *shape {
             return Err(bad(format!("is {:?}, not {shape:?}", &tensor.shape[..])));
         }
-        let tensor =
-            FloatCastAdapter::to(DType::F32).adapt(tensor.clone(), ModuleContext::new(&[]));
-        let data = bridge::into_data(tensor).map_err(|e| bad(e.to_string()))?;
-        data.try_into_vec().map_err(|e| bad(format!("{e:?}")))
+        floats(tensor).map_err(bad)
     }
 }
 
-/// Writes a model as `safetensors` under official names, with its configuration and `metadata`.
-/// The file appears only when it is complete.
+/// Writes a model as `safetensors` under official names, with its configuration, `metadata`, and
+/// `heads` as [`Checkpoint::convert_with`](super::Checkpoint::convert_with) takes them. The file
+/// appears only when it is complete.
 ///
 /// # Errors
-/// `out` cannot be written.
+/// `out` cannot be written; a weight that is to become int8 is not finite; a head is of another name, or
+/// its values do not fill their shape.
 pub fn save_model(
     model: &Model,
     config: &ModelConfig,
     metadata: &BTreeMap<String, String>,
+    heads: &[(&str, HeadTensors)],
     storage: StorageType,
     out: &Path,
 ) -> Result<(), CheckpointError> {
-    let adapter = BurnToPyTorchAdapter.chain(FloatCastAdapter::to(storage.into()));
-    let tensors = model.collect(None, Some(Box::new(adapter)), true);
-    let tensors = tensors
-        .into_iter()
-        .map(|tensor| (keys::OFFICIAL.restore(&tensor.name), tensor))
-        .collect();
-    let json = serde_json::to_string(config).map_err(|e| invalid(out, &e.to_string()))?;
+    let refused = |reason: String| invalid(out, &reason);
+    let mut tensors = Vec::new();
+    for tensor in model.collect(None, Some(Box::new(BurnToPyTorchAdapter)), true) {
+        let key = keys::OFFICIAL.restore(&tensor.name);
+        tensors.extend(stored(&key, &tensor, Some(storage)).map_err(refused)?);
+    }
+    tensors.extend(heads::stored(&BTreeMap::new(), heads).map_err(refused)?);
+    let json = serde_json::to_string(config).map_err(|e| refused(e.to_string()))?;
     let mut metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
     metadata.insert(CONFIG_KEY.to_owned(), json);
     write_tensors(out, tensors, metadata, out)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use samara_model::ModelConfig;
-use samara_model::checkpoint::Checkpoint;
+use samara_model::checkpoint::{Checkpoint, StorageType};
 
 use crate::files::{self, golden, refusal, sam_vit};
 use crate::torch;
@@ -104,9 +104,16 @@ fn of_transformers_files() {
 
 #[test]
 fn of_our_own_files() {
-    let (tensors, metadata) =
-        files::converted("mobile_sam.pth", samara_model::checkpoint::StorageType::F16);
+    let (tensors, metadata) = files::converted("mobile_sam.pth", StorageType::F16);
     let dir = tempfile::tempdir().unwrap();
     let path = files::write(dir.path(), &tensors, Some(metadata));
     survives("made.safetensors", &std::fs::read(path).unwrap());
+}
+
+#[test]
+fn of_int8_files() {
+    let (tensors, metadata) = files::converted("mobile_sam.pth", StorageType::I8);
+    let dir = tempfile::tempdir().unwrap();
+    let path = files::write(dir.path(), &tensors, Some(metadata));
+    survives("int8.safetensors", &std::fs::read(path).unwrap());
 }
