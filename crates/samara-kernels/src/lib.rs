@@ -16,6 +16,7 @@
 pub mod activation;
 pub mod attention;
 pub mod bottleneck;
+pub mod candidate_features;
 pub mod denormals;
 pub mod depthwise;
 pub mod feed_forward;

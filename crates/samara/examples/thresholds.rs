@@ -12,8 +12,9 @@ use samara::{
 /// A name, and what it changes in the options.
 type Setting = (&'static str, f64, fn(&mut MaskGeneratorOptions, f64));
 
-const IOU: fn(&mut MaskGeneratorOptions, f64) = |o, v| o.pred_iou_thresh = v as f32;
-const STABILITY: fn(&mut MaskGeneratorOptions, f64) = |o, v| o.stability_score_thresh = v as f32;
+const IOU: fn(&mut MaskGeneratorOptions, f64) = |o, v| o.pred_iou_thresh = Some(v as f32);
+const STABILITY: fn(&mut MaskGeneratorOptions, f64) =
+    |o, v| o.stability_score_thresh = Some(v as f32);
 const NMS: fn(&mut MaskGeneratorOptions, f64) = |o, v| o.box_nms_thresh = v;
 const AREA: fn(&mut MaskGeneratorOptions, f64) = |o, v| o.min_mask_region_area = v as u64;
 
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, value, set) in SETTINGS {
         let mut options = MaskGeneratorOptions {
             points_per_side: Some(16),
-            ..MaskGeneratorOptions::for_model(segmenter.config(), segmenter.calibration())
+            ..MaskGeneratorOptions::default()
         };
         set(&mut options, value);
         let generator = MaskGenerator::new(&segmenter, options)?;

@@ -1,6 +1,7 @@
 //! The model's answer to a prompt: candidate masks with their scores.
 
 use std::fmt;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use samara_image::{Frame, Mask};
@@ -10,11 +11,15 @@ use serde::Serialize;
 use crate::Result;
 use crate::granularity::{Granularity, granularities};
 use crate::logits::Logits;
+use crate::prompt::Prompt;
 use crate::segmenter::Segmenter;
-use crate::select::{Select, Selection};
+use crate::select::{Select, Selection, expected_ious};
 
-/// The IoU of a mask with the (unknown) truth as the model estimates it. The head of SAM 1 is
-/// not bounded: without a [`Calibration`](crate::Calibration) a score can exceed 1.
+/// How well a mask outlines what it depicts: the IoU with the (unknown) truth that is to be expected if
+/// the mask depicts what was meant. Whether it does is another question; see [`MatchProbability`].
+///
+/// In 0..=1 from a [`CandidateHead`](crate::CandidateHead) or a [`Calibration`](crate::Calibration). A
+/// decoder's own score (SAM's "predicted IoU") is not bounded: it can exceed 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 pub struct PredictedIou(pub f32);
 
@@ -67,10 +72,10 @@ pub struct Candidate {
     pub index: usize,
     /// The mask in original pixels.
     pub mask: Mask,
-    /// The model's estimate of the mask's IoU, calibrated if the model has a
-    /// [`Calibration`](crate::Calibration).
+    /// How well the mask outlines what it depicts: by the model's [`CandidateHead`](crate::CandidateHead)
+    /// if it has one, else by its decoder; calibrated if it has a [`Calibration`](crate::Calibration).
     pub predicted_iou: PredictedIou,
-    /// The same as the decoder gave it.
+    /// The decoder's own score.
     pub raw_predicted_iou: PredictedIou,
     /// The probability that this candidate is what the prompt means; `None` for a model without a head that
     /// says so.
@@ -95,11 +100,28 @@ pub struct MaskTokens {
 }
 
 impl MaskTokens {
+    /// The tokens that answer a prompt.
+    pub(crate) fn shown(&self, prompt: &Prompt, config: &ModelConfig) -> Range<usize> {
+        if prompt.single {
+            let token = self.single(config);
+            token..token + 1
+        } else {
+            1..self.iou.len()
+        }
+    }
+
     /// The token that answers when one mask is asked for.
     pub(crate) fn single(&self, config: &ModelConfig) -> usize {
         let iou: Vec<f32> = self.iou.iter().map(|iou| iou.0).collect();
         config.single_token(self.low_res_logits[0].values(), &iou)
     }
+}
+
+/// What is said about the mask of one token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenScore {
+    pub(crate) predicted_iou: PredictedIou,
+    pub(crate) match_probability: Option<MatchProbability>,
 }
 
 /// The answer to one prompt: three candidates, or one when a single mask was asked for.
@@ -114,39 +136,31 @@ impl Candidates {
     pub(crate) fn new(
         tokens: MaskTokens,
         frame: &Frame,
-        single: bool,
+        prompt: &Prompt,
         segmenter: &Segmenter,
     ) -> Result<Self> {
         let config = segmenter.config();
-        let shown = if single {
-            let token = tokens.single(config);
-            token..token + 1
-        } else {
-            1..tokens.iou.len()
-        };
+        let shown = tokens.shown(prompt, config);
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
             .collect::<Result<_>>()?;
-        let calibrated = |token: usize| {
-            let raw = tokens.iou[token];
-            segmenter
-                .calibration()
-                .map_or(raw, |calibration| calibration.apply(token, raw))
-        };
+        let scores = segmenter.scores(&tokens, prompt, frame, shown.clone());
         let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
         let candidates = masks
             .into_iter()
             .zip(shown)
             .zip(levels)
-            .enumerate()
+            .zip(scores)
+            .enumerate();
+        let candidates = candidates
             .map(
-                |(index, (((mask, stability_score), token), granularity))| Candidate {
+                |(index, ((((mask, stability_score), token), granularity), score))| Candidate {
                     index,
                     mask,
-                    predicted_iou: calibrated(token),
+                    predicted_iou: score.predicted_iou,
                     raw_predicted_iou: tokens.iou[token],
-                    match_probability: None,
+                    match_probability: score.match_probability,
                     stability_score,
                     granularity,
                     low_res_logits: tokens.low_res_logits[token].limited(config.logits_limit()),
@@ -179,6 +193,13 @@ impl Candidates {
     /// All mask tokens of the decoder, also those that are not shown as candidates.
     pub fn tokens(&self) -> &MaskTokens {
         &self.tokens
+    }
+
+    /// The IoU to expect of every candidate with what was meant, whichever candidate that is; `None` for a
+    /// model without match probabilities. Candidate `i` has `Σⱼ pⱼ · qⱼ · IoU(i, j)`, where `p` is the match
+    /// probability and `q` the predicted IoU: alike candidates support each other.
+    pub fn expected_ious(&self) -> Option<Vec<f32>> {
+        expected_ious(&self.candidates)
     }
 
     /// Picks a mask; see [`Select`].

@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
-use samara_image::{Frame, RgbImage, write_atomic};
+use samara_image::{Frame, Mask, RgbImage, write_atomic};
 use samara_kernels::threads::in_pool;
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::{ImageCells, PromptBatch};
 use samara_model::{FeaturesError, ImageFeatures, Judged, is_cpu};
 
-use crate::candidates::{Candidates, MaskTokens, PredictedIou};
+use crate::candidates::{Candidates, MaskTokens, PredictedIou, StabilityScore};
 use crate::logits::Logits;
 use crate::prompt::{MaskPrompt, Prompt};
 use crate::segmenter::{Segmenter, image_digest};
@@ -156,7 +157,24 @@ impl Embedding {
     /// # Errors
     /// The tokens belong to another model.
     pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Result<Candidates> {
-        Candidates::new(tokens, &self.frame, prompt.single, &self.segmenter)
+        Candidates::new(tokens, &self.frame, prompt, &self.segmenter)
+    }
+
+    /// The mask of one token in original pixels, without its candidate's scores.
+    ///
+    /// # Errors
+    /// The tokens belong to another model, or there is no such token.
+    pub fn mask_of(&self, tokens: &MaskTokens, token: usize) -> Result<Mask> {
+        let logits = tokens.low_res_logits.get(token);
+        let logits =
+            logits.ok_or_else(|| Error::Prompt(format!("there is no mask token {token}")))?;
+        Ok(logits.upsample(&self.frame, StabilityScore::OFFSET)?.0)
+    }
+
+    /// The tokens that are shown as candidates in answer to a prompt: the three of an ambiguous one, or the
+    /// one that answers when a single mask is asked for.
+    pub fn shown_tokens(&self, tokens: &MaskTokens, prompt: &Prompt) -> Range<usize> {
+        tokens.shown(prompt, self.segmenter.config())
     }
 
     /// Runs the decoder on prompts of one shape.

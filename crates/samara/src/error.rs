@@ -38,6 +38,9 @@ pub enum Error {
     /// A mask from elsewhere, or a head for such masks, that makes no sense.
     #[error("{0}")]
     Quality(String),
+    /// Heads that rank candidates, which make no sense or do not fit the model.
+    #[error("candidate head: {0}")]
+    CandidateHead(String),
     /// A calibration of scores that is none.
     #[error("calibration: {0}")]
     Calibration(String),

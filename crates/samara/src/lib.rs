@@ -19,6 +19,7 @@
 
 pub mod attention;
 mod calibration;
+mod candidate_head;
 mod candidates;
 mod coverage;
 mod device;
@@ -30,6 +31,7 @@ mod everything;
 mod granularity;
 mod intent;
 mod logits;
+mod mlp;
 mod prompt;
 mod quality;
 mod rollout;
@@ -43,6 +45,7 @@ pub use attention::{
     Resampling,
 };
 pub use calibration::{Calibration, CalibrationCurve};
+pub use candidate_head::{CandidateFeatures, CandidateHead, INTENT_NUMBERS, intent_numbers};
 pub use candidates::{
     Candidate, Candidates, MaskTokens, MatchProbability, PredictedIou, StabilityScore,
 };
@@ -52,16 +55,16 @@ pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint, embedded_quality_head};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use everything::{
-    Hierarchy, MaskGenerator, MaskGeneratorOptions, MaskRecord, Node, OutputMode, PointGrid,
-    Segmentation,
+    Hierarchy, MaskGenerator, MaskGeneratorOptions, MaskRecord, MaskThresholds, Node, OutputMode,
+    PointGrid, Segmentation,
 };
 pub use granularity::Granularity;
 pub use intent::Intent;
 pub use logits::Logits;
+pub use mlp::DenseLayer;
 pub use prompt::{Click, MaskPrompt, Prompt};
 pub use quality::{
-    EstimateSource, Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead,
-    QualityLayer, SoftMask,
+    EstimateSource, Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead, SoftMask,
 };
 pub use rollout::{HeadFusion, Rollout, RolloutError, rollout};
 pub use segmenter::{Segmenter, normalise_pixels};

@@ -1,6 +1,7 @@
 //! A loaded model.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -8,13 +9,17 @@ use burn_store::ModuleSnapshot;
 use samara_image::{Frame, RgbImage, resize_bilinear, resize_bilinear_f32};
 use samara_kernels::threads::in_pool;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
-use samara_model::checkpoint::Checkpoint;
+use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint, CheckpointError};
 use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
 use samara_model::{Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
 use crate::calibration::Calibration;
+use crate::candidate_head::{CandidateFeatures, CandidateHead};
+use crate::candidates::{MaskTokens, TokenScore};
 use crate::embedding::Embedding;
+use crate::everything::MaskThresholds;
+use crate::prompt::Prompt;
 use crate::{Error, Result};
 
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
@@ -35,7 +40,10 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Segmenter {
     inner: Arc<Inner>,
+    candidate_head: Option<Arc<CandidateHead>>,
     calibration: Option<Arc<Calibration>>,
+    name: Option<Arc<str>>,
+    thresholds: Option<MaskThresholds>,
 }
 
 struct Inner {
@@ -46,6 +54,9 @@ struct Inner {
 }
 
 impl Segmenter {
+    /// Key of a model's name in a checkpoint's metadata.
+    pub const NAME_KEY: &str = "samara.name";
+
     /// Loads a checkpoint of any supported format; the architecture is recognised from its keys.
     ///
     /// # Errors
@@ -54,15 +65,29 @@ impl Segmenter {
         Self::from_checkpoint(&Checkpoint::open(checkpoint)?, &device.open()?)
     }
 
-    /// Loads an opened checkpoint, with the calibration in its metadata if there is one.
+    /// Loads an opened checkpoint, with the [`CandidateHead`] and the [`Calibration`] in it, if there are any.
     ///
     /// # Errors
-    /// The tensors do not fit the model, or the calibration is damaged.
+    /// The tensors do not fit the model, or the head or the calibration is damaged.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let config = checkpoint.config()?;
         let model = checkpoint.load_with(&config, device)?;
         let calibration = Calibration::of_checkpoint(checkpoint)?;
-        Ok(Self::from_model(model, config, device).with_calibration(calibration))
+        let head = checkpoint.head_tensors(CANDIDATE_HEAD)?;
+        let head = CandidateHead::from_tensors(head, config.mask_tokens());
+        let head = head.map_err(|error| CheckpointError::Invalid {
+            path: checkpoint.path().into(),
+            reason: error.to_string(),
+        })?;
+        let name = checkpoint.metadata().get(Self::NAME_KEY);
+        let thresholds = MaskThresholds::of_checkpoint(checkpoint)?;
+        Ok(Self {
+            name: name.map(|name| name.as_str().into()),
+            thresholds,
+            ..Self::from_model(model, config, device)
+                .with_candidate_head(head)
+                .with_calibration(calibration)
+        })
     }
 
     /// Wraps a model that is already there.
@@ -76,8 +101,22 @@ impl Segmenter {
                 device,
                 fingerprint,
             }),
+            candidate_head: None,
             calibration: None,
+            name: None,
+            thresholds: None,
         }
+    }
+
+    /// Answers with scores and match probabilities of this head, or with the decoder's own scores.
+    pub fn with_candidate_head(mut self, head: Option<CandidateHead>) -> Self {
+        self.candidate_head = head.map(Arc::new);
+        self
+    }
+
+    /// The head that ranks the candidates, if there is one.
+    pub fn candidate_head(&self) -> Option<&CandidateHead> {
+        self.candidate_head.as_deref()
     }
 
     /// Answers with [`Candidate::predicted_iou`](crate::Candidate) calibrated so, or raw.
@@ -89,6 +128,19 @@ impl Segmenter {
     /// How raw scores become the predicted IoU of a candidate; raw scores are used without.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_deref()
+    }
+
+    /// What the model calls itself, such as `lite`: a name in its checkpoint, or else its architecture.
+    pub fn name(&self) -> String {
+        let name = self.name.as_ref().map(ToString::to_string);
+        name.unwrap_or_else(|| self.architecture())
+    }
+
+    /// The thresholds of segment-everything: those in the checkpoint, or else the official ones of the
+    /// model's family.
+    pub fn thresholds(&self) -> MaskThresholds {
+        let official = || MaskThresholds::official(self.config());
+        self.thresholds.unwrap_or_else(official)
     }
 
     /// A short name of the architecture, such as `sam-vit-b`.
@@ -109,6 +161,34 @@ impl Segmenter {
     /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.inner.config
+    }
+
+    /// Scores of some mask tokens of an answer. Of several, the first is the first candidate.
+    pub(crate) fn scores(
+        &self,
+        answer: &MaskTokens,
+        prompt: &Prompt,
+        frame: &Frame,
+        shown: Range<usize>,
+    ) -> Vec<TokenScore> {
+        let calibrated = |token, raw| {
+            let calibration = self.calibration();
+            calibration.map_or(raw, |calibration| calibration.apply(token, raw))
+        };
+        let Some(head) = self.candidate_head() else {
+            let score = |token| TokenScore {
+                predicted_iou: calibrated(token, answer.iou[token]),
+                match_probability: None,
+            };
+            return shown.map(score).collect();
+        };
+        let features = CandidateFeatures::new(answer, prompt, frame);
+        let probabilities = head.match_probabilities(&features, shown.clone(), prompt.intent);
+        let score = |(token, probability)| TokenScore {
+            predicted_iou: calibrated(token, head.predicted_iou(&features, token)),
+            match_probability: Some(probability),
+        };
+        shown.zip(probabilities).map(score).collect()
     }
 
     /// How a picture of this size lies in the model's input.
@@ -230,7 +310,7 @@ fn normalise_planes(mut planes: Vec<f32>) -> Vec<f32> {
 impl fmt::Debug for Segmenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segmenter")
-            .field("architecture", &self.architecture())
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }

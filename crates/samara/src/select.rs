@@ -9,9 +9,14 @@ use crate::{Error, Result};
 /// A strategy that turns candidates into one mask.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Select {
-    /// Highest predicted IoU: the default of the official demo.
+    /// [`Learned`](Self::Learned) where the model has match probabilities, else [`Score`](Self::Score).
     #[default]
     Best,
+    /// Highest expected IoU, by match probability and predicted IoU
+    /// ([`Candidates::expected_ious`](crate::Candidates::expected_ious)).
+    Learned,
+    /// Highest score of the model's own decoder: the choice of the official code.
+    Score,
     /// Largest area.
     Largest,
     /// Smallest area that is not empty.
@@ -55,10 +60,28 @@ impl Select {
             return Err(Error::Prompt("there is no candidate to select from".into()));
         };
         match self {
-            Self::Best => {
-                let chosen = best(candidates.iter()).unwrap_or(first);
-                let reason = format!("highest predicted IoU: {}", scores(candidates));
-                Ok(one(chosen, &reason))
+            Self::Best => Ok(expected_ious(candidates).map_or_else(
+                || {
+                    let chosen = best(candidates.iter()).unwrap_or(first);
+                    let reason = format!("highest predicted IoU: {}", scores(candidates));
+                    one(chosen, &reason)
+                },
+                |expected| learned(candidates, &expected),
+            )),
+            Self::Learned => {
+                let expected = expected_ious(candidates).ok_or_else(|| {
+                    let why = "this model has no candidate head, which a learned selection needs";
+                    Error::Prompt(why.into())
+                })?;
+                Ok(learned(candidates, &expected))
+            }
+            Self::Score => {
+                let (chosen, _) = max_by(candidates, |c| f64::from(raw(c)));
+                let scores = shown(candidates, |c| format!("{:.3}", c.raw_predicted_iou.0));
+                Ok(one(
+                    chosen,
+                    &format!("highest score of the decoder: {scores}"),
+                ))
             }
             Self::Largest => {
                 let chosen = candidates.iter().rev().max_by_key(|c| c.mask.area());
@@ -278,14 +301,53 @@ fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
     tight.map_or(0.0, |tight| tight.iou(b))
 }
 
+/// See [`Candidates::expected_ious`](crate::Candidates::expected_ious).
+pub(crate) fn expected_ious(candidates: &[Candidate]) -> Option<Vec<f32>> {
+    let weight = |c: &Candidate| Some(c.match_probability?.0 * c.predicted_iou.0);
+    let weights: Option<Vec<f32>> = candidates.iter().map(weight).collect();
+    let weights = weights?;
+    let expected = |i: usize| {
+        let others = candidates.iter().zip(&weights).enumerate();
+        let support = others.map(|(j, (other, weight))| {
+            if i == j {
+                return *weight;
+            }
+            weight * candidates[i].mask.iou(&other.mask) as f32
+        });
+        support.sum()
+    };
+    Some((0..candidates.len()).map(expected).collect())
+}
+
+/// The highest expected IoU, the first of equals.
+fn learned(candidates: &[Candidate], expected: &[f32]) -> Selection {
+    let value = |c: &Candidate| {
+        let of_this = candidates
+            .iter()
+            .zip(expected)
+            .find(|(other, _)| std::ptr::eq(*other, c));
+        of_this.map_or(f64::NEG_INFINITY, |(_, &iou)| f64::from(iou))
+    };
+    let (chosen, iou) = max_by(candidates, value);
+    let probability = chosen.match_probability.map_or(0.0, |p| p.0);
+    let reason = format!(
+        "highest expected IoU, {iou:.2}: match probability {probability:.2}, predicted IoU {:.2}",
+        chosen.predicted_iou.0
+    );
+    one(chosen, &reason)
+}
+
 fn scores(candidates: &[Candidate]) -> String {
-    let shown = candidates
-        .iter()
-        .map(|c| format!("{:.3}", c.predicted_iou.0));
-    shown.collect::<Vec<_>>().join(", ")
+    shown(candidates, |c| format!("{:.3}", c.predicted_iou.0))
+}
+
+fn shown(candidates: &[Candidate], show: impl Fn(&Candidate) -> String) -> String {
+    candidates.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
 fn areas(candidates: &[Candidate]) -> String {
-    let shown = candidates.iter().map(|c| c.mask.area().to_string());
-    format!("{} pixels", shown.collect::<Vec<_>>().join(", "))
+    format!(
+        "{} pixels",
+        shown(candidates, |c| c.mask.area().to_string())
+    )
 }

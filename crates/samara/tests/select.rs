@@ -6,8 +6,8 @@
 )]
 
 use samara::{
-    Candidate, Granularity, Logits, Mask, OriginalBox, PredictedIou, Select, Selection,
-    StabilityScore,
+    Candidate, Granularity, Logits, Mask, MatchProbability, OriginalBox, PredictedIou, Select,
+    Selection, StabilityScore,
 };
 
 /// Candidates by hand are 16×8 pixels.
@@ -99,6 +99,7 @@ fn all_strategies() -> Vec<Select> {
     let levels = Granularity::ALL.map(Select::Granularity);
     let others = [
         Select::Best,
+        Select::Score,
         Select::Largest,
         Select::Smallest,
         Select::AreaRatio(0.5),
@@ -572,4 +573,41 @@ fn a_chosen_candidate_keeps_its_number() {
         selection.reason,
         "candidate 2: highest predicted IoU: 0.200, 0.600"
     );
+}
+
+/// Match probability and predicted IoU of each.
+fn ranked(of: [(Mask, f32, f32); 3]) -> Vec<Candidate> {
+    let mut all = candidates(
+        of.clone()
+            .map(|(mask, _, iou)| (mask, iou, Granularity::Whole)),
+    );
+    for (candidate, (_, probability, _)) in all.iter_mut().zip(of) {
+        candidate.match_probability = Some(MatchProbability(probability));
+    }
+    all
+}
+
+#[test]
+fn candidates_that_agree_support_each_other() {
+    let (left, right) = (rectangle(0, 0, 4, 4), rectangle(6, 0, 4, 4));
+    // The right one is the likeliest, but the left one comes twice.
+    let twice = ranked([
+        (left.clone(), 0.3, 0.8),
+        (right.clone(), 0.4, 0.9),
+        (left.clone(), 0.3, 0.8),
+    ]);
+    assert_eq!(chosen(&Select::Best, &twice), 0);
+    assert_eq!(chosen(&Select::Learned, &twice), 0);
+    // The decoder's score decides here.
+    assert_eq!(chosen(&Select::Score, &twice), 1);
+    let reason = apply(&Select::Best, &twice).reason;
+    assert_eq!(
+        reason,
+        "candidate 0: highest expected IoU, 0.48: match probability 0.30, predicted IoU 0.80"
+    );
+    // A sure match with a poor outline loses against a likely one with a good one.
+    let poor = ranked([(left, 0.55, 0.3), (right, 0.45, 0.9), (empty(), 0.0, 0.9)]);
+    assert_eq!(chosen(&Select::Best, &poor), 1);
+    let refused = error(&Select::Learned, &of_scores(&[0.2, 0.9, 0.4]));
+    assert!(refused.contains("candidate head"), "{refused}");
 }

@@ -9,15 +9,18 @@ use super::adaptive::AdaptiveGrid;
 use super::crop::{self, CropBox};
 use super::grid::PointGrid;
 use super::options::MaskGeneratorOptions;
+use super::thresholds::MaskThresholds;
+use crate::candidate_head::{CandidateFeatures, CandidateHead};
 use crate::candidates::{PredictedIou, StabilityScore};
 use crate::embedding::{JudgedPrompts, MAX_BATCH};
-use crate::logits::Upsampler;
+use crate::logits::{Logits, Upsampler};
 use crate::{Embedding, Mask, Prompt, Result};
 
 /// The points of one crop and the model's answers to them.
 pub(super) struct Answers<'a> {
     embedding: &'a Embedding,
     options: &'a MaskGeneratorOptions,
+    thresholds: MaskThresholds,
     crop: CropBox,
     /// Size of the whole picture in pixels.
     size: (u32, u32),
@@ -36,10 +39,23 @@ struct Confident {
     mask: Mask,
 }
 
+/// A mask with a predicted IoU above its threshold.
+#[derive(Debug, Clone, Copy)]
+struct Promising {
+    /// Position of the prompt in its batch.
+    prompt: usize,
+    token: usize,
+    /// Position of its logits.
+    logits: usize,
+    score: PredictedIou,
+    raw_score: PredictedIou,
+}
+
 impl<'a> Answers<'a> {
     pub(super) fn new(
         embedding: &'a Embedding,
         options: &'a MaskGeneratorOptions,
+        thresholds: MaskThresholds,
         crop: CropBox,
         size: (u32, u32),
     ) -> Result<Self> {
@@ -48,6 +64,7 @@ impl<'a> Answers<'a> {
             upsampler: Upsampler::new(side, embedding.frame())?,
             embedding,
             options,
+            thresholds,
             crop,
             size,
         })
@@ -90,7 +107,9 @@ impl<'a> Answers<'a> {
         let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
         let shown = 1..judged.tokens();
         if !self.options.use_m2m {
-            return self.confident(&judged, shown, |prompt, token| (batch[prompt], token - 1));
+            return self.confident(&judged, &prompts, shown, |prompt, token| {
+                (batch[prompt], token - 1)
+            });
         }
         // Every candidate goes back to the model, with its point, for one better mask.
         let all: Vec<usize> = (0..batch.len()).collect();
@@ -105,9 +124,9 @@ impl<'a> Answers<'a> {
         }
         let mut found = Vec::new();
         for part in asked.chunks(MAX_BATCH) {
-            let prompts: Vec<&Prompt> = part.iter().map(|(prompt, ..)| prompt).collect();
-            let judged = self.embedding.judge(&prompts)?;
-            found.extend(self.confident(&judged, 0..1, |prompt, _| {
+            let prompts: Vec<Prompt> = part.iter().map(|(prompt, ..)| prompt.clone()).collect();
+            let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
+            found.extend(self.confident(&judged, &prompts, 0..1, |prompt, _| {
                 let (_, point, level) = part[prompt];
                 (point, level)
             })?);
@@ -120,45 +139,105 @@ impl<'a> Answers<'a> {
     fn confident(
         &self,
         judged: &JudgedPrompts<'_>,
+        prompts: &[Prompt],
         shown: Range<usize>,
         of: impl Fn(usize, usize) -> (usize, usize) + Sync,
     ) -> Result<Vec<Confident>> {
-        let calibration = self.embedding.segmenter().calibration();
-        let thresh = self.options.pred_iou_thresh;
-        let mut promising = Vec::new();
-        let mut prompts: Vec<usize> = Vec::new();
-        for (prompt, scores) in judged.scores().enumerate() {
-            for token in shown.clone() {
-                let raw_score = scores[token];
-                let score = calibration.map_or(raw_score, |c| c.apply(token, raw_score));
-                if thresh > 0.0 && score.0 <= thresh {
-                    continue;
-                }
-                if prompts.last() != Some(&prompt) {
-                    prompts.push(prompt);
-                }
-                let drawn = (prompts.len() - 1) * judged.tokens() + token;
-                promising.push((drawn, of(prompt, token), score, raw_score));
-            }
-        }
-        let logits = judged.draw(&prompts)?;
-        let (offset, thresh) = (
-            self.options.stability_score_offset,
-            self.options.stability_score_thresh,
-        );
-        let draw = |&(drawn, (point, level), score, raw_score): &(usize, (usize, usize), _, _)| {
-            let (mask, stability) = self.upsampler.mask(logits[drawn].values(), offset);
+        let (promising, logits) = match self.embedding.segmenter().candidate_head() {
+            None => self.promising_by_decoder(judged, shown)?,
+            Some(head) => self.promising_by_head(head, judged, prompts, shown)?,
+        };
+        let offset = self.options.stability_score_offset;
+        let thresh = self.thresholds.stability_score_thresh;
+        let draw = |promising: &Promising| {
+            let (mask, stability) = self
+                .upsampler
+                .mask(logits[promising.logits].values(), offset);
             let keep = thresh <= 0.0 || stability.0 >= thresh;
+            let (point, level) = of(promising.prompt, promising.token);
             keep.then_some(Confident {
                 point,
                 level,
-                score,
-                raw_score,
+                score: promising.score,
+                raw_score: promising.raw_score,
                 stability,
                 mask,
             })
         };
         Ok(promising.par_iter().filter_map(draw).collect())
+    }
+
+    /// The decoder scores masks before it draws them, so only those that are promising are drawn.
+    fn promising_by_decoder(
+        &self,
+        judged: &JudgedPrompts<'_>,
+        shown: Range<usize>,
+    ) -> Result<(Vec<Promising>, Vec<Logits>)> {
+        let calibration = self.embedding.segmenter().calibration();
+        let mut promising = Vec::new();
+        let mut drawn: Vec<usize> = Vec::new();
+        for (prompt, scores) in judged.scores().enumerate() {
+            for token in shown.clone() {
+                let raw_score = scores[token];
+                let score = calibration.map_or(raw_score, |c| c.apply(token, raw_score));
+                if !self.is_above(score) {
+                    continue;
+                }
+                if drawn.last() != Some(&prompt) {
+                    drawn.push(prompt);
+                }
+                promising.push(Promising {
+                    prompt,
+                    token,
+                    logits: (drawn.len() - 1) * judged.tokens() + token,
+                    score,
+                    raw_score,
+                });
+            }
+        }
+        Ok((promising, judged.draw(&drawn)?))
+    }
+
+    /// A candidate head looks at the masks.
+    fn promising_by_head(
+        &self,
+        head: &CandidateHead,
+        judged: &JudgedPrompts<'_>,
+        prompts: &[Prompt],
+        shown: Range<usize>,
+    ) -> Result<(Vec<Promising>, Vec<Logits>)> {
+        let all: Vec<usize> = (0..prompts.len()).collect();
+        let (logits, tokens) = (judged.draw(&all)?, judged.tokens());
+        let scores: Vec<&[PredictedIou]> = judged.scores().collect();
+        let calibration = self.embedding.segmenter().calibration();
+        let look = |prompt: usize| {
+            let of_prompt = &logits[prompt * tokens..][..tokens];
+            let (frame, scores) = (self.embedding.frame(), scores[prompt]);
+            let features =
+                CandidateFeatures::from_parts(of_prompt, scores, &prompts[prompt], frame);
+            let score = |token| {
+                let score = head.predicted_iou(&features, token);
+                let score = calibration.map_or(score, |c| c.apply(token, score));
+                Promising {
+                    prompt,
+                    token,
+                    logits: prompt * tokens + token,
+                    score,
+                    raw_score: scores[token],
+                }
+            };
+            let scored = shown.clone().map(score);
+            scored
+                .filter(|p| self.is_above(p.score))
+                .collect::<Vec<_>>()
+        };
+        let promising: Vec<Vec<Promising>> = all.into_par_iter().map(look).collect();
+        Ok((promising.concat(), logits))
+    }
+
+    fn is_above(&self, score: PredictedIou) -> bool {
+        let thresh = self.thresholds.pred_iou_thresh;
+        thresh <= 0.0 || score.0 > thresh
     }
 
     /// The mask in the whole picture, if it does not go on outside of the crop.

@@ -16,6 +16,7 @@ mod nms;
 mod options;
 mod record;
 mod small_regions;
+mod thresholds;
 
 use samara_image::{RgbImage, Rle, crop_image};
 
@@ -23,6 +24,7 @@ pub use grid::PointGrid;
 pub use hierarchy::{Hierarchy, Node};
 pub use options::{MaskGeneratorOptions, OutputMode};
 pub use record::{MaskRecord, Segmentation};
+pub use thresholds::MaskThresholds;
 
 use crate::candidates::{PredictedIou, StabilityScore};
 use crate::{Embedding, Result, Segmenter};
@@ -36,7 +38,7 @@ use crop::{CropBox, crop_boxes};
 ///
 /// # fn main() -> samara::Result<()> {
 /// let segmenter = Segmenter::load("sam_vit_b_01ec64.pth", DeviceKind::Cpu)?;
-/// let options = MaskGeneratorOptions::for_model(segmenter.config(), segmenter.calibration());
+/// let options = MaskGeneratorOptions::default();
 /// let masks = MaskGenerator::new(&segmenter, options)?
 ///     .generate(&read_image("photo.jpg", &Limits::default())?)?;
 /// let tree = Hierarchy::of(&masks);
@@ -50,6 +52,7 @@ use crop::{CropBox, crop_boxes};
 pub struct MaskGenerator {
     segmenter: Segmenter,
     options: MaskGeneratorOptions,
+    thresholds: MaskThresholds,
     /// The points of every layer of crops.
     grids: Vec<PointGrid>,
 }
@@ -76,6 +79,7 @@ impl MaskGenerator {
         let grids = options.grids()?;
         Ok(Self {
             segmenter: segmenter.clone(),
+            thresholds: options.thresholds(segmenter.thresholds()),
             options,
             grids,
         })
@@ -84,6 +88,11 @@ impl MaskGenerator {
     /// The options.
     pub fn options(&self) -> &MaskGeneratorOptions {
         &self.options
+    }
+
+    /// The thresholds of scores: those of the options, or else the model's.
+    pub fn thresholds(&self) -> MaskThresholds {
+        self.thresholds
     }
 
     /// The model.
@@ -131,7 +140,7 @@ impl MaskGenerator {
                 &cropped
             };
             let grid = &self.grids[*layer];
-            let answers = Answers::new(embedding, options, *crop, size)?;
+            let answers = Answers::new(embedding, options, self.thresholds, *crop, size)?;
             let mut masks = answers.of_grid(grid, |asked| {
                 progress((done + asked) as f64 / total as f64);
             })?;

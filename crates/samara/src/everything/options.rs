@@ -1,10 +1,10 @@
 //! What a [`MaskGenerator`](super::MaskGenerator) is asked to do.
 
-use samara_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use super::grid::{self, PointGrid};
-use crate::{Calibration, Error, Result};
+use super::thresholds::MaskThresholds;
+use crate::{Error, Result};
 
 /// Deepest layer of crops: 256 crops, each embedded on its own.
 const MAX_CROP_LAYERS: u32 = 4;
@@ -24,8 +24,8 @@ pub enum OutputMode {
     CocoRle,
 }
 
-/// Options of the official `SamAutomaticMaskGenerator`, under their names and with its defaults;
-/// `use_m2m` is that of SAM 2's generator, `adaptive` is ours.
+/// Options of the official `SamAutomaticMaskGenerator`, under their names and with its defaults, but for the
+/// thresholds of scores, which are the model's own; `use_m2m` is that of SAM 2's generator, `adaptive` is ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaskGeneratorOptions {
@@ -34,10 +34,11 @@ pub struct MaskGeneratorOptions {
     pub points_per_side: Option<u32>,
     /// Points decoded at once, at most. Few are enough for full speed, and take less memory.
     pub points_per_batch: usize,
-    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all.
-    pub pred_iou_thresh: f32,
-    /// Masks whose stability is below this are dropped; 0 keeps all.
-    pub stability_score_thresh: f32,
+    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all. `None`: as the model says
+    /// ([`MaskThresholds`]).
+    pub pred_iou_thresh: Option<f32>,
+    /// Masks whose stability is below this are dropped; 0 keeps all. `None`: as the model says.
+    pub stability_score_thresh: Option<f32>,
     /// How far the logits' threshold is moved, up and down, to see how stable a mask is.
     pub stability_score_offset: f32,
     /// A mask whose box has more than this IoU with that of a better one of the same crop is
@@ -69,8 +70,8 @@ impl Default for MaskGeneratorOptions {
         Self {
             points_per_side: Some(32),
             points_per_batch: 64,
-            pred_iou_thresh: 0.88,
-            stability_score_thresh: 0.95,
+            pred_iou_thresh: None,
+            stability_score_thresh: None,
             stability_score_offset: 1.0,
             box_nms_thresh: 0.7,
             crop_n_layers: 0,
@@ -87,21 +88,13 @@ impl Default for MaskGeneratorOptions {
 }
 
 impl MaskGeneratorOptions {
-    /// The defaults for a model: the official ones of its family, with other thresholds where scores
-    /// mean something else: a calibrated score is the IoU to expect, which is lower than what SAM says,
-    /// and the masks of `compact` have soft edges.
-    pub fn for_model(config: &ModelConfig, calibration: Option<&Calibration>) -> Self {
-        let official = Self::default();
-        let (pred_iou_thresh, stability_score_thresh) = match (config, calibration) {
-            (ModelConfig::Compact(_), _) => COMPACT_THRESHOLDS,
-            (_, Some(_)) => CALIBRATED_THRESHOLDS,
-            (ModelConfig::Sam2(_), None) => (SAM2_PRED_IOU_THRESH, official.stability_score_thresh),
-            (ModelConfig::Sam(_), None) => return official,
-        };
-        Self {
-            pred_iou_thresh,
-            stability_score_thresh,
-            ..official
+    /// The thresholds that hold for a model with these of its own.
+    pub(super) fn thresholds(&self, own: MaskThresholds) -> MaskThresholds {
+        MaskThresholds {
+            pred_iou_thresh: self.pred_iou_thresh.unwrap_or(own.pred_iou_thresh),
+            stability_score_thresh: self
+                .stability_score_thresh
+                .unwrap_or(own.stability_score_thresh),
         }
     }
 
@@ -157,24 +150,25 @@ impl MaskGeneratorOptions {
             self.points_per_batch > 0,
             "points_per_batch 0 decodes nothing".into(),
         )?;
+        let none = MaskThresholds {
+            pred_iou_thresh: 0.0,
+            stability_score_thresh: 0.0,
+        };
+        self.thresholds(none).check()?;
         for (name, value) in [
-            ("pred_iou_thresh", f64::from(self.pred_iou_thresh)),
-            (
-                "stability_score_thresh",
-                f64::from(self.stability_score_thresh),
-            ),
-            (
-                "stability_score_offset",
-                f64::from(self.stability_score_offset),
-            ),
             ("box_nms_thresh", self.box_nms_thresh),
             ("crop_nms_thresh", self.crop_nms_thresh),
         ] {
             check(
-                value.is_finite() && value >= 0.0,
-                format!("{name} {value} is not a number from 0"),
+                (0.0..=1.0).contains(&value),
+                format!("{name} {value} is not from 0 to 1"),
             )?;
         }
+        let offset = self.stability_score_offset;
+        check(
+            offset.is_finite() && offset >= 0.0,
+            format!("stability_score_offset {offset} is not a number from 0"),
+        )?;
         let layers = self.crop_n_layers;
         check(
             layers <= MAX_CROP_LAYERS,
@@ -191,16 +185,6 @@ impl MaskGeneratorOptions {
         )
     }
 }
-
-/// That of SAM 2's generator.
-const SAM2_PRED_IOU_THRESH: f32 = 0.8;
-/// Predicted IoU and stability. Chosen with a grid of 16 × 16 on 12 training pictures of `bsds500`: 30
-/// masks a picture find 42 % of the annotated segments; thresholds of 0.3 give 73 masks and 49 %, of 0.5
-/// ten masks and 28 %.
-const COMPACT_THRESHOLDS: (f32, f32) = (0.4, 0.4);
-/// Chosen likewise, with the embedded model: 28 masks a picture find 56 %; 0.25 and 0.6 give 42 masks and
-/// 61 %, 0.4 and 0.7 give 18 and 50 %.
-const CALIBRATED_THRESHOLDS: (f32, f32) = (0.3, 0.7);
 
 #[cfg(test)]
 mod tests {
@@ -226,7 +210,14 @@ mod tests {
             (refused(|o| o.points_per_side = None), "points_per_side"),
             (refused(|o| o.point_grids = Some(vec![])), "point_grids"),
             (refused(|o| o.points_per_batch = 0), "points_per_batch"),
-            (refused(|o| o.pred_iou_thresh = f32::NAN), "pred_iou_thresh"),
+            (
+                refused(|o| o.pred_iou_thresh = Some(f32::NAN)),
+                "pred_iou_thresh",
+            ),
+            (
+                refused(|o| o.stability_score_thresh = Some(1.01)),
+                "stability_score_thresh",
+            ),
             (refused(|o| o.box_nms_thresh = -1.0), "box_nms_thresh"),
             (refused(|o| o.crop_n_layers = 9), "crop_n_layers"),
             (

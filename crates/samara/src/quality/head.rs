@@ -10,32 +10,12 @@ use samara_image::write_atomic;
 
 use super::evidence::Evidence;
 use crate::candidates::PredictedIou;
+use crate::mlp::{DenseLayer, Mlp, sigmoid};
 use crate::{Error, Result};
 
 const FINGERPRINT: &str = "samara.fingerprint";
 /// Names of the layers in a file.
 const LAYERS: usize = 3;
-
-/// A layer `y = weight · x + bias`, its weight `[outputs, inputs]` row by row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QualityLayer {
-    /// `[outputs, inputs]`.
-    pub weight: Vec<f32>,
-    /// `[outputs]`.
-    pub bias: Vec<f32>,
-}
-
-impl QualityLayer {
-    fn inputs(&self) -> usize {
-        self.weight.len() / self.bias.len().max(1)
-    }
-
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let rows = self.weight.chunks_exact(x.len().max(1)).zip(&self.bias);
-        rows.map(|(row, bias)| bias + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>())
-            .collect()
-    }
-}
 
 /// Estimates the IoU of an external mask with its unknown truth from its
 /// [`Evidence`](super::Evidence): three layers with ReLU between them and a sigmoid behind.
@@ -43,7 +23,7 @@ impl QualityLayer {
 /// A head belongs to the weights of the model that it was trained with, and is refused by others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QualityHead {
-    layers: [QualityLayer; LAYERS],
+    mlp: Mlp,
     fingerprint: String,
 }
 
@@ -52,34 +32,17 @@ impl QualityHead {
     ///
     /// # Errors
     /// [`Error::Quality`]: the layers do not follow on each other, or a value is not finite.
-    pub fn new(layers: [QualityLayer; LAYERS], fingerprint: String) -> Result<Self> {
-        let wrong = |why: String| Err(Error::Quality(format!("quality head: {why}")));
-        for (i, layer) in layers.iter().enumerate() {
-            let outputs = layers.get(i + 1).map_or(1, QualityLayer::inputs);
-            let (weights, found) = (layer.weight.len(), layer.bias.len());
-            if found == 0 || found != outputs || weights == 0 || !weights.is_multiple_of(found) {
-                return wrong(format!(
-                    "layer {i} has {weights} weights and {found} outputs, not {outputs} outputs"
-                ));
-            }
-            if !layer
-                .weight
-                .iter()
-                .chain(&layer.bias)
-                .all(|v| v.is_finite())
-            {
-                return wrong(format!("layer {i} holds a value that is not finite"));
-            }
-        }
+    pub fn new(layers: [DenseLayer; LAYERS], fingerprint: String) -> Result<Self> {
+        let mlp = Mlp::new(layers.into());
         Ok(Self {
-            layers,
+            mlp: mlp.map_err(|why| Error::Quality(format!("quality head: {why}")))?,
             fingerprint,
         })
     }
 
     /// Length of the evidence that it takes.
     pub fn inputs(&self) -> usize {
-        self.layers[0].inputs()
+        self.mlp.inputs()
     }
 
     /// Fingerprint of the model that it belongs to.
@@ -98,18 +61,7 @@ impl QualityHead {
                 "evidence of {found} numbers, the quality head takes {expected}"
             )));
         }
-        Ok(PredictedIou(self.score(&evidence.0)))
-    }
-
-    fn score(&self, evidence: &[f32]) -> f32 {
-        let relu = |mut x: Vec<f32>| {
-            x.iter_mut().for_each(|v| *v = v.max(0.0));
-            x
-        };
-        let hidden = relu(self.layers[0].apply(evidence));
-        let hidden = relu(self.layers[1].apply(&hidden));
-        let score = self.layers[2].apply(&hidden);
-        1.0 / (1.0 + (-score[0]).exp())
+        Ok(PredictedIou(sigmoid(self.mlp.apply(&evidence.0))))
     }
 
     /// Writes the head as `safetensors`.
@@ -119,7 +71,7 @@ impl QualityHead {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let mut tensors = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, layer) in self.mlp.layers().iter().enumerate() {
             let (inputs, outputs) = (layer.inputs(), layer.bias.len());
             tensors.push((
                 format!("layer{i}.weight"),
@@ -167,8 +119,8 @@ impl QualityHead {
             let (values, _) = view.data().as_chunks::<4>();
             Ok(values.iter().copied().map(f32::from_le_bytes).collect())
         };
-        let layer = |i: usize| -> Result<QualityLayer> {
-            Ok(QualityLayer {
+        let layer = |i: usize| -> Result<DenseLayer> {
+            Ok(DenseLayer {
                 weight: values(format!("layer{i}.weight"))?,
                 bias: values(format!("layer{i}.bias"))?,
             })
@@ -190,7 +142,7 @@ mod tests {
     use super::*;
 
     fn head() -> QualityHead {
-        let layer = |weight: &[f32], bias: &[f32]| QualityLayer {
+        let layer = |weight: &[f32], bias: &[f32]| DenseLayer {
             weight: weight.into(),
             bias: bias.into(),
         };
@@ -204,9 +156,10 @@ mod tests {
 
     #[test]
     fn layers_follow_on_each_other() {
-        // relu(0.5, 2 − 1) → 0.5 + 1 + 0.5 → 2 · 2 − 1
         let expected = 1.0 / (1.0 + (-3.0_f32).exp());
-        assert!((head().score(&[0.5, 2.0]) - expected).abs() < 1e-6);
+        let estimate = head().estimate(&Evidence(vec![0.5, 2.0])).unwrap();
+        assert!((estimate.0 - expected).abs() < 1e-6);
+        assert!(head().estimate(&Evidence(vec![0.5])).is_err());
         assert_eq!(head().inputs(), 2);
     }
 
@@ -222,8 +175,8 @@ mod tests {
             error.contains("head.safetensors") && !error.contains('\n'),
             "{error}"
         );
-        let mut layers = head().layers;
-        layers[1].bias.push(0.0);
+        let layer = head().mlp.layers()[0].clone();
+        let layers = [layer.clone(), layer.clone(), layer];
         assert!(QualityHead::new(layers, String::new()).is_err());
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use evidence::Evidence;
 pub use external::{ExternalMask, SoftMask};
-pub use head::{QualityHead, QualityLayer};
+pub use head::QualityHead;
 
 use crate::candidates::{Candidate, MaskTokens, PredictedIou};
 use crate::embedding::Embedding;

@@ -11,10 +11,9 @@ use samara_model::burn::tensor::Tensor;
 
 use super::bank::{MemoryBank, Output};
 use super::{Direction, VideoFrame};
-use crate::candidates::MaskTokens;
 use crate::embedding::read;
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::{Logits, OriginalPx, Result};
+use crate::{Logits, OriginalPx, Result, Select};
 
 /// Logits of a mask without the object.
 const ABSENT: f32 = -1024.0;
@@ -56,11 +55,12 @@ pub(super) fn answer(bank: &MemoryBank, frame: &VideoFrame, prompt: &Prompt) -> 
             if let (None, Some(previous)) = (&prompt.mask, bank.latest(frame.index)) {
                 prompt = prompt.and_refine(&logits_of(previous));
             }
-            let tokens = embedding.decode(std::slice::from_ref(&prompt))?.remove(0);
             let ambiguous = prompt.clicks().len() == 1 && prompt.box_prompt().is_none();
-            let shown = if ambiguous { 1..tokens.iou.len() } else { 0..1 };
-            let best = shown.max_by(|&a, &b| tokens.iou[a].0.total_cmp(&tokens.iou[b].0));
-            candidate(&tokens, best.unwrap_or(0), frame)
+            prompt.single = !ambiguous;
+            let candidates = embedding.predict(&prompt)?;
+            let chosen = candidates.select(&Select::Best)?.index.unwrap_or(0);
+            let chosen = &candidates.as_slice()[chosen];
+            (chosen.low_res_logits.clone(), chosen.predicted_iou.0)
         }
     };
     let looks = Looks::of(frame)?;
@@ -94,9 +94,13 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
         if lost {
             prompts.extend(looks.clicks(&known, frame));
         }
-        for tokens in frame.embedding.decode(&prompts)? {
-            for token in 0..tokens.iou.len() {
-                let (logits, iou) = candidate(&tokens, token, frame);
+        let answers = frame.embedding.decode(&prompts)?;
+        for (tokens, prompt) in answers.into_iter().zip(&prompts) {
+            let segmenter = frame.embedding.segmenter();
+            let all = 0..tokens.iou.len();
+            let scores = segmenter.scores(&tokens, prompt, frame.embedding.frame(), all);
+            for (logits, score) in tokens.low_res_logits.into_iter().zip(scores) {
+                let iou = score.predicted_iou.0;
                 let pointer = looks.inside(&logits);
                 let alike = similarity(&pointer, &known);
                 let near = overlap(&logits, &last);
@@ -136,14 +140,6 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
         output.low_res = vec![ABSENT; side * side];
     }
     Ok(output)
-}
-
-/// The mask of a token and its score, calibrated if the model is.
-fn candidate(tokens: &MaskTokens, token: usize, frame: &VideoFrame) -> (Logits, f32) {
-    let raw = tokens.iou[token];
-    let calibration = frame.embedding.segmenter().calibration();
-    let iou = calibration.map_or(raw, |calibration| calibration.apply(token, raw));
-    (tokens.low_res_logits[token].clone(), iou.0)
 }
 
 fn logits_of(output: &Output) -> Logits {

@@ -1,0 +1,699 @@
+//! Numbers that describe candidate masks, how they lie to the prompt that they answer and to each other.
+//!
+//! They are made of what every model of the family gives, logits and a prompt, so a head that reads them
+//! serves any of these models.
+
+/// Numbers that describe a mask alone, and the prompt in it.
+pub const OWN: usize = 33;
+/// Numbers that describe a mask beside another one.
+pub const SHARED: usize = 5;
+
+/// Among the numbers of a mask: the depth of the click against the largest depth.
+const DEPTH: usize = 13;
+/// Among the numbers of a mask: how far the deepest pixel is from the click.
+const DEEPEST: usize = 15;
+
+/// Logits are limited to this, both ways.
+const LOGIT_LIMIT: f32 = 10.0;
+/// Numbers are limited to this, both ways.
+const LIMIT: f32 = 4.0;
+/// Distances from the threshold, in logits, at which areas are compared.
+const OFFSETS: [f32; 3] = [1.0, 2.0, 4.0];
+
+/// How many numbers describe each of `masks` candidates.
+pub const fn numbers(masks: usize) -> usize {
+    OWN + SHARED * masks
+}
+
+/// A grid of logits: `side` × `side` values, of which the image covers the first `columns` and `rows`; the
+/// rest is padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogitGrid {
+    /// Values along a side.
+    pub side: usize,
+    /// Columns that the image covers, at least one.
+    pub columns: usize,
+    /// Rows that the image covers, at least one.
+    pub rows: usize,
+}
+
+/// What a user pointed at, x before y, in logit pixels. Points may lie outside of the image.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PromptGeometry<'a> {
+    /// Clicks on the object.
+    pub positive: Vec<[f32; 2]>,
+    /// Clicks on what is not the object.
+    pub negative: Vec<[f32; 2]>,
+    /// A box: left, top, right, bottom.
+    pub bbox: Option<[f32; 4]>,
+    /// Logits of a mask, `side` × `side`.
+    pub mask: Option<&'a [f32]>,
+}
+
+impl PromptGeometry<'_> {
+    /// The point that distances are measured from: the first positive click, the middle of the box, or, with
+    /// neither, nothing.
+    fn at(&self) -> Option<[f32; 2]> {
+        let middle = |[x0, y0, x1, y1]: [f32; 4]| [f32::midpoint(x0, x1), f32::midpoint(y0, y1)];
+        self.positive.first().copied().or(self.bbox.map(middle))
+    }
+}
+
+/// Describes candidate masks, logits on `grid`, that answer `prompt`. For every mask
+/// [`OWN`] numbers, then [`SHARED`] for every candidate, itself among them; all within ±4.
+///
+/// Of the mask, in this order: area as a share of the image (its root) and as a logarithm; stability at ±1, ±2
+/// and ±4 logits; mean logit inside and outside; its box (width, height, how much of it is filled, aspect);
+/// length of the outline and mean step of the logits across it. Of the click: its depth in the mask against the largest
+/// depth, the largest depth, distance to the deepest pixel, depth as a logarithm, distance to the centre of
+/// mass (straight and along both axes) and to the middle of the box, the logit there. Of its pieces: their
+/// number, the share of the mask in the largest one and in that of the click; the share of the image's top,
+/// bottom and sides that it touches. Of the rest of the prompt: the share of positive and of negative clicks inside,
+/// whether and by what IoU its box matches that of the prompt, and the IoU with the mask of the prompt.
+///
+/// Beside another mask: their IoU, the share that lies in the other one, the ratio of areas, and for the other one
+/// the depth of the click and the distance of the deepest pixel. Distances are in units of the root of the area.
+///
+/// # Panics
+/// If there are not `side`² logits for every mask and the prompt's mask, or the grid has no columns or rows.
+pub fn candidate_features(
+    candidates: &[&[f32]],
+    grid: LogitGrid,
+    prompt: &PromptGeometry<'_>,
+) -> Vec<f32> {
+    assert!((1..=grid.side).contains(&grid.columns) && (1..=grid.side).contains(&grid.rows));
+    let masks: Vec<Mask> = candidates
+        .iter()
+        .map(|logits| Mask::of(logits, grid))
+        .collect();
+    let given = prompt.mask.map(|logits| Mask::of(logits, grid));
+    let own: Vec<_> = masks
+        .iter()
+        .map(|mask| mask.own(prompt, given.as_ref()))
+        .collect();
+    let mut all = Vec::with_capacity(masks.len() * numbers(masks.len()));
+    for (mask, alone) in masks.iter().zip(&own) {
+        all.extend(alone);
+        let others = masks.iter().zip(&own);
+        all.extend(others.flat_map(|(other, own)| mask.beside(other, own)));
+    }
+    for value in &mut all {
+        *value = within(*value, LIMIT);
+    }
+    all
+}
+
+/// Limits a value to ±`limit`. NaN becomes the lower one, other than with `clamp`.
+fn within(value: f32, limit: f32) -> f32 {
+    value.max(-limit).min(limit)
+}
+
+/// A candidate without padding: limited logits, and which of them are above 0.
+struct Mask {
+    columns: usize,
+    rows: usize,
+    logits: Vec<f32>,
+    inside: Vec<bool>,
+    area: f32,
+}
+
+impl Mask {
+    fn of(logits: &[f32], grid: LogitGrid) -> Self {
+        assert_eq!(logits.len(), grid.side * grid.side);
+        let rows = logits.chunks_exact(grid.side).take(grid.rows);
+        let logits = rows.flat_map(|row| &row[..grid.columns]);
+        let logits: Vec<f32> = logits.map(|&l| within(l, LOGIT_LIMIT)).collect();
+        let inside: Vec<bool> = logits.iter().map(|&l| l > 0.0).collect();
+        let area = count(inside.iter().copied());
+        Self {
+            columns: grid.columns,
+            rows: grid.rows,
+            logits,
+            inside,
+            area,
+        }
+    }
+
+    /// The root of the area, the unit of distances.
+    fn length(&self) -> f32 {
+        (self.area + 1.0).sqrt()
+    }
+
+    fn own(&self, prompt: &PromptGeometry<'_>, given: Option<&Self>) -> [f32; OWN] {
+        let pixels = (self.columns * self.rows) as f32;
+        let above = |offset: f32| count(self.logits.iter().map(|&l| l > offset)) + 1.0;
+        let [one, two, four] = OFFSETS.map(|offset| above(offset) / above(-offset));
+        let all: f32 = self.logits.iter().sum();
+        let positive: f32 = self.logits.iter().map(|l| l.max(0.0)).sum();
+        let (outline, steps) = self.outline();
+        let depths = self.depths();
+        let at = prompt.at().unwrap_or(depths.deepest_at);
+        let extent = self.extent(at);
+        let [width, height] = extent.size;
+        let length = self.length();
+
+        let depth = depths.at[self.pixel(at)];
+        let deepest = depths.deepest;
+        let far = |[x, y]: [f32; 2]| (x - at[0]).hypot(y - at[1]) / length;
+        let off = |axis: usize| (extent.mass[axis] - at[axis]).abs() / extent.size[axis] * 2.0;
+        let pieces = self.pieces(at);
+        let [top, bottom, sides] = self.borders();
+        let hit = |clicks: &[[f32; 2]]| {
+            let inside = count(clicks.iter().map(|&click| self.inside[self.pixel(click)]));
+            inside / clicks.len().max(1) as f32
+        };
+        let boxed = prompt.bbox.map_or(0.0, |bbox| extent.box_iou(bbox));
+        let masked = given.map_or(0.0, |given| self.iou(given));
+        [
+            (self.area / pixels).sqrt(),
+            (self.area + 1.0).ln() / 5.0 - 1.0,
+            one,
+            two,
+            four,
+            positive / (self.area + 1.0) / 5.0 - 1.0,
+            (positive - all) / (pixels - self.area + 1.0) / 5.0 - 1.0,
+            width / self.columns as f32,
+            height / self.rows as f32,
+            self.area / (width * height),
+            (width / height).ln(),
+            outline / length / 4.0 - 1.0,
+            steps / (outline + 1.0) / 5.0,
+            depth / (deepest + 1e-3),
+            4.0 * deepest / length - 1.0,
+            far(depths.deepest_at),
+            (depth + 0.5).ln() / 2.0,
+            far(extent.mass),
+            off(0),
+            off(1),
+            far(extent.middle),
+            self.logits[self.pixel(at)] / 5.0,
+            (pieces.count + 1.0).ln() / 2.0,
+            pieces.largest,
+            pieces.clicked,
+            top,
+            bottom,
+            sides,
+            hit(&prompt.positive),
+            hit(&prompt.negative),
+            f32::from(u8::from(prompt.bbox.is_some())),
+            boxed,
+            masked,
+        ]
+    }
+
+    /// Beside another mask, of which these are its own numbers.
+    fn beside(&self, other: &Self, own: &[f32; OWN]) -> [f32; SHARED] {
+        let both = self.both(other);
+        [
+            both / (self.area + other.area - both + 1.0),
+            both / (self.area + 1.0),
+            ((other.area + 1.0) / (self.area + 1.0)).ln() / 2.0,
+            own[DEPTH],
+            own[DEEPEST],
+        ]
+    }
+
+    /// Pixels that are in both masks.
+    fn both(&self, other: &Self) -> f32 {
+        let both = self.inside.iter().zip(&other.inside);
+        count(both.map(|(a, b)| a & b))
+    }
+
+    fn iou(&self, other: &Self) -> f32 {
+        let both = self.both(other);
+        both / (self.area + other.area - both + 1.0)
+    }
+
+    /// Pairs of neighbours with the outline between them, and the sum of the steps of the logits there.
+    fn outline(&self) -> (f32, f32) {
+        let (mut pairs, mut steps) = (0.0, 0.0);
+        let mut add = |a: f32, b: f32| {
+            let crossed = f32::from(u8::from((a > 0.0) != (b > 0.0)));
+            pairs += crossed;
+            steps += crossed * (a - b).abs();
+        };
+        for row in self.logits.chunks_exact(self.columns) {
+            row.iter().zip(&row[1..]).for_each(|(&a, &b)| add(a, b));
+        }
+        let below = &self.logits[self.columns..];
+        let pairs_down = self.logits.iter().zip(below);
+        pairs_down.for_each(|(&a, &b)| add(a, b));
+        (pairs, steps)
+    }
+
+    fn extent(&self, at: [f32; 2]) -> Extent {
+        let (mut columns, mut rows) = (vec![0.0_f32; self.columns], vec![0.0_f32; self.rows]);
+        for (row, sum) in self.inside.chunks_exact(self.columns).zip(&mut rows) {
+            for (&inside, column) in row.iter().zip(&mut columns) {
+                let one = f32::from(u8::from(inside));
+                *column += one;
+                *sum += one;
+            }
+        }
+        let mut extent = Extent {
+            size: [1.0; 2],
+            middle: at,
+            mass: at,
+        };
+        for (axis, sums) in [columns, rows].iter().enumerate() {
+            let first = sums.iter().position(|&sum| sum > 0.0);
+            let last = sums.iter().rposition(|&sum| sum > 0.0);
+            let (Some(first), Some(last)) = (first, last) else {
+                continue;
+            };
+            let (first, last) = (first as f32, last as f32 + 1.0);
+            let moment = |(i, sum): (usize, &f32)| (i as f32 + 0.5) * sum;
+            extent.size[axis] = last - first;
+            extent.middle[axis] = f32::midpoint(first, last);
+            extent.mass[axis] = sums.iter().enumerate().map(moment).sum::<f32>() / self.area;
+        }
+        extent
+    }
+
+    /// Index of the pixel that is nearest to a point.
+    fn pixel(&self, [x, y]: [f32; 2]) -> usize {
+        let place = |v: f32, count: usize| (v.max(0.0) as usize).min(count - 1);
+        place(y, self.rows) * self.columns + place(x, self.columns)
+    }
+
+    /// Shares of the image's top row, bottom row and outer columns that lie inside.
+    fn borders(&self) -> [f32; 3] {
+        let share = |pixels: f32, all: usize| pixels / all as f32;
+        let (first, last) = (
+            &self.inside[..self.columns],
+            &self.inside[(self.rows - 1) * self.columns..],
+        );
+        let rows = self.inside.chunks_exact(self.columns);
+        let sides: f32 = rows
+            .map(|row| count([row[0], row[self.columns - 1]].into_iter()))
+            .sum();
+        [
+            share(count(first.iter().copied()), self.columns),
+            share(count(last.iter().copied()), self.columns),
+            share(sides, 2 * self.rows),
+        ]
+    }
+
+    /// Distances of all pixels to the outside; beyond the edge of the image is outside. Distances are those of a
+    /// chamfer transform (Borgefors 1986) with steps of 1 and √2, at most 8 % too long.
+    fn depths(&self) -> Depths {
+        use std::f32::consts::SQRT_2;
+        let (width, height) = (self.columns + 2, self.rows + 2);
+        // With a border, so that every pixel has all its neighbours.
+        let mut depth = vec![0.0_f32; width * height];
+        for (y, row) in self.inside.chunks_exact(self.columns).enumerate() {
+            let line = &mut depth[(y + 1) * width + 1..][..self.columns];
+            for (depth, &inside) in line.iter_mut().zip(row) {
+                *depth = if inside { f32::MAX } else { 0.0 };
+            }
+        }
+        for i in width + 1..width * (height - 1) - 1 {
+            let straight = depth[i - 1].min(depth[i - width]) + 1.0;
+            let slanted = depth[i - width - 1].min(depth[i - width + 1]) + SQRT_2;
+            depth[i] = depth[i].min(straight).min(slanted);
+        }
+        for i in (width + 1..width * (height - 1) - 1).rev() {
+            let straight = depth[i + 1].min(depth[i + width]) + 1.0;
+            let slanted = depth[i + width + 1].min(depth[i + width - 1]) + SQRT_2;
+            depth[i] = depth[i].min(straight).min(slanted);
+        }
+        let middle = [self.columns as f32 / 2.0, self.rows as f32 / 2.0];
+        let mut depths = Depths {
+            at: Vec::with_capacity(self.inside.len()),
+            deepest: 0.0,
+            deepest_at: middle,
+        };
+        for (y, line) in depth
+            .chunks_exact(width)
+            .skip(1)
+            .take(self.rows)
+            .enumerate()
+        {
+            for (x, &depth) in line[1..=self.columns].iter().enumerate() {
+                if depth > depths.deepest {
+                    depths.deepest = depth;
+                    depths.deepest_at = [x as f32 + 0.5, y as f32 + 0.5];
+                }
+                depths.at.push(depth);
+            }
+        }
+        depths
+    }
+
+    /// Pieces of pixels that touch along an edge, found run by run.
+    fn pieces(&self, at: [f32; 2]) -> Pieces {
+        let mut forest = Forest::default();
+        let mut above: Vec<Run> = Vec::new();
+        let mut here: Vec<Run> = Vec::new();
+        let clicked_pixel = self.pixel(at);
+        let mut clicked = None;
+        for (y, row) in self.inside.chunks_exact(self.columns).enumerate() {
+            here.clear();
+            let mut x = 0;
+            while x < row.len() {
+                if !row[x] {
+                    x += 1;
+                    continue;
+                }
+                let start = x;
+                x += row[x..]
+                    .iter()
+                    .position(|&inside| !inside)
+                    .unwrap_or(row.len() - x);
+                let piece = forest.add(x - start);
+                for run in above.iter().filter(|run| run.start < x && start < run.end) {
+                    forest.join(run.piece, piece);
+                }
+                if (y * self.columns + start..y * self.columns + x).contains(&clicked_pixel) {
+                    clicked = Some(piece);
+                }
+                here.push(Run {
+                    start,
+                    end: x,
+                    piece,
+                });
+            }
+            std::mem::swap(&mut above, &mut here);
+        }
+        let share = |area: usize| area as f32 / self.area.max(1.0);
+        let clicked = clicked.map(|piece| forest.root(piece));
+        Pieces {
+            count: forest.roots().count() as f32,
+            largest: share(forest.roots().max().unwrap_or(0)),
+            clicked: clicked.map_or(0.0, |root| share(forest.area[root])),
+        }
+    }
+}
+
+/// A run of pixels inside, in one row.
+struct Run {
+    start: usize,
+    end: usize,
+    piece: usize,
+}
+
+/// The pieces of a mask.
+struct Pieces {
+    count: f32,
+    /// Share of the mask in the largest one.
+    largest: f32,
+    /// Share of the mask in that of the click.
+    clicked: f32,
+}
+
+/// Disjoint sets of runs with their areas.
+#[derive(Default)]
+struct Forest {
+    parent: Vec<usize>,
+    area: Vec<usize>,
+}
+
+impl Forest {
+    fn add(&mut self, area: usize) -> usize {
+        self.parent.push(self.parent.len());
+        self.area.push(area);
+        self.parent.len() - 1
+    }
+
+    fn root(&mut self, mut i: usize) -> usize {
+        while self.parent[i] != i {
+            self.parent[i] = self.parent[self.parent[i]];
+            i = self.parent[i];
+        }
+        i
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.root(a), self.root(b));
+        if a != b {
+            self.parent[b] = a;
+            self.area[a] += self.area[b];
+        }
+    }
+
+    /// Areas of the sets.
+    fn roots(&self) -> impl Iterator<Item = usize> {
+        let sets = self.parent.iter().enumerate().zip(&self.area);
+        sets.filter(|((i, parent), _)| i == *parent)
+            .map(|(_, &area)| area)
+    }
+}
+
+/// Distances to the outside.
+struct Depths {
+    /// Of every pixel.
+    at: Vec<f32>,
+    deepest: f32,
+    /// The first pixel with it, row by row; the middle of the image in an empty mask.
+    deepest_at: [f32; 2],
+}
+
+/// Where a mask lies, x before y. An empty one lies at the click.
+struct Extent {
+    size: [f32; 2],
+    middle: [f32; 2],
+    mass: [f32; 2],
+}
+
+impl Extent {
+    fn box_iou(&self, [x0, y0, x1, y1]: [f32; 4]) -> f32 {
+        let overlap = |axis: usize, low: f32, high: f32| {
+            let half = self.size[axis] / 2.0;
+            let (from, to) = (self.middle[axis] - half, self.middle[axis] + half);
+            (to.min(high) - from.max(low)).max(0.0)
+        };
+        let both = overlap(0, x0, x1) * overlap(1, y0, y1);
+        let all = self.size[0] * self.size[1] + (x1 - x0) * (y1 - y0) - both;
+        both / all.max(1e-6)
+    }
+}
+
+fn count(values: impl Iterator<Item = bool>) -> f32 {
+    values.map(u32::from).sum::<u32>() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIDE: usize = 24;
+    /// Without padding.
+    const FULL: LogitGrid = grid(SIDE, SIDE);
+
+    const fn grid(columns: usize, rows: usize) -> LogitGrid {
+        LogitGrid {
+            side: SIDE,
+            columns,
+            rows,
+        }
+    }
+
+    /// Logits of a rectangle: 3 inside, −6 outside.
+    fn rect(x0: usize, y0: usize, w: usize, h: usize) -> Vec<f32> {
+        let pixels = (0..SIDE * SIDE).map(|i| (i % SIDE, i / SIDE));
+        pixels
+            .map(|(x, y)| {
+                let inside = (x0..x0 + w).contains(&x) && (y0..y0 + h).contains(&y);
+                if inside { 3.0 } else { -6.0 }
+            })
+            .collect()
+    }
+
+    fn click(x: f32, y: f32) -> PromptGeometry<'static> {
+        PromptGeometry {
+            positive: vec![[x, y]],
+            ..PromptGeometry::default()
+        }
+    }
+
+    fn near(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+            assert!((a - b).abs() < 1e-4, "number {i}: {a}, not {b}");
+        }
+    }
+
+    #[test]
+    fn a_rectangle_is_what_it_is() {
+        let found = candidate_features(&[&rect(4, 6, 9, 5)], FULL, &click(6.5, 8.5));
+        let length = 46.0_f32.sqrt();
+        let expected = [
+            (45.0_f32 / 576.0).sqrt(),
+            46.0_f32.ln() / 5.0 - 1.0,
+            1.0,
+            1.0,
+            1.0 / 46.0,
+            135.0 / 46.0 / 5.0 - 1.0,
+            531.0 * 6.0 / 532.0 / 5.0 - 1.0,
+            9.0 / 24.0,
+            5.0 / 24.0,
+            1.0,
+            (9.0_f32 / 5.0).ln(),
+            28.0 / length / 4.0 - 1.0,
+            28.0 * 9.0 / 29.0 / 5.0,
+            3.0 / 3.001,
+            12.0 / length - 1.0,
+            0.0,
+            3.5_f32.ln() / 2.0,
+            2.0 / length,
+            2.0 / 9.0 * 2.0,
+            0.0,
+            2.0 / length,
+            0.6,
+            2.0_f32.ln() / 2.0,
+            1.0,
+            1.0,
+            0.0,
+            0.0,
+            0.0,
+            1.0,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+        ];
+        near(&found[..OWN], &expected);
+        let alone = [45.0 / 46.0, 45.0 / 46.0, 0.0, 3.0 / 3.001, 0.0];
+        near(&found[OWN..], &alone);
+    }
+
+    #[test]
+    fn padding_is_not_looked_at() {
+        let wide = rect(4, 6, 20, 18);
+        let found = candidate_features(&[&wide], grid(16, 12), &click(6.5, 8.5));
+        // The same as where nothing lies in the padding, and with the image's own edges.
+        let own = candidate_features(&[&rect(4, 6, 12, 6)], grid(16, 12), &click(6.5, 8.5));
+        near(&found, &own);
+        let [top, bottom, sides] = [found[25], found[26], found[27]];
+        near(&[top, bottom, sides], &[0.0, 12.0 / 16.0, 6.0 / 24.0]);
+        near(&found[..1], &[(72.0_f32 / 192.0).sqrt()]);
+    }
+
+    #[test]
+    fn pieces_are_counted_and_weighed() {
+        let mut two = rect(2, 2, 4, 4);
+        for (to, from) in two.iter_mut().zip(rect(10, 10, 8, 2)) {
+            *to = to.max(from);
+        }
+        // A U of one piece whose arms meet in the last row.
+        for (x, y) in [
+            (14, 2),
+            (14, 3),
+            (16, 2),
+            (16, 3),
+            (14, 4),
+            (15, 4),
+            (16, 4),
+        ] {
+            two[y * SIDE + x] = 3.0;
+        }
+        let found = candidate_features(&[&two], FULL, &click(3.5, 3.5));
+        near(
+            &found[22..25],
+            &[4.0_f32.ln() / 2.0, 16.0 / 39.0, 16.0 / 39.0],
+        );
+        let beside = candidate_features(&[&two], FULL, &click(20.5, 20.5));
+        near(&beside[22..25], &[4.0_f32.ln() / 2.0, 16.0 / 39.0, 0.0]);
+        let on_the_u = candidate_features(&[&two], FULL, &click(16.5, 2.5));
+        near(&on_the_u[24..25], &[7.0 / 39.0]);
+    }
+
+    #[test]
+    fn the_whole_prompt_is_told() {
+        let mask = rect(4, 4, 8, 8);
+        let given = rect(4, 4, 8, 4);
+        let prompt = PromptGeometry {
+            positive: vec![[5.0, 5.0], [20.0, 20.0]],
+            negative: vec![[6.0, 6.0], [0.0, 0.0], [-4.0, 99.0]],
+            bbox: Some([4.0, 4.0, 12.0, 20.0]),
+            mask: Some(&given),
+        };
+        let found = candidate_features(&[&mask], FULL, &prompt);
+        near(&found[28..OWN], &[0.5, 1.0 / 3.0, 1.0, 0.5, 32.0 / 65.0]);
+        // Without a click distances are measured from the middle of the box.
+        let boxed = PromptGeometry {
+            bbox: Some([4.0, 4.0, 12.0, 12.0]),
+            ..PromptGeometry::default()
+        };
+        let found = candidate_features(&[&mask], FULL, &boxed);
+        near(&[found[17], found[31]], &[0.0, 1.0]);
+    }
+
+    #[test]
+    fn masks_are_compared_with_each_other() {
+        let (large, small) = (rect(4, 4, 10, 10), rect(4, 4, 5, 10));
+        let found = candidate_features(&[&large, &small], FULL, &click(5.5, 9.5));
+        let (first, second) = found.split_at(numbers(2));
+        let ratio = (101.0_f32 / 51.0).ln() / 2.0;
+        let both = 50.0 / 101.0;
+        near(
+            &first[OWN + SHARED..],
+            &[both, both, -ratio, second[DEPTH], second[DEEPEST]],
+        );
+        near(
+            &second[OWN..OWN + SHARED],
+            &[both, 50.0 / 51.0, ratio, first[DEPTH], first[DEEPEST]],
+        );
+        // The click is at the depth of the smaller one.
+        assert!(
+            first[DEPTH] < 0.5 && second[DEPTH] > 0.6,
+            "{first:?} {second:?}"
+        );
+    }
+
+    #[test]
+    fn depth_ends_at_the_edge_of_the_image() {
+        let full = vec![2.0; SIDE * SIDE];
+        let found = candidate_features(&[&full], FULL, &click(0.5, 0.5));
+        let deepest = (found[14] + 1.0) / 4.0 * 577.0_f32.sqrt();
+        assert!((deepest - 12.0).abs() < 1e-3, "{deepest}");
+        let depth = found[DEPTH];
+        assert!((depth - 1.0 / 12.001).abs() < 1e-3, "{depth}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_logits_and_prompts_give_numbers(
+            logits in proptest::collection::vec(any::<f32>(), 3 * 64),
+            points in proptest::collection::vec([any::<f32>(), any::<f32>()], 0..4),
+            bbox in proptest::option::of([any::<f32>(), any::<f32>(), any::<f32>(), any::<f32>()]),
+            (columns, rows) in (1_usize..=8, 1_usize..=8),
+        ) {
+            let (positive, negative) = points.split_at(points.len() / 2);
+            let prompt = PromptGeometry {
+                positive: positive.into(),
+                negative: negative.into(),
+                bbox,
+                mask: Some(&logits[..64]),
+            };
+            let masks: Vec<&[f32]> = logits.chunks_exact(64).collect();
+            let found = candidate_features(&masks, LogitGrid { side: 8, columns, rows }, &prompt);
+            prop_assert_eq!(found.len(), 3 * numbers(3));
+            prop_assert!(found.iter().all(|v| v.abs() <= LIMIT), "{:?}", found);
+        }
+
+        #[test]
+        fn a_transposed_image_has_width_for_height(
+            logits in proptest::collection::vec(-9.0_f32..9.0, 144),
+            x in 0.0_f32..12.0,
+            y in 0.0_f32..12.0,
+        ) {
+            let transposed: Vec<f32> = (0..144).map(|i| logits[i % 12 * 12 + i / 12]).collect();
+            let grid = LogitGrid { side: 12, columns: 12, rows: 12 };
+            let found = candidate_features(&[&logits], grid, &click(x, y));
+            let mut other = candidate_features(&[&transposed], grid, &click(y, x));
+            other.swap(7, 8);
+            other[10] = -other[10];
+            other.swap(18, 19);
+            for (i, (a, b)) in found.iter().zip(other).enumerate() {
+                // Of several deepest pixels the first one row by row is taken; top and bottom become sides.
+                let differs = i == DEEPEST || i == OWN + SHARED - 1 || (25..28).contains(&i);
+                prop_assert!(differs || (a - b).abs() < 1e-3, "number {}: {} {}", i, a, b);
+            }
+        }
+    }
+}
