@@ -48,38 +48,63 @@ fn the_json_has_all_figures() {
     assert_eq!(set["name"], "data");
     assert_eq!((&set["images"], &set["objects"]), (&json!(2), &json!(4)));
     assert_eq!(set["skipped"], 1, "{}", set["skipped_because"]);
-    for key in [
-        "miou_1",
-        "miou_1_oracle",
-        "oracle_gap",
-        "miou_2",
-        "miou_3",
-        "miou_box",
-        "boundary_iou_1",
-        "score_mae",
-        "score_ece",
-        "selection_accuracy",
-        "calibrated_mae",
-        "calibrated_ece",
-    ] {
-        let figure = &set["figures"][key];
-        let of = |name: &str| figure[name].as_f64().unwrap_or_else(|| panic!("{key}"));
-        assert!(of("low") <= of("value") + 1e-9 && of("value") <= of("high") + 1e-9);
-        assert_eq!(figure, &report["overall"]["mean_over_data_sets"][key]);
+    let of_all = &report["overall"]["mean_over_data_sets"];
+    let check = |figures: &Value, of_all: &Value, keys: &[&str]| {
+        for key in keys {
+            let figure = &figures[key];
+            let of = |name: &str| figure[name].as_f64().unwrap_or_else(|| panic!("{key}"));
+            assert!(of("low") <= of("value") + 1e-9 && of("value") <= of("high") + 1e-9);
+            assert_eq!(figure, &of_all[key]);
+        }
+    };
+    for placement in ["center", "uniform", "human"] {
+        let figures = &set["first_click"][placement];
+        check(
+            figures,
+            &of_all["first_click"][placement],
+            &[
+                "miou_chosen",
+                "miou_best_of_three",
+                "oracle_gap",
+                "selection_accuracy",
+                "boundary_iou",
+                "best_mae",
+                "best_ece",
+                "raw_mae",
+                "raw_ece",
+                "calibrated_mae",
+                "calibrated_ece",
+                "chosen_mae",
+                "all_mae",
+            ],
+        );
+        let value = |key: &str| figures[key]["value"].as_f64().unwrap();
+        assert!(value("miou_chosen") <= value("miou_best_of_three"));
+        let gap = value("miou_best_of_three") - value("miou_chosen");
+        assert!((value("oracle_gap") - gap).abs() < 1e-9);
+        // A model without a calibration predicts what it scores.
+        assert_eq!(figures["best_mae"], figures["raw_mae"]);
+        for absent in ["miou_chosen_any_annotator", "match_probability"] {
+            assert!(figures.get(absent).is_none(), "{absent}");
+        }
     }
-    let value = |key: &str| set["figures"][key]["value"].as_f64().unwrap();
-    assert!(value("miou_1") <= value("miou_1_oracle"));
-    let gap = value("miou_1_oracle") - value("miou_1");
-    assert!((value("oracle_gap") - gap).abs() < 1e-9);
-    for absent in ["miou_5", "noc_90", "boundary_iou_5", "miou_1_any_annotator"] {
-        assert!(set["figures"].get(absent).is_none(), "{absent}");
+    let further = &set["further_prompts"];
+    let keys = ["miou_2", "miou_3", "miou_box", "answers_mae"];
+    check(further, &of_all["further_prompts"], &keys);
+    for absent in ["miou_5", "noc_90", "boundary_iou_5"] {
+        assert!(further.get(absent).is_none(), "{absent}");
     }
     assert_eq!(set["miou_by_clicks"].as_array().unwrap().len(), 3);
+    let chosen = &set["first_click"]["center"]["miou_chosen"];
+    assert_eq!(
+        &set["miou_by_clicks"][0], chosen,
+        "they begin in the center"
+    );
     let counts = set["iou_histogram"].as_array().unwrap().iter();
     assert_eq!(counts.map(|c| c.as_u64().unwrap()).sum::<u64>(), 4);
     assert_eq!(set["worst"].as_array().unwrap().len(), 2);
-    // Four objects: three clicks and a box each, unless a mask had no error left.
-    assert_eq!(set["seconds"]["prompts"], 16);
+    // Four objects: seven first clicks, two more and a box each, unless a mask had no error left.
+    assert_eq!(set["seconds"]["prompts"], 40);
     assert_eq!(report["fingerprint"].as_str().unwrap().len(), 64);
     assert_eq!(report["calibration"], "cross-fit");
 }
@@ -120,7 +145,7 @@ fn the_same_twice_and_parts_of_it() {
     };
     assert_eq!(without_time(&["--noc"]), without_time(&["--noc"]));
     let noc = json(&bench, &["--noc", "--clicks", "2"]);
-    let figures = &noc["data_sets"][0]["figures"];
+    let figures = &noc["data_sets"][0]["further_prompts"];
     let noc_90 = figures["noc_90"]["value"].as_f64().unwrap();
     assert!((1.0..=20.0).contains(&noc_90));
     assert!(figures["noc_80"]["value"].as_f64().unwrap() <= noc_90);
@@ -130,6 +155,7 @@ fn the_same_twice_and_parts_of_it() {
     assert_eq!(objects(&["--clicks", "1", "--max-objects", "1"]), 2);
     assert_eq!(objects(&["--clicks", "1", "--limit", "1"]), 1);
     assert_eq!(objects(&["--clicks", "1", "--min-area", "100"]), 3);
+    assert_eq!(objects(&["--clicks", "1", "--max-area", "100"]), 1);
     assert_eq!(objects(&["--clicks", "1", "--split", "train"]), 1);
     assert_eq!(objects(&["--clicks", "1", "--split", "all"]), 5);
 }
@@ -150,9 +176,10 @@ fn a_table_a_page_and_a_calibrated_model() {
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
     for words in [
-        "mIoU, 1 click, automatic",
-        "score, ECE",
-        "calibrated, ECE",
+        "mIoU, chosen mask",
+        "predicted IoU of the best-matching mask",
+        "the same score with a calibration fitted here",
+        "calibration error",
         "wrote r.html",
     ] {
         assert!(text.contains(words), "{words}: {text}");

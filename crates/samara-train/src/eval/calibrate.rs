@@ -29,6 +29,10 @@ impl CalibrationKind {
 /// Fits a calibration to all objects of the evaluations: one curve for the candidates of first
 /// clicks, one for the single masks of further clicks and boxes.
 ///
+/// The predicted IoU of a candidate is the IoU to expect if it depicts what was meant, so its curve
+/// is fitted to the candidates that match the truth best, one of every first click, wherever that
+/// landed.
+///
 /// # Errors
 /// No score is finite.
 pub fn fit_calibration(
@@ -45,16 +49,17 @@ pub fn fit_calibration(
     };
     let singles: Vec<(f64, f64)> = objects().flat_map(single).collect();
     Ok(Calibration {
-        multimask: fit_candidates(objects(), kind)?,
+        multimask: fit_best_matching(objects(), kind)?,
         single: kind.fit(&singles).ok(),
     })
 }
 
-fn fit_candidates<'a>(
+fn fit_best_matching<'a>(
     objects: impl Iterator<Item = &'a ObjectOutcome>,
     kind: CalibrationKind,
 ) -> Result<CalibrationCurve, Error> {
-    let samples: Vec<(f64, f64)> = objects.flat_map(|o| &o.candidates).map(pair).collect();
+    let clicks = objects.flat_map(|o| &o.first);
+    let samples: Vec<(f64, f64)> = clicks.map(|click| pair(click.best())).collect();
     kind.fit(&samples)
 }
 
@@ -73,7 +78,7 @@ pub fn cross_fit(evaluations: &mut [Evaluation], kind: CalibrationKind) {
             let members = e.objects.iter().filter(move |o| in_fold(e, o) == fold);
             members.collect::<Vec<_>>()
         });
-        fit_candidates(objects, kind)
+        fit_best_matching(objects, kind)
     });
     let [Ok(of_first), Ok(of_second)] = curves else {
         return;
@@ -86,24 +91,20 @@ pub fn cross_fit(evaluations: &mut [Evaluation], kind: CalibrationKind) {
             } else {
                 &of_second
             };
-            let calibrated = |c: &Scored| curve.apply(PredictedIou(c.raw as f32)).0.into();
-            object.calibrated = Some(object.candidates.iter().map(calibrated).collect());
+            for candidate in object.first.iter_mut().flat_map(|c| &mut c.candidates) {
+                let raw = PredictedIou(candidate.raw as f32);
+                candidate.calibrated = Some(curve.apply(raw).0.into());
+            }
         }
-    }
-}
-
-/// Takes every predicted IoU as it came, for a model that has a calibration.
-pub fn keep_predicted(evaluations: &mut [Evaluation]) {
-    for object in evaluations.iter_mut().flat_map(|e| &mut e.objects) {
-        object.calibrated = Some(object.candidates.iter().map(|c| c.predicted).collect());
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::evaluate::Timing;
-    use super::super::outcome::tests::outcome;
+    use super::super::outcome::tests::{click, outcome};
     use super::*;
+    use crate::prompts::Placement;
 
     pub(crate) fn evaluation(images: usize, objects: Vec<ObjectOutcome>) -> Evaluation {
         Evaluation {
@@ -112,17 +113,25 @@ pub(super) mod tests {
             images,
             objects,
             too_small: 0,
+            too_large: 0,
             skipped: crate::data::Skipped::default(),
             timing: Timing::default(),
             gallery: super::super::gallery::Gallery::default(),
         }
     }
 
-    /// Every score of the first half promises 0.5 too much, those of the second 0.25.
+    /// Every score of the first half promises 0.5 too much, those of the second 0.25. What does not
+    /// match best does not count.
     fn halves() -> Evaluation {
         let of = |image: usize| {
             let excess = if image < 2 { 0.5 } else { 0.25 };
-            outcome(image, [0.3, 0.2, 0.1].map(|iou| (iou + excess, iou)))
+            let iou = [0.3, 0.2, 0.3, 0.2][image];
+            let pairs = [(iou + excess, iou), (0.99, 0.1), (0.98, 0.0)];
+            let mut outcome = outcome(image, pairs);
+            // A second click, that differs from the first in its best match alone.
+            let pairs = [(iou - 0.1 + excess, iou - 0.1), (0.1, 0.0), (0.2, 0.0)];
+            outcome.first.push(click(Placement::Human, pairs));
+            outcome
         };
         evaluation(4, (0..4).map(of).collect())
     }
@@ -131,13 +140,16 @@ pub(super) mod tests {
     fn a_fold_is_calibrated_by_the_other() {
         let mut evaluations = [halves()];
         cross_fit(&mut evaluations, CalibrationKind::Isotonic);
-        let calibrated = |i: usize| evaluations[0].objects[i].calibrated.clone().unwrap();
+        let calibrated = |i: usize| {
+            let clicks = evaluations[0].objects[i].first.iter();
+            let all = clicks.map(|click| click.best().calibrated.unwrap());
+            all.collect::<Vec<f64>>()
+        };
         // These scores lie above all that the other curve has seen, those below under it.
-        for (actual, expected) in calibrated(0).into_iter().zip([0.3, 0.3, 0.3]) {
-            assert!((actual - expected).abs() < 1e-6, "{actual} {expected}");
-        }
-        for (actual, expected) in calibrated(3).into_iter().zip([0.1, 0.1, 0.1]) {
-            assert!((actual - expected).abs() < 1e-6, "{actual} {expected}");
+        for (object, expected) in [(0, [0.3, 0.3]), (3, [0.1, 0.1])] {
+            for (actual, expected) in calibrated(object).into_iter().zip(expected) {
+                assert!((actual - expected).abs() < 1e-6, "{actual} {expected}");
+            }
         }
     }
 
@@ -145,9 +157,8 @@ pub(super) mod tests {
     fn one_image_cannot_be_cross_fitted() {
         let mut evaluations = [evaluation(1, vec![outcome(0, [(0.1, 0.2); 3])])];
         cross_fit(&mut evaluations, CalibrationKind::Isotonic);
-        assert!(evaluations[0].objects[0].calibrated.is_none());
-        keep_predicted(&mut evaluations);
-        assert_eq!(evaluations[0].objects[0].calibrated, Some(vec![0.1; 3]));
+        let candidates = &evaluations[0].objects[0].leading().candidates;
+        assert!(candidates.iter().all(|c| c.calibrated.is_none()));
     }
 
     #[test]
@@ -155,6 +166,8 @@ pub(super) mod tests {
         let calibration = fit_calibration(&[halves()], CalibrationKind::Isotonic).unwrap();
         let single = calibration.single.unwrap();
         assert_eq!(single.knots(), [[0.7, 0.75], [0.8, 0.9]]);
-        assert_eq!(calibration.multimask.knots()[0][0], 0.35);
+        let knots = calibration.multimask.knots();
+        assert_eq!(knots[0], [0.35, 0.1]);
+        assert!(knots.iter().all(|knot| knot[0] < 0.9), "{knots:?}");
     }
 }

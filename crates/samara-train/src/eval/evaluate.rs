@@ -5,18 +5,33 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use samara::{Limits, Segmenter};
+use samara::{Intent, Limits, Segmenter};
 use serde::Serialize;
 
+use super::clicks::{Clicked, first_clicks};
 use super::error::EvalError;
 use super::gallery::Gallery;
 use super::outcome::ObjectOutcome;
 use super::protocol::{ImageProtocol, timed};
-use crate::data::{DataSet, ImageRecord, SampleObject, Skipped};
+use crate::data::{DataSet, ImageRecord, Sample, SampleObject, Skipped};
+use crate::prompts::Placement;
 
 /// What is evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EvalOptions {
+    /// Where first clicks land. Each is a prompt of its own; further clicks, and with them `NoC`,
+    /// begin with the one in the center, or without it with the first draw of the first placement
+    /// in the order of [`Placement`].
+    pub clicks_at: Vec<Placement>,
+    /// First clicks on every object at each placement that is drawn.
+    pub draws: usize,
+    /// Clicks are drawn from this seed, the names of data set and picture, the object and the
+    /// number of the draw.
+    pub seed: u64,
+    /// Where further clicks land in the error region.
+    pub further_clicks_at: Placement,
+    /// What all prompts are said to mean.
+    pub intent: Intent,
     /// Clicks that every object gets, 1 to 20. The default is 5: enough for the figures that are
     /// usually compared (1, 3, 5), at half the cost of 9.
     pub clicks: usize,
@@ -28,6 +43,8 @@ pub struct EvalOptions {
     pub limit: Option<usize>,
     /// Objects of fewer original pixels are left out.
     pub min_area: u64,
+    /// Objects of more original pixels are left out.
+    pub max_area: Option<u64>,
     /// Limits for pictures.
     #[serde(skip)]
     pub limits: Limits,
@@ -36,12 +53,37 @@ pub struct EvalOptions {
 impl Default for EvalOptions {
     fn default() -> Self {
         Self {
+            clicks_at: Placement::ALL.to_vec(),
+            draws: 3,
+            seed: 0,
+            further_clicks_at: Placement::Center,
+            intent: Intent::Balanced,
             clicks: 5,
             noc: false,
             max_objects: None,
             limit: None,
             min_area: 1,
+            max_area: None,
             limits: Limits::default(),
+        }
+    }
+}
+
+impl EvalOptions {
+    /// The placements of first clicks, each once and in order; without any, the center.
+    pub fn placements(&self) -> Vec<Placement> {
+        let asked = |placement: &Placement| self.clicks_at.contains(placement);
+        match self.clicks_at.as_slice() {
+            [] => vec![Placement::Center],
+            _ => Placement::ALL.into_iter().filter(asked).collect(),
+        }
+    }
+
+    /// First clicks on every object at a placement; the center is one.
+    pub fn draws_of(&self, placement: Placement) -> usize {
+        match placement {
+            Placement::Center => 1,
+            Placement::Uniform | Placement::Human => self.draws.max(1),
         }
     }
 }
@@ -85,6 +127,8 @@ pub struct Evaluation {
     pub objects: Vec<ObjectOutcome>,
     /// Objects that were too small.
     pub too_small: usize,
+    /// Objects that were too large.
+    pub too_large: usize,
     /// Records that could not be used.
     pub skipped: Skipped,
     /// How long it took.
@@ -93,11 +137,12 @@ pub struct Evaluation {
     pub gallery: Gallery,
 }
 
-/// Evaluates a model on a data set: SAM's protocol. The first click is the pixel that lies deepest
-/// in the object and gets three candidates; each further click goes to the pixel that lies deepest
-/// in the larger error region, with the previous logits as mask prompt, and gets one mask; the
-/// tight box gets one mask. Masks are compared in original pixels; regions of many objects
-/// (`iscrowd`) are left out. The same input gives the same outcome.
+/// Evaluates a model on a data set. Every first click is a prompt of its own and gets three
+/// candidates: the pixel that lies deepest in the object, as in SAM's protocol, and clicks that are
+/// drawn ([`EvalOptions::clicks_at`]). Each further click goes to the pixel that lies deepest in the
+/// larger error region, or is drawn there, with the previous logits as mask prompt, and gets one
+/// mask; the tight box gets one mask. Masks are compared in original pixels; regions of many
+/// objects (`iscrowd`) are left out. The same input gives the same outcome.
 ///
 /// `progress` hears of every image (done, all) and can stop the evaluation.
 ///
@@ -110,81 +155,170 @@ pub fn evaluate(
     options: &EvalOptions,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Evaluation, EvalError> {
-    let start = Instant::now();
-    let mut evaluation = Evaluation {
-        name: data.name.clone(),
-        root: data.root.clone(),
-        images: 0,
-        objects: Vec::new(),
-        too_small: 0,
-        skipped: data.skipped.clone(),
-        timing: Timing::default(),
-        gallery: Gallery::default(),
-    };
+    let [evaluation] = evaluate_together([segmenter], data, options, progress)?;
+    Ok(evaluation)
+}
+
+/// Evaluates several models side by side: the same images, objects and first clicks, each image
+/// decoded once. Further clicks follow each model's own errors.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_together<const N: usize>(
+    segmenters: [&Segmenter; N],
+    data: &DataSet,
+    options: &EvalOptions,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<[Evaluation; N], EvalError> {
+    let mut evaluations = segmenters.map(|_| Evaluation::of(data));
     let images: Vec<&ImageRecord> = spread(data.images.iter().collect(), options.limit);
     for (i, record) in images.iter().enumerate() {
         if progress(i, images.len()).is_break() {
             return Err(EvalError::Cancelled);
         }
-        evaluation.add(segmenter, record, options)?;
+        add_image(segmenters, &mut evaluations, &data.name, record, options)?;
     }
     // The last word may come too late to stop anything.
     let _ = progress(images.len(), images.len());
-    if evaluation.objects.is_empty() {
-        let reason = format!(
-            "{} images, {} objects too small, skipped: {}",
-            images.len(),
-            evaluation.too_small,
-            evaluation.skipped
-        );
-        let name = evaluation.name;
-        return Err(EvalError::Empty { name, reason });
+    for evaluation in &evaluations {
+        if evaluation.objects.is_empty() {
+            return Err(evaluation.nothing(images.len()));
+        }
     }
-    evaluation.timing.total = start.elapsed().as_secs_f64();
-    Ok(evaluation)
+    Ok(evaluations)
+}
+
+/// Evaluates all models on one image.
+fn add_image<const N: usize>(
+    segmenters: [&Segmenter; N],
+    evaluations: &mut [Evaluation; N],
+    data_set: &str,
+    record: &ImageRecord,
+    options: &EvalOptions,
+) -> Result<(), EvalError> {
+    let start = Instant::now();
+    let loaded = record.load(&options.limits);
+    let load = start.elapsed().as_secs_f64();
+    for evaluation in evaluations.iter_mut() {
+        evaluation.timing.load += load;
+        evaluation.timing.total += load;
+    }
+    let sample = match loaded {
+        Ok(sample) => sample,
+        Err(bad) => {
+            evaluations
+                .iter_mut()
+                .for_each(|evaluation| evaluation.skipped.add(bad.clone()));
+            return Ok(());
+        }
+    };
+    let InSize {
+        objects,
+        too_small,
+        too_large,
+    } = in_size(record, &sample, options);
+    for evaluation in evaluations.iter_mut() {
+        evaluation.skipped.merge(sample.skipped.clone());
+        evaluation.too_small += too_small;
+        evaluation.too_large += too_large;
+    }
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let file = record.path.file_name().unwrap_or_default();
+    let file = file.to_string_lossy();
+    let mut scoring = 0.0;
+    let clicked = timed(&mut scoring, || {
+        first_clicks(&objects, options, data_set, &file)
+    })?;
+    let path = record.path.display().to_string();
+    for (segmenter, evaluation) in segmenters.into_iter().zip(evaluations) {
+        evaluation.timing.scoring += scoring;
+        evaluation.timing.total += scoring;
+        evaluation.prompt(segmenter, &sample, &clicked, options, &path)?;
+    }
+    Ok(())
+}
+
+/// The objects of an image that are evaluated, and how many are not.
+struct InSize<'a> {
+    objects: Vec<&'a SampleObject>,
+    too_small: usize,
+    too_large: usize,
+}
+
+fn in_size<'a>(record: &ImageRecord, sample: &'a Sample, options: &EvalOptions) -> InSize<'a> {
+    let crowds: HashSet<u64> = record
+        .objects
+        .iter()
+        .filter(|object| object.iscrowd)
+        .map(|object| object.id)
+        .collect();
+    let single = sample.objects.iter().filter(|o| !crowds.contains(&o.id));
+    let (large, small): (Vec<&SampleObject>, Vec<_>) =
+        single.partition(|object| object.mask.area() >= options.min_area.max(1));
+    let most = options.max_area.unwrap_or(u64::MAX);
+    let (within, beyond): (Vec<&SampleObject>, Vec<_>) = large
+        .into_iter()
+        .partition(|object| object.mask.area() <= most);
+    InSize {
+        objects: spread(within, options.max_objects),
+        too_small: small.len(),
+        too_large: beyond.len(),
+    }
 }
 
 impl Evaluation {
-    fn add(
+    /// Before the first image.
+    fn of(data: &DataSet) -> Self {
+        Self {
+            name: data.name.clone(),
+            root: data.root.clone(),
+            images: 0,
+            objects: Vec::new(),
+            too_small: 0,
+            too_large: 0,
+            skipped: data.skipped.clone(),
+            timing: Timing::default(),
+            gallery: Gallery::default(),
+        }
+    }
+
+    /// Embeds an image and answers all prompts of its objects.
+    fn prompt(
         &mut self,
         segmenter: &Segmenter,
-        record: &ImageRecord,
+        sample: &Sample,
+        clicked: &[Clicked<'_>],
         options: &EvalOptions,
+        path: &str,
     ) -> Result<(), EvalError> {
-        let sample = match timed(&mut self.timing.load, || record.load(&options.limits)) {
-            Ok(sample) => sample,
-            Err(bad) => {
-                self.skipped.add(bad);
-                return Ok(());
-            }
-        };
-        self.skipped.merge(sample.skipped.clone());
-        let crowds: HashSet<u64> = record
-            .objects
-            .iter()
-            .filter(|object| object.iscrowd)
-            .map(|object| object.id)
-            .collect();
-        let single = sample.objects.iter().filter(|o| !crowds.contains(&o.id));
-        let (large, small): (Vec<&SampleObject>, Vec<_>) =
-            single.partition(|object| object.mask.area() >= options.min_area.max(1));
-        self.too_small += small.len();
-        let objects = spread(large, options.max_objects);
-        if objects.is_empty() {
-            return Ok(());
-        }
+        let start = Instant::now();
         let embedding = timed(&mut self.timing.embed, || segmenter.embed(&sample.image))?;
         let protocol = ImageProtocol {
             embedding: &embedding,
-            sample: &sample,
+            sample,
             options,
             image: self.images,
         };
-        let path = record.path.display().to_string();
-        let outcomes = protocol.run(&objects, &path, &mut self.gallery, &mut self.timing)?;
+        let outcomes = protocol.run(clicked, path, &mut self.gallery, &mut self.timing)?;
         self.objects.extend(outcomes);
         self.images += 1;
+        self.timing.total += start.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    fn nothing(&self, images: usize) -> EvalError {
+        let large = match self.too_large {
+            0 => String::new(),
+            count => format!("{count} too large, "),
+        };
+        let reason = format!(
+            "{images} images, {} objects too small, {large}skipped: {}",
+            self.too_small, self.skipped
+        );
+        let name = self.name.clone();
+        EvalError::Empty { name, reason }
     }
 }
 
@@ -208,6 +342,24 @@ pub(crate) fn spread<T>(items: Vec<T>, most: Option<usize>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placements_come_once_and_in_order() {
+        use Placement::{Center, Human, Uniform};
+        let of = |clicks_at: &[Placement]| {
+            let clicks_at = clicks_at.to_vec();
+            let options = EvalOptions {
+                clicks_at,
+                ..EvalOptions::default()
+            };
+            options.placements()
+        };
+        assert_eq!(of(&[Human, Center, Human]), [Center, Human]);
+        assert_eq!(of(&[]), [Center]);
+        assert_eq!(of(&Placement::ALL), [Center, Uniform, Human]);
+        let options = EvalOptions::default();
+        assert_eq!(Placement::ALL.map(|p| options.draws_of(p)), [1, 3, 3]);
+    }
 
     #[test]
     fn a_part_is_spread_over_all() {

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use super::base64::encode;
 use super::chart::{clicks_curve, histogram, reliability_diagram};
 use super::error::EvalError;
+use super::metrics::Bin;
 use super::outcome::Case;
-use super::report::{DataSetReport, Report};
-use super::summary::METRICS;
+use super::report::{DataSetReport, ModelReport, Report};
+use super::summary::Reliability;
 use crate::plot::DrawError;
 
 /// How pages look.
@@ -31,83 +32,103 @@ figcaption{font-size:.8rem;color:#52525b;overflow-wrap:anywhere}\
 svg{width:100%;height:auto}\
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 .8em}";
 
+/// What the tables of an evaluation add to that.
+const TABLES: &str = "th.group{padding-top:.9rem;color:#52525b;text-align:left}";
+
 impl Report {
     /// The report as a page.
     ///
     /// # Errors
     /// A chart could not be drawn.
     pub fn to_html(&self) -> Result<String, EvalError> {
-        let model = escape(&self.model.model);
+        let names = self
+            .models()
+            .into_iter()
+            .map(|(_, report)| &report.model.model);
+        let names: Vec<String> = names.map(|name| escape(name)).collect();
+        let title = names.join(" and ");
         let mut page = format!(
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
              <meta name='viewport' content='width=device-width'>\
-             <title>Evaluation of {model}</title><style>{STYLE}</style></head><body>\n\
-             <h1>Evaluation of {model}</h1>\
-             <p class='quiet'>{}, split {}, on {}, {:.0} s. Weights {}</p>\n",
-            escape(&self.model.architecture),
-            escape(&self.split),
-            escape(&self.model.device),
-            self.seconds,
-            escape(&self.model.fingerprint)
+             <title>Evaluation of {title}</title><style>{STYLE}{TABLES}</style></head><body>\n\
+             <h1>Evaluation of {title}</h1>\n"
         );
-        page += &self.table();
+        for (letter, report) in self.models() {
+            page += &about(letter, report);
+        }
+        let _ = writeln!(page, "<p class='quiet'>{}</p>", escape(&self.asked()));
         for note in &self.notes {
             let _ = writeln!(page, "<p class='quiet'>{}</p>", escape(note));
         }
-        for set in &self.data_sets {
-            page += &section(set).map_err(|e| EvalError::Chart(e.to_string()))?;
+        for (heading, tables) in [
+            ("First click", self.first_click_tables()),
+            ("Further prompts", self.further_tables()),
+        ] {
+            let _ = writeln!(page, "<h2>{heading}</h2>");
+            for table in tables {
+                if !table.title.is_empty() {
+                    let _ = writeln!(page, "<h3>{}</h3>", escape(&table.title));
+                }
+                page += &table.to_html();
+            }
+        }
+        for (letter, report) in self.models() {
+            for set in &report.data_sets {
+                page += &section(letter, set).map_err(|e| EvalError::Chart(e.to_string()))?;
+            }
         }
         Ok(page + "</body></html>\n")
     }
-
-    fn table(&self) -> String {
-        let columns = self.columns();
-        let mut html = String::from("<div class='scroll'><table><thead><tr><th></th>");
-        for (title, _) in &columns {
-            let _ = write!(html, "<th>{}</th>", escape(title));
-        }
-        html += "</tr></thead><tbody>\n";
-        for (key, label, unit) in METRICS {
-            if columns
-                .iter()
-                .all(|(_, figures)| !figures.contains_key(key))
-            {
-                continue;
-            }
-            let _ = write!(html, "<tr><th>{label}</th>");
-            for (_, figures) in &columns {
-                match figures.get(key) {
-                    Some(f) => {
-                        let [value, low, high] = [f.value, f.low, f.high].map(|v| unit.show(v));
-                        let _ = write!(html, "<td>{value} <small>{low}–{high}</small></td>");
-                    }
-                    None => html += "<td></td>",
-                }
-            }
-            html += "</tr>\n";
-        }
-        html + "</tbody></table></div>\n"
-    }
 }
 
-fn section(set: &DataSetReport) -> Result<String, DrawError> {
+/// A line about a model.
+fn about(letter: &str, report: &ModelReport) -> String {
+    let model = &report.model;
+    let name = match letter {
+        "" => String::new(),
+        letter => format!("<b>{letter}</b>: {}. ", escape(&model.model)),
+    };
+    format!(
+        "<p class='quiet'>{name}{}, on {}, {:.0} s. Weights {}</p>\n",
+        escape(&model.architecture),
+        escape(&model.device),
+        report.seconds,
+        escape(&model.fingerprint)
+    )
+}
+
+/// The predicted IoU that the chart shows beside the raw score: the one that was fitted here, or
+/// the model's own, where that is another.
+fn judged(reliability: &Reliability) -> Option<&[Bin]> {
+    let own = (reliability.predicted != reliability.raw).then_some(&reliability.predicted);
+    let fitted = reliability.calibrated.as_ref();
+    fitted.or(own).map(Vec::as_slice)
+}
+
+fn section(letter: &str, set: &DataSetReport) -> Result<String, DrawError> {
+    let letter = match letter {
+        "" => String::new(),
+        letter => format!("{letter}: "),
+    };
+    let judged = judged(&set.reliability);
     let mut html = format!(
-        "<h2>{}</h2><p class='quiet'>{} images, {} objects, {} too small; left out: {}. \
-         {:.1} ms a prompt.</p>\n<div class='row'><figure>{}<figcaption>mIoU by number of clicks\
-         </figcaption></figure><figure>{}<figcaption>Objects by IoU</figcaption></figure>\
-         <figure>{}<figcaption>Predicted and true IoU of the first click’s candidates:\
-         <span class='key' style='background:#d9730d'></span>raw",
+        "<h2>{letter}{}</h2><p class='quiet'>{} images, {} objects, {} too small, {} too large; \
+         left out: {}. {:.1} ms a prompt.</p>\n<div class='row'><figure>{}<figcaption>mIoU by number \
+         of clicks</figcaption></figure><figure>{}<figcaption>Objects by IoU</figcaption></figure>\
+         <figure>{}<figcaption>Predicted and true IoU of the best-matching mask of every first click:\
+         <span class='key' style='background:#d9730d'></span>raw score",
         escape(&set.name),
         set.images,
         set.objects,
         set.too_small,
+        set.too_large,
         escape(&set.skipped_because),
         set.ms_per_prompt,
         clicks_curve(&set.miou_by_clicks)?,
         histogram("IoU after the first click", &set.iou_histogram)?,
-        reliability_diagram(&set.reliability, set.reliability_calibrated.as_deref())?,
+        reliability_diagram(&set.reliability.raw, judged)?,
     );
-    if set.reliability_calibrated.is_some() {
+    if judged.is_some() {
         html += "<span class='key' style='background:#2680eb'></span>calibrated";
     }
     html += "</figcaption></figure></div>\n";
@@ -163,21 +184,48 @@ pub(crate) fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::report;
+    use super::super::report::tests::{comparison, report};
+
+    fn check(page: &str) {
+        assert!(page.starts_with("<!doctype html>"));
+        assert!(page.contains("src='data:image/jpeg;base64,Zm9vYmFy'"));
+        assert!(page.contains("a&lt;b.jpg") && page.contains("&lt;first&gt; &amp; more"));
+        assert!(!page.contains("a<b") && !page.contains("<first>") && !page.contains("b<c"));
+        for absent in ["<script", "href", "src='http", "src=\"", "url(", "NaN"] {
+            assert!(!page.contains(absent), "{absent}");
+        }
+        for element in ["figure", "tr", "table", "tbody"] {
+            let opened = page.matches(&format!("<{element}>")).count();
+            assert_eq!(
+                opened,
+                page.matches(&format!("</{element}>")).count(),
+                "{element}"
+            );
+        }
+    }
 
     #[test]
     fn the_page_holds_everything_and_escapes_names() {
         let page = report().to_html().unwrap();
-        assert!(page.starts_with("<!doctype html>"));
-        assert!(page.contains("src='data:image/jpeg;base64,Zm9vYmFy'"));
-        assert!(page.contains("a&lt;b.jpg") && page.contains("&lt;first&gt; &amp; more"));
-        assert!(!page.contains("a<b") && !page.contains("<first>"));
+        check(&page);
         assert_eq!(page.matches("<svg").count(), 6);
-        assert!(page.contains("mIoU, 1 click, automatic"));
-        for absent in ["<script", "href", "src='http", "src=\"", "url(", "NaN"] {
-            assert!(!page.contains(absent), "{absent}");
+        assert_eq!(page.matches("<table").count(), 4);
+        for words in [
+            "mIoU, chosen mask",
+            "<th>center</th><th>human</th>",
+            "Further prompts",
+        ] {
+            assert!(page.contains(words), "{words}");
         }
-        let opened = page.matches("<figure>").count();
-        assert_eq!(opened, page.matches("</figure>").count());
+    }
+
+    #[test]
+    fn a_comparison_shows_both_models() {
+        let page = comparison().to_html().unwrap();
+        check(&page);
+        assert_eq!(page.matches("<svg").count(), 12);
+        assert!(page.contains("Evaluation of m.pth and b&lt;c.pth"));
+        assert!(page.contains("<th>A</th><th>B</th><th>A − B</th>"));
+        assert!(page.contains("<td>+30.0 <small>+20.0 to +40.0</small></td>"));
     }
 }

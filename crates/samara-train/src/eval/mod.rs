@@ -1,27 +1,32 @@
-//! Evaluation of a model: clicks as SAM's protocol gives them, figures with confidence intervals,
-//! calibration of the predicted IoU, reports.
+//! Evaluation of a model: clicks as SAM's protocol gives them and as users do, figures with confidence
+//! intervals, calibration of the predicted IoU, reports.
 //!
-//! The way of one evaluation: [`evaluate()`] notes an [`ObjectOutcome`] for every object,
-//! [`cross_fit`] calibrates their scores, a [`Summary`] makes figures of them, a [`Report`] shows
-//! the figures as JSON, text or a page. [`evaluate_everything`] does without prompts,
-//! [`evaluate_video`] follows objects through annotated videos.
+//! The way of one evaluation: [`evaluate()`], or [`evaluate_together`] for models side by side, notes
+//! an [`ObjectOutcome`] for every object, [`cross_fit`] calibrates their scores, a [`Summary`] makes
+//! figures of them, a [`Report`] shows the figures as JSON, text or a page. [`evaluate_everything`]
+//! does without prompts, [`evaluate_video`] follows objects through annotated videos.
 
 mod base64;
 mod bootstrap;
 mod calibrate;
 mod chart;
+mod clicks;
 mod error;
 mod evaluate;
 mod everything;
+mod figures;
 mod gallery;
 mod html;
 mod isotonic;
 pub mod metrics;
+mod notes;
 mod outcome;
 mod protocol;
 mod report;
 mod summary;
+mod table;
 mod temperature;
+mod text;
 mod video;
 
 pub(crate) use base64::encode as encode_base64;
@@ -31,15 +36,22 @@ pub(crate) use gallery::picture as mask_pair;
 pub(crate) use html::{STYLE, escape};
 
 pub use bootstrap::{Bootstrap, Estimate, Figure};
-pub use calibrate::{CalibrationKind, cross_fit, fit_calibration, keep_predicted};
+pub use calibrate::{CalibrationKind, cross_fit, fit_calibration};
 pub use error::EvalError;
-pub use evaluate::{EvalOptions, Evaluation, Timing, evaluate};
+pub use evaluate::{EvalOptions, Evaluation, Timing, evaluate, evaluate_together};
 pub use everything::{EverythingReport, TreeAgreement, evaluate_everything};
+pub use figures::{
+    Estimates, FIRST_CLICK, FURTHER_PROMPTS, Figures, Group, Metric, PromptEstimates,
+    PromptFigures, Unit,
+};
 pub use gallery::Gallery;
 pub use isotonic::{Block, fit_curve, pool_adjacent_violators};
-pub use outcome::{BestAnnotator, Case, ObjectOutcome, Scored};
-pub use report::{CalibrationSource, DataSetReport, ModelDescription, Overall, Report};
-pub use summary::{BINS, Estimates, Figures, METRICS, Summary, Unit, figures, mean_over_sets};
+pub use outcome::{BestAnnotator, Case, FirstClick, ObjectOutcome, Scored};
+pub use report::{
+    CalibrationSource, DataSetDifference, DataSetReport, Difference, ModelDescription, ModelReport,
+    Overall, Report, Subject,
+};
+pub use summary::{BINS, Reliability, Summary};
 pub use temperature::fit_temperature;
 pub use video::{
     Measure, ObjectFigures, Presence, SequenceFigures, VideoDataSet, VideoEvalOptions,

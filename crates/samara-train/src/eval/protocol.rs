@@ -1,4 +1,5 @@
-//! The evaluation of one image: SAM's protocol of clicks, all objects of a step decoded together.
+//! The evaluation of one image by one model: first clicks, further clicks and boxes, all objects of a
+//! step decoded together.
 
 use std::time::Instant;
 
@@ -6,13 +7,14 @@ use rayon::prelude::*;
 use samara::image::{BOUNDARY_RATIO, OriginalPx, boundary_iou};
 use samara::{Candidates, Click, Embedding, Logits, Mask, Prompt, Select};
 
+use super::clicks::Clicked;
 use super::error::EvalError;
 use super::gallery::{Gallery, picture};
 use super::metrics::MAX_CLICKS;
-use super::outcome::{BestAnnotator, Case, ObjectOutcome, Scored};
+use super::outcome::{BestAnnotator, Case, FirstClick, ObjectOutcome, Scored};
 use super::{EvalOptions, Timing};
 use crate::data::{Sample, SampleObject};
-use crate::prompts::eval_click;
+use crate::prompts::{Placement, PromptError, correction_at};
 
 /// Objects that are taken through all clicks together: bounds the logits that are kept, a quarter
 /// of a megabyte an object and mask token.
@@ -33,7 +35,7 @@ pub(super) struct ImageProtocol<'a> {
 
 /// An object on its way through the clicks.
 struct Target<'a> {
-    object: &'a SampleObject,
+    clicked: &'a Clicked<'a>,
     clicks: Vec<Click>,
     /// The current mask, and its logits, which are fed back.
     mask: Mask,
@@ -44,11 +46,11 @@ struct Target<'a> {
 }
 
 impl ImageProtocol<'_> {
-    /// Takes `objects` through all prompts. Best and worst answers are offered to `gallery` under
-    /// the name `path`.
+    /// Takes `objects` through all prompts. Best and worst answers to leading clicks are offered to
+    /// `gallery` under the name `path`.
     pub(super) fn run(
         &self,
-        objects: &[&SampleObject],
+        objects: &[Clicked<'_>],
         path: &str,
         gallery: &mut Gallery,
         timing: &mut Timing,
@@ -56,7 +58,11 @@ impl ImageProtocol<'_> {
         let mut outcomes = Vec::with_capacity(objects.len());
         let mut shown = Vec::new();
         for chunk in objects.chunks(OBJECTS_AT_ONCE) {
-            let mut targets = self.first_click(chunk, timing)?;
+            let mut targets = self.leading_clicks(chunk, timing)?;
+            let first = chunk.iter().map(|clicked| clicked.clicks.len()).max();
+            for number in 1..first.unwrap_or(0) {
+                self.other_clicks(number, &mut targets, timing)?;
+            }
             let most = if self.options.noc {
                 MAX_CLICKS
             } else {
@@ -67,7 +73,7 @@ impl ImageProtocol<'_> {
             }
             self.boxes(&mut targets, timing)?;
             let by_iou = |a: &&Target<'_>, b: &&Target<'_>| {
-                let iou = |t: &Target<'_>| t.outcome.automatic_iou();
+                let iou = |t: &Target<'_>| t.outcome.leading().chosen().iou;
                 iou(a).total_cmp(&iou(b))
             };
             let extremes = [
@@ -81,86 +87,112 @@ impl ImageProtocol<'_> {
         Ok(outcomes)
     }
 
-    /// The first click: three candidates, of which the one with the highest predicted IoU goes on.
-    fn first_click<'o>(
+    /// The first clicks that go on: three candidates each, of which the chosen one is refined.
+    fn leading_clicks<'o>(
         &self,
-        objects: &[&'o SampleObject],
+        objects: &'o [Clicked<'o>],
         timing: &mut Timing,
     ) -> Result<Vec<Target<'o>>, EvalError> {
-        let clicks = timed(&mut timing.scoring, || {
-            let clicks = objects.par_iter().map(|o| eval_click(&o.mask, None, &[]));
-            clicks.collect::<Result<Vec<_>, _>>()
-        })?;
-        // A mask without pixels has no click.
-        let clicked = objects.iter().zip(clicks);
-        let clicked: Vec<(&SampleObject, Click)> = clicked
-            .filter_map(|(o, click)| Some((*o, click?)))
-            .collect();
+        let clicked = objects
+            .iter()
+            .filter_map(|o| Some((o, o.clicks.first()?.1)));
+        let clicked: Vec<(&Clicked<'o>, Click)> = clicked.collect();
         let prompt = |&(_, click): &(_, Click)| Prompt::new().and_click(click);
         let prompts: Vec<Prompt> = clicked.iter().map(prompt).collect();
-        let answers = self.answer(&prompts, timing)?;
+        let answers = self.answer(prompts, timing)?;
         timed(&mut timing.scoring, || {
             let pairs = clicked.into_par_iter().zip(answers);
             pairs
-                .map(|((object, click), answer)| self.target(object, click, &answer))
+                .map(|((clicked, click), answer)| self.target(clicked, click, &answer))
                 .collect()
+        })
+    }
+
+    /// The `number`th of the first clicks, which ends with its answer.
+    fn other_clicks(
+        &self,
+        number: usize,
+        targets: &mut [Target<'_>],
+        timing: &mut Timing,
+    ) -> Result<(), EvalError> {
+        let targets = targets.iter_mut();
+        let mut active: Vec<&mut Target<'_>> = targets
+            .filter(|target| target.clicked.clicks.len() > number)
+            .collect();
+        let prompt = |t: &&mut Target<'_>| Prompt::new().and_click(t.clicked.clicks[number].1);
+        let prompts: Vec<Prompt> = active.iter().map(prompt).collect();
+        let answers = self.answer(prompts, timing)?;
+        timed(&mut timing.scoring, || {
+            let pairs = active.par_iter_mut().zip(answers);
+            pairs.try_for_each(|(target, answer)| {
+                let (first, _) = self.first_click(target.clicked, number, &answer)?;
+                target.outcome.first.push(first);
+                Ok(())
+            })
         })
     }
 
     fn target<'o>(
         &self,
-        object: &'o SampleObject,
+        clicked: &'o Clicked<'o>,
         click: Click,
         answer: &Candidates,
     ) -> Result<Target<'o>, EvalError> {
-        let selection = answer.select(&Select::Best)?;
-        let automatic = selection.index.unwrap_or(0);
-        let candidates: Vec<Scored> = answer
-            .iter()
-            .map(|c| Scored::new(c, &object.mask))
-            .collect();
-        let best_annotator = object
-            .annotator
-            .map(|_| self.best_annotator(click.at, answer, automatic));
-        let mask = selection.mask;
+        let (first, mask) = self.first_click(clicked, 0, answer)?;
         Ok(Target {
-            object,
+            clicked,
             clicks: vec![click],
-            logits: answer.as_slice()[automatic].low_res_logits.clone(),
+            logits: answer.as_slice()[first.chosen].low_res_logits.clone(),
             first_mask: mask.clone(),
             outcome: ObjectOutcome {
                 image: self.image,
-                id: object.id,
-                ious: vec![candidates[automatic].iou],
-                automatic,
-                calibrated: None,
+                id: clicked.object.id,
+                ious: vec![first.chosen().iou],
                 single: Vec::new(),
-                boxed: candidates[automatic],
-                boundary_first: boundary_iou(&mask, &object.mask, BOUNDARY_RATIO)
-                    .map_err(samara::Error::from)?,
+                boxed: *first.chosen(),
                 boundary_fifth: None,
-                best_annotator,
-                candidates,
+                first: vec![first],
             },
             mask,
         })
     }
 
-    /// The best match with any mask of the image that contains the click.
-    fn best_annotator(
+    /// Measures the answer to the `number`th of the first clicks; with the chosen mask.
+    fn first_click(
         &self,
-        at: OriginalPx,
+        clicked: &Clicked<'_>,
+        number: usize,
         answer: &Candidates,
-        automatic: usize,
-    ) -> BestAnnotator {
+    ) -> Result<(FirstClick, Mask), EvalError> {
+        let object = clicked.object;
+        let (placement, click) = clicked.clicks[number];
+        let selection = answer.select(&Select::Best)?;
+        let chosen = selection.index.unwrap_or(0);
+        let candidates = answer.iter().map(|c| Scored::new(c, &object.mask));
+        let boundary = boundary_iou(&selection.mask, &object.mask, BOUNDARY_RATIO);
+        let first = FirstClick {
+            placement,
+            at: click.at,
+            candidates: candidates.collect(),
+            chosen,
+            boundary: boundary.map_err(samara::Error::from)?,
+            best_annotator: object
+                .annotator
+                .map(|_| self.best_annotator(click.at, answer, chosen)),
+        };
+        Ok((first, selection.mask))
+    }
+
+    /// The best match with any mask of the image that contains the click.
+    fn best_annotator(&self, at: OriginalPx, answer: &Candidates, chosen: usize) -> BestAnnotator {
         let (x, y) = (at.x as u32, at.y as u32);
         let truths = self.sample.objects.iter().map(|o| &o.mask);
         let truths: Vec<&Mask> = truths.filter(|mask| mask.get(x, y)).collect();
         let best = |mask: &Mask| truths.iter().map(|t| t.iou(mask)).fold(0.0, f64::max);
         let ious: Vec<f64> = answer.iter().map(|c| best(&c.mask)).collect();
         BestAnnotator {
-            automatic: ious[automatic],
-            oracle: ious.into_iter().fold(0.0, f64::max),
+            chosen: ious[chosen],
+            any: ious.into_iter().fold(0.0, f64::max),
         }
     }
 
@@ -176,7 +208,7 @@ impl ImageProtocol<'_> {
                 if target.is_done(number, self.options.clicks) {
                     return Ok(None);
                 }
-                eval_click(&target.object.mask, Some(&target.mask), &target.clicks)
+                target.correction(number, self.options.further_clicks_at)
             });
             next.collect::<Result<Vec<_>, _>>()
         })?;
@@ -188,14 +220,14 @@ impl ImageProtocol<'_> {
             }
         }
         let prompts: Vec<Prompt> = active.iter().map(|t| t.refinement()).collect();
-        let answers = self.answer(&prompts, timing)?;
+        let answers = self.answer(prompts, timing)?;
         timed(&mut timing.scoring, || {
             let pairs = active.into_par_iter().zip(answers);
             pairs.for_each(|(target, answer)| target.take(&answer));
         });
         if number == BOUNDARY_CLICK {
             let boundary = |target: &mut Target<'_>| {
-                let iou = boundary_iou(&target.mask, &target.object.mask, BOUNDARY_RATIO)?;
+                let iou = boundary_iou(&target.mask, target.truth(), BOUNDARY_RATIO)?;
                 target.outcome.boundary_fifth = Some(iou);
                 Ok(())
             };
@@ -211,13 +243,13 @@ impl ImageProtocol<'_> {
     fn boxes(&self, targets: &mut [Target<'_>], timing: &mut Timing) -> Result<(), EvalError> {
         let prompts: Vec<Prompt> = targets
             .iter()
-            .map(|target| tight_box(&target.object.mask))
+            .map(|target| tight_box(target.truth()))
             .collect::<Result<_, EvalError>>()?;
-        let answers = self.answer(&prompts, timing)?;
+        let answers = self.answer(prompts, timing)?;
         timed(&mut timing.scoring, || {
             for (target, answer) in targets.iter_mut().zip(&answers) {
                 if let Some(c) = answer.iter().next() {
-                    target.outcome.boxed = Scored::new(c, &target.object.mask);
+                    target.outcome.boxed = Scored::new(c, &target.clicked.object.mask);
                 }
             }
         });
@@ -226,13 +258,16 @@ impl ImageProtocol<'_> {
 
     fn answer(
         &self,
-        prompts: &[Prompt],
+        prompts: Vec<Prompt>,
         timing: &mut Timing,
     ) -> Result<Vec<Candidates>, EvalError> {
+        let intent = self.options.intent;
+        let prompts = prompts.into_iter().map(|p| p.with_intent(intent));
+        let prompts: Vec<Prompt> = prompts.collect();
         timing.prompts += prompts.len();
-        let tokens = timed(&mut timing.decode, || self.embedding.decode(prompts))?;
+        let tokens = timed(&mut timing.decode, || self.embedding.decode(&prompts))?;
         timed(&mut timing.masks, || {
-            let pairs = tokens.into_iter().zip(prompts);
+            let pairs = tokens.into_iter().zip(&prompts);
             let answers = pairs.map(|(t, p)| Ok(self.embedding.candidates(t, p)?));
             answers.collect()
         })
@@ -270,6 +305,16 @@ impl ImageProtocol<'_> {
 }
 
 impl Target<'_> {
+    fn truth(&self) -> &Mask {
+        &self.clicked.object.mask
+    }
+
+    /// The click with this number, into an error of the current mask.
+    fn correction(&self, number: usize, at: Placement) -> Result<Option<Click>, PromptError> {
+        let mut stream = self.clicked.seed.stream("further", number);
+        correction_at(at, self.truth(), &self.mask, &self.clicks, &mut stream)
+    }
+
     /// `NoC` wants clicks beyond `clicks` only until its highest quality is reached.
     fn is_done(&self, number: usize, clicks: usize) -> bool {
         let ious = &self.outcome.ious;
@@ -290,7 +335,7 @@ impl Target<'_> {
         let Some(c) = answer.iter().next() else {
             return;
         };
-        let scored = Scored::new(c, &self.object.mask);
+        let scored = Scored::new(c, self.truth());
         self.outcome.ious.push(scored.iou);
         self.outcome.single.push(scored);
         self.mask = c.mask.clone();
@@ -310,10 +355,10 @@ impl<'a> Shown<'a> {
     fn new(target: &Target<'a>) -> Self {
         let outcome = &target.outcome;
         Self {
-            object: target.object,
+            object: target.clicked.object,
             click: target.clicks[0],
             mask: target.first_mask.clone(),
-            scored: outcome.candidates[outcome.automatic],
+            scored: *outcome.leading().chosen(),
         }
     }
 }

@@ -1,14 +1,13 @@
-//! The report of an evaluation: as JSON, as text, and (in `html`) as a page.
-
-use std::fmt::Write;
+//! The report of an evaluation: as JSON, as text (in `text`), and as a page (in `html`).
 
 use serde::Serialize;
 
 use super::bootstrap::Figure;
 use super::evaluate::{EvalOptions, Evaluation, Timing};
-use super::metrics::Bin;
+use super::figures::{PromptEstimates, PromptFigures};
+use super::notes::notes;
 use super::outcome::Case;
-use super::summary::{Figures, METRICS, Summary, figures, mean_over_sets};
+use super::summary::{Reliability, Summary};
 
 /// Seed of the resamples: the same evaluation gives the same intervals.
 const SEED: u64 = 0x5A3A_7A00;
@@ -36,24 +35,49 @@ pub struct ModelDescription {
     pub device: String,
 }
 
+/// The evaluations of one model.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The model.
+    pub model: ModelDescription,
+    /// Where the calibrated scores come from.
+    pub calibration: CalibrationSource,
+    /// Every data set, with at least one object each.
+    pub evaluations: &'a [Evaluation],
+}
+
 /// The report of an evaluation.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The model.
+    /// The model and its figures.
     #[serde(flatten)]
-    pub model: ModelDescription,
+    pub subject: ModelReport,
     /// The split of the data sets.
     pub split: String,
     /// What was evaluated.
     pub options: EvalOptions,
+    /// Another model on the same objects and first clicks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<ModelReport>,
+    /// How much higher the figures of the first model are than those of the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+}
+
+/// The figures of one model.
+#[derive(Debug, Serialize)]
+pub struct ModelReport {
+    /// The model.
+    #[serde(flatten)]
+    pub model: ModelDescription,
     /// Where the calibrated scores come from.
     pub calibration: CalibrationSource,
     /// Every data set.
     pub data_sets: Vec<DataSetReport>,
     /// All together.
     pub overall: Overall,
-    /// What a reader should know.
-    pub notes: Vec<String>,
     /// Seconds that all data sets took.
     pub seconds: f64,
 }
@@ -66,9 +90,9 @@ pub struct Overall {
     /// Objects.
     pub objects: usize,
     /// Every data set counts the same: what papers report.
-    pub mean_over_data_sets: Figures,
+    pub mean_over_data_sets: PromptFigures,
     /// Every object counts the same.
-    pub over_all_objects: Figures,
+    pub over_all_objects: PromptFigures,
 }
 
 /// The report on one data set.
@@ -84,6 +108,8 @@ pub struct DataSetReport {
     pub objects: usize,
     /// Objects that were too small.
     pub too_small: usize,
+    /// Objects that were too large.
+    pub too_large: usize,
     /// Records that could not be used.
     pub skipped: usize,
     /// The same in words.
@@ -93,13 +119,12 @@ pub struct DataSetReport {
     /// Milliseconds per prompt and object, embedding left out.
     pub ms_per_prompt: f64,
     /// All figures.
-    pub figures: Figures,
+    #[serde(flatten)]
+    pub figures: PromptFigures,
     /// mIoU after 1, 2, … clicks.
     pub miou_by_clicks: Vec<Figure>,
-    /// Raw score against true IoU of the first click's candidates.
-    pub reliability: Vec<Bin>,
-    /// The same for the calibrated score.
-    pub reliability_calibrated: Option<Vec<Bin>>,
+    /// Scores against true IoU of the best-matching candidates of first clicks.
+    pub reliability: Reliability,
     /// Objects by IoU after the first click, in twentieths.
     pub iou_histogram: [usize; 20],
     /// The worst cases.
@@ -108,46 +133,60 @@ pub struct DataSetReport {
     pub best: Vec<Case>,
 }
 
+/// Figures of one model minus those of another, under the same resamples of the same images.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// Every data set.
+    pub data_sets: Vec<DataSetDifference>,
+    /// Every data set counts the same.
+    pub mean_over_data_sets: PromptFigures,
+    /// Every object counts the same.
+    pub over_all_objects: PromptFigures,
+}
+
+/// The difference on one data set.
+#[derive(Debug, Serialize)]
+pub struct DataSetDifference {
+    /// Name of the data set.
+    pub name: String,
+    /// All figures that both models have.
+    #[serde(flatten)]
+    pub figures: PromptFigures,
+}
+
+/// What figures and differences are made of.
+struct AllEstimates {
+    sets: Vec<PromptEstimates>,
+    mean: PromptEstimates,
+    pooled: PromptEstimates,
+}
+
 impl Report {
-    /// Makes figures of the evaluations, which must hold at least one object each.
+    /// Makes figures of the evaluations. Those of `other` must come of
+    /// [`evaluate_together`](super::evaluate_together) with those of `subject`.
     pub fn new(
-        model: ModelDescription,
         split: &str,
         options: &EvalOptions,
-        calibration: CalibrationSource,
-        evaluations: &[Evaluation],
+        subject: Subject<'_>,
+        other: Option<Subject<'_>>,
     ) -> Self {
-        let mut data_sets = Vec::new();
-        let mut estimates = Vec::new();
-        for (evaluation, seed) in evaluations.iter().zip(SEED..) {
-            let summary = Summary::new(&[(&evaluation.objects, evaluation.images)], seed);
-            let of_set = summary.estimates(options.clicks, options.noc);
-            data_sets.push(data_set(evaluation, &summary, figures(&of_set), options));
-            estimates.push(of_set);
+        let estimates = AllEstimates::of(subject.evaluations, options);
+        let subject = ModelReport::new(subject, options, &estimates);
+        let (mut compared_with, mut difference) = (None, None);
+        if let Some(other) = other {
+            let of_other = AllEstimates::of(other.evaluations, options);
+            let names = subject.data_sets.iter().map(|set| set.name.clone());
+            difference = Some(estimates.minus(&of_other, names));
+            compared_with = Some(ModelReport::new(other, options, &of_other));
         }
-        let sets: Vec<_> = evaluations
-            .iter()
-            .map(|e| (&e.objects[..], e.images))
-            .collect();
-        let mean_over_data_sets = mean_over_sets(&estimates);
-        let over_all_objects = match data_sets.as_slice() {
-            [only] => only.figures.clone(),
-            _ => figures(&Summary::new(&sets, SEED).estimates(options.clicks, options.noc)),
-        };
+        let models = [Some(&subject), compared_with.as_ref()];
         Self {
-            model,
+            notes: notes(options, &models),
             split: split.into(),
             options: options.clone(),
-            calibration,
-            overall: Overall {
-                images: data_sets.iter().map(|d| d.images).sum(),
-                objects: data_sets.iter().map(|d| d.objects).sum(),
-                mean_over_data_sets,
-                over_all_objects,
-            },
-            notes: notes(calibration, &data_sets),
-            seconds: data_sets.iter().map(|d| d.seconds.total).sum(),
-            data_sets,
+            subject,
+            compared_with,
+            difference,
         }
     }
 
@@ -158,136 +197,121 @@ impl Report {
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
+}
 
-    /// Titles and figures of the table's columns: every data set, then their mean.
-    pub(super) fn columns(&self) -> Vec<(String, &Figures)> {
-        let sets = self.data_sets.iter();
-        let mut columns: Vec<_> = sets.map(|d| (d.name.clone(), &d.figures)).collect();
-        if columns.len() > 1 {
-            columns.push(("mean of sets".into(), &self.overall.mean_over_data_sets));
-            columns.push(("all objects".into(), &self.overall.over_all_objects));
+impl AllEstimates {
+    fn of(evaluations: &[Evaluation], options: &EvalOptions) -> Self {
+        let sets: Vec<(&[_], usize)> = evaluations
+            .iter()
+            .map(|e| (&e.objects[..], e.images))
+            .collect();
+        let numbered = sets.iter().zip(SEED..);
+        let each: Vec<PromptEstimates> = numbered
+            .map(|(&set, seed)| Summary::new(&[set], seed).estimates(options))
+            .collect();
+        let pooled = match each.as_slice() {
+            [only] => only.clone(),
+            _ => Summary::new(&sets, SEED).estimates(options),
+        };
+        Self {
+            mean: PromptEstimates::mean(&each),
+            sets: each,
+            pooled,
         }
-        columns
     }
 
-    /// The report as a table for a terminal; intervals in brackets.
-    pub fn to_text(&self) -> String {
-        let columns = self.columns();
-        let mut text = format!("{}, split {}\n", self.model.architecture, self.split);
-        for set in &self.data_sets {
-            let _ = writeln!(
-                text,
-                "{}: {} images, {} objects, {:.1} s ({:.0} ms to embed an image, {:.1} ms a prompt); \
-                 left out: {}{}",
-                set.name,
-                set.images,
-                set.objects,
-                set.seconds.total,
-                1000.0 * set.seconds.embed / set.images as f64,
-                set.ms_per_prompt,
-                set.skipped_because,
-                match set.too_small {
-                    0 => String::new(),
-                    count => format!(", {count} too small"),
-                }
-            );
+    fn minus(&self, other: &Self, names: impl Iterator<Item = String>) -> Difference {
+        let sets = self.sets.iter().zip(&other.sets).zip(names);
+        let data_sets = sets.map(|((a, b), name)| DataSetDifference {
+            name,
+            figures: a.minus(b).figures(),
+        });
+        Difference {
+            data_sets: data_sets.collect(),
+            mean_over_data_sets: self.mean.minus(&other.mean).figures(),
+            over_all_objects: self.pooled.minus(&other.pooled).figures(),
         }
-        let _ = write!(text, "\n{:<32}", "");
-        for (title, _) in &columns {
-            let _ = write!(text, "  {:>22}", shortened(title));
-        }
-        text.push('\n');
-        for (key, label, unit) in METRICS {
-            if columns
-                .iter()
-                .all(|(_, figures)| !figures.contains_key(key))
-            {
-                continue;
-            }
-            let _ = write!(text, "{label:<32}");
-            for (_, figures) in &columns {
-                let cell = figures.get(key).map_or_else(String::new, |f| {
-                    let [value, low, high] = [f.value, f.low, f.high].map(|v| unit.show(v));
-                    format!("{value} [{low}, {high}]")
-                });
-                let _ = write!(text, "  {cell:>22}");
-            }
-            text.push('\n');
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "{note}");
-        }
-        text
     }
 }
 
-/// A title that fits a column.
-fn shortened(title: &str) -> String {
-    match title.char_indices().nth(22) {
-        Some(_) => title.chars().take(21).chain(['…']).collect(),
-        None => title.into(),
+impl ModelReport {
+    fn new(subject: Subject<'_>, options: &EvalOptions, estimates: &AllEstimates) -> Self {
+        let sets = subject.evaluations.iter().zip(&estimates.sets).zip(SEED..);
+        let data_sets: Vec<DataSetReport> = sets
+            .map(|((e, estimates), seed)| data_set(e, estimates.figures(), options, seed))
+            .collect();
+        Self {
+            model: subject.model,
+            calibration: subject.calibration,
+            overall: Overall {
+                images: data_sets.iter().map(|d| d.images).sum(),
+                objects: data_sets.iter().map(|d| d.objects).sum(),
+                mean_over_data_sets: estimates.mean.figures(),
+                over_all_objects: estimates.pooled.figures(),
+            },
+            seconds: data_sets.iter().map(|d| d.seconds.total).sum(),
+            data_sets,
+        }
     }
 }
 
 fn data_set(
     evaluation: &Evaluation,
-    summary: &Summary<'_>,
-    figures: Figures,
+    figures: PromptFigures,
     options: &EvalOptions,
+    seed: u64,
 ) -> DataSetReport {
-    let (reliability, reliability_calibrated) = summary.reliability();
+    let summary = Summary::new(&[(&evaluation.objects, evaluation.images)], seed);
     DataSetReport {
         name: evaluation.name.clone(),
         path: evaluation.root.display().to_string(),
         images: evaluation.images,
         objects: evaluation.objects.len(),
         too_small: evaluation.too_small,
+        too_large: evaluation.too_large,
         skipped: evaluation.skipped.total(),
         skipped_because: evaluation.skipped.to_string(),
         seconds: evaluation.timing,
         ms_per_prompt: evaluation.timing.ms_per_prompt(),
         figures,
         miou_by_clicks: summary.miou_by_clicks(options.clicks),
-        reliability,
-        reliability_calibrated,
+        reliability: summary.reliability(),
         iou_histogram: summary.histogram(),
         worst: evaluation.gallery.worst.clone(),
         best: evaluation.gallery.best.clone(),
     }
 }
 
-fn notes(calibration: CalibrationSource, data_sets: &[DataSetReport]) -> Vec<String> {
-    let mut notes = vec!["Intervals: 95 %, bootstrap over images.".to_owned()];
-    if data_sets
-        .iter()
-        .any(|set| set.reliability_calibrated.is_some())
-    {
-        notes.push(match calibration {
-            CalibrationSource::Checkpoint => {
-                "Calibrated: by the calibration in the checkpoint; optimistic if it was fitted on \
-                 these images."
-                    .to_owned()
-            }
-            CalibrationSource::CrossFit => {
-                "Calibrated: fitted on one half of the images, measured on the other.".to_owned()
-            }
-        });
-    }
-    if data_sets.iter().any(|set| set.images < 30) {
-        notes.push("Fewer than 30 images: the intervals are too narrow.".to_owned());
-    }
-    notes
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::calibrate::tests::evaluation;
-    use super::super::outcome::tests::outcome;
+    use super::super::outcome::tests::{click, outcome};
     use super::*;
+    use crate::prompts::Placement;
 
-    pub(crate) fn report() -> Report {
-        let one = outcome(0, [(0.9, 0.8), (0.5, 0.6), (0.1, 0.2)]);
-        let two = outcome(1, [(0.7, 0.6), (0.4, 0.3), (0.3, 0.9)]);
+    fn model(name: &str) -> ModelDescription {
+        ModelDescription {
+            model: name.into(),
+            architecture: "sam-vit-b".into(),
+            fingerprint: "00ff".into(),
+            device: "cpu".into(),
+        }
+    }
+
+    /// Two data sets. A model that is `better` has three masks that are all right.
+    fn evaluations(better: bool) -> [Evaluation; 2] {
+        let mut one = outcome(0, [(0.9, 0.8), (0.5, 0.6), (0.1, 0.2)]);
+        let mut two = outcome(1, [(0.7, 0.6), (0.4, 0.3), (0.3, 0.9)]);
+        if better {
+            for object in [&mut one, &mut two] {
+                let candidates = &mut object.first[0].candidates;
+                candidates.iter_mut().for_each(|c| c.iou = 1.0);
+            }
+        }
+        for object in [&mut one, &mut two] {
+            let pairs = [(0.9, 0.5), (0.5, 0.6), (0.1, 0.2)];
+            object.first.push(click(Placement::Human, pairs));
+        }
         let mut first = evaluation(2, vec![one.clone(), two]);
         first.name = "<first> & more than fits a column".into();
         first.gallery.worst.push(Case {
@@ -298,24 +322,35 @@ pub(super) mod tests {
             predicted_iou: 0.5,
             jpeg: b"foobar".to_vec(),
         });
-        let evaluations = [first, evaluation(1, vec![one])];
-        let model = ModelDescription {
-            model: "m.pth".into(),
-            architecture: "sam-vit-b".into(),
-            fingerprint: "00ff".into(),
-            device: "cpu".into(),
-        };
-        let options = EvalOptions {
+        [first, evaluation(1, vec![one])]
+    }
+
+    fn options() -> EvalOptions {
+        EvalOptions {
+            clicks_at: vec![Placement::Center, Placement::Human],
+            draws: 1,
             clicks: 2,
             ..EvalOptions::default()
-        };
-        Report::new(
-            model,
-            "val",
-            &options,
-            CalibrationSource::CrossFit,
-            &evaluations,
-        )
+        }
+    }
+
+    fn subject<'a>(name: &str, evaluations: &'a [Evaluation]) -> Subject<'a> {
+        Subject {
+            model: model(name),
+            calibration: CalibrationSource::CrossFit,
+            evaluations,
+        }
+    }
+
+    pub(crate) fn report() -> Report {
+        let evaluations = evaluations(false);
+        Report::new("val", &options(), subject("m.pth", &evaluations), None)
+    }
+
+    pub(crate) fn comparison() -> Report {
+        let [better, worse] = [evaluations(true), evaluations(false)];
+        let other = Some(subject("b<c.pth", &worse));
+        Report::new("val", &options(), subject("m.pth", &better), other)
     }
 
     #[test]
@@ -325,36 +360,64 @@ pub(super) mod tests {
         assert_eq!(json["architecture"], "sam-vit-b");
         assert_eq!(json["calibration"], "cross-fit");
         assert_eq!(json["options"]["clicks"], 2);
+        assert_eq!(json["options"]["clicks_at"][1], "human");
+        assert_eq!(json["options"]["intent"], "balanced");
         let set = &json["data_sets"][0];
-        assert_eq!(set["figures"]["miou_1"]["value"], 0.7);
+        let chosen = &set["first_click"]["center"]["miou_chosen"];
+        assert_eq!(chosen["value"], 0.7);
         for end in ["low", "high"] {
-            assert!(set["figures"]["miou_1"][end].is_f64(), "{set:#}");
+            assert!(chosen[end].is_f64(), "{set:#}");
         }
+        assert_eq!(
+            set["first_click"]["human"]["miou_best_of_three"]["value"],
+            0.6
+        );
+        assert!(set["further_prompts"]["miou_box"]["value"].is_f64());
         assert!(set["worst"][0].get("jpeg").is_none());
         let overall = &json["overall"];
         assert_eq!(overall["objects"], 3);
-        assert_eq!(overall["mean_over_data_sets"]["miou_1"]["value"], 0.75);
-        let pooled = overall["over_all_objects"]["miou_1"]["value"]
-            .as_f64()
-            .unwrap();
-        assert!((pooled - 2.2 / 3.0).abs() < 1e-9);
+        let miou = |of: &str| {
+            let figure = &overall[of]["first_click"]["center"]["miou_chosen"];
+            figure["value"].as_f64().unwrap()
+        };
+        assert_eq!(miou("mean_over_data_sets"), 0.75);
+        assert!((miou("over_all_objects") - 2.2 / 3.0).abs() < 1e-9);
+        assert!(json.get("difference").is_none() && json.get("compared_with").is_none());
     }
 
     #[test]
-    fn the_table_has_a_column_per_set_and_two_for_all() {
-        let text = report().to_text();
-        let line = |begin: &str| text.lines().find(|l| l.starts_with(begin)).unwrap();
-        let row = line("mIoU, 1 click, automatic");
-        assert_eq!(row.matches('[').count(), 4, "{row}");
-        assert!(
-            row.contains("70.0 [60.0, 80.0]") && row.contains("75.0 ["),
-            "{row}"
+    fn a_comparison_has_both_models_and_their_difference() {
+        let json = comparison().to_json().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["model"], "m.pth");
+        assert_eq!(json["compared_with"]["model"], "b<c.pth");
+        let difference = &json["difference"];
+        let of_first = &difference["data_sets"][0];
+        assert_eq!(of_first["name"], json["data_sets"][0]["name"]);
+        let value = |of: &serde_json::Value, key: &str| {
+            let figure = &of["first_click"]["center"][key];
+            ["value", "low", "high"].map(|end| figure[end].as_f64().unwrap())
+        };
+        let close = |actual: [f64; 3], expected: [f64; 3]| {
+            let mut pairs = actual.iter().zip(expected);
+            assert!(
+                pairs.all(|(a, b)| (a - b).abs() < 1e-9),
+                "{actual:?} {expected:?}"
+            );
+        };
+        // The images of the first set: 0.8 and 0.6 became 1.
+        close(value(of_first, "miou_chosen"), [0.3, 0.2, 0.4]);
+        close(
+            value(&difference["mean_over_data_sets"], "oracle_gap"),
+            [-0.075, -0.15, 0.0],
         );
-        assert!(text.contains("<first> & more than f…"), "{text}");
-        assert!(
-            !text.contains("NoC") && !text.contains("9 clicks"),
-            "{text}"
+        // The other clicks are the same.
+        let human = &of_first["first_click"]["human"]["miou_chosen"];
+        assert_eq!(human["value"], 0.0);
+        let pooled = &difference["over_all_objects"]["further_prompts"]["miou_2"];
+        assert_eq!(
+            (&pooled["low"], &pooled["high"]),
+            (&0.0.into(), &0.0.into())
         );
-        assert!(text.contains("Fewer than 30 images"), "{text}");
     }
 }

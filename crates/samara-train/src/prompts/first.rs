@@ -22,7 +22,7 @@ pub enum FirstPrompt {
 }
 
 /// The centre of a pixel.
-pub(super) fn centre_of((x, y): (u32, u32)) -> OriginalPx {
+pub(crate) fn centre_of((x, y): (u32, u32)) -> OriginalPx {
     OriginalPx::new(f64::from(x) + 0.5, f64::from(y) + 0.5)
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod click;
 mod error;
 mod first;
+mod placement;
 mod recipe;
 mod simulation;
 
@@ -15,6 +16,8 @@ pub use batch::PromptBatchData;
 pub use click::{ErrorRegions, error_regions, eval_click};
 pub use error::PromptError;
 pub use first::FirstPrompt;
-pub(crate) use first::{noisy_box, random_pixel};
+pub(crate) use first::{centre_of, noisy_box, random_pixel};
+pub(crate) use placement::DepthWeights;
+pub use placement::{Placement, correction_at};
 pub use recipe::{BoxNoise, FirstPromptWeights, NoiseShape, Plan, Recipe, Simulation};
 pub use simulation::{ObjectSimulation, PromptState};
