@@ -1,7 +1,9 @@
 //! Training and evaluation of promptable segmentation models.
 
+pub mod candidate_head;
 mod curves;
 pub mod data;
+mod dense;
 mod error;
 pub mod eval;
 pub mod features;
@@ -17,10 +19,12 @@ pub mod recipe;
 mod run_folder;
 pub mod schedule;
 pub mod step;
+mod train;
 pub mod trainer;
 
 pub use error::TrainError;
 pub use recipe::Recipe;
+pub use train::{TrainWatcher, train};
 pub use trainer::{StepReport, Trainer, Watcher};
 
 /// The examples of the page are compiled.

@@ -27,7 +27,15 @@ pub(crate) struct Prepared {
 /// The data sets of a recipe, with the specification of its first stage.
 pub(crate) fn data(recipe: &Recipe) -> Result<Sampler, TrainError> {
     // The side is not known yet.
-    let first = example_spec(recipe, &recipe.stages[0], 64);
+    let first = recipe.stages.first().map_or_else(
+        || ExampleSpec {
+            side: 64,
+            masks_per_image: 1,
+            ambiguous_clicks: recipe.ambiguous_clicks,
+            augmentation: recipe.augmentation,
+        },
+        |stage| example_spec(recipe, stage, 64),
+    );
     let sampler = Sampler::open(&recipe.data, first);
     sampler.map_err(|e| wrong_data("data", e))
 }
@@ -107,14 +115,19 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
     }
 }
 
-#[cfg(feature = "embedded")]
 fn embedded(device: &Device) -> Result<(ModelConfig, Model), TrainError> {
-    let checkpoint = samara::embedded_checkpoint()?;
+    let checkpoint = embedded_checkpoint()?;
     Ok((checkpoint.config()?, checkpoint.load(device)?))
 }
 
+/// The checkpoint of the model that is compiled in.
+#[cfg(feature = "embedded")]
+pub(crate) fn embedded_checkpoint() -> Result<Checkpoint, TrainError> {
+    Ok(samara::embedded_checkpoint()?)
+}
+
 #[cfg(not(feature = "embedded"))]
-fn embedded(_: &Device) -> Result<(ModelConfig, Model), TrainError> {
+pub(crate) fn embedded_checkpoint() -> Result<Checkpoint, TrainError> {
     let why = "no model is embedded in this build";
     Err(TrainError::setting("model", why))
 }

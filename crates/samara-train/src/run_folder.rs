@@ -50,6 +50,7 @@ pub(crate) struct Saved {
 }
 
 impl RunFolder {
+    pub(crate) const MODEL: &str = "model.safetensors";
     pub(crate) const WEIGHTS: &str = "weights.safetensors";
     pub(crate) const AVERAGE: &str = "average.safetensors";
     pub(crate) const OPTIMIZER: &str = "optimizer.bin";
@@ -109,7 +110,7 @@ impl RunFolder {
 
     /// Where the finished model is written.
     pub(crate) fn model(&self) -> PathBuf {
-        self.path.join("model.safetensors")
+        self.path.join(Self::MODEL)
     }
 
     /// Adds a step to the log.

@@ -148,6 +148,11 @@ impl Trainer {
         })
     }
 
+    /// The folder of the run, still locked.
+    pub(crate) fn into_folder(self) -> RunFolder {
+        self.folder
+    }
+
     /// Steps made so far.
     pub fn step(&self) -> u64 {
         self.step
@@ -463,6 +468,7 @@ impl Trainer {
             model,
             &self.config,
             &metadata,
+            &[],
             StorageType::F32,
             out,
         )?)

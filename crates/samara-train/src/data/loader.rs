@@ -207,6 +207,8 @@ mod tests {
                 path: path.clone(),
                 split: Some("train".to_owned()),
                 weight: 1.0,
+                intent: samara::Intent::default(),
+                levels: None,
                 min_area: 0,
                 max_area_fraction: 0.9,
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
+use samara::Intent;
 use samara_image::{Limits, Mask, RgbImage};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,12 @@ pub struct DataSpec {
     /// How often it is chosen, relative to the others.
     #[serde(default = "one")]
     pub weight: f64,
+    /// What a click on an object of this data set usually means.
+    #[serde(default)]
+    pub intent: Intent,
+    /// Only objects of these levels (`level` of an annotation), such as `["part"]`; all without it.
+    #[serde(default)]
+    pub levels: Option<Vec<String>>,
     /// Objects with fewer pixels in the original picture are not chosen.
     #[serde(default)]
     pub min_area: u64,
@@ -71,6 +78,8 @@ pub struct Example {
     pub image: RgbImage,
     /// At least one object.
     pub objects: Vec<ExampleObject>,
+    /// What a click on one of them usually means.
+    pub intent: Intent,
     /// Data set and image id, for messages.
     pub source: String,
 }
@@ -241,7 +250,11 @@ impl DataSpec {
     fn may_choose(&self, object: &ObjectRecord, image: &ImageRecord) -> bool {
         let pixels = f64::from(image.width) * f64::from(image.height);
         let fits = |area: f64| area >= self.min_area as f64 && self.leaves_room(area, pixels);
-        !object.iscrowd && object.area.is_none_or(fits)
+        let named = |levels: &Vec<String>| {
+            let level = object.level.as_ref();
+            level.is_some_and(|level| levels.contains(level))
+        };
+        !object.iscrowd && object.area.is_none_or(fits) && self.levels.as_ref().is_none_or(named)
     }
 
     fn fits(&self, mask: &Mask) -> bool {
@@ -311,6 +324,7 @@ impl Drawing<'_> {
         Ok(Some(Example {
             image: view.image(&image),
             objects: objects.collect(),
+            intent: self.source.spec.intent,
             source: format!("{}/{}", self.source.set.name, self.image.id),
         }))
     }

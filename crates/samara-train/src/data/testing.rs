@@ -98,6 +98,8 @@ pub(crate) fn data_spec(folder: &Folder) -> DataSpec {
         path: folder.path().to_owned(),
         split: None,
         weight: 1.0,
+        intent: samara::Intent::default(),
+        levels: None,
         min_area: 0,
         max_area_fraction: 0.9,
     }

@@ -4,16 +4,12 @@ use burn_optim::{AdamWConfig, GradientsParams};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use samara::{QualityHead, QualityLayer};
-// The derive names `burn`.
-use samara_model::burn;
-use samara_model::burn::module::Module;
-use samara_model::burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
-use samara_model::burn::tensor::activation::relu;
+use samara::QualityHead;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 
 use super::damaged::DamagedMask;
 use crate::TrainError;
+use crate::dense::{DenseNetwork, Standardization};
 use crate::recipe::{OptimizerSpec, ScheduleKind};
 use crate::schedule::learning_rate;
 
@@ -55,34 +51,10 @@ impl Default for FitOptions {
     }
 }
 
-#[derive(Module, Debug)]
-struct Network {
-    layers: [Linear; 3],
-    inputs: Dropout,
-    hidden: Dropout,
-}
-
-impl Network {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [first, second, last] = &self.layers;
-        let x = self
-            .hidden
-            .forward(relu(first.forward(self.inputs.forward(x))));
-        let x = self.hidden.forward(relu(second.forward(x)));
-        last.forward(x)
-    }
-}
-
 /// Binary cross-entropy of logits with a true IoU in 0..=1. A confident estimate that is wrong costs
 /// more than with the absolute error, so wrong objects end up lower.
 fn cross_entropy(logits: Tensor<2>, truth: Tensor<2>) -> Tensor<1> {
     crate::losses::object_score_bce(logits, truth)
-}
-
-/// Mean and deviation of every number of the evidence.
-struct Scale {
-    mean: Vec<f64>,
-    deviation: Vec<f64>,
 }
 
 /// Trains a head for the model with this `fingerprint` to estimate the IoU of masks:
@@ -102,20 +74,10 @@ pub fn fit_quality_head(
         let why = "there are no masks, or they were assessed by different models";
         return Err(TrainError::setting("quality head", &why));
     }
-    let scale = Scale::of(&evidence, inputs);
+    let scale = Standardization::of(&evidence.iter().copied(), inputs);
     let device = device.clone().autodiff();
     device.seed(options.seed);
-    let width = options.width;
-    let linear = |from, to| LinearConfig::new(from, to).init(&device);
-    let mut network = Network {
-        layers: [
-            linear(inputs, width),
-            linear(width, width),
-            linear(width, 1),
-        ],
-        inputs: DropoutConfig::new(options.dropout / 2.0).init(),
-        hidden: DropoutConfig::new(options.dropout).init(),
-    };
+    let mut network = DenseNetwork::new(inputs, options.width, options.dropout, &device);
     let mut optimizer = AdamWConfig::new()
         .with_beta_1(options.optimizer.betas[0] as f32)
         .with_beta_2(options.optimizer.betas[1] as f32)
@@ -140,55 +102,8 @@ pub fn fit_quality_head(
             step += 1;
         }
     }
-    let head = QualityHead::new(scale.layers(&network), fingerprint.to_owned());
+    let head = QualityHead::new(scale.layers(&network)?, fingerprint.to_owned());
     Ok(head?)
-}
-
-impl Scale {
-    fn of(evidence: &[&[f32]], inputs: usize) -> Self {
-        let count = evidence.len() as f64;
-        let mean = |of: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
-            let sum = |i: usize| evidence.iter().map(|e| of(i, f64::from(e[i]))).sum::<f64>();
-            (0..inputs).map(|i| sum(i) / count).collect()
-        };
-        let means = mean(&|_, v| v);
-        let squares = mean(&|i, v| (v - means[i]).powi(2));
-        Self {
-            deviation: squares.into_iter().map(|s| s.sqrt() + 1e-3).collect(),
-            mean: means,
-        }
-    }
-
-    fn apply<'a>(&'a self, evidence: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
-        let scale = self.mean.iter().zip(&self.deviation);
-        let scaled = evidence.iter().zip(scale);
-        scaled.map(|(&v, (mean, deviation))| ((f64::from(v) - mean) / deviation) as f32)
-    }
-
-    /// The network's layers, the first of which scales the evidence as well.
-    fn layers(&self, network: &Network) -> [QualityLayer; 3] {
-        let mut layers = [0, 1, 2].map(|i: usize| layer(&network.layers[i]));
-        let inputs = self.mean.len();
-        let first = &mut layers[0];
-        for (row, bias) in first.weight.chunks_exact_mut(inputs).zip(&mut first.bias) {
-            for ((w, mean), deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
-                *w = (f64::from(*w) / deviation) as f32;
-                *bias -= (f64::from(*w) * mean) as f32;
-            }
-        }
-        layers
-    }
-}
-
-fn layer(linear: &Linear) -> QualityLayer {
-    let weight = linear.weight.val().swap_dims(0, 1).into_data();
-    let bias = linear.bias.as_ref().map(|bias| bias.val().into_data());
-    QualityLayer {
-        weight: weight.try_into_vec().unwrap_or_default(),
-        bias: bias
-            .and_then(|bias| bias.try_into_vec().ok())
-            .unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]

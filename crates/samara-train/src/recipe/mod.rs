@@ -35,8 +35,10 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
+use samara::MaskThresholds;
 use serde::{Deserialize, Serialize};
 
+use crate::candidate_head::CandidateHeadSpec;
 use crate::data::{Augmentation, DataSpec};
 use crate::losses::LossConfig;
 use crate::prompts::Simulation;
@@ -60,11 +62,15 @@ pub struct Recipe {
     /// Probability that an example begins with several objects under one click.
     #[serde(default)]
     pub ambiguous_clicks: f64,
-    /// The simulated user. `rounds` there is the most; a stage says how many.
+    /// The simulated user of the stages, that of SAM without it. `rounds` there is the most; a stage says how
+    /// many.
+    #[serde(default = "Simulation::sam")]
     pub prompts: Simulation,
-    /// The losses.
+    /// The losses of the stages, those of SAM without them.
+    #[serde(default = "LossConfig::sam")]
     pub losses: LossConfig,
-    /// The optimizer and its schedule.
+    /// The optimizer of the stages and its schedule.
+    #[serde(default)]
     pub optimizer: OptimizerSpec,
     /// What does not learn, or learns more slowly.
     #[serde(default)]
@@ -78,8 +84,20 @@ pub struct Recipe {
     /// what it learnt (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     #[serde(default)]
     pub blend: Option<f64>,
-    /// One after the other.
+    /// One after the other. None, if nothing but the candidate head is to be trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Stage>,
+    /// The head that ranks the candidates, which is trained after the stages. Without it, a model that begins
+    /// with such a head or with a calibration gets a head as by default: scores that were fitted to other
+    /// masks would say nothing.
+    #[serde(default)]
+    pub candidate_head: Option<CandidateHeadSpec>,
+    /// The thresholds of segment-everything for the finished model; those that it began with without it.
+    #[serde(default)]
+    pub everything: Option<MaskThresholds>,
+    /// What the finished model calls itself; the name of the run's folder without it.
+    #[serde(default)]
+    pub name: Option<String>,
     /// A fixed set of examples to watch.
     #[serde(default)]
     pub validation: Option<Validation>,
@@ -159,6 +177,21 @@ pub struct OptimizerSpec {
     /// Each block of a ViT learns more slowly than the next by this factor (SAM: 0.8).
     #[serde(default)]
     pub layer_decay: Option<f64>,
+}
+
+impl Default for OptimizerSpec {
+    /// A rate at which a trained model can be fine-tuned.
+    fn default() -> Self {
+        Self {
+            lr: 1e-4,
+            weight_decay: weight_decay(),
+            betas: betas(),
+            clip_norm: None,
+            warmup: 0,
+            schedule: ScheduleKind::default(),
+            layer_decay: None,
+        }
+    }
 }
 
 fn weight_decay() -> f64 {

@@ -22,8 +22,16 @@ impl Recipe {
         if self.data.is_empty() {
             return Err("data is empty".into());
         }
-        if self.stages.is_empty() {
-            return Err("stages is empty".into());
+        if self.stages.is_empty() && self.candidate_head.is_none() {
+            return Err("there are neither stages nor a candidate_head to train".into());
+        }
+        if let Some(thresholds) = &self.everything {
+            let valid = thresholds.check();
+            valid.map_err(|why| format!("everything.{why}"))?;
+        }
+        if let Some(head) = &self.candidate_head {
+            let valid = head.validate();
+            valid.map_err(|why| format!("candidate_head.{why}"))?;
         }
         for (i, stage) in self.stages.iter().enumerate() {
             stage

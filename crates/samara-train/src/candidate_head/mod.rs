@@ -1,0 +1,195 @@
+//! The training of a [`CandidateHead`]: what the heads see of a model's answers is
+//! collected first, then two small networks are fitted to it. The model itself does not change.
+//!
+//! The prompts are those of people: first clicks in the middle, rather toward the middle, anywhere and near
+//! the outline of the object, second and third clicks into what is wrong, boxes drawn tightly and loosely.
+
+mod collect;
+mod fit;
+mod observations;
+mod prompts;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use samara::{CandidateHead, Segmenter};
+use samara_model::burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::data::{Augmentation, Loader, Sampler};
+use crate::recipe::Recipe;
+
+pub use fit::{FitProgress, Head};
+use observations::Observations;
+pub use prompts::ClickWeights;
+
+/// How the heads are trained; every value has a default.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CandidateHeadSpec {
+    /// Pictures that are drawn from the data, each perhaps several times in different views.
+    pub examples: u64,
+    /// Most objects of a picture.
+    pub masks_per_image: usize,
+    /// First clicks on every object.
+    pub clicks: usize,
+    /// Where first clicks lie.
+    pub placement: ClickWeights,
+    /// The share of first clicks that are followed by a second and a third.
+    pub corrections: f64,
+    /// Bounds of the picture's scale, as in `augmentation.scale`.
+    pub scale: [f64; 2],
+    /// Width of the hidden layers.
+    pub width: usize,
+    /// Share of the hidden values that are dropped in training.
+    pub dropout: f64,
+    /// Optimizer steps of each of the two heads.
+    pub steps: u64,
+    /// Prompts of a step.
+    pub batch: usize,
+    /// The learning rate, which falls along half a cosine.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+impl Default for CandidateHeadSpec {
+    fn default() -> Self {
+        Self {
+            examples: 400,
+            masks_per_image: 10,
+            clicks: 6,
+            placement: ClickWeights::default(),
+            corrections: 0.2,
+            scale: [1.0, 1.5],
+            width: 64,
+            dropout: 0.2,
+            steps: 2500,
+            batch: 256,
+            lr: 2e-3,
+            weight_decay: 0.02,
+        }
+    }
+}
+
+impl CandidateHeadSpec {
+    /// Says what is wrong with the first value that is out of range, beginning with its key.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let positive = [
+            ("examples", self.examples),
+            ("masks_per_image", self.masks_per_image as u64),
+            ("clicks", self.clicks as u64),
+            ("width", self.width as u64),
+            ("steps", self.steps),
+            ("batch", self.batch as u64),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
+            return Err(format!("{key} = 0, expected at least 1"));
+        }
+        self.placement.validate()?;
+        for (key, value, most) in [
+            ("corrections", self.corrections, 1.0),
+            ("dropout", self.dropout, 0.9),
+            ("weight_decay", self.weight_decay, 1.0),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return Err(format!("{key} = {value} is not from 0 to {most}"));
+            }
+        }
+        if !(self.lr > 0.0 && self.lr <= 1.0) {
+            return Err(format!("lr = {} is not above 0 and at most 1", self.lr));
+        }
+        let [least, most] = self.scale;
+        if !(0.05 <= least && least <= most && most <= 20.0) {
+            return Err(format!(
+                "scale = [{least}, {most}] is not two rising numbers from 0.05 to 20"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What the training of the heads tells while it goes.
+pub trait HeadWatcher {
+    /// So many of all pictures have been answered.
+    fn collected(&mut self, done: u64, all: u64);
+    /// A part of the fitting is done.
+    fn fitted(&mut self, progress: &FitProgress);
+}
+
+/// Trains heads for a model as the recipe says; `None` when `stop` was set. What was collected until then is in
+/// the folder `cache`, and a later call goes on from there.
+///
+/// # Errors
+/// The data ran out, the model failed, or a file cannot be written.
+pub fn train_candidate_head(
+    segmenter: &Segmenter,
+    recipe: &Recipe,
+    spec: &CandidateHeadSpec,
+    cache: &Path,
+    watcher: &mut dyn HeadWatcher,
+    stop: &AtomicBool,
+) -> Result<Option<CandidateHead>, TrainError> {
+    let sampler = Sampler::open(
+        &recipe.data,
+        crate::data::ExampleSpec {
+            side: segmenter.input_side(),
+            masks_per_image: spec.masks_per_image,
+            ambiguous_clicks: 0.0,
+            augmentation: Augmentation {
+                scale: spec.scale,
+                ..recipe.augmentation
+            },
+        },
+    )?;
+    let Some(observations) = collect_all(segmenter, sampler, recipe, spec, cache, watcher, stop)?
+    else {
+        return Ok(None);
+    };
+    let device = Device::flex().autodiff();
+    let fit = fit::Fit {
+        observations: &observations,
+        tokens: segmenter.config().mask_tokens(),
+        spec,
+        seed: recipe.seed,
+        device: &device,
+    };
+    fit.run(watcher, stop)
+}
+
+/// Everything that is seen of the examples of a recipe, chunk by chunk.
+fn collect_all(
+    segmenter: &Segmenter,
+    sampler: Sampler,
+    recipe: &Recipe,
+    spec: &CandidateHeadSpec,
+    cache: &Path,
+    watcher: &mut dyn HeadWatcher,
+    stop: &AtomicBool,
+) -> Result<Option<Observations>, TrainError> {
+    let key = segmenter.fingerprint()?.to_owned();
+    let (mut all, mut done) = Observations::read_chunks(cache, &key, spec.examples);
+    watcher.collected(done, spec.examples);
+    let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, recipe.seed, done);
+    while done < spec.examples {
+        let mut chunk = Observations::default();
+        let end = spec.examples.min(done + observations::CHUNK);
+        let begin = done;
+        while done < end {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let Some(example) = loader.next() else {
+                break;
+            };
+            collect::collect(segmenter, &example?, spec, recipe.seed ^ done, &mut chunk)?;
+            done += 1;
+            watcher.collected(done, spec.examples);
+        }
+        chunk.write_chunk(cache, &key, begin)?;
+        all.extend(chunk);
+    }
+    Ok(Some(all))
+}
