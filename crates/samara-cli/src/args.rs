@@ -103,6 +103,8 @@ impl FromStr for SelectArg {
         Ok(Self::How(match text {
             "all" => return Ok(Self::All),
             "best" => Select::Best,
+            "learned" => Select::Learned,
+            "score" => Select::Score,
             "largest" => Select::Largest,
             "smallest" => Select::Smallest,
             "union" => Select::Union,
@@ -111,7 +113,7 @@ impl FromStr for SelectArg {
             "vote" => Select::Vote,
             _ => {
                 return Err(
-                    "one of best, whole, part, subpart, largest, smallest, area=R, \
+                    "one of best, learned, score, whole, part, subpart, largest, smallest, area=R, \
                     box=X0,Y0,X1,Y1, union, intersection, weighted, vote, oracle=FILE, all"
                         .into(),
                 );
@@ -228,6 +230,30 @@ pub(crate) fn checkpoint(flags: &ModelFlags) -> Result<Checkpoint> {
              --model NAME (see 'samara models list')",
         )),
     }
+}
+
+/// The checkpoint that a flag names: the embedded model, a downloaded one, or a file.
+pub(crate) fn named_checkpoint(flag: &str, name: &str) -> Result<Checkpoint> {
+    #[cfg(feature = "embedded")]
+    if name == samara::EMBEDDED_MODEL {
+        return Ok(samara::embedded_checkpoint()?);
+    }
+    let path = if Path::new(name).is_file() {
+        name.into()
+    } else if let Ok(release) = registry::find(name) {
+        let cache = ModelCache::locate().map_err(CliError::failed)?;
+        cache.find(release).ok_or_else(|| {
+            CliError::failed(format!(
+                "{flag}: model {0} is not on this machine; run 'samara models download {0}'",
+                release.name
+            ))
+        })?
+    } else {
+        return Err(CliError::failed(format!(
+            "{flag} {name}: neither a file nor a model of 'samara models list'"
+        )));
+    };
+    Checkpoint::open(path).map_err(|e| CliError::failed(format!("{flag}: {e}")))
 }
 
 /// The file of a released model, which must be in the cache.

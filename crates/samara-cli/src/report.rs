@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use samara::image::{BBox, Rle};
-use samara::{Candidate, Candidates, Mask, Selection};
+use samara::{Candidate, Candidates, Intent, Mask, Selection};
 use serde::Serialize;
 
 /// Milliseconds that each stage took.
@@ -29,6 +29,8 @@ pub(crate) struct MaskRecord {
     index: Option<usize>,
     predicted_iou: Option<f32>,
     raw_predicted_iou: Option<f32>,
+    match_probability: Option<f32>,
+    expected_iou: Option<f32>,
     stability_score: Option<f32>,
     area: u64,
     bbox: [u32; 4],
@@ -44,6 +46,8 @@ impl MaskRecord {
             index: None,
             predicted_iou: None,
             raw_predicted_iou: None,
+            match_probability: None,
+            expected_iou: None,
             stability_score: None,
             area: mask.area(),
             bbox: mask.bbox().as_ref().map_or([0; 4], BBox::xywh),
@@ -53,20 +57,33 @@ impl MaskRecord {
         }
     }
 
-    pub(crate) fn of_candidate(candidate: &Candidate) -> Self {
+    /// Of all candidates, in their order.
+    pub(crate) fn of_all(candidates: &Candidates) -> Vec<Self> {
+        let expected = candidates.expected_ious();
+        let record = |c| Self::of_candidate(c, expected.as_deref());
+        candidates.iter().map(record).collect()
+    }
+
+    fn of_candidate(candidate: &Candidate, expected: Option<&[f32]>) -> Self {
         Self {
             index: Some(candidate.index),
             predicted_iou: Some(candidate.predicted_iou.0),
             raw_predicted_iou: Some(candidate.raw_predicted_iou.0),
+            match_probability: candidate.match_probability.map(|p| p.0),
+            expected_iou: expected.and_then(|all| all.get(candidate.index).copied()),
             stability_score: Some(candidate.stability_score.0),
             granularity: Some(candidate.granularity.name()),
             ..Self::of_mask(&candidate.mask)
         }
     }
 
-    fn of_selection(selection: &Selection, candidates: &Candidates) -> Self {
+    fn of_selection(
+        selection: &Selection,
+        candidates: &Candidates,
+        expected: Option<&[f32]>,
+    ) -> Self {
         let record = match selection.index {
-            Some(index) => Self::of_candidate(&candidates.as_slice()[index]),
+            Some(index) => Self::of_candidate(&candidates.as_slice()[index], expected),
             None => Self::of_mask(&selection.mask),
         };
         Self {
@@ -85,9 +102,10 @@ pub(crate) struct ObjectRecord {
 
 impl ObjectRecord {
     pub(crate) fn new(candidates: &Candidates, selection: &Selection) -> Self {
+        let expected = candidates.expected_ious();
         Self {
-            candidates: candidates.iter().map(MaskRecord::of_candidate).collect(),
-            selected: MaskRecord::of_selection(selection, candidates),
+            candidates: MaskRecord::of_all(candidates),
+            selected: MaskRecord::of_selection(selection, candidates, expected.as_deref()),
         }
     }
 }
@@ -105,7 +123,11 @@ pub(crate) enum Objects {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) image: ImageRecord,
+    /// What the model calls itself.
     pub(crate) model: String,
+    pub(crate) architecture: String,
+    /// What a click was taken to mean.
+    pub(crate) intent: Intent,
     #[serde(flatten)]
     pub(crate) objects: Objects,
     pub(crate) timing_ms: Timing,
@@ -113,7 +135,8 @@ pub(crate) struct Report {
 
 /// The candidates of one object as a table; `*` marks the selected one.
 pub(crate) fn table(candidates: &Candidates, selection: &Selection) -> String {
-    let mut text = String::from("  candidate  level    predicted IoU  stability      area  box\n");
+    let mut text =
+        String::from("  candidate  level    predicted IoU  match  stability      area  box\n");
     for c in candidates {
         let mark = if selection.index == Some(c.index) {
             '*'
@@ -123,10 +146,12 @@ pub(crate) fn table(candidates: &Candidates, selection: &Selection) -> String {
         let [x, y, w, h] = c.mask.bbox().as_ref().map_or([0; 4], BBox::xywh);
         let _ = writeln!(
             text,
-            "{mark} {:<9}  {:<7}  {:>13.3}  {:>9.3}  {:>8}  {x},{y} {w}×{h}",
+            "{mark} {:<9}  {:<7}  {:>13.3}  {:>5}  {:>9.3}  {:>8}  {x},{y} {w}×{h}",
             c.index,
             c.granularity,
             c.predicted_iou,
+            c.match_probability
+                .map_or_else(|| "-".into(), |p| format!("{:.0}%", 100.0 * p.0)),
             c.stability_score,
             c.mask.area(),
         );

@@ -93,6 +93,16 @@ fn a_converted_checkpoint_answers_the_same() {
     let score = |json: &Value| json["selected"]["predicted_iou"].as_f64().unwrap();
     assert!((score(&run("half.safetensors")) - score(&run(&model()))).abs() < 0.01);
 
+    assert!(
+        convert(&[&model(), "int8.safetensors", "--dtype", "i8"])
+            .status
+            .success()
+    );
+    assert!(size("int8.safetensors") < size("same.safetensors") * 6 / 10);
+    assert!((score(&run("int8.safetensors")) - score(&run(&model()))).abs() < 0.05);
+    let text = stdout(&bench.run(&["models", "info", "int8.safetensors"]));
+    assert!(text.contains("stored as F32, I8"), "{text}");
+
     assert_fails(
         &convert(&[&model(), "x.pth"]),
         2,

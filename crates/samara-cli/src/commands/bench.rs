@@ -195,7 +195,7 @@ impl Work {
             stages.push(stage("track", &|| self.track())?);
         }
         Ok(Report {
-            model: self.segmenter.architecture(),
+            model: self.segmenter.name(),
             version: env!("CARGO_PKG_VERSION"),
             image: [self.image.width(), self.image.height()],
             threads: rayon::current_num_threads(),

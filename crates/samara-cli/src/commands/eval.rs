@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use samara::checkpoint::{Checkpoint, StorageType};
 use samara::image::write_atomic;
-use samara::{Calibration, MaskGenerator, MaskGeneratorOptions, Segmenter};
+use samara::{Calibration, MaskGenerator, Segmenter};
 use samara_train::data::DataSet;
 use samara_train::eval::{
     CalibrationKind, CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport,
-    ModelDescription, Report, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport,
-    VideoSubject, cross_fit, evaluate, evaluate_everything, evaluate_video, fit_calibration,
-    keep_predicted,
+    ModelDescription, Report, Subject, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport,
+    VideoSubject, cross_fit, evaluate, evaluate_everything, evaluate_together, evaluate_video,
+    fit_calibration,
 };
 use serde_json::json;
 
-use crate::args::{check_parent, checkpoint};
+use crate::args::{check_parent, checkpoint, named_checkpoint};
 use crate::error::{CliError, Result};
 use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
 use crate::terminal;
@@ -31,54 +31,108 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     }
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
+    let other = flags.compare.as_deref();
+    let other = other.map(|name| named_checkpoint("--compare", name));
+    let other = other.transpose()?;
     check_outputs(flags)?;
+    let options = options(flags)?;
     let split = (flags.split != ALL).then_some(flags.split.as_str());
     let open = |path| DataSet::open(path, split).map_err(CliError::failed);
     let data_sets: Vec<DataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
 
-    let device = flags.model.device.device.open()?;
-    let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, &device)
-    })?;
+    let segmenter = load(&checkpoint, flags)?;
     if flags.everything {
         return everything(flags, &segmenter, &data_sets);
     }
-    let options = options(flags);
-    let mut evaluations = data_sets
-        .iter()
-        .map(|data| {
-            with_bar(&data.name, |progress| {
-                evaluate(&segmenter, data, &options, progress)
-            })
-        })
-        .collect::<Result<Vec<Evaluation>>>()?;
+    let other = other.map(|other| load(&other, flags).map(|segmenter| (other, segmenter)));
+    let other = other.transpose()?;
+    let mut evaluations = evaluate_all(
+        &segmenter,
+        other.as_ref().map(|(_, segmenter)| segmenter),
+        &data_sets,
+        &options,
+    )?;
 
     let kind = match flags.calibration {
         CalibrationFlag::Isotonic => CalibrationKind::Isotonic,
         CalibrationFlag::Temperature => CalibrationKind::Temperature,
     };
+    let [of_model, of_other] = &mut evaluations;
     // A model that is about to get a new calibration is judged by that.
-    let source = if segmenter.calibration().is_some() && flags.calibrate.is_none() {
-        keep_predicted(&mut evaluations);
-        CalibrationSource::Checkpoint
-    } else {
-        cross_fit(&mut evaluations, kind);
-        CalibrationSource::CrossFit
+    let refit = flags.calibrate.is_some();
+    let subject = Subject {
+        model: describe(&flags.model, checkpoint.path(), &segmenter)?,
+        calibration: judge(&segmenter, of_model, kind, refit),
+        evaluations: of_model,
     };
-    let model = describe(&flags.model, checkpoint.path(), &segmenter)?;
+    let other = match (&other, &flags.compare) {
+        (Some((_, segmenter)), Some(name)) => Some(Subject {
+            model: describe_as(name.clone(), &flags.model, segmenter)?,
+            calibration: judge(segmenter, of_other, kind, false),
+            evaluations: of_other,
+        }),
+        _ => None,
+    };
     let report = terminal::spin("confidence intervals", || {
-        Report::new(model, &flags.split, &options, source, &evaluations)
+        Report::new(&flags.split, &options, subject, other)
     });
     if let Some(out) = &flags.calibrate {
-        calibrate(&checkpoint, &evaluations, kind, out)?;
+        calibrate(&checkpoint, &evaluations[0], kind, out)?;
     }
     write(flags, &report)
 }
 
+fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
+    let device = flags.model.device.device.open()?;
+    let segmenter = terminal::spin("loading the model", || {
+        Segmenter::from_checkpoint(checkpoint, &device)
+    })?;
+    Ok(segmenter)
+}
+
+/// Evaluates the model, and the other one beside it, on all data sets. Without another one its
+/// evaluations are none.
+fn evaluate_all(
+    segmenter: &Segmenter,
+    other: Option<&Segmenter>,
+    data_sets: &[DataSet],
+    options: &EvalOptions,
+) -> Result<[Vec<Evaluation>; 2]> {
+    let mut evaluations = [Vec::new(), Vec::new()];
+    for data in data_sets {
+        let [of_model, of_other] = &mut evaluations;
+        with_bar(&data.name, |progress| {
+            if let Some(other) = other {
+                let [a, b] = evaluate_together([segmenter, other], data, options, progress)?;
+                of_model.push(a);
+                of_other.push(b);
+            } else {
+                of_model.push(evaluate(segmenter, data, options, progress)?);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(evaluations)
+}
+
+/// Says what judges the scores: the model's own calibration, or one that is fitted here.
+fn judge(
+    segmenter: &Segmenter,
+    evaluations: &mut [Evaluation],
+    kind: CalibrationKind,
+    refit: bool,
+) -> CalibrationSource {
+    if segmenter.calibration().is_some() && !refit {
+        CalibrationSource::Checkpoint
+    } else {
+        cross_fit(evaluations, kind);
+        CalibrationSource::CrossFit
+    }
+}
+
 /// Evaluates segment-everything.
 fn everything(flags: &EvalFlags, segmenter: &Segmenter, data_sets: &[DataSet]) -> Result<()> {
-    let options = MaskGeneratorOptions::for_model(segmenter.config(), segmenter.calibration());
-    let generator = MaskGenerator::new(segmenter, flags.generator.options(options)?)?;
+    let generator = MaskGenerator::new(segmenter, flags.generator.options()?)?;
     let mut reports = Vec::new();
     for data in data_sets {
         reports.push(with_bar(&data.name, |progress| {
@@ -165,15 +219,31 @@ fn check_outputs(flags: &EvalFlags) -> Result<()> {
     }
 }
 
-fn options(flags: &EvalFlags) -> EvalOptions {
-    EvalOptions {
+fn options(flags: &EvalFlags) -> Result<EvalOptions> {
+    if let Some(max) = flags.max_area.filter(|&max| max < flags.min_area) {
+        return Err(CliError::usage(format!(
+            "--max-area {max}: less than --min-area {}",
+            flags.min_area
+        )));
+    }
+    let mut options = EvalOptions {
+        draws: flags.draws,
+        seed: flags.seed,
+        further_clicks_at: flags.further_clicks_at,
+        intent: flags.intent,
         clicks: flags.clicks.into(),
         noc: flags.noc,
         max_objects: flags.max_objects,
         limit: flags.limit,
         min_area: flags.min_area,
+        max_area: flags.max_area,
         ..EvalOptions::default()
+    };
+    if !flags.clicks_at.is_empty() {
+        options.clicks_at.clone_from(&flags.clicks_at);
     }
+    options.clicks_at = options.placements();
+    Ok(options)
 }
 
 /// Runs an evaluation, or another work on a data set, with a bar for its pictures.
@@ -200,8 +270,17 @@ pub(super) fn describe(
     segmenter: &Segmenter,
 ) -> Result<ModelDescription> {
     let file = || path.display().to_string();
+    describe_as(flags.model.clone().unwrap_or_else(file), flags, segmenter)
+}
+
+/// As [`describe`], for a model with another name than the flags say.
+fn describe_as(
+    model: String,
+    flags: &ModelFlags,
+    segmenter: &Segmenter,
+) -> Result<ModelDescription> {
     Ok(ModelDescription {
-        model: flags.model.clone().unwrap_or_else(file),
+        model,
         architecture: segmenter.architecture(),
         fingerprint: segmenter.fingerprint()?.to_owned(),
         device: flags.device.device.to_string(),
@@ -218,7 +297,7 @@ fn calibrate(
     let calibration = fit_calibration(evaluations, kind)?.to_json()?;
     let as_it_is: Option<StorageType> = None;
     checkpoint
-        .convert_with(out, as_it_is, &[(Calibration::KEY, calibration)])
+        .convert_with(out, as_it_is, &[(Calibration::KEY, calibration)], &[])
         .map_err(CliError::failed)
 }
 

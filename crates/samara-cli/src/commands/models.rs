@@ -113,7 +113,7 @@ fn info(model: &str, as_json: bool) -> Result<()> {
         let record = json!({
             "path": path, "architecture": info.architecture, "format": format, "naming": naming,
             "tensors": info.tensors, "values": info.parameters, "dtypes": info.dtypes,
-            "metadata": info.metadata,
+            "heads": info.heads, "metadata": info.metadata,
         });
         return terminal::print(&format!("{record:#}\n"));
     }
@@ -126,6 +126,9 @@ fn info(model: &str, as_json: bool) -> Result<()> {
         info.parameters,
         info.dtypes.join(", ")
     );
+    if !info.heads.is_empty() {
+        let _ = writeln!(text, "  heads         {}", info.heads.join(", "));
+    }
     for (key, value) in &info.metadata {
         let _ = writeln!(text, "  {key}  {value}");
     }
@@ -181,6 +184,7 @@ fn convert(
         DtypeFlag::F32 => StorageType::F32,
         DtypeFlag::F16 => StorageType::F16,
         DtypeFlag::Bf16 => StorageType::BF16,
+        DtypeFlag::I8 => StorageType::I8,
     });
     let mut checkpoint = named(&input.to_string_lossy())?;
     if let Some(side) = input_side {

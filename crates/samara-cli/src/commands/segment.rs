@@ -9,7 +9,8 @@ use std::time::Instant;
 use safetensors::tensor::{Dtype, TensorView};
 use samara::image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
 use samara::{
-    Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection, read_image,
+    Candidate, Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection,
+    read_image,
 };
 
 use crate::args::{SelectArg, check_parent, checkpoint};
@@ -91,11 +92,8 @@ fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &Limits) -> Result<Ve
             "no prompt: give --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE",
         ));
     }
-    let blank = if flags.single {
-        Prompt::new().single()
-    } else {
-        Prompt::new()
-    };
+    let blank = Prompt::new().with_intent(flags.intent);
+    let blank = if flags.single { blank.single() } else { blank };
     if flags.boxes.len() > 1 {
         if !flags.points.is_empty() || flags.mask.is_some() {
             return Err(CliError::usage(
@@ -162,7 +160,9 @@ fn report(
             width: image.width(),
             height: image.height(),
         },
-        model: segmenter.architecture(),
+        model: segmenter.name(),
+        architecture: segmenter.architecture(),
+        intent: flags.intent,
         objects,
         timing_ms,
     }
@@ -344,15 +344,14 @@ fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
             let mut candidates: Vec<_> = object.candidates.iter().collect();
             candidates.sort_by_key(|c| Reverse(c.mask.area()));
             for c in candidates {
-                let label = format!("{} {:.2}", c.granularity, c.predicted_iou);
-                overlay = overlay.mask(&c.mask, palette(color)).label(label);
+                overlay = overlay.mask(&c.mask, palette(color)).label(label(c));
                 color += 1;
             }
         } else {
             overlay = overlay.mask(&object.selection.mask, palette(color));
             if let Some(index) = object.selection.index {
                 let c = &object.candidates.as_slice()[index];
-                overlay = overlay.label(format!("{} {:.2}", c.granularity, c.predicted_iou));
+                overlay = overlay.label(label(c));
             }
             color += 1;
         }
@@ -364,6 +363,15 @@ fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
         }
     }
     overlay.render()
+}
+
+/// Level, predicted IoU and, where there is one, match probability of a candidate.
+fn label(candidate: &Candidate) -> String {
+    let mut label = format!("{} {:.2}", candidate.granularity, candidate.predicted_iou);
+    if let Some(probability) = candidate.match_probability {
+        let _ = write!(label, " match {:.0}%", 100.0 * probability.0);
+    }
+    label
 }
 
 /// Writes `image_embedding` `[1, C, h, w]`, `low_res_logits` `[k, n, n]` and `iou` `[k]`: of the

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use samara_train::candidate_head::{FitProgress, Head, HeadWatcher};
 use samara_train::step::StepMetrics;
-use samara_train::{Recipe, StepReport, TrainError, Trainer, Watcher};
+use samara_train::{Recipe, StepReport, TrainError, Watcher, train};
 
 use crate::error::{CliError, Result};
 use crate::flags::TrainFlags;
@@ -19,17 +20,15 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
         PathBuf::from("runs").join(stem)
     });
     let device = flags.device.device.open()?;
-    let trainer = Trainer::new(recipe, &out, &device);
-    let mut trainer = trainer.map_err(|e| does_not_fit(&flags.recipe, &e))?;
     let stop = terminal::on_interrupt();
     let mut watcher = TerminalWatcher::new();
-    let model = trainer.run(&mut watcher, &stop).map_err(CliError::failed);
+    let model = train(&recipe, &out, &device, &mut watcher, &stop);
     watcher.bar.finish_and_clear();
-    if let Some(model) = model? {
+    if let Some(model) = model.map_err(|e| does_not_fit(&flags.recipe, &e))? {
         return terminal::print(&format!("{}\n", model.display()));
     }
-    let (step, out) = (trainer.step(), out.display());
-    let line = format!("stopped after step {step}; the same command goes on from there ({out})");
+    let (after, out) = (watcher.reached, out.display());
+    let line = format!("stopped after {after}; the same command resumes there ({out})");
     terminal::tell("note", &line);
     Ok(())
 }
@@ -47,6 +46,8 @@ fn does_not_fit(recipe: &Path, error: &TrainError) -> CliError {
 /// Shows a run on a terminal; elsewhere, a line per validation.
 struct TerminalWatcher {
     bar: ProgressBar,
+    /// How far the run is.
+    reached: String,
 }
 
 impl TerminalWatcher {
@@ -56,7 +57,10 @@ impl TerminalWatcher {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { bar }
+        Self {
+            bar,
+            reached: "step 0".into(),
+        }
     }
 }
 
@@ -64,6 +68,7 @@ impl Watcher for TerminalWatcher {
     fn step(&mut self, report: &StepReport) {
         self.bar.set_length(report.steps);
         self.bar.set_position(report.step);
+        self.reached = format!("step {}", report.step);
         let m = &report.metrics;
         self.bar.set_message(format!(
             "loss {:.3} oracle {:.3} auto {:.3} lr {:.1e} {:.1} s/step",
@@ -80,5 +85,26 @@ impl Watcher for TerminalWatcher {
 
     fn note(&mut self, text: &str) {
         self.bar.suspend(|| terminal::tell("note", text));
+    }
+}
+
+impl HeadWatcher for TerminalWatcher {
+    fn collected(&mut self, done: u64, all: u64) {
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        self.bar
+            .set_message("images answered for the candidate head");
+        self.reached = format!("{done} of {all} images for the candidate head");
+    }
+
+    fn fitted(&mut self, progress: &FitProgress) {
+        let head = match progress.head {
+            Head::PredictedIou => "predicted IoU",
+            Head::Match => "match probability",
+        };
+        self.bar.set_length(progress.steps);
+        self.bar.set_position(progress.step);
+        self.bar
+            .set_message(format!("{head}: loss {:.4}", progress.loss));
     }
 }

@@ -101,11 +101,11 @@ pub(crate) struct GeneratorFlags {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) points_per_batch: Option<usize>,
 
-    /// Drop masks whose predicted IoU is not above this [default: 0.88, of SAM 2 0.8, of calibrated models 0.3]
+    /// Drop masks whose predicted IoU is not above this [default: the model's own, 0.88 for SAM, 0.8 for SAM 2]
     #[arg(long, value_name = "X")]
     pub(crate) pred_iou_thresh: Option<f32>,
 
-    /// Drop masks whose stability is below this [default: 0.95, of calibrated models 0.7]
+    /// Drop masks whose stability is below this [default: the model's own, 0.95 for SAM and SAM 2]
     #[arg(long, value_name = "X")]
     pub(crate) stability_score_thresh: Option<f32>,
 
@@ -151,14 +151,12 @@ pub(crate) struct GeneratorFlags {
 }
 
 impl GeneratorFlags {
-    /// A model's options with those that are given.
+    /// The options that are given; the others are the official ones, and the thresholds those of the model.
     ///
     /// # Errors
     /// The file of points cannot be read, or an option makes no sense.
-    pub(crate) fn options(
-        &self,
-        mut options: MaskGeneratorOptions,
-    ) -> Result<MaskGeneratorOptions> {
+    pub(crate) fn options(&self) -> Result<MaskGeneratorOptions> {
+        let mut options = MaskGeneratorOptions::default();
         macro_rules! take {
             ($($name:ident),*) => {$(
                 if let Some(value) = self.$name {
@@ -168,8 +166,6 @@ impl GeneratorFlags {
         }
         take!(
             points_per_batch,
-            pred_iou_thresh,
-            stability_score_thresh,
             stability_score_offset,
             box_nms_thresh,
             crop_n_layers,
@@ -178,6 +174,8 @@ impl GeneratorFlags {
             crop_n_points_downscale_factor,
             min_mask_region_area
         );
+        options.pred_iou_thresh = self.pred_iou_thresh;
+        options.stability_score_thresh = self.stability_score_thresh;
         options.points_per_side = self.points_per_side.or(options.points_per_side);
         if let Some(path) = &self.point_grids {
             let failed = |e: &dyn Display| {

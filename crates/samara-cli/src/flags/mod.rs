@@ -2,6 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts")]
 
 mod attention;
+mod eval;
 mod everything;
 mod quality;
 mod video;
@@ -9,9 +10,10 @@ mod video;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara::{Click, DeviceKind, Limits, OriginalBox};
+use samara::{Click, DeviceKind, Intent, Limits, OriginalBox};
 
 pub(crate) use attention::AttentionFlags;
+pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
 pub(crate) use quality::{LevelsFlags, QualityFlags};
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
@@ -88,6 +90,8 @@ Examples:
     samara segment photo.jpg --model mobile-sam --point 520,360 --point 610,90,0 --single --json -
   The part rather than the whole, and why:
     samara segment photo.jpg --model mobile-sam --point 520,360 --select part --explain
+  Outline every segment, not whole things:
+    samara segment photo.jpg --point 520,360 --intent segments --explain
   Embed once, ask again at once:
     samara segment photo.jpg --model sam-vit-b --point 520,360 --save-embedding photo.emb
     samara segment photo.jpg --model sam-vit-b --point 300,200 --embedding photo.emb
@@ -120,8 +124,19 @@ pub(crate) struct SegmentFlags {
     #[arg(long, help_heading = "Prompt")]
     pub(crate) single: bool,
 
-    /// Which mask: best, whole, part, subpart, largest, smallest, area=R, box=X0,Y0,X1,Y1, union,
-    /// intersection, weighted, vote, oracle=TRUTH.png, or all
+    /// What a click usually means: objects (things with a name), segments (any region with an outline), or a
+    /// balance of both; for models with a candidate head, as the embedded one
+    #[arg(
+        long,
+        value_name = "objects|segments|balanced",
+        default_value_t,
+        help_heading = "Selection"
+    )]
+    pub(crate) intent: Intent,
+
+    /// Which mask: best (learned where the model has a candidate head, else score), learned (highest expected
+    /// IoU), score (highest score of the decoder: the official choice), whole, part, subpart, largest,
+    /// smallest, area=R, box=X0,Y0,X1,Y1, union, intersection, weighted, vote, oracle=TRUTH.png, or all
     #[arg(
         long,
         value_name = "HOW",
@@ -165,141 +180,6 @@ pub(crate) struct SegmentFlags {
 
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-A data set is a folder with annotations.json (COCO) and images/, or with images/ and labels/ (label
-maps). Every object is clicked where it is deepest and answered with three candidates; each further
-click goes where the mask is most wrong and is answered with one mask, as the box is.
-
-Examples:
-  The mIoU after 1 to 5 clicks and of boxes, as a page:
-    samara eval data/coco256 --model mobile-sam --report mobile-sam.html
-  Quickly, over several sets:
-    samara eval data/coco256 data/camvid --model mobile-sam --limit 50 --max-objects 10 --clicks 3
-  How many annotated objects segment-everything finds:
-    samara eval data/bsds500 --everything
-  How well objects are followed through videos:
-    samara eval data/DAVIS --video --model sam2.1-hiera-tiny
-  Teach a model what its scores mean:
-    samara eval data/coco256 --split train --model sam-vit-b --calibrate sam_vit_b.calibrated.safetensors")]
-pub(crate) struct EvalFlags {
-    /// Data sets
-    #[arg(required = true)]
-    pub(crate) data: Vec<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) model: ModelFlags,
-
-    /// The split: val, train, … or all images
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "val",
-        help_heading = "Data"
-    )]
-    pub(crate) split: String,
-
-    /// At most N images of a set, or N videos, evenly spread
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
-    pub(crate) limit: Option<usize>,
-
-    /// At most N objects of an image, evenly spread
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
-    pub(crate) max_objects: Option<usize>,
-
-    /// Leave out objects of fewer pixels
-    #[arg(
-        long,
-        value_name = "PIXELS",
-        default_value_t = 1,
-        help_heading = "Data"
-    )]
-    pub(crate) min_area: u64,
-
-    /// Clicks on every object, 1 to 20
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=20),
-          help_heading = "Protocol")]
-    pub(crate) clicks: u8,
-
-    /// Also count clicks to an IoU of 80, 85 and 90 %: up to 20 clicks on every object
-    #[arg(long, help_heading = "Protocol")]
-    pub(crate) noc: bool,
-
-    /// Instead of prompts: generate all masks, and see how many objects are among them, and whether
-    /// the tree of masks has annotated parts below their wholes
-    #[arg(long, conflicts_with_all = ["noc", "report", "calibrate"], help_heading = "Protocol")]
-    pub(crate) everything: bool,
-
-    /// Instead of pictures: annotated videos as DAVIS or SA-V has them. Objects are followed from
-    /// their first annotation, and J and F are measured
-    #[arg(long, conflicts_with_all = ["noc", "report", "calibrate", "everything", "max_objects"],
-          help_heading = "Protocol")]
-    pub(crate) video: bool,
-
-    /// Which frames and objects of videos count; without it, as the layout of the set says
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        requires = "video",
-        help_heading = "Protocol"
-    )]
-    pub(crate) protocol: Option<ProtocolFlag>,
-
-    /// Masks that are there already, instead of a model: DIR/SEQUENCE/*.png
-    #[arg(
-        long,
-        value_name = "DIR",
-        requires = "video",
-        help_heading = "Protocol"
-    )]
-    pub(crate) predictions: Option<PathBuf>,
-
-    /// Figures with confidence intervals as JSON; - is standard output
-    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
-    pub(crate) json: Option<PathBuf>,
-
-    /// A page with figures, charts and examples
-    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
-    pub(crate) report: Option<PathBuf>,
-
-    /// The model with a calibration of its scores, fitted to what was evaluated
-    #[arg(long, value_name = "FILE.safetensors", help_heading = "Output")]
-    pub(crate) calibrate: Option<PathBuf>,
-
-    /// The form of a calibration that is fitted: for --calibrate, and to judge a model without one
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "KIND",
-        help_heading = "Protocol"
-    )]
-    pub(crate) calibration: CalibrationFlag,
-
-    #[command(flatten)]
-    pub(crate) generator: GeneratorFlags,
-}
-
-/// The value of `--protocol`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProtocolFlag {
-    /// The objects of the first annotation, over all annotations but the first and the last one
-    Davis,
-    /// All objects, each over its own annotations but the first and the last one
-    Sav,
-}
-
-/// The value of `--calibration`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum CalibrationFlag {
-    /// A curve of any rising form
-    #[default]
-    Isotonic,
-    /// One number that makes scores more or less confident; they lie between 0 and 1
-    Temperature,
 }
 
 #[derive(Debug, Args)]
@@ -420,7 +300,7 @@ pub(crate) enum ModelsCommand {
         input: PathBuf,
         /// The .safetensors file to write
         output: PathBuf,
-        /// How to store floating-point weights; unchanged by default
+        /// How to store weights; unchanged by default
         #[arg(long, value_name = "TYPE")]
         dtype: Option<DtypeFlag>,
         /// Side of the model's input; MobileSAM takes multiples of 16, smaller ones are faster
@@ -434,6 +314,9 @@ pub(crate) enum DtypeFlag {
     F32,
     F16,
     Bf16,
+    /// Weights of linear and convolution layers as 8-bit integers with a scale per output channel;
+    /// everything else as it is
+    I8,
 }
 
 #[derive(Debug, Args)]

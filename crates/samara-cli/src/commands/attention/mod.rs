@@ -87,7 +87,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
         targets,
         options,
         found,
-        model: segmenter.architecture(),
+        model: segmenter.name(),
         timing,
     };
     outputs.write(flags, &analysis)?;

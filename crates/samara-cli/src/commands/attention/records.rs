@@ -110,7 +110,7 @@ pub(super) fn json(flags: &AttentionFlags, analysis: &Analysis) -> Result<Vec<u8
                     .box_prompt()
                     .map(|b| [b.min.x, b.min.y, b.max.x, b.max.y]),
                 peak: asked.peak,
-                candidates: candidates.iter().map(MaskRecord::of_candidate).collect(),
+                candidates: MaskRecord::of_all(candidates),
             })
             .collect(),
         maps: maps

@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use samara::image::RgbImage;
 use samara::{
-    Calibration, Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord,
-    Segmenter, read_image,
+    Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord, Segmenter,
+    read_image,
 };
 use serde_json::{Value, json};
 
@@ -35,12 +35,9 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let device = flags.model.device.device.open()?;
-    let config = checkpoint.config().map_err(CliError::failed)?;
-    let calibration = Calibration::of_checkpoint(&checkpoint)?;
-    let defaults = MaskGeneratorOptions::for_model(&config, calibration.as_ref());
     let options = MaskGeneratorOptions {
         output_mode: flags.output_mode,
-        ..flags.generator.options(defaults)?
+        ..flags.generator.options()?
     };
     let limits = Limits::from(&flags.limits);
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
@@ -96,7 +93,7 @@ fn one(
         input.path.display(),
         image.width(),
         image.height(),
-        generator.segmenter().architecture(),
+        generator.segmenter().name(),
         records.len(),
         results::levels(&tree),
     );
@@ -198,7 +195,7 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
     let formats = flags.format.iter().map(|format| format!("{format:?}"));
     Ok(json!({
         "samara": env!("CARGO_PKG_VERSION"),
-        "model": segmenter.architecture(),
+        "model": segmenter.name(),
         "weights": segmenter.fingerprint()?,
         "options": generator.options(),
         "formats": formats.collect::<Vec<_>>(),

@@ -169,7 +169,7 @@ fn write(
             width: image.width(),
             height: image.height(),
         },
-        model: segmenter.architecture(),
+        model: segmenter.name(),
         estimate: source,
         masks: all().map(|(mask, quality)| record(mask, quality)).collect(),
     };

@@ -78,7 +78,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let mut text = format!(
         "{}, {}: {tracked} frames, {} objects in {seconds:.1} s\n",
         flags.input.display(),
-        segmenter.architecture(),
+        segmenter.name(),
         session.objects().count()
     );
     for path in written {
@@ -231,7 +231,7 @@ fn header(
 ) -> Result<Value> {
     Ok(json!({
         "samara": env!("CARGO_PKG_VERSION"),
-        "model": segmenter.architecture(),
+        "model": segmenter.name(),
         "weights": segmenter.fingerprint()?,
         "video": flags.input,
         "options": options,
