@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use samara::image::{BBox, Rle};
-use samara::{Candidate, Candidates, Intent, Mask, Selection};
+use samara::{Candidate, Candidates, Intent, Mask, PixelRect, Selection};
 use serde::Serialize;
 
 /// Milliseconds that each stage took.
@@ -13,6 +13,8 @@ pub(crate) struct Timing {
     pub(crate) embed: f64,
     pub(crate) decode: f64,
     pub(crate) mask: f64,
+    /// The second look; next to nothing without one.
+    pub(crate) zoom: f64,
 }
 
 /// The picture.
@@ -98,6 +100,8 @@ impl MaskRecord {
 pub(crate) struct ObjectRecord {
     candidates: Vec<MaskRecord>,
     selected: MaskRecord,
+    /// The part of the picture that was looked at; null for all of it.
+    zoom: Option<PixelRect>,
 }
 
 impl ObjectRecord {
@@ -106,6 +110,7 @@ impl ObjectRecord {
         Self {
             candidates: MaskRecord::of_all(candidates),
             selected: MaskRecord::of_selection(selection, candidates, expected.as_deref()),
+            zoom: candidates.view(),
         }
     }
 }

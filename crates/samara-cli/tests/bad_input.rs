@@ -83,6 +83,14 @@ fn prompts() {
             &["--select", "area=3"],
         ),
         (
+            &["--point", "5,5", "--zoom", "1"],
+            &["--zoom", "more than 1"],
+        ),
+        (
+            &["--point", "5,5", "--zoom", "near"],
+            &["--zoom", "off, auto or a factor"],
+        ),
+        (
             &["--point", "5,5", "--device", "abacus"],
             &["--device", "abacus"],
         ),

@@ -9,7 +9,7 @@ mod common;
 
 use common::{Bench, golden, npy, photo, stderr, stdout};
 use safetensors::SafeTensors;
-use samara::image::{Rle, read_mask, save_png};
+use samara::image::{RgbImage, Rle, read_mask, save_png};
 use samara::{Limits, Mask};
 use serde_json::Value;
 
@@ -233,6 +233,47 @@ fn an_answer_can_be_refined() {
     let blank = bench.json(&["--point", "40,30", "--single"]);
     assert_ne!(refined["candidates"], blank["candidates"]);
     assert_ne!(refined["candidates"][0], first["candidates"][0]);
+}
+
+/// Random weights draw masks as large as the picture; the embedded model finds the disc.
+#[cfg(feature = "embedded")]
+#[test]
+fn a_small_object_is_looked_at_again() {
+    let bench = Bench::new();
+    let inside = |x: u32, y: u32| x.abs_diff(150).pow(2) + y.abs_diff(100).pow(2) < 100;
+    let image = RgbImage::from_fn(240, 180, |x, y| {
+        let shade = 200 - (x / 4) as u8;
+        if inside(x, y) {
+            [30, 60, 160].into()
+        } else {
+            [shade, shade, 150].into()
+        }
+    });
+    save_png(bench.path("photo.png"), &image).unwrap();
+    let answer = |zoom: &str| {
+        let click = ["segment", "photo.png", "--point", "150,100"];
+        let rest = ["--zoom", zoom, "--explain", "--json", "-"];
+        let output = bench.run(&[&click[..], &rest].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (json, stderr(&output))
+    };
+    let disc = Mask::from_fn(240, 180, inside);
+    let (off, told) = answer("off");
+    assert!(off["zoom"].is_null() && !told.contains("zoom:"), "{told}");
+    let (closer, told) = answer("4");
+    let view = serde_json::json!({"x": 120, "y": 70, "width": 60, "height": 60});
+    for side in ["x", "y", "width", "height"] {
+        let near = closer["zoom"][side]
+            .as_u64()
+            .unwrap()
+            .abs_diff(view[side].as_u64().unwrap());
+        assert!(near <= 3, "{}", closer["zoom"]);
+    }
+    assert!(told.contains("zoom: answered from "), "{told}");
+    let found = mask_of(&closer["selected"]);
+    assert!(found.iou(&disc) > 0.9, "{}", found.iou(&disc));
+    assert!(answer("auto").0["zoom"].is_object());
 }
 
 #[test]

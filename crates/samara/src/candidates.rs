@@ -14,6 +14,7 @@ use crate::logits::Logits;
 use crate::prompt::Prompt;
 use crate::segmenter::Segmenter;
 use crate::select::{Select, Selection, expected_ious};
+use crate::zoom::PixelRect;
 
 /// How well a mask outlines what it depicts: the IoU with the (unknown) truth that is to be expected if
 /// the mask depicts what was meant. Whether it does is another question; see [`MatchProbability`].
@@ -127,8 +128,9 @@ pub(crate) struct TokenScore {
 /// The answer to one prompt: three candidates, or one when a single mask was asked for.
 #[derive(Debug, Clone)]
 pub struct Candidates {
-    candidates: Vec<Candidate>,
+    all: Vec<Candidate>,
     tokens: MaskTokens,
+    view: Option<PixelRect>,
 }
 
 impl Candidates {
@@ -167,27 +169,78 @@ impl Candidates {
                 },
             )
             .collect();
-        Ok(Self { candidates, tokens })
+        Ok(Self {
+            all: candidates,
+            tokens,
+            view: None,
+        })
+    }
+
+    /// The answer to a part of a picture as one to the picture of `size`, with its logits laid anew
+    /// by `place`.
+    pub(crate) fn seen_in(
+        mut self,
+        view: PixelRect,
+        (width, height): (u32, u32),
+        place: impl Fn(&Logits) -> Logits + Sync,
+    ) -> Self {
+        self.all.par_iter_mut().for_each(|candidate| {
+            candidate.mask = candidate.mask.placed(view.x, view.y, width, height);
+            candidate.low_res_logits = place(&candidate.low_res_logits);
+        });
+        let tokens = self.tokens.low_res_logits.par_iter_mut();
+        tokens.for_each(|logits| *logits = place(logits));
+        self.seen_at(view)
+    }
+
+    /// The same with other masks at these positions; scores stay, as they are those of an answer as a whole.
+    pub(crate) fn replaced(mut self, others: Vec<(usize, Candidate)>) -> Self {
+        for (index, other) in others {
+            if let Some(candidate) = self.all.get_mut(index) {
+                candidate.mask = other.mask;
+                candidate.low_res_logits = other.low_res_logits;
+                candidate.stability_score = other.stability_score;
+            }
+        }
+        let masks: Vec<&Mask> = self.all.iter().map(|c| &c.mask).collect();
+        let levels = granularities(&masks);
+        for (candidate, level) in self.all.iter_mut().zip(levels) {
+            candidate.granularity = level;
+        }
+        self
+    }
+
+    /// The same, with this part of the picture as where it was seen.
+    pub(crate) fn seen_at(mut self, view: PixelRect) -> Self {
+        self.view = Some(view);
+        self
+    }
+
+    /// The part of the picture from which masks of this answer were drawn, in original pixels; `None`
+    /// where all come from the whole picture. See
+    /// [`Embedding::predict_zoomed`](crate::Embedding::predict_zoomed).
+    pub fn view(&self) -> Option<PixelRect> {
+        self.view
     }
 
     /// The candidates, in the model's order.
     pub fn as_slice(&self) -> &[Candidate] {
-        &self.candidates
+        &self.all
     }
 
     /// How many candidates there are: three, or one.
     pub fn len(&self) -> usize {
-        self.candidates.len()
+        self.all.len()
     }
 
     /// True without any candidate, which no model answers.
     pub fn is_empty(&self) -> bool {
-        self.candidates.is_empty()
+        self.all.is_empty()
     }
 
     /// The candidates, in the model's order.
     pub fn iter(&self) -> std::slice::Iter<'_, Candidate> {
-        self.candidates.iter()
+        self.all.iter()
     }
 
     /// All mask tokens of the decoder, also those that are not shown as candidates.
@@ -199,7 +252,7 @@ impl Candidates {
     /// model without match probabilities. Candidate `i` has `Σⱼ pⱼ · qⱼ · IoU(i, j)`, where `p` is the match
     /// probability and `q` the predicted IoU: alike candidates support each other.
     pub fn expected_ious(&self) -> Option<Vec<f32>> {
-        expected_ious(&self.candidates)
+        expected_ious(&self.all)
     }
 
     /// Picks a mask; see [`Select`].
@@ -207,7 +260,16 @@ impl Candidates {
     /// # Errors
     /// The strategy's parameter makes no sense for this picture.
     pub fn select(&self, select: &Select) -> Result<Selection> {
-        select.apply(&self.candidates)
+        select.apply(&self.all)
+    }
+}
+
+impl IntoIterator for Candidates {
+    type Item = Candidate;
+    type IntoIter = std::vec::IntoIter<Candidate>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.into_iter()
     }
 }
 

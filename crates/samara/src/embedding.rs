@@ -18,6 +18,7 @@ use crate::candidates::{Candidates, MaskTokens, PredictedIou, StabilityScore};
 use crate::logits::Logits;
 use crate::prompt::{MaskPrompt, Prompt};
 use crate::segmenter::{Segmenter, image_digest};
+use crate::zoom::LastView;
 use crate::{Error, Result};
 
 /// Prompts decoded at once. A prompt of SAM keeps some 40 MB busy while it is decoded, so this
@@ -44,6 +45,8 @@ pub struct Embedding {
     image: String,
     /// What prompts without a mask share, made for the first of them.
     shared: Arc<OnceLock<Option<ImageCells>>>,
+    /// The crop that was looked at last.
+    pub(crate) last_view: LastView,
 }
 
 impl Embedding {
@@ -59,6 +62,7 @@ impl Embedding {
             features,
             image,
             shared: Arc::default(),
+            last_view: LastView::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`Embedding`]: what it knows of one image; computed once, asked many times, savable,
 //! - [`Prompt`]: clicks, a box, a mask, in original pixels,
 //! - [`Candidates`]: the answer, and [`Select`]: which mask of it to use,
+//! - [`Zoom`]: a second look at small objects, from a crop around the answer,
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
 //!   inside which,
 //! - [`QualityEstimator`]: how good is a mask that someone else made,
@@ -39,6 +40,7 @@ mod segmenter;
 mod select;
 mod token_attention;
 mod video;
+mod zoom;
 
 pub use attention::{
     AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets, CandidateAttention,
@@ -74,6 +76,7 @@ pub use video::{
     Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
     VideoSession,
 };
+pub use zoom::{PixelRect, Zoom};
 
 pub use samara_image as image;
 pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};
@@ -98,3 +101,6 @@ struct Quality;
 #[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../../docs/video.md")]
 struct Video;
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../../docs/zoom.md")]
+struct SecondLook;

@@ -114,6 +114,16 @@ impl Prompt {
         self
     }
 
+    /// Whether there is nothing to answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.clicks.is_empty() && self.bbox.is_none() && self.mask.is_none()
+    }
+
+    /// Whether it can mean several objects, and all are asked for.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        !self.single && self.bbox.is_none() && self.mask.is_none()
+    }
+
     /// Says what is usually meant, for a model with a head that chooses among the candidates.
     pub fn with_intent(mut self, intent: Intent) -> Self {
         self.intent = intent;
@@ -142,7 +152,7 @@ impl Prompt {
     /// # Errors
     /// [`Error::Prompt`], naming the point or box.
     pub fn check(&self, width: u32, height: u32) -> Result<()> {
-        if self.clicks.is_empty() && self.bbox.is_none() && self.mask.is_none() {
+        if self.is_empty() {
             return Err(Error::Prompt("the prompt has no point, box or mask".into()));
         }
         if let Some(MaskPrompt::Mask(mask)) = &self.mask

@@ -51,9 +51,21 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
         embedding.save(path)?;
     }
     let tokens = timed(&mut timing.decode, || embedding.decode(&prompts))?;
-    let objects = timed(&mut timing.mask, || {
-        let answers = tokens.into_iter().zip(prompts).map(|(tokens, prompt)| {
-            let candidates = embedding.candidates(tokens, &prompt)?;
+    let answers = timed(&mut timing.mask, || {
+        let answers = tokens.into_iter().zip(&prompts);
+        let answers = answers.map(|(tokens, prompt)| Ok(embedding.candidates(tokens, prompt)?));
+        answers.collect::<Result<Vec<Candidates>>>()
+    })?;
+    let answers = timed(&mut timing.zoom, || {
+        let answers = prompts.iter().zip(answers);
+        let answers = answers
+            .map(|(prompt, first)| Ok(embedding.second_look(&image, prompt, first, flags.zoom)?));
+        answers.collect::<Result<Vec<Candidates>>>()
+    })?;
+    let objects = prompts
+        .into_iter()
+        .zip(answers)
+        .map(|(prompt, candidates)| {
             let selection = candidates.select(&select)?;
             Ok(Object {
                 prompt,
@@ -61,14 +73,16 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
                 selection,
             })
         });
-        answers.collect::<Result<Vec<Object>>>()
-    })?;
+    let objects = objects.collect::<Result<Vec<Object>>>()?;
 
     let report = report(flags, &segmenter, &image, &objects, timing);
     outputs.write(flags, &image, &embedding, &objects, &report)?;
     if flags.explain {
         for object in &objects {
             terminal::tell("selected", &object.selection.reason);
+            if let Some(view) = object.candidates.view() {
+                terminal::tell("zoom", &format!("answered from {view} of the image"));
+            }
         }
     }
     if outputs.json_on_stdout() {
@@ -279,7 +293,7 @@ impl Outputs {
     fn tell(&self, report: &Report, objects: &[Object]) -> Result<()> {
         let timing = &report.timing_ms;
         let mut text = format!(
-            "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms\n",
+            "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms{}\n",
             report.image.path,
             report.image.width,
             report.image.height,
@@ -287,7 +301,15 @@ impl Outputs {
             timing.load,
             timing.embed,
             timing.decode,
-            timing.mask
+            timing.mask,
+            if objects
+                .iter()
+                .any(|object| object.candidates.view().is_some())
+            {
+                format!(", zoom {:.0} ms", timing.zoom)
+            } else {
+                String::new()
+            }
         );
         for object in objects {
             text += &table(&object.candidates, &object.selection);
