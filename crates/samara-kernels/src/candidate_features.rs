@@ -3,6 +3,12 @@
 //! They are made of what every model of the family gives, logits and a prompt, so a head that reads them
 //! serves any of these models.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::isa::Isa;
+
 /// Numbers that describe a mask alone, and the prompt in it.
 pub const OWN: usize = 33;
 /// Numbers that describe a mask beside another one.
@@ -82,15 +88,13 @@ pub fn candidate_features(
     prompt: &PromptGeometry<'_>,
 ) -> Vec<f32> {
     assert!((1..=grid.side).contains(&grid.columns) && (1..=grid.side).contains(&grid.rows));
-    let masks: Vec<Mask> = candidates
-        .iter()
-        .map(|logits| Mask::of(logits, grid))
-        .collect();
     let given = prompt.mask.map(|logits| Mask::of(logits, grid));
-    let own: Vec<_> = masks
-        .iter()
-        .map(|mask| mask.own(prompt, given.as_ref()))
-        .collect();
+    let look = |logits: &&[f32]| {
+        let mask = Mask::of(logits, grid);
+        let own = mask.own(prompt, given.as_ref());
+        (mask, own)
+    };
+    let (masks, own): (Vec<Mask>, Vec<_>) = candidates.par_iter().map(look).unzip();
     let mut all = Vec::with_capacity(masks.len() * numbers(masks.len()));
     for (mask, alone) in masks.iter().zip(&own) {
         all.extend(alone);
@@ -114,24 +118,69 @@ struct Mask {
     rows: usize,
     logits: Vec<f32>,
     inside: Vec<bool>,
+    sums: Sums,
     area: f32,
+    window: Window,
+}
+
+/// The columns and rows from the first to the last pixel inside; empty ranges without any.
+struct Window {
+    columns: Range<usize>,
+    rows: Range<usize>,
 }
 
 impl Mask {
     fn of(logits: &[f32], grid: LogitGrid) -> Self {
         assert_eq!(logits.len(), grid.side * grid.side);
         let rows = logits.chunks_exact(grid.side).take(grid.rows);
-        let logits = rows.flat_map(|row| &row[..grid.columns]);
-        let logits: Vec<f32> = logits.map(|&l| within(l, LOGIT_LIMIT)).collect();
-        let inside: Vec<bool> = logits.iter().map(|&l| l > 0.0).collect();
-        let area = count(inside.iter().copied());
+        let pixels = grid.columns * grid.rows;
+        let (mut limited, mut inside) = (vec![0.0; pixels], vec![false; pixels]);
+        let mut sums = Sums::default();
+        let to = limited.chunks_exact_mut(grid.columns);
+        let to = to.zip(inside.chunks_exact_mut(grid.columns));
+        let mut window = Window {
+            columns: grid.columns..0,
+            rows: grid.rows..0,
+        };
+        for (y, (row, (limited, inside))) in rows.zip(to).enumerate() {
+            Isa::best().run(
+                #[inline(always)]
+                |_| sums.add(&row[..grid.columns], limited, inside),
+            );
+            let (first, last) = (
+                inside.iter().position(|&inside| inside),
+                inside.iter().rposition(|&inside| inside),
+            );
+            if let (Some(first), Some(last)) = (first, last) {
+                let Window { columns, rows } = &mut window;
+                *columns = columns.start.min(first)..columns.end.max(last + 1);
+                *rows = rows.start.min(y)..y + 1;
+            }
+        }
+        if window.rows.is_empty() {
+            window = Window {
+                columns: 0..0,
+                rows: 0..0,
+            };
+        }
         Self {
             columns: grid.columns,
             rows: grid.rows,
-            logits,
+            logits: limited,
             inside,
-            area,
+            area: sums.inside(),
+            sums,
+            window,
         }
+    }
+
+    /// The part of every row of the window that lies in it.
+    fn seen_rows(&self) -> impl Iterator<Item = &[bool]> {
+        let rows = self.inside.chunks_exact(self.columns);
+        let rows = rows
+            .skip(self.window.rows.start)
+            .take(self.window.rows.len());
+        rows.map(|row| &row[self.window.columns.clone()])
     }
 
     /// The root of the area, the unit of distances.
@@ -141,10 +190,8 @@ impl Mask {
 
     fn own(&self, prompt: &PromptGeometry<'_>, given: Option<&Self>) -> [f32; OWN] {
         let pixels = (self.columns * self.rows) as f32;
-        let above = |offset: f32| count(self.logits.iter().map(|&l| l > offset)) + 1.0;
-        let [one, two, four] = OFFSETS.map(|offset| above(offset) / above(-offset));
-        let all: f32 = self.logits.iter().sum();
-        let positive: f32 = self.logits.iter().map(|l| l.max(0.0)).sum();
+        let [one, two, four] = self.sums.stability();
+        let (all, positive) = (self.sums.all(), self.sums.positive());
         let (outline, steps) = self.outline();
         let depths = self.depths();
         let at = prompt.at().unwrap_or(depths.deepest_at);
@@ -152,7 +199,7 @@ impl Mask {
         let [width, height] = extent.size;
         let length = self.length();
 
-        let depth = depths.at[self.pixel(at)];
+        let depth = self.depth_at(&depths, at);
         let deepest = depths.deepest;
         let far = |[x, y]: [f32; 2]| (x - at[0]).hypot(y - at[1]) / length;
         let off = |axis: usize| (extent.mass[axis] - at[axis]).abs() / extent.size[axis] * 2.0;
@@ -226,43 +273,50 @@ impl Mask {
 
     /// Pairs of neighbours with the outline between them, and the sum of the steps of the logits there.
     fn outline(&self) -> (f32, f32) {
-        let (mut pairs, mut steps) = (0.0, 0.0);
-        let mut add = |a: f32, b: f32| {
-            let crossed = f32::from(u8::from((a > 0.0) != (b > 0.0)));
-            pairs += crossed;
-            steps += crossed * (a - b).abs();
-        };
-        for row in self.logits.chunks_exact(self.columns) {
-            row.iter().zip(&row[1..]).for_each(|(&a, &b)| add(a, b));
-        }
-        let below = &self.logits[self.columns..];
-        let pairs_down = self.logits.iter().zip(below);
-        pairs_down.for_each(|(&a, &b)| add(a, b));
-        (pairs, steps)
+        let Window { columns, rows } = &self.window;
+        // One pixel more on every side, so that each crossing has both of its pixels.
+        let columns = columns.start.saturating_sub(1)..(columns.end + 1).min(self.columns);
+        let rows = rows.start.saturating_sub(1)..(rows.end + 1).min(self.rows);
+        let row = |y: usize| &self.logits[y * self.columns..][columns.clone()];
+        let mut crossings = Crossings::default();
+        Isa::best().run(
+            #[inline(always)]
+            |_| {
+                for y in rows.clone() {
+                    let here = row(y);
+                    crossings.add(&here[..here.len() - 1], &here[1..]);
+                    if y + 1 < rows.end {
+                        crossings.add(here, row(y + 1));
+                    }
+                }
+            },
+        );
+        (
+            crossings.pairs.iter().sum::<u32>() as f32,
+            crossings.steps.iter().sum(),
+        )
     }
 
     fn extent(&self, at: [f32; 2]) -> Extent {
-        let (mut columns, mut rows) = (vec![0.0_f32; self.columns], vec![0.0_f32; self.rows]);
-        for (row, sum) in self.inside.chunks_exact(self.columns).zip(&mut rows) {
-            for (&inside, column) in row.iter().zip(&mut columns) {
-                let one = f32::from(u8::from(inside));
-                *column += one;
-                *sum += one;
-            }
-        }
         let mut extent = Extent {
             size: [1.0; 2],
             middle: at,
             mass: at,
         };
-        for (axis, sums) in [columns, rows].iter().enumerate() {
-            let first = sums.iter().position(|&sum| sum > 0.0);
-            let last = sums.iter().rposition(|&sum| sum > 0.0);
-            let (Some(first), Some(last)) = (first, last) else {
-                continue;
-            };
-            let (first, last) = (first as f32, last as f32 + 1.0);
-            let moment = |(i, sum): (usize, &f32)| (i as f32 + 0.5) * sum;
+        let Window { columns, rows } = &self.window;
+        if columns.is_empty() {
+            return extent;
+        }
+        let (mut in_columns, mut in_rows) = (vec![0_u32; columns.len()], vec![0; rows.len()]);
+        for (row, in_row) in self.seen_rows().zip(&mut in_rows) {
+            for (&inside, in_column) in row.iter().zip(&mut in_columns) {
+                *in_column += u32::from(inside);
+                *in_row += u32::from(inside);
+            }
+        }
+        for (axis, (range, sums)) in [(columns, in_columns), (rows, in_rows)].iter().enumerate() {
+            let (first, last) = (range.start as f32, range.end as f32);
+            let moment = |(i, &sum): (usize, &u32)| (first + i as f32 + 0.5) * sum as f32;
             extent.size[axis] = last - first;
             extent.middle[axis] = f32::midpoint(first, last);
             extent.mass[axis] = sums.iter().enumerate().map(moment).sum::<f32>() / self.area;
@@ -294,50 +348,64 @@ impl Mask {
         ]
     }
 
-    /// Distances of all pixels to the outside; beyond the edge of the image is outside. Distances are those of a
-    /// chamfer transform (Borgefors 1986) with steps of 1 and √2, at most 8 % too long.
+    /// Distances of the pixels in the window to the outside; beyond the edge of the image is outside. Distances
+    /// are those of a chamfer transform (Borgefors 1986) with steps of 1 and √2, at most 8 % too long.
     fn depths(&self) -> Depths {
-        use std::f32::consts::SQRT_2;
-        let (width, height) = (self.columns + 2, self.rows + 2);
         // With a border, so that every pixel has all its neighbours.
-        let mut depth = vec![0.0_f32; width * height];
-        for (y, row) in self.inside.chunks_exact(self.columns).enumerate() {
-            let line = &mut depth[(y + 1) * width + 1..][..self.columns];
-            for (depth, &inside) in line.iter_mut().zip(row) {
+        let width = self.window.columns.len() + 2;
+        let mut at = vec![0.0_f32; width * (self.window.rows.len() + 2)];
+        for (row, depths) in self.seen_rows().zip(at.chunks_exact_mut(width).skip(1)) {
+            for (depth, &inside) in depths[1..].iter_mut().zip(row) {
                 *depth = if inside { f32::MAX } else { 0.0 };
             }
         }
-        for i in width + 1..width * (height - 1) - 1 {
-            let straight = depth[i - 1].min(depth[i - width]) + 1.0;
-            let slanted = depth[i - width - 1].min(depth[i - width + 1]) + SQRT_2;
-            depth[i] = depth[i].min(straight).min(slanted);
-        }
-        for i in (width + 1..width * (height - 1) - 1).rev() {
-            let straight = depth[i + 1].min(depth[i + width]) + 1.0;
-            let slanted = depth[i + width + 1].min(depth[i + width - 1]) + SQRT_2;
-            depth[i] = depth[i].min(straight).min(slanted);
-        }
-        let middle = [self.columns as f32 / 2.0, self.rows as f32 / 2.0];
-        let mut depths = Depths {
-            at: Vec::with_capacity(self.inside.len()),
-            deepest: 0.0,
-            deepest_at: middle,
-        };
-        for (y, line) in depth
-            .chunks_exact(width)
-            .skip(1)
-            .take(self.rows)
-            .enumerate()
-        {
-            for (x, &depth) in line[1..=self.columns].iter().enumerate() {
-                if depth > depths.deepest {
-                    depths.deepest = depth;
-                    depths.deepest_at = [x as f32 + 0.5, y as f32 + 0.5];
-                }
-                depths.at.push(depth);
+        let last = self.window.rows.len();
+        for y in 1..=last {
+            let (above, here) = at.split_at_mut(y * width);
+            let here = &mut here[..width];
+            come_near(here, &above[(y - 1) * width..]);
+            for x in 1..width - 1 {
+                here[x] = here[x].min(here[x - 1] + 1.0);
             }
         }
+        for y in (1..=last).rev() {
+            let (here, below) = at.split_at_mut((y + 1) * width);
+            let here = &mut here[y * width..];
+            come_near(here, &below[..width]);
+            for x in (1..width - 1).rev() {
+                here[x] = here[x].min(here[x + 1] + 1.0);
+            }
+        }
+        let mut depths = Depths {
+            width,
+            at: Vec::new(),
+            deepest: 0.0,
+            deepest_at: [self.columns as f32 / 2.0, self.rows as f32 / 2.0],
+        };
+        for (y, row) in at.chunks_exact(width).enumerate() {
+            let most = row.iter().copied().fold(0.0, f32::max);
+            if most > depths.deepest {
+                let x = row.iter().position(|&depth| depth == most).unwrap_or(1);
+                depths.deepest = most;
+                depths.deepest_at = [
+                    (self.window.columns.start + x) as f32 - 0.5,
+                    (self.window.rows.start + y) as f32 - 0.5,
+                ];
+            }
+        }
+        depths.at = at;
         depths
+    }
+
+    /// The depth of the pixel nearest to a point; 0 outside.
+    fn depth_at(&self, depths: &Depths, at: [f32; 2]) -> f32 {
+        let pixel = self.pixel(at);
+        if !self.inside[pixel] {
+            return 0.0;
+        }
+        let x = pixel % self.columns - self.window.columns.start + 1;
+        let y = pixel / self.columns - self.window.rows.start + 1;
+        depths.at[y * depths.width + x]
     }
 
     /// Pieces of pixels that touch along an edge, found run by run.
@@ -345,9 +413,13 @@ impl Mask {
         let mut forest = Forest::default();
         let mut above: Vec<Run> = Vec::new();
         let mut here: Vec<Run> = Vec::new();
-        let clicked_pixel = self.pixel(at);
+        let pixel = self.pixel(at);
+        let clicked_at = [
+            (pixel % self.columns).checked_sub(self.window.columns.start),
+            (pixel / self.columns).checked_sub(self.window.rows.start),
+        ];
         let mut clicked = None;
-        for (y, row) in self.inside.chunks_exact(self.columns).enumerate() {
+        for (y, row) in self.seen_rows().enumerate() {
             here.clear();
             let mut x = 0;
             while x < row.len() {
@@ -364,7 +436,8 @@ impl Mask {
                 for run in above.iter().filter(|run| run.start < x && start < run.end) {
                     forest.join(run.piece, piece);
                 }
-                if (y * self.columns + start..y * self.columns + x).contains(&clicked_pixel) {
+                if clicked_at[1] == Some(y) && clicked_at[0].is_some_and(|at| start <= at && at < x)
+                {
                     clicked = Some(piece);
                 }
                 here.push(Run {
@@ -381,6 +454,98 @@ impl Mask {
             count: forest.roots().count() as f32,
             largest: share(forest.roots().max().unwrap_or(0)),
             clicked: clicked.map_or(0.0, |root| share(forest.area[root])),
+        }
+    }
+}
+
+/// How many values are summed side by side.
+const LANES: usize = 16;
+
+/// Sums over the limited logits of a mask.
+#[derive(Default)]
+struct Sums {
+    all: [f32; LANES],
+    positive: [f32; LANES],
+    inside: [u32; LANES],
+    /// How many are above +offset and above −offset, for each of [`OFFSETS`].
+    above: [[[u32; LANES]; 2]; 3],
+}
+
+impl Sums {
+    /// Adds a row, and writes its limited logits and which of them are above 0.
+    #[inline(always)]
+    fn add(&mut self, row: &[f32], limited: &mut [f32], inside: &mut [bool]) {
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        let done = row.len() - rest.len();
+        let to = limited
+            .chunks_exact_mut(LANES)
+            .zip(inside.chunks_exact_mut(LANES));
+        for (chunk, (limited, inside)) in chunks.iter().zip(to) {
+            self.add_lanes(chunk, limited, inside);
+        }
+        self.add_lanes(rest, &mut limited[done..], &mut inside[done..]);
+    }
+
+    #[inline(always)]
+    fn add_lanes(&mut self, row: &[f32], limited: &mut [f32], inside: &mut [bool]) {
+        for (lane, &logit) in row.iter().enumerate() {
+            let logit = within(logit, LOGIT_LIMIT);
+            limited[lane] = logit;
+            inside[lane] = logit > 0.0;
+            self.all[lane] += logit;
+            self.positive[lane] += logit.max(0.0);
+            self.inside[lane] += u32::from(logit > 0.0);
+            for (above, offset) in self.above.iter_mut().zip(OFFSETS) {
+                above[0][lane] += u32::from(logit > offset);
+                above[1][lane] += u32::from(logit > -offset);
+            }
+        }
+    }
+
+    fn all(&self) -> f32 {
+        self.all.iter().sum()
+    }
+
+    fn positive(&self) -> f32 {
+        self.positive.iter().sum()
+    }
+
+    fn inside(&self) -> f32 {
+        self.inside.iter().sum::<u32>() as f32
+    }
+
+    /// Area above +offset by that above −offset, for each of [`OFFSETS`].
+    fn stability(&self) -> [f32; 3] {
+        self.above.map(|sums| {
+            let [above, below] = sums.map(|lanes| lanes.iter().sum::<u32>() as f32 + 1.0);
+            above / below
+        })
+    }
+}
+
+/// Pairs of neighbours of which one is inside, and the sum of the steps between them.
+#[derive(Default)]
+struct Crossings {
+    pairs: [u32; LANES],
+    steps: [f32; LANES],
+}
+
+impl Crossings {
+    #[inline(always)]
+    fn add(&mut self, a: &[f32], b: &[f32]) {
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            self.add_lanes(a, b);
+        }
+        self.add_lanes(a_rest, b_rest);
+    }
+
+    #[inline(always)]
+    fn add_lanes(&mut self, a: &[f32], b: &[f32]) {
+        for (lane, (&a, &b)) in a.iter().zip(b).enumerate() {
+            let crossed = (a > 0.0) != (b > 0.0);
+            self.pairs[lane] += u32::from(crossed);
+            self.steps[lane] += if crossed { (a - b).abs() } else { 0.0 };
         }
     }
 }
@@ -439,10 +604,21 @@ impl Forest {
     }
 }
 
+/// Lowers distances to those over a pixel of the row beside, given with its border.
+fn come_near(here: &mut [f32], beside: &[f32]) {
+    let three = beside.windows(3);
+    for (depth, near) in here[1..].iter_mut().zip(three) {
+        let slanted = near[0].min(near[2]) + std::f32::consts::SQRT_2;
+        *depth = depth.min(near[1] + 1.0).min(slanted);
+    }
+}
+
 /// Distances to the outside.
 struct Depths {
-    /// Of every pixel.
+    /// Of every pixel of the window, with a border of one pixel.
     at: Vec<f32>,
+    /// Of the window with its border.
+    width: usize,
     deepest: f32,
     /// The first pixel with it, row by row; the middle of the image in an empty mask.
     deepest_at: [f32; 2],
