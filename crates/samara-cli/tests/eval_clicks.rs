@@ -101,6 +101,17 @@ fn further_clicks_and_intent_are_recorded() {
 }
 
 #[test]
+fn a_model_that_is_compared_does_not_zoom() {
+    let bench = bench();
+    let zoomed = json(&bench, &["--zoom=2", "--compare", &model()]);
+    assert_eq!(zoomed["options"]["zoom"], "2");
+    assert_eq!(
+        figures(&zoomed["compared_with"]),
+        figures(&json(&bench, &[]))
+    );
+}
+
+#[test]
 fn two_models_answer_the_same_clicks() {
     let bench = bench();
     let itself = json(&bench, &["--compare", &model()]);
@@ -181,6 +192,7 @@ fn bad_values_name_their_flag() {
     fails(&["--draws=0"], 2, &["--draws", "at least 1"]);
     fails(&["--seed=-1"], 2, &["--seed", "-1"]);
     fails(&["--intent=object"], 2, &["--intent", "object", "segments"]);
+    fails(&["--zoom=1"], 2, &["--zoom", "more than 1"]);
     fails(
         &["--min-area=9", "--max-area=8"],
         2,

@@ -85,11 +85,6 @@ impl Standardization {
         self
     }
 
-    /// Numbers of a row.
-    pub(crate) fn inputs(&self) -> usize {
-        self.mean.len()
-    }
-
     pub(crate) fn apply<'a>(&'a self, row: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         let scale = self.mean.iter().zip(&self.deviation);
         let scaled = row.iter().zip(scale);
@@ -140,7 +135,6 @@ mod tests {
         let rows = [[1.0_f32, 50.0, 7.0], [3.0, 70.0, 7.0], [5.0, 90.0, 7.0]];
         let scale = Standardization::of(&rows.iter().map(|row| &row[..]), 3);
         let scale = scale.only(|i| i != 1).with_plain(1);
-        assert_eq!(scale.inputs(), 4);
         let standard: Vec<f32> = scale.apply(&[5.0, 60.0, 7.0, 2.0]).collect();
         assert!((standard[0] - 1.2247).abs() < 1e-2, "{standard:?}");
         assert_eq!(standard[1..], [0.0, 0.0, 2.0]);

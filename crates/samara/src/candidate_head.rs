@@ -92,6 +92,14 @@ impl CandidateFeatures {
         Self { tokens, values }
     }
 
+    /// The IoU of the masks of two tokens, at the size of logits.
+    fn iou(&self, token: usize, other: usize) -> f32 {
+        if token == other {
+            return 1.0;
+        }
+        self.of(token)[numbers(other)]
+    }
+
     /// The numbers of one token.
     pub fn of(&self, token: usize) -> &[f32] {
         let inputs = CandidateHead::inputs(self.tokens);
@@ -250,6 +258,27 @@ impl CandidateHead {
         softmax(&evidence.collect::<Vec<f32>>())
             .map(MatchProbability)
             .collect()
+    }
+
+    /// The token to answer with when one mask is asked for: that of the highest expected IoU among all, the
+    /// first of equals.
+    pub(crate) fn single_token(&self, features: &CandidateFeatures, intent: Intent) -> usize {
+        let tokens = 0..self.tokens;
+        let probabilities = self.match_probabilities(features, tokens.clone(), intent);
+        let weight =
+            |(token, p): (usize, MatchProbability)| p.0 * self.predicted_iou(features, token).0;
+        let weights: Vec<f32> = tokens.clone().zip(probabilities).map(weight).collect();
+        let support = |token| {
+            let others = weights.iter().enumerate();
+            others
+                .map(|(other, weight)| weight * features.iou(token, other))
+                .sum::<f32>()
+        };
+        let expected: Vec<f32> = tokens.clone().map(support).collect();
+        let best = tokens
+            .rev()
+            .max_by(|&a, &b| expected[a].total_cmp(&expected[b]));
+        best.unwrap_or(0)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The model's answer to a prompt: candidate masks with their scores.
 
 use std::fmt;
-use std::ops::Range;
 
 use rayon::prelude::*;
 use samara_image::{Frame, Mask};
@@ -14,6 +13,7 @@ use crate::logits::Logits;
 use crate::prompt::Prompt;
 use crate::segmenter::Segmenter;
 use crate::select::{Select, Selection, expected_ious};
+use crate::token_score::TokenScores;
 use crate::zoom::PixelRect;
 
 /// How well a mask outlines what it depicts: the IoU with the (unknown) truth that is to be expected if
@@ -101,28 +101,11 @@ pub struct MaskTokens {
 }
 
 impl MaskTokens {
-    /// The tokens that answer a prompt.
-    pub(crate) fn shown(&self, prompt: &Prompt, config: &ModelConfig) -> Range<usize> {
-        if prompt.single {
-            let token = self.single(config);
-            token..token + 1
-        } else {
-            1..self.iou.len()
-        }
-    }
-
-    /// The token that answers when one mask is asked for.
+    /// The token that answers in the official code when one mask is asked for.
     pub(crate) fn single(&self, config: &ModelConfig) -> usize {
         let iou: Vec<f32> = self.iou.iter().map(|iou| iou.0).collect();
         config.single_token(self.low_res_logits[0].values(), &iou)
     }
-}
-
-/// What is said about the mask of one token.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TokenScore {
-    pub(crate) predicted_iou: PredictedIou,
-    pub(crate) match_probability: Option<MatchProbability>,
 }
 
 /// The answer to one prompt: three candidates, or one when a single mask was asked for.
@@ -142,12 +125,13 @@ impl Candidates {
         segmenter: &Segmenter,
     ) -> Result<Self> {
         let config = segmenter.config();
-        let shown = tokens.shown(prompt, config);
+        let judged = TokenScores::new(segmenter, &tokens, prompt, frame);
+        let shown = judged.shown();
+        let scores = judged.of(shown.clone());
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
             .collect::<Result<_>>()?;
-        let scores = segmenter.scores(&tokens, prompt, frame, shown.clone());
         let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
         let candidates = masks
             .into_iter()

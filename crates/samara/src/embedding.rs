@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -173,12 +172,6 @@ impl Embedding {
         let logits =
             logits.ok_or_else(|| Error::Prompt(format!("there is no mask token {token}")))?;
         Ok(logits.upsample(&self.frame, StabilityScore::OFFSET)?.0)
-    }
-
-    /// The tokens that are shown as candidates in answer to a prompt: the three of an ambiguous one, or the
-    /// one that answers when a single mask is asked for.
-    pub fn shown_tokens(&self, tokens: &MaskTokens, prompt: &Prompt) -> Range<usize> {
-        tokens.shown(prompt, self.segmenter.config())
     }
 
     /// Runs the decoder on prompts of one shape.

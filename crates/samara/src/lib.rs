@@ -39,6 +39,7 @@ mod rollout;
 mod segmenter;
 mod select;
 mod token_attention;
+mod token_score;
 mod video;
 mod zoom;
 

@@ -108,7 +108,8 @@ impl Prompt {
     }
 
     /// Asks for one mask instead of three: better when the prompt is not ambiguous, such as
-    /// several clicks.
+    /// several clicks. A model with a [`CandidateHead`](crate::CandidateHead) answers with that of all its masks
+    /// which has the highest expected IoU, others as the official code does.
     pub fn single(mut self) -> Self {
         self.single = true;
         self

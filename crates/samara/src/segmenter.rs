@@ -1,7 +1,6 @@
 //! A loaded model.
 
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -15,11 +14,9 @@ use samara_model::{Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
 use crate::calibration::Calibration;
-use crate::candidate_head::{CandidateFeatures, CandidateHead};
-use crate::candidates::{MaskTokens, TokenScore};
+use crate::candidate_head::CandidateHead;
 use crate::embedding::Embedding;
 use crate::everything::MaskThresholds;
-use crate::prompt::Prompt;
 use crate::{Error, Result};
 
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
@@ -161,34 +158,6 @@ impl Segmenter {
     /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.inner.config
-    }
-
-    /// Scores of some mask tokens of an answer. Of several, the first is the first candidate.
-    pub(crate) fn scores(
-        &self,
-        answer: &MaskTokens,
-        prompt: &Prompt,
-        frame: &Frame,
-        shown: Range<usize>,
-    ) -> Vec<TokenScore> {
-        let calibrated = |token, raw| {
-            let calibration = self.calibration();
-            calibration.map_or(raw, |calibration| calibration.apply(token, raw))
-        };
-        let Some(head) = self.candidate_head() else {
-            let score = |token| TokenScore {
-                predicted_iou: calibrated(token, answer.iou[token]),
-                match_probability: None,
-            };
-            return shown.map(score).collect();
-        };
-        let features = CandidateFeatures::new(answer, prompt, frame);
-        let probabilities = head.match_probabilities(&features, shown.clone(), prompt.intent);
-        let score = |(token, probability)| TokenScore {
-            predicted_iou: calibrated(token, head.predicted_iou(&features, token)),
-            match_probability: Some(probability),
-        };
-        shown.zip(probabilities).map(score).collect()
     }
 
     /// How a picture of this size lies in the model's input.

@@ -107,6 +107,31 @@ fn any_model_of_the_family_takes_a_head() {
 }
 
 #[test]
+fn a_single_mask_is_the_heads_choice_among_all() {
+    let plain = segmenter("mobile_sam.pth");
+    let tokens = plain.config().mask_tokens();
+    let inputs = CandidateHead::inputs(tokens);
+    let image = picture(WIDTH, HEIGHT);
+    let prompt = Prompt::point(70.0, 60.0).and_point(90.0, 30.0).single();
+    let official = plain.embed(&image).unwrap().predict(&prompt).unwrap();
+    let all = official.tokens().clone();
+    for token in 0..tokens {
+        let matching = layer(
+            inputs + INTENT_NUMBERS,
+            &[(inputs - tokens + token, 40.0)],
+            0.0,
+        );
+        let head = CandidateHead::new(tokens, layer(inputs, &[], 1.0), matching).unwrap();
+        let ranked = plain.clone().with_candidate_head(Some(head));
+        let answer = ranked.embed(&image).unwrap().predict(&prompt).unwrap();
+        assert_eq!(answer.len(), 1);
+        let (found, wanted) = (&answer.as_slice()[0], &all.low_res_logits[token]);
+        assert_eq!(found.low_res_logits.values(), wanted.values(), "{token}");
+        assert_eq!(found.raw_predicted_iou, all.iou[token]);
+    }
+}
+
+#[test]
 fn the_intent_is_told_to_the_second_head_alone() {
     let plain = segmenter("sam_vit.pth");
     let tokens = plain.config().mask_tokens();

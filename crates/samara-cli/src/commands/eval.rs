@@ -231,6 +231,7 @@ fn options(flags: &EvalFlags) -> Result<EvalOptions> {
         seed: flags.seed,
         further_clicks_at: flags.further_clicks_at,
         intent: flags.intent,
+        zoom: flags.zoom,
         clicks: flags.clicks.into(),
         noc: flags.noc,
         max_objects: flags.max_objects,

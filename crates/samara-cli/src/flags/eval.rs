@@ -7,20 +7,21 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use samara::Intent;
+use samara::{Intent, Zoom};
 use samara_train::prompts::Placement;
 
 use super::{GeneratorFlags, ModelFlags};
 use crate::args::positive;
 
 /// Flags that only mean something where pictures are prompted.
-const PROMPTED: [&str; 7] = [
+const PROMPTED: [&str; 8] = [
     "compare",
     "clicks_at",
     "draws",
     "seed",
     "further_clicks_at",
     "intent",
+    "zoom",
     "max_area",
 ];
 
@@ -122,6 +123,16 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "WHAT", default_value_t, value_parser = named::<Intent>(&INTENTS),
           help_heading = "Protocol")]
     pub(crate) intent: Intent,
+
+    /// Look at small objects once more, as `samara segment --zoom` does: auto, off, or a FACTOR. A model
+    /// that is compared does not, so the same one shows what it is worth
+    #[arg(
+        long,
+        value_name = "auto|off|FACTOR",
+        default_value_t,
+        help_heading = "Protocol"
+    )]
+    pub(crate) zoom: Zoom,
 
     /// Another model on the same objects and first clicks, and the difference to it: a downloaded
     /// model by name, or a checkpoint file

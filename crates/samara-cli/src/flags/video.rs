@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use samara::Intent;
 
 use super::{LimitFlags, ModelFlags};
 use crate::args::{MaskPromptArg, VideoPromptArg};
@@ -55,6 +56,16 @@ pub(crate) struct VideoFlags {
     /// Prompts as JSON: [{"frame": 0, "object": 1, "points": [[x, y, 1]], "box": [x0, y0, x1, y1]}]
     #[arg(long = "prompts", value_name = "FILE.json", help_heading = "Prompt")]
     pub(crate) prompts_file: Option<PathBuf>,
+
+    /// What a click usually means: objects (things with a name), segments (any region with an outline), or a
+    /// balance of both; for models with a candidate head, as the embedded one
+    #[arg(
+        long,
+        value_name = "objects|segments|balanced",
+        default_value_t,
+        help_heading = "Prompt"
+    )]
+    pub(crate) intent: Intent,
 
     /// Which way to track from the first prompted frame
     #[arg(long, value_enum, default_value = "both", help_heading = "Tracking")]

@@ -69,6 +69,12 @@ fn a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not() {
         1,
         &["frames.jsonl", "other inputs or other options"],
     );
+    let meant = with(&["--out=killed", "--resume", "--intent=segments"]);
+    assert_fails(
+        &video(&bench, &meant),
+        1,
+        &["frames.jsonl", "other inputs or other options"],
+    );
     tracked(&bench, &with(&["--out=killed", "--resume"]));
     assert_same(&bench, "whole", "killed");
 

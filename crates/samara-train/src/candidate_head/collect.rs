@@ -7,7 +7,7 @@ use samara::{CandidateFeatures, Embedding, MaskTokens, Prompt, Segmenter};
 use samara_image::Mask;
 
 use super::CandidateHeadSpec;
-use super::observations::{Observation, Observations};
+use super::observations::{self, Observation, Observations};
 use super::prompts::Clicker;
 use crate::TrainError;
 use crate::data::Example;
@@ -50,7 +50,7 @@ pub(super) fn collect(
         let drawn = clicker.boxes(&mut rng).into_iter();
         boxes.extend(drawn.map(|bbox| Asked {
             object,
-            prompt: Prompt::new().and_box(bbox).single(),
+            prompt: Prompt::new().and_box(bbox),
         }));
     }
     let answers = picture.answer(&first)?;
@@ -70,6 +70,11 @@ pub(super) fn collect(
         open = asked.into_iter().zip(answers).collect();
     }
     Ok(())
+}
+
+/// Whether the candidates behind the first token answer a prompt: a click that may mean several things.
+fn is_ambiguous(prompt: &Prompt) -> bool {
+    prompt.clicks().len() == 1 && prompt.box_prompt().is_none()
 }
 
 struct Picture<'a> {
@@ -105,14 +110,13 @@ impl Picture<'_> {
         let see = |(asked, answer): (&Asked, &Answered)| {
             let features =
                 CandidateFeatures::new(&answer.tokens, &asked.prompt, self.embedding.frame());
-            let shown = self.embedding.shown_tokens(&answer.tokens, &asked.prompt);
             Observation {
-                intent: self.example.intent,
-                features: shown
-                    .clone()
-                    .flat_map(|token| features.of(token).to_vec())
-                    .collect(),
-                ious: answer.ious[shown].to_vec(),
+                asked: observations::Asked {
+                    intent: self.example.intent,
+                    ambiguous: is_ambiguous(&asked.prompt),
+                },
+                features: features.values,
+                ious: answer.ious.clone(),
             }
         };
         let seen: Vec<Observation> = asked.par_iter().zip(answers).map(see).collect();
@@ -127,7 +131,7 @@ impl Picture<'_> {
         answer: &Answered,
         rng: &mut ChaCha8Rng,
     ) -> Result<Option<Asked>, TrainError> {
-        let shown = self.embedding.shown_tokens(&answer.tokens, &before.prompt);
+        let shown = usize::from(is_ambiguous(&before.prompt))..answer.ious.len();
         let by_score = rng.random_bool(0.5);
         let value = |&token: &usize| {
             if by_score {
@@ -153,7 +157,7 @@ impl Picture<'_> {
             let logits = &answer.tokens.low_res_logits[token];
             Asked {
                 object: before.object,
-                prompt: prompt.and_refine(logits).single(),
+                prompt: prompt.and_refine(logits),
             }
         }))
     }

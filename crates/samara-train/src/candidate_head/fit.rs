@@ -1,5 +1,6 @@
 //! Fitting the two networks to what was seen.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn_optim::{AdamWConfig, GradientsParams};
@@ -10,7 +11,7 @@ use samara_model::burn::module::Module;
 use samara_model::burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 
-use super::observations::{Group, Observations};
+use super::observations::Observations;
 use super::{CandidateHeadSpec, HeadWatcher};
 use crate::TrainError;
 use crate::dense::{DenseNetwork, Standardization};
@@ -22,6 +23,8 @@ const REPORT_EVERY: u64 = 100;
 /// How far in IoU candidates may be behind the best and still count as a match: the targets of the match
 /// probabilities are a softmax of the true IoU at this temperature.
 const MATCH_TEMPERATURE: f32 = 0.05;
+/// Taken from the logits of tokens that are no candidates.
+const LEFT_OUT: f32 = 1e4;
 /// The share of examples whose intent is withheld, so that the head also learns the balance.
 const WITHHELD: f64 = 1.0 / 3.0;
 /// Errors of the predicted IoU below this count with their square, larger ones by their size: between mean and
@@ -70,16 +73,15 @@ impl Fit<'_> {
         stop: &AtomicBool,
     ) -> Result<Option<CandidateHead>, TrainError> {
         let inputs = CandidateHead::inputs(self.tokens);
-        let groups = self.observations.groups.values();
-        if groups.clone().all(|group| group.intents.is_empty()) {
+        if self.observations.asked.is_empty() {
             let why = "no object of the data gave an answer to learn from";
             return Err(TrainError::setting("candidate_head", why));
         }
-        let rows = groups.flat_map(|group| group.features.chunks_exact(inputs));
-        let scale = Standardization::of(&rows, inputs);
+        let rows = self.observations.features.chunks_exact(inputs);
         self.device.seed(self.seed);
 
-        let seen = scale.only(|i| CandidateHead::shows_quality(self.tokens, i));
+        let seen = Standardization::of(&rows, inputs);
+        let seen = seen.only(|i| CandidateHead::shows_quality(self.tokens, i));
         let network = self.network(inputs);
         let loss =
             |network: &DenseNetwork, rng: &mut ChaCha8Rng| self.iou_loss(network, &seen, rng);
@@ -88,8 +90,6 @@ impl Fit<'_> {
         };
         let predicted_iou = seen.layers(&network)?;
 
-        let rows = self.observations.groups.values();
-        let rows = rows.flat_map(|group| group.features.chunks_exact(inputs));
         let scale = Standardization::of(&rows, inputs).with_plain(INTENT_NUMBERS);
         let network = self.network(inputs + INTENT_NUMBERS);
         let loss =
@@ -160,13 +160,12 @@ impl Fit<'_> {
         seen: &Standardization,
         rng: &mut ChaCha8Rng,
     ) -> Tensor<1> {
-        let groups: Vec<(usize, &Group)> = self.groups(|_| true);
         let (mut rows, mut truth) = (Vec::new(), Vec::new());
         for _ in 0..self.spec.batch {
-            let (candidates, group, i) = draw(&groups, rng);
-            let ious = &group.ious[i * candidates..][..candidates];
-            let best = best(ious);
-            rows.extend(seen.apply(group.row(candidates, i, best)));
+            let (answer, candidates) = self.draw(rng);
+            let ious = self.observations.ious_of(answer);
+            let best = best(ious, candidates);
+            rows.extend(seen.apply(self.observations.row(answer, best)));
             truth.push(ious[best]);
         }
         let answer = network.forward(self.tensor(rows, truth.len()));
@@ -185,45 +184,43 @@ impl Fit<'_> {
         scale: &Standardization,
         rng: &mut ChaCha8Rng,
     ) -> Tensor<1> {
-        let groups: Vec<(usize, &Group)> = self.groups(|candidates| candidates > 1);
-        let Some(&(candidates, _)) = groups.first() else {
-            // Of one candidate there is nothing to learn.
-            return network
-                .forward(Tensor::zeros([1, scale.inputs()], self.device))
-                .mean()
-                * 0.0;
-        };
-        let batch = self.spec.batch;
-        let (mut rows, mut truth) = (Vec::new(), Vec::new());
+        let (batch, tokens) = (self.spec.batch, self.tokens);
+        let (mut rows, mut truth, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..batch {
-            let (_, group, i) = draw(&groups[..1], rng);
+            let (answer, candidates) = self.draw(rng);
             let intent = if rng.random_bool(WITHHELD) {
                 Intent::Balanced
             } else {
-                group.intents[i]
+                self.observations.asked[answer].intent
             };
             let told = intent_numbers(intent);
-            for candidate in 0..candidates {
-                let row: Vec<f32> = group.row(candidates, i, candidate).to_vec();
-                rows.extend(scale.apply(&[&row[..], &told].concat()));
+            for token in 0..tokens {
+                let row = self.observations.row(answer, token);
+                rows.extend(scale.apply(&[row, &told].concat()));
+                left_out.push(if candidates.contains(&token) {
+                    0.0
+                } else {
+                    LEFT_OUT
+                });
             }
-            truth.extend(&group.ious[i * candidates..][..candidates]);
+            truth.extend(self.observations.ious_of(answer));
         }
-        let answer = network.forward(self.tensor(rows, batch * candidates));
-        let evidence = log_softmax(answer.reshape([batch, candidates]), 1);
-        let truth: Tensor<2> = self.tensor(truth, batch);
+        let left_out: Tensor<2> = self.tensor(left_out, batch);
+        let answer = network.forward(self.tensor(rows, batch * tokens));
+        let evidence = log_softmax(answer.reshape([batch, tokens]) - left_out.clone(), 1);
+        let truth: Tensor<2> = self.tensor(truth, batch) - left_out;
         let target = softmax(truth.clone() / MATCH_TEMPERATURE, 1);
         let weight = truth.max_dim(1);
         (-(evidence * target).sum_dim(1) * weight).mean()
     }
 
-    fn groups(&self, wanted: impl Fn(usize) -> bool) -> Vec<(usize, &Group)> {
-        let groups = self.observations.groups.iter();
-        let groups =
-            groups.filter(|(candidates, group)| wanted(**candidates) && !group.intents.is_empty());
-        groups
-            .map(|(&candidates, group)| (candidates, group))
-            .collect()
+    /// Any answer, each as likely as any other, and the tokens that are candidates. Of the answers to an
+    /// ambiguous prompt, half are taken as those to one that asks for a single mask.
+    fn draw(&self, rng: &mut ChaCha8Rng) -> (usize, Range<usize>) {
+        let answer = rng.random_range(0..self.observations.asked.len());
+        let ambiguous = self.observations.asked[answer].ambiguous && self.tokens > 1;
+        let first = usize::from(ambiguous && rng.random_bool(0.5));
+        (answer, first..self.tokens)
     }
 
     /// `[rows, values / rows]`.
@@ -233,33 +230,13 @@ impl Fit<'_> {
     }
 }
 
-impl Group {
-    /// What is seen of a candidate of an answer.
-    fn row(&self, candidates: usize, answer: usize, candidate: usize) -> &[f32] {
-        let width = self.features.len() / self.ious.len();
-        &self.features[(answer * candidates + candidate) * width..][..width]
-    }
-}
-
-/// Any answer, each as likely as any other.
-fn draw<'a>(groups: &[(usize, &'a Group)], rng: &mut ChaCha8Rng) -> (usize, &'a Group, usize) {
-    let count = |(_, group): &(usize, &Group)| group.intents.len();
-    let mut at = rng.random_range(0..groups.iter().map(count).sum::<usize>());
-    for group in groups {
-        if at < count(group) {
-            return (group.0, group.1, at);
-        }
-        at -= count(group);
-    }
-    (groups[0].0, groups[0].1, 0)
-}
-
-/// The position of the highest, the first of equals.
-fn best(ious: &[f32]) -> usize {
-    (0..ious.len())
+/// The candidate with the highest IoU, the first of equals.
+fn best(ious: &[f32], candidates: Range<usize>) -> usize {
+    let first = candidates.start;
+    let best = candidates
         .rev()
-        .max_by(|&a, &b| ious[a].total_cmp(&ious[b]))
-        .unwrap_or(0)
+        .max_by(|&a, &b| ious[a].total_cmp(&ious[b]));
+    best.unwrap_or(first)
 }
 
 #[cfg(test)]
@@ -267,7 +244,7 @@ fn best(ious: &[f32]) -> usize {
 mod tests {
     use samara::CandidateFeatures;
 
-    use super::super::observations::Observation;
+    use super::super::observations::{Asked, Observation};
     use super::*;
 
     const TOKENS: usize = 4;
@@ -286,24 +263,31 @@ mod tests {
     /// where it is lowest.
     fn observation(rng: &mut ChaCha8Rng, intent: Intent) -> Observation {
         let inputs = CandidateHead::inputs(TOKENS);
-        let mut features: Vec<f32> = (0..3 * inputs)
+        let mut features: Vec<f32> = (0..TOKENS * inputs)
             .map(|_| rng.random_range(-1.0..1.0))
             .collect();
         let depth: Vec<f32> = features.chunks_exact(inputs).map(|row| row[13]).collect();
         let order = |a: &usize, b: &usize| depth[*a].total_cmp(&depth[*b]);
         let meant = match intent {
-            Intent::Segments => (0..3).min_by(order),
-            _ => (0..3).max_by(order),
+            Intent::Segments => (1..TOKENS).min_by(order),
+            _ => (1..TOKENS).max_by(order),
         };
-        let mut ious = vec![0.1; 3];
+        let mut ious = vec![0.1; TOKENS];
         for (i, row) in features.chunks_exact_mut(inputs).enumerate() {
             row[2] = rng.random_range(0.0..1.0);
+            // Which token it is.
+            for (other, number) in row[inputs - TOKENS..].iter_mut().enumerate() {
+                *number = f32::from(u8::from(other == i));
+            }
             if Some(i) == meant {
                 ious[i] = 0.4 + 0.5 * row[2];
             }
         }
         Observation {
-            intent,
+            asked: Asked {
+                intent,
+                ambiguous: true,
+            },
             features,
             ious,
         }
@@ -311,7 +295,7 @@ mod tests {
 
     fn fit(observations: &Observations, stop: bool) -> (Option<CandidateHead>, Vec<FitProgress>) {
         let spec = CandidateHeadSpec {
-            steps: 400,
+            steps: 600,
             batch: 64,
             width: 24,
             dropout: 0.0,
@@ -335,39 +319,39 @@ mod tests {
     fn the_heads_learn_what_is_meant_and_how_good_it_is() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut observations = Observations::default();
-        for i in 0..1500 {
+        for i in 0..3000 {
             let intent = [Intent::Objects, Intent::Segments][i % 2];
             observations.add(observation(&mut rng, intent));
         }
         let (head, progress) = fit(&observations, false);
         let head = head.unwrap();
-        assert_eq!(progress.len(), 8);
-        let (first, last) = (progress[0], progress[3]);
+        assert_eq!(progress.len(), 12);
+        let (first, last) = (progress[0], progress[5]);
         assert!(first.head == Head::PredictedIou && last.loss < first.loss);
 
-        let inputs = CandidateHead::inputs(TOKENS);
-        let (mut right, mut error, mut balanced) = (0, 0.0, 0);
+        let (mut right, mut single, mut error, mut balanced) = (0, 0, 0.0, 0);
         for i in 0..200 {
             let intent = [Intent::Objects, Intent::Segments][i % 2];
             let unseen = observation(&mut rng, intent);
-            let best = best(&unseen.ious);
-            // The first token is none of the candidates.
-            let values = [vec![0.0; inputs], unseen.features].concat();
+            let best = best(&unseen.ious, 0..TOKENS);
             let features = CandidateFeatures {
                 tokens: TOKENS,
-                values,
+                values: unseen.features,
             };
-            let chosen = |intent| {
-                let p = head.match_probabilities(&features, 1..TOKENS, intent);
+            let chosen = |intent, tokens: Range<usize>| {
+                let p = head.match_probabilities(&features, tokens.clone(), intent);
                 let sum: f32 = p.iter().map(|p| p.0).sum();
                 assert!((sum - 1.0).abs() < 1e-5);
-                (0..3).max_by(|&a, &b| p[a].0.total_cmp(&p[b].0)).unwrap()
+                let chosen = tokens.zip(p).max_by(|(_, a), (_, b)| a.0.total_cmp(&b.0));
+                chosen.unwrap().0
             };
-            right += usize::from(chosen(intent) == best);
-            balanced += usize::from(chosen(Intent::Balanced) == best);
-            error += (head.predicted_iou(&features, best + 1).0 - unseen.ious[best]).abs();
+            right += usize::from(chosen(intent, 1..TOKENS) == best);
+            single += usize::from(chosen(intent, 0..TOKENS) == best);
+            balanced += usize::from(chosen(Intent::Balanced, 1..TOKENS) == best);
+            error += (head.predicted_iou(&features, best).0 - unseen.ious[best]).abs();
         }
         assert!(right > 170, "{right} of 200");
+        assert!(single > 160, "{single} of 200 as a single mask");
         assert!(balanced < 160, "{balanced} of 200 without the intent");
         assert!(error / 200.0 < 0.06, "{}", error / 200.0);
 

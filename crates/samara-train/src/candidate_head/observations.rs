@@ -1,6 +1,6 @@
 //! What was seen of many answers, in memory and as files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -17,45 +17,65 @@ pub(super) const CHUNK: u64 = 16;
 const MODEL: &str = "samara.fingerprint";
 /// Key of the SHA-256 of the values.
 const CHECKSUM: &str = "samara.sha256";
+/// Names of the tensors in a file.
+const FEATURES: &str = "features";
+const IOUS: &str = "ious";
+const ASKED: &str = "asked";
 
-/// One answer: what the heads see of the candidates that were shown, and their true IoU.
+/// One answer: what the heads see of every mask token, and its true IoU.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Observation {
+    /// What was meant.
+    pub(super) asked: Asked,
+    /// Token by token.
+    pub(super) features: Vec<f32>,
+    pub(super) ious: Vec<f32>,
+}
+
+/// What a prompt was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
     pub(super) intent: Intent,
-    /// Candidate by candidate.
-    pub(super) features: Vec<f32>,
-    pub(super) ious: Vec<f32>,
+    /// A first click, which may mean several things: the candidates behind the first token answer it.
+    pub(super) ambiguous: bool,
 }
 
-/// Answers with the same number of candidates.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Group {
-    pub(super) features: Vec<f32>,
-    pub(super) ious: Vec<f32>,
-    pub(super) intents: Vec<Intent>,
-}
-
-/// All that was seen, by the number of candidates: three after a first click, one after further ones.
+/// All that was seen.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Observations {
-    pub(super) groups: BTreeMap<usize, Group>,
+    /// Of answer by answer, token by token.
+    pub(super) features: Vec<f32>,
+    pub(super) ious: Vec<f32>,
+    pub(super) asked: Vec<Asked>,
 }
 
 impl Observations {
     pub(super) fn add(&mut self, seen: Observation) {
-        let group = self.groups.entry(seen.ious.len()).or_default();
-        group.features.extend(seen.features);
-        group.ious.extend(seen.ious);
-        group.intents.push(seen.intent);
+        self.features.extend(seen.features);
+        self.ious.extend(seen.ious);
+        self.asked.push(seen.asked);
     }
 
     pub(super) fn extend(&mut self, others: Self) {
-        for (candidates, other) in others.groups {
-            let group = self.groups.entry(candidates).or_default();
-            group.features.extend(other.features);
-            group.ious.extend(other.ious);
-            group.intents.extend(other.intents);
-        }
+        self.features.extend(others.features);
+        self.ious.extend(others.ious);
+        self.asked.extend(others.asked);
+    }
+
+    /// Mask tokens of every answer.
+    pub(super) fn tokens(&self) -> usize {
+        self.ious.len() / self.asked.len().max(1)
+    }
+
+    /// What is seen of a token of an answer.
+    pub(super) fn row(&self, answer: usize, token: usize) -> &[f32] {
+        let width = self.features.len() / self.ious.len().max(1);
+        &self.features[(answer * self.tokens() + token) * width..][..width]
+    }
+
+    /// The true IoUs of the tokens of an answer.
+    pub(super) fn ious_of(&self, answer: usize) -> &[f32] {
+        &self.ious[answer * self.tokens()..][..self.tokens()]
     }
 
     /// The chunks from the first on that are whole and were collected with the model of this fingerprint, and
@@ -91,31 +111,26 @@ impl Observations {
     fn to_bytes(&self, fingerprint: &str) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let floats =
             |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-        for (&candidates, group) in &self.groups {
-            let count = group.intents.len();
-            let width = group.features.len() / (count * candidates).max(1);
-            let intents = group.intents.iter().map(|&intent| intent as u8).collect();
-            let mut add = |kind: &str, dtype, shape, bytes| {
-                tensors.push((format!("{kind}.{candidates}"), dtype, shape, bytes));
-            };
-            let features = floats(&group.features);
-            add(
-                "features",
+        let (answers, tokens) = (self.asked.len(), self.tokens());
+        let width = self.features.len() / self.ious.len().max(1);
+        let flag = |asked: &Asked| [asked.intent as u8, u8::from(asked.ambiguous)];
+        let tensors = [
+            (
+                FEATURES,
                 Dtype::F32,
-                vec![count, candidates, width],
-                features,
-            );
-            add(
-                "ious",
-                Dtype::F32,
-                vec![count, candidates],
-                floats(&group.ious),
-            );
-            add("intents", Dtype::U8, vec![count], intents);
-        }
+                vec![answers, tokens, width],
+                floats(&self.features),
+            ),
+            (IOUS, Dtype::F32, vec![answers, tokens], floats(&self.ious)),
+            (
+                ASKED,
+                Dtype::U8,
+                vec![answers, 2],
+                self.asked.iter().flat_map(flag).collect(),
+            ),
+        ];
         let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-            Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
+            Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
         });
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
         let metadata = HashMap::from([
@@ -136,35 +151,35 @@ impl Observations {
             return None;
         }
         let file = SafeTensors::deserialize(bytes).ok()?;
-        let mut all = Self::default();
-        let mut parts: Vec<&[u8]> = Vec::new();
-        let counts = file.names().into_iter().filter_map(|name| {
-            let candidates = name.strip_prefix("ious.")?;
-            candidates.parse::<usize>().ok().filter(|&n| n > 0)
-        });
-        let mut counts: Vec<usize> = counts.collect();
-        counts.sort_unstable();
-        for candidates in counts {
-            let tensor = |kind: &str| file.tensor(&format!("{kind}.{candidates}")).ok();
-            let (features, ious, intents) =
-                (tensor("features")?, tensor("ious")?, tensor("intents")?);
-            parts.extend([features.data(), ious.data(), intents.data()]);
-            let floats = |view: &TensorView<'_>| {
-                let (words, _) = view.data().as_chunks::<4>();
-                words.iter().copied().map(f32::from_le_bytes).collect()
-            };
-            let intent = |&byte: &u8| Intent::ALL.into_iter().find(|&i| i as u8 == byte);
-            let group = Group {
-                features: floats(&features),
-                ious: floats(&ious),
-                intents: intents.data().iter().map(intent).collect::<Option<_>>()?,
-            };
-            if group.ious.len() != group.intents.len() * candidates {
-                return None;
-            }
-            all.groups.insert(candidates, group);
+        let tensors = [FEATURES, IOUS, ASKED].map(|name| file.tensor(name).ok());
+        let [Some(features), Some(ious), Some(asked)] = tensors else {
+            return None;
+        };
+        let parts = [features.data(), ious.data(), asked.data()];
+        if checksum(parts.into_iter()) != *metadata.get(CHECKSUM)? {
+            return None;
         }
-        (checksum(parts.into_iter()) == *metadata.get(CHECKSUM)?).then_some(all)
+        let floats = |view: &TensorView<'_>| {
+            let (words, _) = view.data().as_chunks::<4>();
+            words.iter().copied().map(f32::from_le_bytes).collect()
+        };
+        let told = |&[intent, ambiguous]: &[u8; 2]| {
+            Some(Asked {
+                intent: Intent::ALL.into_iter().find(|&i| i as u8 == intent)?,
+                ambiguous: ambiguous != 0,
+            })
+        };
+        Some(Self {
+            features: floats(&features),
+            ious: floats(&ious),
+            asked: asked
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(told)
+                .collect::<Option<_>>()?,
+        })
     }
 }
 
@@ -182,21 +197,31 @@ fn chunk_path(folder: &Path, begin: u64) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn observation(value: f32, candidates: usize) -> Observation {
+    fn observation(value: f32) -> Observation {
         Observation {
-            intent: Intent::ALL[value as usize % 3],
-            features: vec![value; 5 * candidates],
-            ious: vec![value / 10.0; candidates],
+            asked: Asked {
+                intent: Intent::ALL[value as usize % 3],
+                ambiguous: value > 2.0,
+            },
+            features: vec![value; 5 * 4],
+            ious: vec![value / 10.0; 4],
         }
     }
 
     fn chunk(from: u64) -> Observations {
         let mut chunk = Observations::default();
         for i in 0..3 {
-            chunk.add(observation((from + i) as f32, 3));
-            chunk.add(observation((from + i) as f32, 1));
+            chunk.add(observation((from + i) as f32));
         }
         chunk
+    }
+
+    #[test]
+    fn rows_are_found() {
+        let chunk = chunk(1);
+        assert_eq!(chunk.tokens(), 4);
+        assert_eq!(chunk.row(1, 3), [2.0; 5]);
+        assert_eq!(chunk.ious_of(2), [0.3; 4]);
     }
 
     #[test]

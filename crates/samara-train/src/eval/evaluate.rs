@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use samara::{Intent, Limits, Segmenter};
-use serde::Serialize;
+use samara::{Intent, Limits, Segmenter, Zoom};
+use serde::{Serialize, Serializer};
 
 use super::clicks::{Clicked, first_clicks};
 use super::error::EvalError;
@@ -32,6 +32,9 @@ pub struct EvalOptions {
     pub further_clicks_at: Placement,
     /// What all prompts are said to mean.
     pub intent: Intent,
+    /// Whether small objects are looked at again, by the first of the models.
+    #[serde(serialize_with = "as_text")]
+    pub zoom: Zoom,
     /// Clicks that every object gets, 1 to 20. The default is 5: enough for the figures that are
     /// usually compared (1, 3, 5), at half the cost of 9.
     pub clicks: usize,
@@ -58,6 +61,7 @@ impl Default for EvalOptions {
             seed: 0,
             further_clicks_at: Placement::Center,
             intent: Intent::Balanced,
+            zoom: Zoom::Off,
             clicks: 5,
             noc: false,
             max_objects: None,
@@ -86,6 +90,10 @@ impl EvalOptions {
             Placement::Uniform | Placement::Human => self.draws.max(1),
         }
     }
+}
+
+fn as_text<S: Serializer>(zoom: &Zoom, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(zoom)
 }
 
 /// Seconds that the stages took, and the prompts that were answered in them.
@@ -160,7 +168,7 @@ pub fn evaluate(
 }
 
 /// Evaluates several models side by side: the same images, objects and first clicks, each image
-/// decoded once. Further clicks follow each model's own errors.
+/// decoded once. Further clicks follow each model's own errors. Only the first model zooms.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -232,7 +240,12 @@ fn add_image<const N: usize>(
         first_clicks(&objects, options, data_set, &file)
     })?;
     let path = record.path.display().to_string();
-    for (segmenter, evaluation) in segmenters.into_iter().zip(evaluations) {
+    let zooms = std::iter::once(options.zoom).chain(std::iter::repeat(Zoom::Off));
+    for ((segmenter, evaluation), zoom) in segmenters.into_iter().zip(evaluations).zip(zooms) {
+        let options = &EvalOptions {
+            zoom,
+            ..options.clone()
+        };
         evaluation.timing.scoring += scoring;
         evaluation.timing.total += scoring;
         evaluation.prompt(segmenter, &sample, &clicked, options, &path)?;

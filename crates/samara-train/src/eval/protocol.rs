@@ -268,7 +268,11 @@ impl ImageProtocol<'_> {
         let tokens = timed(&mut timing.decode, || self.embedding.decode(&prompts))?;
         timed(&mut timing.masks, || {
             let pairs = tokens.into_iter().zip(&prompts);
-            let answers = pairs.map(|(t, p)| Ok(self.embedding.candidates(t, p)?));
+            let answers = pairs.map(|(t, p)| {
+                let (first, zoom) = (self.embedding.candidates(t, p)?, self.options.zoom);
+                let image = &self.sample.image;
+                Ok(self.embedding.second_look(image, p, first, zoom)?)
+            });
             answers.collect()
         })
     }

@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use samara::Zoom;
+
+use super::EvalOptions;
 use super::figures::{FIRST_CLICK, FURTHER_PROMPTS, Figures, PromptFigures};
 use super::report::{ModelReport, Report};
 use super::table::{Column, Table};
@@ -180,7 +183,12 @@ impl Report {
 
     /// What was asked, in half a line.
     pub(super) fn asked(&self) -> String {
-        format!("split {}, intent {}", self.split, self.options.intent)
+        let EvalOptions { intent, zoom, .. } = self.options;
+        let zoom = match zoom {
+            Zoom::Off => String::new(),
+            zoom => format!(", zoom {zoom}"),
+        };
+        format!("split {}, intent {intent}{zoom}", self.split)
     }
 
     /// The report as tables for a terminal; intervals in brackets.

@@ -13,6 +13,7 @@ use super::bank::{MemoryBank, Output};
 use super::{Direction, VideoFrame};
 use crate::embedding::read;
 use crate::prompt::{MaskPrompt, Prompt};
+use crate::token_score::TokenScores;
 use crate::{Logits, OriginalPx, Result, Select};
 
 /// Logits of a mask without the object.
@@ -97,8 +98,8 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
         let answers = frame.embedding.decode(&prompts)?;
         for (tokens, prompt) in answers.into_iter().zip(&prompts) {
             let segmenter = frame.embedding.segmenter();
-            let all = 0..tokens.iou.len();
-            let scores = segmenter.scores(&tokens, prompt, frame.embedding.frame(), all);
+            let judged = TokenScores::new(segmenter, &tokens, prompt, frame.embedding.frame());
+            let scores = judged.of(0..tokens.iou.len());
             for (logits, score) in tokens.low_res_logits.into_iter().zip(scores) {
                 let iou = score.predicted_iou.0;
                 let pointer = looks.inside(&logits);

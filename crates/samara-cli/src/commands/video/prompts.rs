@@ -74,6 +74,9 @@ pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> 
         }
     }
     add_masks(&mut prompts, flags, limits, size)?;
+    for prompt in prompts.values_mut().flat_map(BTreeMap::values_mut) {
+        *prompt = prompt.clone().with_intent(flags.intent);
+    }
     for (frame, objects) in &prompts {
         for (object, prompt) in objects {
             let named = |e| CliError::usage(format!("frame {frame}, object {object}: {e}"));
