@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::isa::Isa;
 
 /// Numbers that describe a mask alone, and the prompt in it.
-pub const OWN: usize = 33;
+pub const OWN: usize = 34;
 /// Numbers that describe a mask beside another one.
 pub const SHARED: usize = 5;
 
@@ -75,7 +75,8 @@ impl PromptGeometry<'_> {
 /// mass (straight and along both axes) and to the middle of the box, the logit there. Of its pieces: their
 /// number, the share of the mask in the largest one and in that of the click; the share of the image's top,
 /// bottom and sides that it touches. Of the rest of the prompt: the share of positive and of negative clicks inside,
-/// whether and by what IoU its box matches that of the prompt, and the IoU with the mask of the prompt.
+/// whether and by what IoU its box matches that of the prompt, the IoU with the mask of the prompt, and the number of
+/// clicks as a logarithm.
 ///
 /// Beside another mask: their IoU, the share that lies in the other one, the ratio of areas, and for the other one
 /// the depth of the click and the distance of the deepest pixel. Distances are in units of the root of the area.
@@ -211,6 +212,7 @@ impl Mask {
         };
         let boxed = prompt.bbox.map_or(0.0, |bbox| extent.box_iou(bbox));
         let masked = given.map_or(0.0, |given| self.iou(given));
+        let clicks = (prompt.positive.len() + prompt.negative.len()) as f32;
         [
             (self.area / pixels).sqrt(),
             (self.area + 1.0).ln() / 5.0 - 1.0,
@@ -245,6 +247,7 @@ impl Mask {
             f32::from(u8::from(prompt.bbox.is_some())),
             boxed,
             masked,
+            (clicks + 1.0).ln() / 2.0,
         ]
     }
 
@@ -729,6 +732,7 @@ mod tests {
             0.0,
             0.0,
             0.0,
+            2.0_f32.ln() / 2.0,
         ];
         near(&found[..OWN], &expected);
         let alone = [45.0 / 46.0, 45.0 / 46.0, 0.0, 3.0 / 3.001, 0.0];
@@ -787,7 +791,11 @@ mod tests {
             mask: Some(&given),
         };
         let found = candidate_features(&[&mask], FULL, &prompt);
-        near(&found[28..OWN], &[0.5, 1.0 / 3.0, 1.0, 0.5, 32.0 / 65.0]);
+        let clicks = 6.0_f32.ln() / 2.0;
+        near(
+            &found[28..OWN],
+            &[0.5, 1.0 / 3.0, 1.0, 0.5, 32.0 / 65.0, clicks],
+        );
         // Without a click distances are measured from the middle of the box.
         let boxed = PromptGeometry {
             bbox: Some([4.0, 4.0, 12.0, 12.0]),

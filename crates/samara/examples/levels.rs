@@ -1,7 +1,7 @@
 //! Draws the three answers to one click side by side: whole, part and subpart, by the embedded
 //! model.
 //!
-//! `cargo run --release --example levels -- docs/coffee.png 290,150 docs/levels.jpg`
+//! `cargo run --release --example levels -- docs/gallery/astronaut.jpg 60,300 docs/levels.jpg`
 
 use std::error::Error;
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .enumerate()
         .map(|(i, candidate)| {
             let label = format!("{} {:.2}", candidate.granularity, candidate.predicted_iou);
-            let overlay = Overlay::new(&photo).mask(&candidate.mask, palette(i));
+            let overlay = Overlay::new(&photo).mask(&candidate.mask, palette(2 * i));
             overlay.label(label).point(click, true).render()
         })
         .collect();

@@ -71,12 +71,13 @@ impl Checkpoint {
         let config = serde_json::to_string(&self.config()?);
         let config = config.map_err(|e| unreadable(e.to_string()))?;
         let mut tensors = Vec::new();
+        let all = count_values(self.tensors.values());
         for (key, tensor) in &self.tensors {
             match (self.quantised.get(key), storage) {
                 (Some(pair), None | Some(StorageType::I8)) => {
                     tensors.extend(pair.clone().into_tensors(key));
                 }
-                _ => tensors.extend(stored(key, tensor, storage).map_err(unreadable)?),
+                _ => tensors.extend(stored(key, tensor, storage, all).map_err(unreadable)?),
             }
         }
         tensors.extend(heads::stored(&self.heads, heads).map_err(|e| invalid(out, &e))?);
@@ -97,14 +98,27 @@ impl Checkpoint {
     }
 }
 
-/// A tensor as it is stored, with its scales if it has some; or why it cannot be.
+/// How many values tensors have. A damaged file may claim any number.
+pub(super) fn count_values<'a>(tensors: impl Iterator<Item = &'a StoredTensor>) -> usize {
+    let count = |tensor: &StoredTensor| {
+        tensor
+            .shape
+            .iter()
+            .fold(1_usize, |n, &d| n.saturating_mul(d))
+    };
+    tensors.map(count).fold(0, usize::saturating_add)
+}
+
+/// A tensor as it is stored, with its scales if it has some; or why it cannot be. The model has so many values in
+/// `all`.
 pub(super) fn stored(
     key: &str,
     tensor: &StoredTensor,
     storage: Option<StorageType>,
+    all: usize,
 ) -> Result<Vec<(String, StoredTensor)>, String> {
     if storage == Some(StorageType::I8)
-        && let Some(pair) = int8::quantise(key, tensor)?
+        && let Some(pair) = int8::quantise(key, tensor, all)?
     {
         return Ok(pair.into_tensors(key).into());
     }

@@ -19,8 +19,11 @@ use super::{CheckpointError, keys};
 const SCALE: &str = ".i8_scale";
 /// The largest integer; the smallest is its negative.
 const LARGEST: f32 = 127.0;
-/// A weight of fewer values stays as it is: there is little to save.
-const FEWEST: usize = 1024;
+/// A weight of fewer values stays as it is: there is little to save, and much to lose. The depthwise and the first
+/// convolutions of MobileSAM are one in seventy of its weights and most of what int8 costs.
+const FEWEST: usize = 32_768;
+/// In small models, one of a smaller share than this of all values stays.
+const SMALLEST_SHARE: usize = 300;
 
 /// A weight as the file has it.
 #[derive(Clone)]
@@ -102,10 +105,16 @@ fn is_layer_weight(key: &str, rank: usize) -> bool {
     rank >= 2 && !EMBEDDINGS.iter().any(|end| name.ends_with(end))
 }
 
-/// The weight in integers, or nothing where the tensor stays as it is; or why it cannot be.
-pub(super) fn quantise(key: &str, tensor: &StoredTensor) -> Result<Option<Quantised>, String> {
+/// The weight in integers, or nothing where the tensor stays as it is; or why it cannot be. The model has so
+/// many values in `all`.
+pub(super) fn quantise(
+    key: &str,
+    tensor: &StoredTensor,
+    all: usize,
+) -> Result<Option<Quantised>, String> {
     let shape = tensor.shape.clone();
-    let worth_it = shape.iter().product::<usize>() >= FEWEST;
+    let fewest = FEWEST.min(all / SMALLEST_SHARE);
+    let worth_it = shape.iter().product::<usize>() >= fewest;
     if !tensor.dtype.is_float() || !is_layer_weight(key, shape.len()) || !worth_it {
         return Ok(None);
     }
@@ -289,6 +298,18 @@ mod tests {
         }
         let layers = seen.keys().filter(|(_, axis)| axis.is_some()).count();
         assert_eq!(layers, 5, "{seen:?}");
+    }
+
+    #[test]
+    fn small_layers_stay_as_they_are() {
+        let tensor = |rows: usize| {
+            let data = TensorData::zeros::<f32, _>([rows, 64]);
+            bridge::from_data(data, "a.weight", None)
+        };
+        let becomes = |rows, all| quantise("a.weight", &tensor(rows), all).unwrap().is_some();
+        assert!(becomes(512, usize::MAX) && !becomes(511, usize::MAX));
+        // Of a model of 300 000 values, a layer of 1000 is worth it.
+        assert!(becomes(16, 300_000) && !becomes(15, 300_000));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot};
 
-use super::convert::{StorageType, stored, write_tensors};
+use super::convert::{StorageType, count_values, stored, write_tensors};
 use super::file::{CheckpointFile, floats, invalid};
 use super::{CONFIG_KEY, CheckpointError, HeadTensors, heads, keys};
 use crate::{Model, ModelConfig};
@@ -62,9 +62,11 @@ pub fn save_model(
 ) -> Result<(), CheckpointError> {
     let refused = |reason: String| invalid(out, &reason);
     let mut tensors = Vec::new();
-    for tensor in model.collect(None, Some(Box::new(BurnToPyTorchAdapter)), true) {
+    let weights = model.collect(None, Some(Box::new(BurnToPyTorchAdapter)), true);
+    let all = count_values(weights.iter());
+    for tensor in weights {
         let key = keys::OFFICIAL.restore(&tensor.name);
-        tensors.extend(stored(&key, &tensor, Some(storage)).map_err(refused)?);
+        tensors.extend(stored(&key, &tensor, Some(storage), all).map_err(refused)?);
     }
     tensors.extend(heads::stored(&BTreeMap::new(), heads).map_err(refused)?);
     let json = serde_json::to_string(config).map_err(|e| refused(e.to_string()))?;

@@ -96,13 +96,15 @@ fn everything_else_stays_as_it_is() {
         let (before, metadata) = files::read(&out);
         let (after, int8_metadata) = files::converted(name, StorageType::I8);
         assert_eq!(int8_metadata, metadata);
+        let size = |tensor: &Stored| tensor.shape.iter().product::<usize>();
+        let all: usize = before.values().map(size).sum();
         let mut scales = 0;
         for (key, tensor) in &after {
             if key.ends_with(SCALE) {
                 scales += 1;
             } else if tensor.dtype == Dtype::I8 {
-                let size: usize = tensor.shape.iter().product();
-                assert!(key.ends_with(".weight") && tensor.shape.len() >= 2 && size >= 1024);
+                assert!(key.ends_with(".weight") && tensor.shape.len() >= 2, "{key}");
+                assert!(size(tensor) >= all / 300, "{key}");
                 assert!(after.contains_key(&format!("{key}{SCALE}")), "{key}");
             } else {
                 assert_eq!(tensor, &before[key], "{key}");

@@ -14,7 +14,7 @@ use crate::data::Example;
 use crate::prompts::{Placement, correction_at};
 
 /// Clicks after the first.
-const CORRECTIONS: usize = 2;
+const CORRECTIONS: usize = 4;
 
 /// A prompt for an object, by its position in the example.
 struct Asked {

@@ -177,7 +177,8 @@ impl Fit<'_> {
         smooth.mean() * 10.0
     }
 
-    /// Cross-entropy of the match probabilities. An object that no candidate shows says little.
+    /// Cross-entropy of the match probabilities, and the IoU that is lost by choosing by them. An object that no
+    /// candidate shows says little.
     fn match_loss(
         &self,
         network: &DenseNetwork,
@@ -210,8 +211,10 @@ impl Fit<'_> {
         let evidence = log_softmax(answer.reshape([batch, tokens]) - left_out.clone(), 1);
         let truth: Tensor<2> = self.tensor(truth, batch) - left_out;
         let target = softmax(truth.clone() / MATCH_TEMPERATURE, 1);
-        let weight = truth.max_dim(1);
-        (-(evidence * target).sum_dim(1) * weight).mean()
+        let best = truth.clone().max_dim(1);
+        let lost = (best.clone() - truth).clamp(0.0, 1.0);
+        let entropy = -(evidence.clone() * target).sum_dim(1) * best;
+        (entropy + (evidence.exp() * lost).sum_dim(1)).mean()
     }
 
     /// Any answer, each as likely as any other, and the tokens that are candidates. Of the answers to an

@@ -2,7 +2,7 @@
 //! collected first, then two small networks are fitted to it. The model itself does not change.
 //!
 //! The prompts are those of people: first clicks in the middle, rather toward the middle, anywhere and near
-//! the outline of the object, second and third clicks into what is wrong, boxes drawn tightly and loosely.
+//! the outline of the object, second to fifth clicks into what is wrong, boxes drawn tightly and loosely.
 
 mod collect;
 mod fit;
@@ -37,7 +37,7 @@ pub struct CandidateHeadSpec {
     pub clicks: usize,
     /// Where first clicks lie.
     pub placement: ClickWeights,
-    /// The share of first clicks that are followed by a second and a third.
+    /// The share of first clicks that are followed by four more.
     pub corrections: f64,
     /// Bounds of the picture's scale, as in `augmentation.scale`.
     pub scale: [f64; 2],
