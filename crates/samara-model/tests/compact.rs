@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use safetensors::Dtype;
 use samara_model::checkpoint::{Checkpoint, StorageType, save_model};
 use samara_model::compact::CompactConfig;
 use samara_model::sam::{DecodedMasks, PromptBatch};
@@ -130,7 +131,7 @@ fn a_saved_model_is_the_same_model() {
     assert_eq!(difference, 0.0);
 }
 
-/// Its depthwise convolutions have their channels in the second dimension.
+/// Its depthwise convolutions are too small to become integers.
 #[test]
 fn a_model_saved_as_int8_is_nearly_the_same_model() {
     let device = Device::flex();
@@ -142,11 +143,9 @@ fn a_model_saved_as_int8_is_nearly_the_same_model() {
     let bytes = std::fs::read(&path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let depthwise = "neck.block16.dwconv.weight";
-    let scales = file.tensor(&format!("{depthwise}.i8_scale")).unwrap();
-    assert_eq!(
-        scales.shape(),
-        &file.tensor(depthwise).unwrap().shape()[1..]
-    );
+    assert_eq!(file.tensor(depthwise).unwrap().dtype(), Dtype::F32);
+    let integers = file.tensors().into_iter();
+    assert!(integers.filter(|(_, t)| t.dtype() == Dtype::I8).count() > 10);
 
     let loaded = Checkpoint::open(&path).unwrap().load(&device).unwrap();
     let prompt = points(&[[64.0, 64.0, 1.0]], &device);

@@ -304,7 +304,7 @@ mod tests {
     fn small_layers_stay_as_they_are() {
         let tensor = |rows: usize| {
             let data = TensorData::zeros::<f32, _>([rows, 64]);
-            bridge::from_data(data, "a.weight", None)
+            bridge::from_data(data, "a.weight".into(), None)
         };
         let becomes = |rows, all| quantise("a.weight", &tensor(rows), all).unwrap().is_some();
         assert!(becomes(512, usize::MAX) && !becomes(511, usize::MAX));
