@@ -73,7 +73,7 @@ impl Observations {
         &self.features[(answer * self.tokens() + token) * width..][..width]
     }
 
-    /// The true IoUs of the tokens of an answer.
+    /// The true IoU of every token of an answer.
     pub(super) fn ious_of(&self, answer: usize) -> &[f32] {
         &self.ious[answer * self.tokens()..][..self.tokens()]
     }
