@@ -65,18 +65,23 @@ impl Segmenter {
     /// Loads an opened checkpoint, with the [`CandidateHead`] and the [`Calibration`] in it, if there are any.
     ///
     /// # Errors
-    /// The tensors do not fit the model, or the head or the calibration is damaged.
+    /// The tensors do not fit the model, or the head, the calibration or the name is damaged.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let config = checkpoint.config()?;
         let model = checkpoint.load_with(&config, device)?;
         let calibration = Calibration::of_checkpoint(checkpoint)?;
         let head = checkpoint.head_tensors(CANDIDATE_HEAD)?;
         let head = CandidateHead::from_tensors(head, config.mask_tokens());
-        let head = head.map_err(|error| CheckpointError::Invalid {
+        let invalid = |reason: String| CheckpointError::Invalid {
             path: checkpoint.path().into(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let head = head.map_err(|error| invalid(error.to_string()))?;
         let name = checkpoint.metadata().get(Self::NAME_KEY);
+        if let Some(name) = name.filter(|n| n.trim().is_empty() || n.contains(char::is_control)) {
+            let key = Self::NAME_KEY;
+            return Err(invalid(format!("bad {key} in its metadata: {name:?} is no name")).into());
+        }
         let thresholds = MaskThresholds::of_checkpoint(checkpoint)?;
         Ok(Self {
             name: name.map(|name| name.as_str().into()),

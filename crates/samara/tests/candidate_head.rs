@@ -235,6 +235,16 @@ fn a_head_travels_in_a_checkpoint_with_name_and_thresholds() {
             )][..],
             "pred_iou_thresh",
         ),
+        (
+            [(CANDIDATE_HEAD, head(tokens).to_tensors())],
+            &[(Segmenter::NAME_KEY, "a\nb")][..],
+            Segmenter::NAME_KEY,
+        ),
+        (
+            [(CANDIDATE_HEAD, head(tokens).to_tensors())],
+            &[(Segmenter::NAME_KEY, " ")][..],
+            Segmenter::NAME_KEY,
+        ),
     ];
     for (heads, metadata, word) in bad {
         let metadata: Vec<_> = metadata

@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use samara::image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
 use samara::{
     Candidate, Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection,
-    read_image,
+    Zoom, read_image,
 };
 
 use crate::args::{SelectArg, check_parent, checkpoint};
@@ -80,15 +80,19 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     if flags.explain {
         for object in &objects {
             terminal::tell("selected", &object.selection.reason);
-            if let Some(view) = object.candidates.view() {
-                terminal::tell("zoom", &format!("answered from {view} of the image"));
+            match object.candidates.view() {
+                Some(view) => terminal::tell("zoom", &format!("answered from {view} of the image")),
+                None if flags.zoom != Zoom::Off => {
+                    terminal::tell("zoom", "the answer from the whole image is kept");
+                }
+                None => (),
             }
         }
     }
     if outputs.json_on_stdout() {
         return Ok(());
     }
-    outputs.tell(&report, &objects)
+    outputs.tell(flags, &report, &objects)
 }
 
 /// Runs `work` and notes how many milliseconds it took.
@@ -290,7 +294,7 @@ impl Outputs {
     }
 
     /// The table, and which files were written.
-    fn tell(&self, report: &Report, objects: &[Object]) -> Result<()> {
+    fn tell(&self, flags: &SegmentFlags, report: &Report, objects: &[Object]) -> Result<()> {
         let timing = &report.timing_ms;
         let mut text = format!(
             "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms{}\n",
@@ -302,13 +306,10 @@ impl Outputs {
             timing.embed,
             timing.decode,
             timing.mask,
-            if objects
-                .iter()
-                .any(|object| object.candidates.view().is_some())
-            {
-                format!(", zoom {:.0} ms", timing.zoom)
-            } else {
+            if flags.zoom == Zoom::Off {
                 String::new()
+            } else {
+                format!(", zoom {:.0} ms", timing.zoom)
             }
         );
         for object in objects {

@@ -77,16 +77,17 @@ impl Default for CandidateHeadSpec {
 impl CandidateHeadSpec {
     /// Says what is wrong with the first value that is out of range, beginning with its key.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        let positive = [
-            ("examples", self.examples),
-            ("masks_per_image", self.masks_per_image as u64),
-            ("clicks", self.clicks as u64),
-            ("width", self.width as u64),
-            ("steps", self.steps),
-            ("batch", self.batch as u64),
-        ];
-        if let Some((key, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
-            return Err(format!("{key} = 0, expected at least 1"));
+        for (key, value, most) in [
+            ("examples", self.examples, 1_000_000),
+            ("masks_per_image", self.masks_per_image as u64, 1000),
+            ("clicks", self.clicks as u64, 100),
+            ("width", self.width as u64, 4096),
+            ("steps", self.steps, 10_000_000),
+            ("batch", self.batch as u64, 65_536),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(format!("{key} = {value} is not from 1 to {most}"));
+            }
         }
         self.placement.validate()?;
         for (key, value, most) in [
@@ -192,4 +193,22 @@ fn collect_all(
         all.extend(chunk);
     }
     Ok(Some(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CandidateHeadSpec;
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let wrong = |change: fn(&mut CandidateHeadSpec)| {
+            let mut spec = CandidateHeadSpec::default();
+            change(&mut spec);
+            spec.validate().err().unwrap_or_default()
+        };
+        assert_eq!(wrong(|_| ()), "");
+        assert!(wrong(|spec| spec.clicks = 1_000_000).starts_with("clicks = 1000000 is not"));
+        assert!(wrong(|spec| spec.width = 0).starts_with("width = 0 is not from 1 to 4096"));
+        assert!(wrong(|spec| spec.dropout = 1.0).starts_with("dropout = 1 "));
+    }
 }
