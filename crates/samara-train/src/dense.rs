@@ -140,7 +140,6 @@ mod tests {
         assert_eq!(standard[1..], [0.0, 0.0, 2.0]);
 
         let device = Device::flex();
-        device.seed(3);
         let network = DenseNetwork::new(4, 5, 0.0, &device);
         let layers = scale.layers(&network).unwrap();
         assert!(layers[0].weight.chunks_exact(4).all(|row| row[1] == 0.0));

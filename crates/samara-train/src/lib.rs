@@ -15,6 +15,7 @@ mod plot;
 mod prepare;
 pub mod prompts;
 pub mod quality;
+mod random;
 pub mod recipe;
 mod run_folder;
 pub mod schedule;

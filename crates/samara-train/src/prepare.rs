@@ -13,6 +13,7 @@ use samara_model::{Model, ModelConfig};
 use crate::TrainError;
 use crate::data::{Augmentation, DataError, Example, ExampleSpec, Loader, Sampler};
 use crate::parameters::numbered;
+use crate::random::seeded;
 use crate::recipe::{Recipe, Stage, Start};
 use crate::run_folder::Saved;
 
@@ -102,9 +103,9 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             config.depth = depth.unwrap_or(config.depth);
             let wrong = |e| TrainError::setting("model.compact", &e);
             config.validate().map_err(wrong)?;
-            device.seed(recipe.seed);
             let config = ModelConfig::Compact(config);
-            let mut model = config.init(device);
+            // Numbering reads every parameter.
+            let mut model = seeded(device, recipe.seed, || numbered(config.init(device)));
             if let (Model::Compact(compact), Some(path)) = (&mut model, imagenet) {
                 let wrong = |e| TrainError::setting("model.compact.imagenet", &e);
                 let weights = Weights::open(path).map_err(wrong)?;

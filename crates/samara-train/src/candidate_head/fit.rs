@@ -15,6 +15,7 @@ use super::observations::Observations;
 use super::{CandidateHeadSpec, HeadWatcher};
 use crate::TrainError;
 use crate::dense::{DenseNetwork, Standardization};
+use crate::random::seeded;
 use crate::recipe::{OptimizerSpec, ScheduleKind};
 use crate::schedule::learning_rate;
 
@@ -77,9 +78,16 @@ impl Fit<'_> {
             let why = "no object of the data gave an answer to learn from";
             return Err(TrainError::setting("candidate_head", why));
         }
-        let rows = self.observations.features.chunks_exact(inputs);
-        self.device.seed(self.seed);
+        seeded(self.device, self.seed, || self.fit(inputs, watcher, stop))
+    }
 
+    fn fit(
+        &self,
+        inputs: usize,
+        watcher: &mut dyn HeadWatcher,
+        stop: &AtomicBool,
+    ) -> Result<Option<CandidateHead>, TrainError> {
+        let rows = self.observations.features.chunks_exact(inputs);
         let seen = Standardization::of(&rows, inputs);
         let seen = seen.only(|i| CandidateHead::shows_quality(self.tokens, i));
         let network = self.network(inputs);

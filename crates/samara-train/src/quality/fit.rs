@@ -10,6 +10,7 @@ use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use super::damaged::DamagedMask;
 use crate::TrainError;
 use crate::dense::{DenseNetwork, Standardization};
+use crate::random::seeded;
 use crate::recipe::{OptimizerSpec, ScheduleKind};
 use crate::schedule::learning_rate;
 
@@ -74,10 +75,22 @@ pub fn fit_quality_head(
         let why = "there are no masks, or they were assessed by different models";
         return Err(TrainError::setting("quality head", &why));
     }
-    let scale = Standardization::of(&evidence.iter().copied(), inputs);
     let device = device.clone().autodiff();
-    device.seed(options.seed);
-    let mut network = DenseNetwork::new(inputs, options.width, options.dropout, &device);
+    seeded(&device, options.seed, || {
+        fit(masks, &evidence, fingerprint, options, &device)
+    })
+}
+
+fn fit(
+    masks: &[DamagedMask],
+    evidence: &[&[f32]],
+    fingerprint: &str,
+    options: &FitOptions,
+    device: &Device,
+) -> Result<QualityHead, TrainError> {
+    let inputs = evidence[0].len();
+    let scale = Standardization::of(&evidence.iter().copied(), inputs);
+    let mut network = DenseNetwork::new(inputs, options.width, options.dropout, device);
     let mut optimizer = AdamWConfig::new()
         .with_beta_1(options.optimizer.betas[0] as f32)
         .with_beta_2(options.optimizer.betas[1] as f32)
@@ -94,8 +107,8 @@ pub fn fit_quality_head(
             let values = TensorData::new(values.collect::<Vec<f32>>(), [batch.len(), inputs]);
             let truth = batch.iter().map(|&i| masks[i].iou as f32);
             let truth = TensorData::new(truth.collect::<Vec<f32>>(), [batch.len(), 1]);
-            let answer = network.forward(Tensor::from_data(values, &device));
-            let loss = cross_entropy(answer, Tensor::from_data(truth, &device));
+            let answer = network.forward(Tensor::from_data(values, device));
+            let loss = cross_entropy(answer, Tensor::from_data(truth, device));
             let gradients = GradientsParams::from_grads(loss.backward(), &network);
             let lr = learning_rate(&options.optimizer, step, steps);
             network = optimizer.step(lr, network, gradients);
