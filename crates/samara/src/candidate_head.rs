@@ -17,6 +17,7 @@ use crate::intent::Intent;
 use crate::logits::Logits;
 use crate::mlp::{DenseLayer, Mlp, sigmoid};
 use crate::prompt::{MaskPrompt, Prompt};
+use crate::select::supported;
 use crate::{Error, Result};
 
 /// Scores of a decoder are limited to this, both ways.
@@ -94,9 +95,6 @@ impl CandidateFeatures {
 
     /// The IoU of the masks of two tokens, at the size of logits.
     fn iou(&self, token: usize, other: usize) -> f32 {
-        if token == other {
-            return 1.0;
-        }
         self.of(token)[numbers(other)]
     }
 
@@ -268,13 +266,7 @@ impl CandidateHead {
         let weight =
             |(token, p): (usize, MatchProbability)| p.0 * self.predicted_iou(features, token).0;
         let weights: Vec<f32> = tokens.clone().zip(probabilities).map(weight).collect();
-        let support = |token| {
-            let others = weights.iter().enumerate();
-            others
-                .map(|(other, weight)| weight * features.iou(token, other))
-                .sum::<f32>()
-        };
-        let expected: Vec<f32> = tokens.clone().map(support).collect();
+        let expected = supported(&weights, |token, other| features.iou(token, other));
         let best = tokens
             .rev()
             .max_by(|&a, &b| expected[a].total_cmp(&expected[b]));

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calibration::Calibration;
 use crate::candidate_head::CandidateHead;
+use crate::candidates::PredictedIou;
 use crate::embedding::Embedding;
 use crate::everything::MaskThresholds;
 use crate::{Error, Result};
@@ -125,6 +126,12 @@ impl Segmenter {
     pub fn with_calibration(mut self, calibration: Option<Calibration>) -> Self {
         self.calibration = calibration.map(Arc::new);
         self
+    }
+
+    /// The score of a mask token as a predicted IoU: calibrated, or as it is without a calibration.
+    pub(crate) fn calibrated(&self, token: usize, score: PredictedIou) -> PredictedIou {
+        let calibration = self.calibration();
+        calibration.map_or(score, |calibration| calibration.apply(token, score))
     }
 
     /// How raw scores become the predicted IoU of a candidate; raw scores are used without.

@@ -305,18 +305,19 @@ fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
 pub(crate) fn expected_ious(candidates: &[Candidate]) -> Option<Vec<f32>> {
     let weight = |c: &Candidate| Some(c.match_probability?.0 * c.predicted_iou.0);
     let weights: Option<Vec<f32>> = candidates.iter().map(weight).collect();
-    let weights = weights?;
-    let expected = |i: usize| {
-        let others = candidates.iter().zip(&weights).enumerate();
-        let support = others.map(|(j, (other, weight))| {
-            if i == j {
-                return *weight;
-            }
-            weight * candidates[i].mask.iou(&other.mask) as f32
-        });
-        support.sum()
+    let iou = |i: usize, j: usize| candidates[i].mask.iou(&candidates[j].mask) as f32;
+    Some(supported(&weights?, iou))
+}
+
+/// For each of several masks the sum of all weights, each times the IoU of its mask with this one.
+pub(crate) fn supported(weights: &[f32], iou: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let support = |i: usize| {
+        let others = weights.iter().enumerate();
+        others
+            .map(|(j, weight)| if i == j { *weight } else { weight * iou(i, j) })
+            .sum()
     };
-    Some((0..candidates.len()).map(expected).collect())
+    (0..weights.len()).map(support).collect()
 }
 
 /// The highest expected IoU, the first of equals.

@@ -55,20 +55,18 @@ impl<'a> TokenScores<'a> {
 
     /// Scores of some tokens. Match probabilities add up to 1 over them.
     pub(crate) fn of(&self, tokens: Range<usize>) -> Vec<TokenScore> {
-        let calibrated = |token, raw| {
-            let calibration = self.segmenter.calibration();
-            calibration.map_or(raw, |calibration| calibration.apply(token, raw))
-        };
         let Some((head, features)) = &self.head else {
             let score = |token| TokenScore {
-                predicted_iou: calibrated(token, self.answer.iou[token]),
+                predicted_iou: self.segmenter.calibrated(token, self.answer.iou[token]),
                 match_probability: None,
             };
             return tokens.map(score).collect();
         };
         let probabilities = head.match_probabilities(features, tokens.clone(), self.prompt.intent);
         let score = |(token, probability)| TokenScore {
-            predicted_iou: calibrated(token, head.predicted_iou(features, token)),
+            predicted_iou: self
+                .segmenter
+                .calibrated(token, head.predicted_iou(features, token)),
             match_probability: Some(probability),
         };
         tokens.zip(probabilities).map(score).collect()

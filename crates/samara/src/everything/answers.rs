@@ -173,13 +173,13 @@ impl<'a> Answers<'a> {
         judged: &JudgedPrompts<'_>,
         shown: Range<usize>,
     ) -> Result<(Vec<Promising>, Vec<Logits>)> {
-        let calibration = self.embedding.segmenter().calibration();
+        let segmenter = self.embedding.segmenter();
         let mut promising = Vec::new();
         let mut drawn: Vec<usize> = Vec::new();
         for (prompt, scores) in judged.scores().enumerate() {
             for token in shown.clone() {
                 let raw_score = scores[token];
-                let score = calibration.map_or(raw_score, |c| c.apply(token, raw_score));
+                let score = segmenter.calibrated(token, raw_score);
                 if !self.is_above(score) {
                     continue;
                 }
@@ -209,15 +209,14 @@ impl<'a> Answers<'a> {
         let all: Vec<usize> = (0..prompts.len()).collect();
         let (logits, tokens) = (judged.draw(&all)?, judged.tokens());
         let scores: Vec<&[PredictedIou]> = judged.scores().collect();
-        let calibration = self.embedding.segmenter().calibration();
+        let segmenter = self.embedding.segmenter();
         let look = |prompt: usize| {
             let of_prompt = &logits[prompt * tokens..][..tokens];
             let (frame, scores) = (self.embedding.frame(), scores[prompt]);
             let features =
                 CandidateFeatures::from_parts(of_prompt, scores, &prompts[prompt], frame);
             let score = |token| {
-                let score = head.predicted_iou(&features, token);
-                let score = calibration.map_or(score, |c| c.apply(token, score));
+                let score = segmenter.calibrated(token, head.predicted_iou(&features, token));
                 Promising {
                     prompt,
                     token,
