@@ -110,7 +110,7 @@ fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &Limits) -> Result<Ve
             "no prompt: give --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE",
         ));
     }
-    let blank = Prompt::new().with_intent(flags.intent);
+    let blank = Prompt::new().with_intent(flags.meaning.intent);
     let blank = if flags.single { blank.single() } else { blank };
     if flags.boxes.len() > 1 {
         if !flags.points.is_empty() || flags.mask.is_some() {
@@ -180,7 +180,7 @@ fn report(
         },
         model: segmenter.name(),
         architecture: segmenter.architecture(),
-        intent: flags.intent,
+        intent: flags.meaning.intent,
         objects,
         timing_ms,
     }

@@ -11,7 +11,7 @@ mod video;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara::{DeviceKind, Limits};
+use samara::{DeviceKind, Intent, Limits};
 
 pub(crate) use attention::AttentionFlags;
 pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
@@ -77,6 +77,19 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IntentFlag {
+    /// What a click usually means: objects (things with a name), segments (any region with an outline), or a
+    /// balance of both; for models with a candidate head, as the embedded one
+    #[arg(
+        long,
+        value_name = "objects|segments|balanced",
+        default_value_t,
+        help_heading = "Prompt"
+    )]
+    pub(crate) intent: Intent,
 }
 
 #[derive(Debug, Args)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use samara::{Click, Intent, OriginalBox, Zoom};
+use samara::{Click, OriginalBox, Zoom};
 
-use super::{LimitFlags, ModelFlags};
+use super::{IntentFlag, LimitFlags, ModelFlags};
 use crate::args::{SelectArg, parse_box, parse_point};
 
 /// What `segment` does without `--zoom`.
@@ -70,15 +70,8 @@ pub(crate) struct SegmentFlags {
     )]
     pub(crate) zoom: Zoom,
 
-    /// What a click usually means: objects (things with a name), segments (any region with an outline), or a
-    /// balance of both; for models with a candidate head, as the embedded one
-    #[arg(
-        long,
-        value_name = "objects|segments|balanced",
-        default_value_t,
-        help_heading = "Selection"
-    )]
-    pub(crate) intent: Intent,
+    #[command(flatten)]
+    pub(crate) meaning: IntentFlag,
 
     /// Which mask: best (learned where the model has a candidate head, else score), learned (highest expected
     /// IoU), score (highest score of the decoder: the official choice), whole, part, subpart, largest,

@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use samara::Intent;
-
-use super::{LimitFlags, ModelFlags};
+use super::{IntentFlag, LimitFlags, ModelFlags};
 use crate::args::{MaskPromptArg, VideoPromptArg};
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -57,15 +55,8 @@ pub(crate) struct VideoFlags {
     #[arg(long = "prompts", value_name = "FILE.json", help_heading = "Prompt")]
     pub(crate) prompts_file: Option<PathBuf>,
 
-    /// What a click usually means: objects (things with a name), segments (any region with an outline), or a
-    /// balance of both; for models with a candidate head, as the embedded one
-    #[arg(
-        long,
-        value_name = "objects|segments|balanced",
-        default_value_t,
-        help_heading = "Prompt"
-    )]
-    pub(crate) intent: Intent,
+    #[command(flatten)]
+    pub(crate) meaning: IntentFlag,
 
     /// Which way to track from the first prompted frame
     #[arg(long, value_enum, default_value = "both", help_heading = "Tracking")]

@@ -242,13 +242,9 @@ fn add_image<const N: usize>(
     let path = record.path.display().to_string();
     let zooms = std::iter::once(options.zoom).chain(std::iter::repeat(Zoom::Off));
     for ((segmenter, evaluation), zoom) in segmenters.into_iter().zip(evaluations).zip(zooms) {
-        let options = &EvalOptions {
-            zoom,
-            ..options.clone()
-        };
         evaluation.timing.scoring += scoring;
         evaluation.timing.total += scoring;
-        evaluation.prompt(segmenter, &sample, &clicked, options, &path)?;
+        evaluation.prompt(segmenter, &sample, &clicked, options, zoom, &path)?;
     }
     Ok(())
 }
@@ -304,6 +300,7 @@ impl Evaluation {
         sample: &Sample,
         clicked: &[Clicked<'_>],
         options: &EvalOptions,
+        zoom: Zoom,
         path: &str,
     ) -> Result<(), EvalError> {
         let start = Instant::now();
@@ -312,6 +309,7 @@ impl Evaluation {
             embedding: &embedding,
             sample,
             options,
+            zoom,
             image: self.images,
         };
         let outcomes = protocol.run(clicked, path, &mut self.gallery, &mut self.timing)?;

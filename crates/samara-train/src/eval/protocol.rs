@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use samara::image::{BOUNDARY_RATIO, OriginalPx, boundary_iou};
-use samara::{Candidates, Click, Embedding, Logits, Mask, Prompt, Select};
+use samara::{Candidates, Click, Embedding, Logits, Mask, Prompt, Select, Zoom};
 
 use super::clicks::Clicked;
 use super::error::EvalError;
@@ -29,6 +29,8 @@ pub(super) struct ImageProtocol<'a> {
     pub(super) embedding: &'a Embedding,
     pub(super) sample: &'a Sample,
     pub(super) options: &'a EvalOptions,
+    /// Of this model: not all of an evaluation zoom.
+    pub(super) zoom: Zoom,
     /// Position of the image among the evaluated ones.
     pub(super) image: usize,
 }
@@ -269,9 +271,9 @@ impl ImageProtocol<'_> {
         timed(&mut timing.masks, || {
             let pairs = tokens.into_iter().zip(&prompts);
             let answers = pairs.map(|(t, p)| {
-                let (first, zoom) = (self.embedding.candidates(t, p)?, self.options.zoom);
+                let first = self.embedding.candidates(t, p)?;
                 let image = &self.sample.image;
-                Ok(self.embedding.second_look(image, p, first, zoom)?)
+                Ok(self.embedding.second_look(image, p, first, self.zoom)?)
             });
             answers.collect()
         })

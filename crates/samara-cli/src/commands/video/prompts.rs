@@ -75,7 +75,7 @@ pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> 
     }
     add_masks(&mut prompts, flags, limits, size)?;
     for prompt in prompts.values_mut().flat_map(BTreeMap::values_mut) {
-        *prompt = prompt.clone().with_intent(flags.intent);
+        *prompt = prompt.clone().with_intent(flags.meaning.intent);
     }
     for (frame, objects) in &prompts {
         for (object, prompt) in objects {
