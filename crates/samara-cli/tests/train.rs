@@ -20,11 +20,8 @@ use serde_json::Value;
 const RECIPE: &str = "seed = 3
 ema = 0.9
 checkpoint_every = 4
-[model.compact]
-img_size = 64
-embed_dim = 16
-num_heads = 1
-depth = 1
+[model]
+random = 'tiny.pth'
 [[data]]
 path = 'data'
 split = 'train'
@@ -41,7 +38,7 @@ clip_norm = 1.0
 steps = 12
 masks_per_image = 2
 rounds = [1, 2]
-freeze = ['trunk.']
+freeze = ['image_encoder.']
 [[stages]]
 steps = 12
 images_per_step = 2
@@ -63,6 +60,7 @@ fn bench() -> Bench {
     ];
     let bench = Bench::new().with_data(&["train", "train"], &objects);
     bench.write("recipe.toml", RECIPE.as_bytes());
+    std::fs::copy(golden("mobile_sam.pth"), bench.path("tiny.pth")).unwrap();
     bench
 }
 
@@ -155,10 +153,8 @@ fn a_killed_run_ends_as_one_that_was_not() {
 fn bad_recipes() {
     let bench = bench();
     let vit = golden("sam_vit.pth");
-    let checkpoint = |path: &str| {
-        let compact = "[model.compact]\nimg_size = 64\nembed_dim = 16\nnum_heads = 1\ndepth = 1";
-        RECIPE.replace(compact, &format!("[model]\ncheckpoint = '{path}'"))
-    };
+    let checkpoint =
+        |path: &str| RECIPE.replace("random = 'tiny.pth'", &format!("checkpoint = '{path}'"));
     for (text, words) in [
         (RECIPE.replace("seed", "sead"), &["line 1", "sead"][..]),
         (RECIPE.replace("seed = 3", "seed = "), &["line 1"]),
@@ -180,8 +176,8 @@ fn bad_recipes() {
             &["workers = 9999", "cores"],
         ),
         (
-            RECIPE.replace("freeze", "side = 100\nfreeze"),
-            &["stages[0].side = 100", "32"],
+            RECIPE.replace("random = 'tiny.pth'", "random = 'none.pth'"),
+            &["model.random: ", "none.pth", "No such file"],
         ),
         (
             checkpoint("none.pth"),
@@ -192,7 +188,7 @@ fn bad_recipes() {
             &["model.checkpoint: ", "annotations.json"],
         ),
         (
-            checkpoint(&vit),
+            checkpoint(&vit).replace("'image_encoder.'", "'trunk.'"),
             &["stages[0].freeze: 'trunk.'", "image_encoder."],
         ),
     ] {

@@ -14,20 +14,6 @@ pub enum Rectifier {
     Identity,
     /// max(0, x).
     Relu,
-    /// min(max(0, x), 6).
-    Relu6,
-}
-
-impl Rectifier {
-    /// The range that passes through unchanged.
-    #[inline(always)]
-    pub(crate) fn range(self) -> (f32, f32) {
-        match self {
-            Self::Identity => (f32::NEG_INFINITY, f32::INFINITY),
-            Self::Relu => (0.0, f32::INFINITY),
-            Self::Relu6 => (0.0, 6.0),
-        }
-    }
 }
 
 /// What may follow a product.
@@ -53,9 +39,6 @@ impl Activation {
         match self {
             Self::Rectifier(Rectifier::Identity) => x,
             Self::Rectifier(Rectifier::Relu) => simd.max_f32s(zero, x),
-            Self::Rectifier(Rectifier::Relu6) => {
-                simd.min_f32s(simd.splat_f32s(6.0), simd.max_f32s(zero, x))
-            }
             Self::Gelu => gelu_lanes(simd, fma, x),
         }
     }
@@ -88,22 +71,21 @@ pub fn rectifier_backward(gradient: &mut [f32], y: &[f32], rectifier: Rectifier)
     if rectifier == Rectifier::Identity {
         return;
     }
-    let (low, high) = rectifier.range();
     gradient
         .par_chunks_mut(TASK)
         .zip(y.par_chunks(TASK))
         .for_each(|(gradient, y)| {
             Isa::best().run(
                 #[inline(always)]
-                |_| mask_outside(gradient, y, low, high),
+                |_| mask_outside(gradient, y),
             );
         });
 }
 
 #[inline(always)]
-fn mask_outside(gradient: &mut [f32], y: &[f32], low: f32, high: f32) {
+fn mask_outside(gradient: &mut [f32], y: &[f32]) {
     for (g, &y) in gradient.iter_mut().zip(y) {
-        *g = if y > low && y < high { *g } else { 0.0 };
+        *g = if y > 0.0 { *g } else { 0.0 };
     }
 }
 
@@ -161,7 +143,6 @@ mod tests {
         let forward = |rectifier| Isa::best().dispatch(Apply(x, rectifier));
         assert_eq!(forward(Rectifier::Identity), x);
         assert_eq!(forward(Rectifier::Relu), [0.0, 0.25, 3.25, 6.75, 0.0, 0.0]);
-        assert_eq!(forward(Rectifier::Relu6), [0.0, 0.25, 3.25, 6.0, 0.0, 0.0]);
         let backward = |rectifier| {
             let mut g = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
             rectifier_backward(&mut g, &forward(rectifier), rectifier);
@@ -172,7 +153,6 @@ mod tests {
             [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
         );
         assert_eq!(backward(Rectifier::Relu), [0.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
-        assert_eq!(backward(Rectifier::Relu6), [0.0, 2.0, 3.0, 0.0, 0.0, 0.0]);
         assert_eq!(sum_rows(&x, 2), [2.25, 7.0]);
     }
 }

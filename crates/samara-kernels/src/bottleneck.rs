@@ -169,7 +169,7 @@ mod tests {
             let (first, first_bias) = (values(inputs * channels, seed + 1), values(channels, seed + 2));
             let (weight, bias) = (values(9 * channels, seed + 3), values(channels, seed + 4));
             let (second, second_bias) = (values(channels * outputs, seed + 5), values(outputs, seed + 6));
-            for activation in [Activation::Gelu, Activation::Rectifier(Rectifier::Relu6)] {
+            for activation in [Activation::Gelu, Activation::Rectifier(Rectifier::Relu)] {
                 let epilogue = |bias, activation, residual| Epilogue { bias: Some(bias), activation, residual };
                 let mut wide = vec![0.0; batch * height * width * channels];
                 linear(&x, &first, [inputs, channels], &epilogue(&first_bias, activation, None), &mut wide);

@@ -30,7 +30,6 @@ pub mod meter;
 pub mod pool;
 pub mod position;
 pub mod rope;
-pub mod soft_mask;
 #[cfg(test)]
 mod testing;
 pub mod threads;

@@ -6,7 +6,6 @@
 //! - [`sam`]: SAM 1 (ViT-B, ViT-L, ViT-H, MedSAM),
 //! - [`mobile_sam`]: the TinyViT encoder of MobileSAM,
 //! - [`sam2`]: SAM 2 and 2.1, pictures and video,
-//! - [`compact`]: the small model of this project,
 //! - [`checkpoint`]: reading, recognising, converting and downloading weights,
 //! - [`ops`]: the operations that carry the weight.
 #![forbid(unsafe_code)]
@@ -14,7 +13,6 @@
 mod bounds;
 pub mod checkpoint;
 pub mod common;
-pub mod compact;
 mod image_features;
 pub mod mobile_sam;
 mod model;

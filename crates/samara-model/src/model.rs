@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-use crate::compact::{Compact, CompactConfig};
 use crate::ops::select_rows;
 use crate::sam::{
     DecodedMasks, ImageCells, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig,
@@ -31,8 +30,6 @@ pub enum ModelConfig {
     Sam(SamConfig),
     /// SAM 2 and 2.1.
     Sam2(Sam2Config),
-    /// A small model of this project.
-    Compact(CompactConfig),
 }
 
 impl From<SamConfig> for ModelConfig {
@@ -47,20 +44,11 @@ impl From<Sam2Config> for ModelConfig {
     }
 }
 
-impl From<CompactConfig> for ModelConfig {
-    fn from(config: CompactConfig) -> Self {
-        Self::Compact(config)
-    }
-}
-
 impl ModelConfig {
-    /// Reads what [`serde_json`] wrote: a configuration with an `img_size` of its own is that of
-    /// `compact`, one with a memory that of SAM 2.
+    /// Reads what [`serde_json`] wrote: a configuration with a memory is that of SAM 2.
     pub(crate) fn from_json(json: &str) -> serde_json::Result<Self> {
         let value: serde_json::Value = serde_json::from_str(json)?;
-        if value.get("img_size").is_some() {
-            serde_json::from_value(value).map(Self::Compact)
-        } else if value.get("memory_encoder").is_some() {
+        if value.get("memory_encoder").is_some() {
             serde_json::from_value(value).map(Self::Sam2)
         } else {
             serde_json::from_str(json).map(Self::Sam)
@@ -72,7 +60,6 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.architecture(),
             Self::Sam2(config) => config.architecture(),
-            Self::Compact(_) => "compact".into(),
         }
     }
 
@@ -80,7 +67,7 @@ impl ModelConfig {
     pub fn into_sam(self) -> Option<SamConfig> {
         match self {
             Self::Sam(config) => Some(config),
-            Self::Sam2(_) | Self::Compact(_) => None,
+            Self::Sam2(_) => None,
         }
     }
 
@@ -89,20 +76,18 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.prompt_encoder.img_size,
             Self::Sam2(config) => config.prompt_encoder.img_size,
-            Self::Compact(config) => config.img_size,
         }
     }
 
-    /// The configuration of the same weights for pictures of `side` pixels. MobileSAM and `compact` take
-    /// any side that is a multiple of their coarsest cell; other encoders have learnt positions for
-    /// the side they were trained with.
+    /// The configuration of the same weights for pictures of `side` pixels. MobileSAM takes any side
+    /// that is a multiple of its coarsest cell; other encoders have learnt positions for the side they
+    /// were trained with.
     ///
     /// # Errors
     /// [`InvalidConfig`]: the model takes no other side, or not this one.
     pub fn with_input_side(mut self, side: usize) -> Result<Self, InvalidConfig> {
         let own = self.input_side();
         match &mut self {
-            Self::Compact(config) => config.img_size = side,
             Self::Sam(SamConfig {
                 image_encoder: ImageEncoderConfig::TinyViT(_),
                 prompt_encoder,
@@ -124,7 +109,6 @@ impl ModelConfig {
         4 * match self {
             Self::Sam(config) => config.prompt_encoder.grid,
             Self::Sam2(config) => config.prompt_encoder.grid,
-            Self::Compact(config) => config.grid(),
         }
     }
 
@@ -133,7 +117,6 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.mask_decoder.num_mask_tokens,
             Self::Sam2(config) => config.mask_decoder.num_mask_tokens,
-            Self::Compact(config) => config.num_mask_tokens,
         }
     }
 
@@ -141,7 +124,7 @@ impl ModelConfig {
     pub fn logits_limit(&self) -> Option<f32> {
         match self {
             Self::Sam2(_) => Some(sam2::LOGITS_LIMIT),
-            Self::Sam(_) | Self::Compact(_) => None,
+            Self::Sam(_) => None,
         }
     }
 
@@ -151,20 +134,18 @@ impl ModelConfig {
     pub fn single_token(&self, first: &[f32], iou: &[f32]) -> usize {
         match self {
             Self::Sam2(_) => sam2::dynamic_multimask(first, iou),
-            Self::Sam(_) | Self::Compact(_) => 0,
+            Self::Sam(_) => 0,
         }
     }
 
-    /// Shapes of the [`ImageFeatures`] of one image of `side` model pixels, the embedding first. SAM
-    /// and SAM 2 take one side only.
-    pub fn feature_shapes(&self, side: usize) -> Vec<[usize; 4]> {
+    /// Shapes of the [`ImageFeatures`] of one image, the embedding first.
+    pub fn feature_shapes(&self) -> Vec<[usize; 4]> {
         match self {
             Self::Sam(config) => {
                 let prompts = &config.prompt_encoder;
                 vec![[1, prompts.grid, prompts.grid, prompts.embed_dim]]
             }
             Self::Sam2(config) => config.feature_shapes(),
-            Self::Compact(config) => config.clone().with_img_size(side).feature_shapes(),
         }
     }
 
@@ -176,7 +157,6 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => config.validate(),
             Self::Sam2(config) => config.validate(),
-            Self::Compact(config) => config.validate(),
         }
     }
 
@@ -188,7 +168,6 @@ impl ModelConfig {
         match self {
             Self::Sam(config) => Model::Sam(config.init(device)),
             Self::Sam2(config) => Model::Sam2(config.init(device)),
-            Self::Compact(config) => Model::Compact(config.init(device)),
         }
     }
 }
@@ -201,8 +180,6 @@ pub enum Model {
     Sam(Sam),
     /// SAM 2 and 2.1.
     Sam2(Sam2),
-    /// A small model of this project.
-    Compact(Compact),
 }
 
 impl Model {
@@ -214,7 +191,6 @@ impl Model {
                 high_res_feats: Vec::new(),
             },
             Self::Sam2(sam2) => sam2.encode_image(pixels),
-            Self::Compact(compact) => compact.encode_image(pixels),
         }
     }
 
@@ -222,7 +198,7 @@ impl Model {
     pub fn into_sam(self) -> Option<Sam> {
         match self {
             Self::Sam(sam) => Some(sam),
-            Self::Sam2(_) | Self::Compact(_) => None,
+            Self::Sam2(_) => None,
         }
     }
 
@@ -230,7 +206,7 @@ impl Model {
     pub fn as_sam2(&self) -> Option<&Sam2> {
         match self {
             Self::Sam2(sam2) => Some(sam2),
-            Self::Sam(_) | Self::Compact(_) => None,
+            Self::Sam(_) => None,
         }
     }
 
@@ -242,7 +218,6 @@ impl Model {
                 let all: Vec<usize> = (0..prompts.len()).collect();
                 self.judge(features, prompts, None).draw(&all)
             }
-            Self::Compact(compact) => compact.decode(features, prompts),
         }
     }
 
@@ -257,7 +232,6 @@ impl Model {
         match self {
             Self::Sam(sam) => sam.token_attention(features.image_embed.clone(), prompts),
             Self::Sam2(sam2) => sam2.token_attention(features, prompts),
-            Self::Compact(compact) => compact.token_attention(features, prompts),
         }
     }
 
@@ -281,18 +255,15 @@ impl Model {
                 sam2,
                 features,
             },
-            // This head looks at the masks.
-            Self::Compact(compact) => Judged::Drawn(Box::new(compact.decode(features, prompts))),
         }
     }
 
     /// What prompts without a mask share, for [`judge`](Self::judge) of them: as much work as it spares
-    /// three. `None` for a model that has no use for it.
-    pub fn image_cells(&self, features: &ImageFeatures) -> Option<ImageCells> {
+    /// three.
+    pub fn image_cells(&self, features: &ImageFeatures) -> ImageCells {
         match self {
-            Self::Sam(sam) => Some(sam.image_cells(features.image_embed.clone())),
-            Self::Sam2(sam2) => Some(sam2.image_cells(features)),
-            Self::Compact(_) => None,
+            Self::Sam(sam) => sam.image_cells(features.image_embed.clone()),
+            Self::Sam2(sam2) => sam2.image_cells(features),
         }
     }
 }
@@ -316,8 +287,6 @@ pub enum Judged<'a> {
         /// And these.
         features: &'a ImageFeatures,
     },
-    /// The model had to draw the masks to judge them.
-    Drawn(Box<DecodedMasks>),
 }
 
 impl Judged<'_> {
@@ -325,7 +294,6 @@ impl Judged<'_> {
     pub fn iou(&self) -> Tensor<2> {
         match self {
             Self::Sam { judged, .. } | Self::Sam2 { judged, .. } => judged.iou.clone(),
-            Self::Drawn(decoded) => decoded.iou.clone(),
         }
     }
 
@@ -341,10 +309,6 @@ impl Judged<'_> {
             } => DecodedMasks {
                 low_res_logits: sam2.draw(judged, features, prompts),
                 iou: select_rows(judged.iou.clone(), prompts),
-            },
-            Self::Drawn(decoded) => DecodedMasks {
-                low_res_logits: select_rows(decoded.low_res_logits.clone(), prompts),
-                iou: select_rows(decoded.iou.clone(), prompts),
             },
         }
     }

@@ -94,16 +94,6 @@ pub(crate) fn sam2_tokens(prompts: &PromptBatch) -> Vec<DecoderToken> {
     tokens
 }
 
-/// `compact`: points, then the box; a padding point in place of neither.
-pub(crate) fn compact_tokens(prompts: &PromptBatch) -> Vec<DecoderToken> {
-    let tokens = points_and_corners(prompts).concat();
-    if tokens.is_empty() {
-        vec![DecoderToken::Padding]
-    } else {
-        tokens
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
@@ -144,9 +134,5 @@ mod tests {
         assert_eq!((point, none), (vec![Point(0), Padding], vec![]));
         assert_eq!(boxed, [Corner(0), Corner(1), Padding]);
         assert_eq!(both, [Corner(0), Corner(1), Point(0), Padding]);
-        let [point, boxed, both, none] = of(compact_tokens);
-        assert_eq!((point, none), (vec![Point(0)], vec![Padding]));
-        assert_eq!(boxed, corners);
-        assert_eq!(both, [Point(0), Corner(0), Corner(1)]);
     }
 }

@@ -30,7 +30,7 @@ fn assert_close<const D: usize>(actual: Tensor<D>, expected: Tensor<D>, what: &s
 #[test]
 fn linear() {
     let device = Device::flex().autodiff();
-    for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+    for activation in [Activation::Identity, Activation::Relu] {
         let layer = LinearConfig::new(13, 21).init(&device);
         let x = random([2, 3, 5, 13], &device);
         let weight = random([2, 3, 5, 21], &device);
@@ -82,7 +82,7 @@ fn depthwise() {
         let w = random([kernel * kernel, 11], &device);
         let b = random([11], &device);
         let shape = Depthwise::same(x.dims(), kernel, stride);
-        let fused = ops::depthwise(x.clone(), w.clone(), b.clone(), shape, Activation::Relu6);
+        let fused = ops::depthwise(x.clone(), w.clone(), b.clone(), shape, Activation::Relu);
         let out = fused.dims()[1];
         let total = (out - 1) * stride + kernel - side;
         let (before, after) = (total / 2, total - total / 2);
@@ -93,7 +93,7 @@ fn depthwise() {
         let options = ConvOptions::new([stride, stride], [0, 0], [1, 1], 11);
         let kernels = w.clone().swap_dims(0, 1).reshape([11, 1, kernel, kernel]);
         let composed = conv2d(padded, kernels, Some(b.clone()), options);
-        let composed = composed.permute([0, 2, 3, 1]).clamp(0.0, 6.0);
+        let composed = composed.permute([0, 2, 3, 1]).clamp_min(0.0);
         assert_close(fused.clone(), composed.clone(), "output");
         let weight = random(fused.dims(), &device);
         let f = (fused * weight.clone()).sum().backward();

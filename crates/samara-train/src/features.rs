@@ -16,7 +16,7 @@ use samara_model::{ImageFeatures, Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
 use crate::TrainError;
-use crate::groups::encoder_prefixes;
+use crate::groups::ENCODER;
 use crate::parameters::fingerprint;
 
 /// The features of a picture at `side` model pixels.
@@ -42,7 +42,7 @@ impl FeatureCache {
         Ok(Self {
             folder: folder.into(),
             config: config.clone(),
-            encoder: fingerprint(model, encoder_prefixes(model)),
+            encoder: fingerprint(model, ENCODER),
         })
     }
 
@@ -59,7 +59,7 @@ impl FeatureCache {
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
         let path = self.path(picture, side);
-        let shapes = self.config.feature_shapes(side);
+        let shapes = self.config.feature_shapes();
         let read = |bytes: &[u8]| ImageFeatures::from_safetensors(bytes, &shapes, device);
         // A damaged file is made anew.
         if let Some(features) = fs::read(&path).ok().and_then(|bytes| read(&bytes).ok()) {
@@ -87,17 +87,9 @@ impl FeatureCache {
 #[cfg(test)]
 mod tests {
     use samara_image::Rgb;
-    use samara_model::compact::CompactConfig;
 
     use super::*;
-
-    fn config() -> ModelConfig {
-        ModelConfig::Compact(CompactConfig::new().with_embed_dim(16).with_num_heads(1))
-    }
-
-    fn compact() -> Model {
-        config().init(&Device::flex())
-    }
+    use crate::testing::{tiny_config, tiny_sam};
 
     fn values(features: &ImageFeatures) -> Vec<Vec<f32>> {
         let tensors = features.tensors().into_iter();
@@ -111,9 +103,9 @@ mod tests {
         let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
         let count = || fs::read_dir(folder.path()).unwrap().count();
         let picture = |seed: u8| RgbImage::from_fn(64, 40, |x, y| Rgb([x as u8, y as u8, seed]));
-        let model = compact();
+        let model = tiny_sam(&device);
         let expected = values(&encode(&model, &picture(1), 64, &device));
-        let cache = FeatureCache::new(folder.path(), &model, &config()).unwrap();
+        let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
         for _ in 0..2 {
             let features = cache.features(&model, &picture(1), 64, &device).unwrap();
             assert_eq!(values(&features), expected);
@@ -122,8 +114,8 @@ mod tests {
         cache.features(&model, &picture(2), 64, &device).unwrap();
         cache.features(&model, &picture(1), 96, &device).unwrap();
         assert_eq!(count(), 3, "another picture, another side");
-        let other = compact();
-        let others = FeatureCache::new(folder.path(), &other, &config()).unwrap();
+        let other = tiny_sam(&device);
+        let others = FeatureCache::new(folder.path(), &other, &tiny_config()).unwrap();
         let features = others.features(&other, &picture(1), 64, &device).unwrap();
         assert_ne!(values(&features), expected, "another encoder");
         assert_eq!(count(), 4);
@@ -131,9 +123,10 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_made_anew() {
-        let (folder, device, model) = (tempfile::tempdir().unwrap(), Device::flex(), compact());
+        let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
+        let model = tiny_sam(&device);
         let picture = RgbImage::from_pixel(64, 64, Rgb([1, 2, 3]));
-        let cache = FeatureCache::new(folder.path(), &model, &config()).unwrap();
+        let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
         let expected = values(&cache.features(&model, &picture, 64, &device).unwrap());
         let path = cache.path(&picture, 64);
         let bytes = fs::read(&path).unwrap();

@@ -7,7 +7,7 @@
 //! groups = [{ prefix = "image_encoder.", lr_scale = 0.0 }]
 //! ```
 //!
-//! trains all of SAM but its encoder (`trunk.` and `neck.` of `compact`), and
+//! trains all of SAM but its encoder, and
 //!
 //! ```toml
 //! groups = [
@@ -16,7 +16,7 @@
 //! ]
 //! ```
 //!
-//! its IoU head only (`mask_decoder.iou_head.` of `compact`).
+//! its IoU head only.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -26,6 +26,9 @@ use samara_model::burn::module::ParamId;
 use crate::TrainError;
 use crate::parameters::{Parameter, parameters};
 use crate::recipe::{Recipe, Stage};
+
+/// Where the paths of an image encoder begin.
+pub(crate) const ENCODER: &str = "image_encoder.";
 
 /// The parameters of a run and their factors of the learning rate.
 #[derive(Debug)]
@@ -55,10 +58,7 @@ impl Groups {
             let matching = |prefix: &str| p.path.starts_with(prefix);
             let mut groups = recipe.groups.iter().rev();
             let group = groups.find(|group| matching(&group.prefix));
-            let still = cached
-                && encoder_prefixes(model)
-                    .iter()
-                    .any(|prefix| matching(prefix));
+            let still = cached && matching(ENCODER);
             let decay = recipe.optimizer.layer_decay.unwrap_or(1.0);
             match group {
                 _ if still || !p.is_weight() => 0.0,
@@ -88,11 +88,11 @@ impl Groups {
             .collect()
     }
 
-    /// Whether something learns in a stage that has a path which starts with one of `prefixes`.
-    pub(crate) fn any_within(&self, stage: &Stage, prefixes: &[&str]) -> bool {
+    /// Whether something of the image encoder learns in a stage.
+    pub(crate) fn encoder_learns(&self, stage: &Stage) -> bool {
         let learning = self.learning(stage);
         let mut learning = self.parameters.iter().filter(|p| learning.contains(&p.id));
-        learning.any(|p| prefixes.iter().any(|prefix| p.path.starts_with(prefix)))
+        learning.any(|p| p.path.starts_with(ENCODER))
     }
 
     /// The parameters by the factor of their learning rate.
@@ -112,14 +112,6 @@ impl Groups {
     pub(crate) fn spared(&self) -> Vec<ParamId> {
         let vectors = self.parameters.iter().filter(|p| p.rank == 1);
         vectors.map(|p| p.id).collect()
-    }
-}
-
-/// Where the paths of a model's image encoder begin.
-pub(crate) fn encoder_prefixes(model: &Model) -> &'static [&'static str] {
-    match model {
-        Model::Sam(_) | Model::Sam2(_) => &["image_encoder."],
-        Model::Compact(_) => &["trunk.", "neck."],
     }
 }
 
@@ -164,21 +156,14 @@ fn depth_from_top(path: &str, blocks: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use samara_model::ModelConfig;
     use samara_model::burn::tensor::Device;
-    use samara_model::compact::CompactConfig;
 
     use super::*;
-    use crate::parameters::numbered;
     use crate::recipe::testing::recipe;
-
-    fn compact() -> Model {
-        let config = CompactConfig::new().with_embed_dim(16).with_num_heads(1);
-        numbered(ModelConfig::Compact(config).init(&Device::flex()))
-    }
+    use crate::testing::tiny_sam;
 
     fn learning(text: &str) -> Result<Vec<String>, String> {
-        let (model, recipe) = (compact(), recipe(text));
+        let (model, recipe) = (tiny_sam(&Device::flex()), recipe(text));
         let groups = Groups::new(&model, &recipe).map_err(|e| e.to_string())?;
         let ids = groups.learning(&recipe.stages[0]);
         let all = parameters(&model).into_iter();
@@ -191,32 +176,29 @@ mod tests {
     #[test]
     fn the_last_group_that_matches_decides() {
         let all = learning("").unwrap();
-        assert_eq!(
-            all.len(),
-            parameters(&compact()).len() - 1,
-            "all but the frequencies"
+        let model = parameters(&tiny_sam(&Device::flex()));
+        assert_eq!(all.len(), model.iter().filter(|p| p.is_weight()).count());
+        assert!(
+            all.len() < model.len(),
+            "frequencies and statistics do not learn"
         );
         let head = "groups = [{ prefix = '', lr_scale = 0.0 },\
-                    { prefix = 'mask_decoder.iou_head.', lr_scale = 1.0 }]";
+                    { prefix = 'mask_decoder.iou_prediction_head.', lr_scale = 1.0 }]";
         let head = learning(head).unwrap();
         assert!(!head.is_empty());
         assert!(
             head.iter()
-                .all(|path| path.starts_with("mask_decoder.iou_head."))
+                .all(|path| path.starts_with("mask_decoder.iou_prediction_head."))
         );
         let still = learning("embedding_cache = 'cache'").unwrap();
         assert!(still.iter().any(|path| path.starts_with("mask_decoder.")));
-        assert!(
-            !still
-                .iter()
-                .any(|p| p.starts_with("trunk.") || p.starts_with("neck."))
-        );
+        assert!(!still.iter().any(|path| path.starts_with(ENCODER)));
     }
 
     #[test]
     fn a_prefix_without_parameter_is_refused_by_name() {
-        let error = learning("groups = [{ prefix = 'trunc.', lr_scale = 0.0 }]").unwrap_err();
-        for word in ["groups[0].prefix", "'trunc.'", "mask_decoder.", "trunk."] {
+        let error = learning("groups = [{ prefix = 'trunk.', lr_scale = 0.0 }]").unwrap_err();
+        for word in ["groups[0].prefix", "'trunk.'", "mask_decoder.", ENCODER] {
             assert!(error.contains(word), "{error}");
         }
         let error = learning("groups = [{ prefix = '', lr_scale = 0.0 }]").unwrap_err();

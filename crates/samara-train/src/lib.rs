@@ -20,6 +20,9 @@ pub mod recipe;
 mod run_folder;
 pub mod schedule;
 pub mod step;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod testing;
 mod train;
 pub mod trainer;
 

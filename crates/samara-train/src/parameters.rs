@@ -1,8 +1,8 @@
 //! The parameters of a model as a list: names, gradients, averages.
 //!
 //! A path is the names of the modules from the model down, joined by dots, without the variants of
-//! enums: `trunk.blocks.0.project_conv.weight` of `compact`, `image_encoder.blocks.0.attn.qkv.weight`
-//! of SAM. Gradients and optimizer know a parameter by its id.
+//! enums, such as `image_encoder.blocks.0.attn.qkv.weight`. Gradients and optimizer know a parameter by
+//! its id.
 
 use std::collections::HashSet;
 
@@ -49,12 +49,12 @@ pub fn parameters(model: &Model) -> Vec<Parameter> {
     lister.parameters
 }
 
-/// SHA-256 of the names and values of the parameters whose paths start with one of `prefixes`.
-pub(crate) fn fingerprint(model: &Model, prefixes: &'static [&'static str]) -> [u8; 32] {
+/// SHA-256 of the names and values of the parameters whose paths start with `prefix`.
+pub(crate) fn fingerprint(model: &Model, prefix: &'static str) -> [u8; 32] {
     let mut lister = Lister {
         path: Vec::new(),
         parameters: Vec::new(),
-        digest: Some((Sha256::new(), prefixes)),
+        digest: Some((Sha256::new(), prefix)),
     };
     model.visit(&mut lister);
     let digest = lister.digest.map(|(digest, _)| digest).unwrap_or_default();
@@ -64,7 +64,7 @@ pub(crate) fn fingerprint(model: &Model, prefixes: &'static [&'static str]) -> [
 struct Lister {
     path: Vec<String>,
     parameters: Vec<Parameter>,
-    digest: Option<(Sha256, &'static [&'static str])>,
+    digest: Option<(Sha256, &'static str)>,
 }
 
 impl ModuleVisitor for Lister {
@@ -82,8 +82,8 @@ impl ModuleVisitor for Lister {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
-        if let Some((digest, prefixes)) = &mut self.digest
-            && prefixes.iter().any(|prefix| path.starts_with(prefix))
+        if let Some((digest, prefix)) = &mut self.digest
+            && path.starts_with(*prefix)
         {
             digest.update(&path);
             digest.update(param.val().into_data().as_bytes());
@@ -247,30 +247,18 @@ pub fn blend(from: Model, to: &Model, share: f64) -> Model {
 
 #[cfg(test)]
 mod tests {
-    use samara_model::ModelConfig;
     use samara_model::burn::tensor::Device;
-    use samara_model::compact::CompactConfig;
     use samara_model::sam::SamConfig;
 
     use super::*;
-
-    fn compact(device: &Device) -> Model {
-        let config = CompactConfig::new()
-            .with_img_size(64)
-            .with_embed_dim(16)
-            .with_num_heads(1)
-            .with_depth(1);
-        numbered(ModelConfig::Compact(config).init(device))
-    }
+    use crate::groups::ENCODER;
+    use crate::testing::{golden, tiny_sam};
 
     #[test]
     fn paths_are_those_of_the_modules_without_variants() {
         let device = Device::flex();
-        let golden = "../samara-model/tests/golden/sam_vit.pth";
-        let golden =
-            std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(golden);
-        let sam = samara_model::checkpoint::Checkpoint::open(golden).unwrap();
-        let sam = sam.load(&device).unwrap();
+        let vit = samara_model::checkpoint::Checkpoint::open(golden("sam_vit.pth")).unwrap();
+        let vit = vit.load(&device).unwrap();
         let tiny = Model::Sam(SamConfig::mobile_sam().init(&device));
         let has = |model: Model, starts: &[&str]| {
             let all = parameters(&model);
@@ -278,23 +266,14 @@ mod tests {
                 assert!(all.iter().any(|p| p.path.starts_with(start)), "{start}");
             }
         };
-        has(
-            compact(&device),
-            &["trunk.conv_stem", "mask_decoder.iou_head."],
-        );
-        has(
-            sam,
-            &[
-                "image_encoder.blocks.0.",
-                "mask_decoder.iou_prediction_head.",
-            ],
-        );
+        let head = "mask_decoder.iou_prediction_head.";
+        has(vit, &["image_encoder.blocks.0.", head]);
         has(tiny, &["image_encoder.layers.0.", "prompt_encoder."]);
     }
 
     #[test]
     fn ids_count_the_parameters() {
-        let model = compact(&Device::flex());
+        let model = tiny_sam(&Device::flex());
         let ids = parameters(&model).into_iter().map(|p| p.id.val());
         assert!(ids.eq(1..=parameters(&model).len() as u64));
     }
@@ -302,22 +281,21 @@ mod tests {
     #[test]
     fn the_average_moves_by_its_share_and_still_weights_stay() {
         let device = Device::flex();
-        let (old, new) = (compact(&device), compact(&device.clone().autodiff()));
-        let bias = |model: &Model| {
-            let Model::Compact(compact) = model else {
-                unreachable!()
-            };
-            let all = compact.trunk.forward(Tensor::ones([1, 3, 64, 64], &device));
-            all[0].clone().into_data().try_into_vec::<f32>().unwrap()
+        let (old, new) = (tiny_sam(&device), tiny_sam(&device.clone().autodiff()));
+        let same = |a: &Model, b: &Model| fingerprint(a, "") == fingerprint(b, "");
+        let mut unmoved = Ema::new(old.clone(), 0.9);
+        unmoved.update(&on_autodiff(&old), 1000);
+        assert!(same(unmoved.model(), &old));
+        let mut moved = Ema::new(old.clone(), 0.0);
+        moved.update(&new, 1000);
+        assert!(!same(moved.model(), &old));
+        let features = |model: &Model| {
+            let pixels = Tensor::ones([1, 3, 64, 64], &device);
+            let embed = model.encode_image(pixels).image_embed.into_data();
+            embed.try_into_vec::<f32>().unwrap()
         };
-        let mut same = Ema::new(old.clone(), 0.9);
-        same.update(&on_autodiff(&old), 1000);
-        assert_eq!(bias(same.model()), bias(&old));
-        let mut other = Ema::new(old.clone(), 0.0);
-        other.update(&new, 1000);
-        let (a, b) = (bias(other.model()), bias(&new.valid()));
+        let (a, b) = (features(moved.model()), features(&new.valid()));
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4));
-        assert_ne!(bias(&old), a);
     }
 
     fn on_autodiff(model: &Model) -> Model {
@@ -327,18 +305,11 @@ mod tests {
     #[test]
     fn a_fingerprint_covers_what_it_should() {
         let device = Device::flex();
-        let model = compact(&device);
-        let (trunk, all) = (&["trunk."][..], &[""][..]);
-        let trunk: &'static [&'static str] = trunk;
-        assert_eq!(
-            fingerprint(&model, trunk),
-            fingerprint(&model.clone(), trunk)
-        );
-        assert_ne!(fingerprint(&model, trunk), fingerprint(&model, all));
-        assert_ne!(
-            fingerprint(&model, trunk),
-            fingerprint(&compact(&device), trunk)
-        );
+        let model = tiny_sam(&device);
+        let encoder = fingerprint(&model, ENCODER);
+        assert_eq!(encoder, fingerprint(&model.clone(), ENCODER));
+        assert_ne!(encoder, fingerprint(&model, ""));
+        assert_ne!(encoder, fingerprint(&tiny_sam(&device), ENCODER));
         assert!(all_finite(&model));
     }
 }

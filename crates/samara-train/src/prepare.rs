@@ -1,13 +1,12 @@
 //! What a run needs before its first step: data, model, validation examples. Whatever can be wrong
 //! is found here, before any work starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use samara_model::burn::module::Module;
 use samara_model::burn::tensor::Device;
-use samara_model::checkpoint::{Checkpoint, CheckpointError, Weights};
-use samara_model::compact::CompactConfig;
+use samara_model::checkpoint::{Checkpoint, CheckpointError};
 use samara_model::{Model, ModelConfig};
 
 use crate::TrainError;
@@ -60,9 +59,6 @@ pub(crate) fn model(
         let (config, model) = start(recipe, &plain)?;
         (config, model, None)
     };
-    for (i, stage) in recipe.stages.iter().enumerate() {
-        check_side(i, stage, &config)?;
-    }
     Ok(Prepared {
         config,
         model: numbered(model.train().to_device(device)),
@@ -82,37 +78,30 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             let wrong = |e| TrainError::setting("model.checkpoint", &e);
             let checkpoint = Checkpoint::open(path).map_err(wrong)?;
             let config = checkpoint.config().map_err(wrong)?;
-            if let ModelConfig::Sam2(_) = config {
-                let why = format!("{}: SAM 2 cannot be trained here", path.display());
-                return Err(TrainError::setting("model.checkpoint", &why));
-            }
+            refuse_sam2("model.checkpoint", path, &config)?;
             let model = checkpoint.load(device).map_err(wrong)?;
             Ok((config, model))
         }
         Start::Embedded => embedded(device),
-        Start::Compact {
-            imagenet,
-            img_size,
-            embed_dim,
-            num_heads,
-            depth,
-        } => {
-            let mut config = CompactConfig::new().with_img_size(*img_size);
-            config.embed_dim = embed_dim.unwrap_or(config.embed_dim);
-            config.num_heads = num_heads.unwrap_or(config.num_heads);
-            config.depth = depth.unwrap_or(config.depth);
-            let wrong = |e| TrainError::setting("model.compact", &e);
-            config.validate().map_err(wrong)?;
-            let config = ModelConfig::Compact(config);
+        Start::Random(path) => {
+            let wrong = |e| TrainError::setting("model.random", &e);
+            let checkpoint = Checkpoint::open(path).map_err(wrong)?;
+            let config = checkpoint.config().map_err(wrong)?;
+            refuse_sam2("model.random", path, &config)?;
             // Numbering reads every parameter.
-            let mut model = seeded(device, recipe.seed, || numbered(config.init(device)));
-            if let (Model::Compact(compact), Some(path)) = (&mut model, imagenet) {
-                let wrong = |e| TrainError::setting("model.compact.imagenet", &e);
-                let weights = Weights::open(path).map_err(wrong)?;
-                compact.trunk.load_imagenet(&weights).map_err(wrong)?;
-            }
+            let model = seeded(device, recipe.seed, || numbered(config.init(device)));
             Ok((config, model))
         }
+    }
+}
+
+fn refuse_sam2(key: &str, path: &Path, config: &ModelConfig) -> Result<(), TrainError> {
+    match config {
+        ModelConfig::Sam2(_) => {
+            let why = format!("{}: SAM 2 cannot be trained here", path.display());
+            Err(TrainError::setting(key, &why))
+        }
+        ModelConfig::Sam(_) => Ok(()),
     }
 }
 
@@ -131,17 +120,6 @@ pub(crate) fn embedded_checkpoint() -> Result<Checkpoint, TrainError> {
 pub(crate) fn embedded_checkpoint() -> Result<Checkpoint, TrainError> {
     let why = "no model is embedded in this build";
     Err(TrainError::setting("model", why))
-}
-
-fn check_side(i: usize, stage: &Stage, config: &ModelConfig) -> Result<(), TrainError> {
-    let own = config.input_side();
-    match (stage.side, config) {
-        (Some(side), ModelConfig::Sam(_)) if side as usize != own => Err(TrainError::setting(
-            format!("stages[{i}].side"),
-            &format!("{side}, but the input of this model has {own} pixels"),
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// What the examples of a stage are made of.

@@ -84,7 +84,7 @@ fn begin(recipe: &Recipe) -> Result<Option<Checkpoint>, TrainError> {
             Ok(Some(opened))
         }
         Start::Embedded => prepare::embedded_checkpoint().map(Some),
-        Start::Compact { .. } => Ok(None),
+        Start::Random(_) => Ok(None),
     }
 }
 

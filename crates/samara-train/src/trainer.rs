@@ -22,7 +22,7 @@ use samara_model::{ImageFeatures, Model, ModelConfig};
 use crate::TrainError;
 use crate::data::{Example, Loader, Sampler};
 use crate::features::{FeatureCache, encode};
-use crate::groups::{Groups, encoder_prefixes};
+use crate::groups::Groups;
 use crate::optimizer::Optimizer;
 use crate::parameters::{Ema, all_finite, blend, learnable, scale_gradients, sum_gradients};
 use crate::prepare;
@@ -109,11 +109,8 @@ impl Trainer {
         let groups = Groups::new(&model, &recipe)?;
         let mut optimizer = Optimizer::new(&recipe.optimizer, &groups);
         for stage in &recipe.stages {
-            data.with_spec(prepare::example_spec(
-                &recipe,
-                stage,
-                side_of(stage, &config),
-            ))?;
+            let side = config.input_side() as u32;
+            data.with_spec(prepare::example_spec(&recipe, stage, side))?;
         }
         let validation = prepare::validation_examples(&recipe, config.input_side() as u32)?;
         let cache = recipe.embedding_cache.as_ref();
@@ -218,7 +215,7 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let recipe = self.recipe.clone();
         let (stage, first) = recipe.stage(self.step);
-        let side = side_of(stage, &self.config);
+        let side = self.config.input_side() as u32;
         let sampler = self
             .data
             .with_spec(prepare::example_spec(&recipe, stage, side))?;
@@ -226,9 +223,7 @@ impl Trainer {
         let seed = recipe.seed.wrapping_add(first);
         let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, seed, begin);
         self.model = learnable(self.model.clone(), &self.groups.learning(stage));
-        let encoder = encoder_prefixes(&self.model);
-        let encoder_learns = self.groups.any_within(stage, encoder);
-        self.still = (!encoder_learns).then(|| self.model.valid());
+        self.still = (!self.groups.encoder_learns(stage)).then(|| self.model.valid());
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
             let (gradients, metrics) = self.work(stage, &mut loader)?;
@@ -306,9 +301,9 @@ impl Trainer {
         rng.random_range(stage.rounds[0]..=stage.rounds[1])
     }
 
-    fn step_config(&self, side: usize, rounds: u32) -> StepConfig {
+    fn step_config(&self, rounds: u32) -> StepConfig {
         StepConfig {
-            side,
+            side: self.config.input_side(),
             rounds,
             simulation: self.recipe.prompts,
             losses: self.recipe.losses,
@@ -324,8 +319,7 @@ impl Trainer {
     ) -> Result<(Vec<GradientsParams>, StepMetrics), TrainError> {
         let examples = loader.take(stage.images_per_step);
         let examples = examples.collect::<Result<Vec<_>, _>>()?;
-        let side = side_of(stage, &self.config) as usize;
-        let config = self.step_config(side, self.rounds(stage));
+        let config = self.step_config(self.rounds(stage));
         let replicas = self.recipe.replicas.min(examples.len()).max(1);
         // Each with a share of the processors to itself: from one pool for all, every operation would wait
         // for threads that are at work on others'.
@@ -429,7 +423,7 @@ impl Trainer {
     fn validate(&self) -> Result<StepMetrics, TrainError> {
         let model = self.model();
         let device = self.device.clone().inner();
-        let config = self.step_config(self.config.input_side(), VALIDATION_ROUNDS);
+        let config = self.step_config(VALIDATION_ROUNDS);
         let mut all = Vec::with_capacity(self.validation.len());
         for (i, example) in self.validation.iter().enumerate() {
             let features = self.features(&model, example, config.side, &device)?;
@@ -473,9 +467,4 @@ impl Trainer {
             out,
         )?)
     }
-}
-
-/// Side of the input in a stage, in model pixels.
-fn side_of(stage: &Stage, config: &ModelConfig) -> u32 {
-    stage.side.unwrap_or(config.input_side() as u32)
 }

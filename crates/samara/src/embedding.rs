@@ -43,7 +43,7 @@ pub struct Embedding {
     pub(crate) features: ImageFeatures,
     image: String,
     /// What prompts without a mask share, made for the first of them.
-    shared: Arc<OnceLock<Option<ImageCells>>>,
+    shared: Arc<OnceLock<ImageCells>>,
     /// The crop that was looked at last.
     pub(crate) last_view: LastView,
 }
@@ -74,7 +74,7 @@ impl Embedding {
                 .shared
                 .set(in_pool(|| model.image_cells(&self.features)));
         }
-        self.shared.get()?.as_ref()
+        self.shared.get()
     }
 
     /// How original and model pixels relate.
@@ -332,7 +332,7 @@ impl Embedding {
         }
         let image = field(IMAGE)?.clone();
         let config = segmenter.config();
-        let shapes = config.feature_shapes(config.input_side());
+        let shapes = config.feature_shapes();
         let features = ImageFeatures::from_safetensors(&bytes, &shapes, segmenter.device())
             .map_err(|e| damaged(&e))?;
         Ok(Self::new(segmenter.clone(), frame, features, image))

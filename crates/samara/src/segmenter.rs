@@ -177,9 +177,7 @@ impl Segmenter {
         let side = self.input_side();
         Ok(match self.inner.config {
             ModelConfig::Sam2(_) => Frame::squash(width, height, side)?,
-            ModelConfig::Sam(_) | ModelConfig::Compact(_) => {
-                Frame::longest_side(width, height, side)?
-            }
+            ModelConfig::Sam(_) => Frame::longest_side(width, height, side)?,
         })
     }
 
@@ -213,9 +211,7 @@ impl Segmenter {
                 let planes = TensorData::new(planes, [1, 3, side, side]);
                 Tensor::from_data(planes, self.device())
             }
-            ModelConfig::Sam(_) | ModelConfig::Compact(_) => {
-                self.pixels(&resize_bilinear(image, width, height))
-            }
+            ModelConfig::Sam(_) => self.pixels(&resize_bilinear(image, width, height)),
         }
     }
 

@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use samara::image::{FrameSource, ImageError, RgbImage};
-use samara::model::ModelConfig;
-use samara::model::compact::CompactConfig;
+use samara::model::checkpoint::Checkpoint;
 use samara::{
     DeviceKind, Direction, Error, FrameMasks, Mask, ObjectId, Progress, Prompt, Segmenter,
     VideoFrame, VideoOptions, VideoSession,
@@ -277,11 +277,9 @@ fn propagation_stops_when_told_and_goes_on() {
 
 /// A model of random weights that is done with a frame at once.
 fn tiny() -> Segmenter {
-    let config = CompactConfig::new()
-        .with_img_size(64)
-        .with_embed_dim(16)
-        .with_num_heads(1);
-    let config = ModelConfig::Compact(config);
+    let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("../samara-model/tests/golden/mobile_sam.pth");
+    let config = Checkpoint::open(golden).unwrap().config().unwrap();
     let device = DeviceKind::Cpu.open().unwrap();
     Segmenter::from_model(config.init(&device), config, &device)
 }

@@ -235,8 +235,8 @@ Ctrl-C stops at a checkpoint, and the same command goes on from there; a killed 
 last checkpoint, and ends as one that was not killed. OUT/curves.svg shows the course of the run.
 
 Examples:
-  Train a small model from ImageNet weights:
-    samara train models/compact/recipe.toml --out runs/compact
+  Teach the embedded model cell nuclei:
+    samara train examples/nuclei/recipe.toml --out runs/nuclei
   Fine-tune a released model on your own masks, and use it:
     samara train cells.toml --out runs/cells
     samara segment photo.jpg --checkpoint runs/cells/model.safetensors --point 520,360

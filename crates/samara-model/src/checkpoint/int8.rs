@@ -82,15 +82,13 @@ impl Channels {
 }
 
 /// The dimension of the output channels: the first, but for transposed convolutions, `[in, out,
-/// height, width]`, and the depthwise ones of `compact`, `[window, channels]`.
+/// height, width]`.
 fn output_axis(key: &str, rank: usize) -> usize {
-    let is = |layers: &[&str]| {
-        let layer = key.strip_suffix(".weight");
-        layer.is_some_and(|layer| layers.iter().any(|end| layer.ends_with(end)))
-    };
-    let transposed = rank == 4 && is(&["output_upscaling.0", "output_upscaling.3"]);
-    let depthwise = rank == 2 && is(&[".dwconv", ".depthwise_conv"]);
-    usize::from(transposed || depthwise)
+    let layer = key.strip_suffix(".weight");
+    let transposed = ["output_upscaling.0", "output_upscaling.3"];
+    let is_transposed =
+        layer.is_some_and(|layer| transposed.iter().any(|end| layer.ends_with(end)));
+    usize::from(rank == 4 && is_transposed)
 }
 
 /// Whether this is the weight of a linear, convolution or transposed convolution layer.
@@ -245,9 +243,8 @@ mod tests {
     use burn_store::{BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot};
 
     use super::*;
+    use crate::Model;
     use crate::checkpoint::Checkpoint;
-    use crate::compact::CompactConfig;
-    use crate::{Model, ModelConfig};
 
     /// Notes key, rank and kind of module of every tensor.
     #[derive(Clone, Default)]
@@ -270,12 +267,9 @@ mod tests {
     fn models() -> Vec<Model> {
         let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/golden");
         let device = Device::flex();
-        let compact = ModelConfig::Compact(CompactConfig::new().with_img_size(128));
         let files = ["sam_vit.pth", "mobile_sam.pth", "sam2_video.safetensors"];
         let load = |name| Checkpoint::open(golden.join(name)).unwrap().load(&device);
-        let mut models: Vec<Model> = files.map(|name| load(name).unwrap()).into();
-        models.push(compact.init(&device));
-        models
+        files.map(|name| load(name).unwrap()).into()
     }
 
     /// Keys tell the weights of layers and their output channels as well as the modules do.
@@ -287,8 +281,8 @@ mod tests {
             model.collect(None, Some(Box::new(kinds.clone())), true);
             for (key, rank, kind) in kinds.0.lock().unwrap().drain(..) {
                 let axis = match kind.trim_start_matches("Struct:") {
-                    "Linear" | "Conv2d" | "Stem" if rank >= 2 => Some(0),
-                    "ConvTranspose2d" | "DepthwiseConv" if rank >= 2 => Some(1),
+                    "Linear" | "Conv2d" if rank >= 2 => Some(0),
+                    "ConvTranspose2d" if rank >= 2 => Some(1),
                     _ => None,
                 };
                 let told = is_layer_weight(&key, rank).then(|| output_axis(&key, rank));
@@ -297,7 +291,7 @@ mod tests {
             }
         }
         let layers = seen.keys().filter(|(_, axis)| axis.is_some()).count();
-        assert_eq!(layers, 5, "{seen:?}");
+        assert_eq!(layers, 3, "{seen:?}");
     }
 
     #[test]

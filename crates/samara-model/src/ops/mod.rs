@@ -2,9 +2,8 @@
 //! a faster implementation has one door.
 //!
 //! An operation has up to three forms. On the CPU, outside of training, it is a kernel of
-//! `samara-kernels`. In training on the CPU, what `compact` and the mask decoders spend most of their time
-//! on are fused ones with their gradients (`fused.rs`). Everything else takes the composed form in Burn's
-//! operations.
+//! `samara-kernels`. In training on the CPU, what the models spend most of their time on are fused ones
+//! with their gradients (`fused.rs`). Everything else takes the composed form in Burn's operations.
 
 mod attention;
 mod bottleneck;
@@ -16,8 +15,7 @@ mod fused;
 mod linear;
 mod memory_attention;
 mod pooled_attention;
-mod soft_masks;
-mod squares;
+mod pooling;
 mod upscaling;
 mod values;
 
@@ -38,11 +36,7 @@ pub use feed_forward::{NormLayer, feed_forward, linear_of_norm};
 pub use linear::{linear, linear_add};
 pub use memory_attention::{Rope, attention_to_memories};
 pub use pooled_attention::PooledAttention;
-pub use soft_masks::soft_masks;
-pub use squares::{
-    add_squares, depth_to_space, linear_of_planes, linear_of_squares, max_pool, space_to_depth,
-    upsample_nearest,
-};
+pub use pooling::{max_pool, upsample_nearest};
 pub use upscaling::{Upscaling, upscale_masks};
 use values::{Values, tensor};
 
@@ -53,8 +47,6 @@ pub enum Activation {
     Identity,
     /// max(0, x).
     Relu,
-    /// min(max(0, x), 6).
-    Relu6,
     /// x · Φ(x), with the exact error function (not the tanh approximation).
     Gelu,
 }
@@ -65,7 +57,6 @@ impl Activation {
         match self {
             Self::Identity => x,
             Self::Relu => activation::relu(x),
-            Self::Relu6 => x.clamp(0.0, 6.0),
             Self::Gelu => gelu(x),
         }
     }
@@ -153,7 +144,6 @@ impl Activation {
         match self {
             Self::Identity => Some(Rectifier::Identity),
             Self::Relu => Some(Rectifier::Relu),
-            Self::Relu6 => Some(Rectifier::Relu6),
             Self::Gelu => None,
         }
     }

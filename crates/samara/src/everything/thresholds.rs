@@ -27,11 +27,6 @@ const SAM2: MaskThresholds = MaskThresholds {
     pred_iou_thresh: 0.8,
     ..SAM
 };
-/// Chosen on training pictures of `bsds500`: the masks of `compact` have soft edges.
-const COMPACT: MaskThresholds = MaskThresholds {
-    pred_iou_thresh: 0.4,
-    stability_score_thresh: 0.4,
-};
 
 impl MaskThresholds {
     /// Key of the JSON in a checkpoint's metadata.
@@ -42,7 +37,6 @@ impl MaskThresholds {
         match config {
             ModelConfig::Sam(_) => SAM,
             ModelConfig::Sam2(_) => SAM2,
-            ModelConfig::Compact(_) => COMPACT,
         }
     }
 

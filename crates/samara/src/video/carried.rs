@@ -227,14 +227,9 @@ struct Looks {
 }
 
 impl Looks {
-    /// The finest features that tell objects apart: the learned similarity of `compact`, or the image
-    /// embedding.
+    /// The image embedding.
     fn of(frame: &VideoFrame) -> Result<Self> {
-        let features = &frame.embedding.features;
-        let map: &Tensor<4> = features
-            .high_res_feats
-            .last()
-            .unwrap_or(&features.image_embed);
+        let map: &Tensor<4> = &frame.embedding.features.image_embed;
         let [_, side, _, width] = map.dims();
         let mut values = read(map.clone())?;
         for cell in values.chunks_exact_mut(width) {

@@ -267,7 +267,7 @@ impl VideoSession {
     ) -> Result<()> {
         let num_maskmem = match self.segmenter.model() {
             Model::Sam2(sam2) => sam2.num_maskmem(),
-            Model::Sam(_) | Model::Compact(_) => 1,
+            Model::Sam(_) => 1,
         };
         let Some(bank) = self.objects.get_mut(&object) else {
             return Ok(());
@@ -295,7 +295,7 @@ impl VideoSession {
         let options = &self.options;
         match self.segmenter.model() {
             Model::Sam2(sam2) => Tracker::Remembering(Remembering { sam2, options }),
-            Model::Sam(_) | Model::Compact(_) => Tracker::Carrying,
+            Model::Sam(_) => Tracker::Carrying,
         }
     }
 
