@@ -280,6 +280,7 @@ fn tiny() -> Segmenter {
     let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../samara-model/tests/golden/mobile_sam.pth");
     let config = Checkpoint::open(golden).unwrap().config().unwrap();
+    let config = config.with_input_side(64).unwrap();
     let device = DeviceKind::Cpu.open().unwrap();
     Segmenter::from_model(config.init(&device), config, &device)
 }
