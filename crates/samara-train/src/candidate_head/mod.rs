@@ -160,7 +160,7 @@ pub fn train_candidate_head(
     fit.run(watcher, stop)
 }
 
-/// Everything that is seen of the examples of a recipe, chunk by chunk.
+/// Everything that is seen of the examples of a recipe, image by image.
 fn collect_all(
     segmenter: &Segmenter,
     sampler: Sampler,
@@ -171,26 +171,22 @@ fn collect_all(
     stop: &AtomicBool,
 ) -> Result<Option<Observations>, TrainError> {
     let key = segmenter.fingerprint()?.to_owned();
-    let (mut all, mut done) = Observations::read_chunks(cache, &key, spec.examples);
+    let (mut all, mut done) = Observations::read_images(cache, &key, spec.examples);
     watcher.collected(done, spec.examples);
     let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, recipe.seed, done);
     while done < spec.examples {
-        let mut chunk = Observations::default();
-        let end = spec.examples.min(done + observations::CHUNK);
-        let begin = done;
-        while done < end {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let Some(example) = loader.next() else {
-                break;
-            };
-            collect::collect(segmenter, &example?, spec, recipe.seed ^ done, &mut chunk)?;
-            done += 1;
-            watcher.collected(done, spec.examples);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
         }
-        chunk.write_chunk(cache, &key, begin)?;
-        all.extend(chunk);
+        let Some(example) = loader.next() else {
+            break;
+        };
+        let mut seen = Observations::default();
+        collect::collect(segmenter, &example?, spec, recipe.seed ^ done, &mut seen)?;
+        seen.write_image(cache, &key, done)?;
+        all.extend(seen);
+        done += 1;
+        watcher.collected(done, spec.examples);
     }
     Ok(Some(all))
 }

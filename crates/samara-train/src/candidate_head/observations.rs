@@ -10,9 +10,6 @@ use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 
-/// Pictures of a file.
-pub(super) const CHUNK: u64 = 16;
-
 /// Key of the model's fingerprint in a file.
 const MODEL: &str = "samara.fingerprint";
 /// Key of the SHA-256 of the values.
@@ -78,31 +75,31 @@ impl Observations {
         &self.ious[answer * self.tokens()..][..self.tokens()]
     }
 
-    /// The chunks from the first on that are whole and were collected with the model of this fingerprint, and
-    /// the number of pictures in them.
-    pub(super) fn read_chunks(folder: &Path, fingerprint: &str, examples: u64) -> (Self, u64) {
+    /// What was seen in the first images, as far as their files are whole and were made with the model of this
+    /// fingerprint, and the number of these images.
+    pub(super) fn read_images(folder: &Path, fingerprint: &str, examples: u64) -> (Self, u64) {
         let mut all = Self::default();
         let mut done = 0;
         while done < examples {
-            let file = std::fs::read(chunk_path(folder, done)).ok();
-            let Some(chunk) = file.and_then(|bytes| Self::from_bytes(&bytes, fingerprint)) else {
+            let file = std::fs::read(image_path(folder, done)).ok();
+            let Some(seen) = file.and_then(|bytes| Self::from_bytes(&bytes, fingerprint)) else {
                 break;
             };
-            all.extend(chunk);
-            done = examples.min(done + CHUNK);
+            all.extend(seen);
+            done += 1;
         }
         (all, done)
     }
 
-    /// Writes the chunk that begins with the picture `begin`.
-    pub(super) fn write_chunk(
+    /// Writes what was seen in the image of this number.
+    pub(super) fn write_image(
         &self,
         folder: &Path,
         fingerprint: &str,
-        begin: u64,
+        image: u64,
     ) -> Result<(), TrainError> {
         std::fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, &e))?;
-        let path = chunk_path(folder, begin);
+        let path = image_path(folder, image);
         let bytes = self.to_bytes(fingerprint);
         let bytes = bytes.map_err(|e| TrainError::file(&path, &e))?;
         Ok(write_atomic(&path, &bytes)?)
@@ -189,8 +186,8 @@ fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
     hex::encode(digest.finalize())
 }
 
-fn chunk_path(folder: &Path, begin: u64) -> PathBuf {
-    folder.join(format!("{begin:06}.safetensors"))
+fn image_path(folder: &Path, image: u64) -> PathBuf {
+    folder.join(format!("{image:06}.safetensors"))
 }
 
 #[cfg(test)]
@@ -208,48 +205,50 @@ mod tests {
         }
     }
 
-    fn chunk(from: u64) -> Observations {
-        let mut chunk = Observations::default();
+    fn seen(from: u64) -> Observations {
+        let mut seen = Observations::default();
         for i in 0..3 {
-            chunk.add(observation((from + i) as f32));
+            seen.add(observation((from + i) as f32));
         }
-        chunk
+        seen
     }
 
     #[test]
     fn rows_are_found() {
-        let chunk = chunk(1);
-        assert_eq!(chunk.tokens(), 4);
-        assert_eq!(chunk.row(1, 3), [2.0; 5]);
-        assert_eq!(chunk.ious_of(2), [0.3; 4]);
+        let seen = seen(1);
+        assert_eq!(seen.tokens(), 4);
+        assert_eq!(seen.row(1, 3), [2.0; 5]);
+        assert_eq!(seen.ious_of(2), [0.3; 4]);
     }
 
     #[test]
-    fn whole_chunks_come_back_in_order() {
+    fn whole_files_come_back_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        for begin in [0, CHUNK, 2 * CHUNK] {
-            chunk(begin)
-                .write_chunk(folder.path(), "abc", begin)
-                .unwrap();
+        let write = |seen: &Observations, image| {
+            seen.write_image(folder.path(), "abc", image).unwrap();
+        };
+        for image in [0, 1, 3] {
+            write(&seen(image), image);
         }
-        let read = |key, examples| Observations::read_chunks(folder.path(), key, examples);
-        let (all, done) = read("abc", 3 * CHUNK - 1);
-        assert_eq!(done, 3 * CHUNK - 1);
-        let mut expected = chunk(0);
-        expected.extend(chunk(CHUNK));
-        expected.extend(chunk(2 * CHUNK));
+        write(&Observations::default(), 2);
+        let read = |key, examples| Observations::read_images(folder.path(), key, examples);
+        let (all, done) = read("abc", 9);
+        assert_eq!(done, 4, "one of them without an object");
+        let mut expected = seen(0);
+        expected.extend(seen(1));
+        expected.extend(seen(3));
         assert_eq!(all, expected);
         assert_eq!(read("other model", 9).1, 0);
-        assert_eq!(read("abc", CHUNK).0, chunk(0));
+        assert_eq!(read("abc", 1), (seen(0), 1));
 
         // A damaged one and all behind it are made anew.
-        let path = chunk_path(folder.path(), CHUNK);
+        let path = image_path(folder.path(), 1);
         let mut bytes = std::fs::read(&path).unwrap();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(read("abc", 3 * CHUNK).1, CHUNK);
+        assert_eq!(read("abc", 9).1, 1);
         std::fs::write(&path, &bytes[..last / 2]).unwrap();
-        assert_eq!(read("abc", 3 * CHUNK).1, CHUNK);
+        assert_eq!(read("abc", 9).1, 1);
     }
 }
