@@ -79,7 +79,7 @@ pub struct Candidate {
     /// The decoder's own score.
     pub raw_predicted_iou: PredictedIou,
     /// The probability that this candidate is what the prompt means; `None` for a model without a head that
-    /// says so.
+    /// says so, and for an answer of a single mask.
     pub match_probability: Option<MatchProbability>,
     /// Stability of the mask at offset 1.
     pub stability_score: StabilityScore,

@@ -68,6 +68,8 @@ impl Select {
                 },
                 |expected| learned(candidates, &expected),
             )),
+            // The only mask is all that can be meant.
+            Self::Learned if candidates.len() == 1 => Self::Best.apply(candidates),
             Self::Learned => {
                 let expected = expected_ious(candidates).ok_or_else(|| {
                     let why = "this model has no candidate head, which a learned selection needs";
@@ -330,10 +332,14 @@ fn learned(candidates: &[Candidate], expected: &[f32]) -> Selection {
         of_this.map_or(f64::NEG_INFINITY, |(_, &iou)| f64::from(iou))
     };
     let (chosen, iou) = max_by(candidates, value);
-    let probability = chosen.match_probability.map_or(0.0, |p| p.0);
+    let (p, q) = (
+        chosen.match_probability.map_or(0.0, |p| p.0),
+        chosen.predicted_iou.0,
+    );
+    let others = iou - f64::from(p * q);
     let reason = format!(
-        "highest expected IoU, {iou:.2}: match probability {probability:.2}, predicted IoU {:.2}",
-        chosen.predicted_iou.0
+        "highest expected IoU, {iou:.2}: match probability {p:.2} × predicted IoU {q:.2}, and {others:.2} by \
+         what it shares with the others",
     );
     one(chosen, &reason)
 }

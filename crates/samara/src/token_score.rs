@@ -53,7 +53,7 @@ impl<'a> TokenScores<'a> {
         token..token + 1
     }
 
-    /// Scores of some tokens. Match probabilities add up to 1 over them.
+    /// Scores of some tokens. Match probabilities add up to 1 over them; a token alone has none.
     pub(crate) fn of(&self, tokens: Range<usize>) -> Vec<TokenScore> {
         let Some((head, features)) = &self.head else {
             let score = |token| TokenScore {
@@ -67,8 +67,8 @@ impl<'a> TokenScores<'a> {
             predicted_iou: self
                 .segmenter
                 .calibrated(token, head.predicted_iou(features, token)),
-            match_probability: Some(probability),
+            match_probability: (tokens.len() > 1).then_some(probability),
         };
-        tokens.zip(probabilities).map(score).collect()
+        tokens.clone().zip(probabilities).map(score).collect()
     }
 }

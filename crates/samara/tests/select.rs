@@ -603,7 +603,8 @@ fn candidates_that_agree_support_each_other() {
     let reason = apply(&Select::Best, &twice).reason;
     assert_eq!(
         reason,
-        "candidate 0: highest expected IoU, 0.48: match probability 0.30, predicted IoU 0.80"
+        "candidate 0: highest expected IoU, 0.48: match probability 0.30 × predicted IoU 0.80, and 0.24 by what it \
+         shares with the others"
     );
     // A sure match with a poor outline loses against a likely one with a good one.
     let poor = ranked([(left, 0.55, 0.3), (right, 0.45, 0.9), (empty(), 0.0, 0.9)]);
