@@ -70,6 +70,17 @@ fn single_gives_one_candidate() {
 }
 
 #[test]
+fn an_intent_that_a_model_does_not_know_is_told() {
+    let output = Bench::new().segment(&["--point", "40,30", "--intent", "segments"]);
+    assert!(output.status.success());
+    let told = stderr(&output);
+    assert_eq!(
+        told,
+        "note: --intent segments: sam-vit (width 16, 4 blocks) has no candidate head, so it changes nothing\n"
+    );
+}
+
+#[test]
 fn several_boxes_are_several_objects() {
     let bench = Bench::new();
     let json = bench.json(&["--box", "10,10,40,40", "--box", "90,60,50,20"]);

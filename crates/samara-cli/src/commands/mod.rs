@@ -15,6 +15,7 @@ pub(crate) mod video;
 
 use std::path::Path;
 
+use samara::{Intent, Segmenter};
 use samara_train::data::DataSet;
 
 use crate::error::{CliError, Result};
@@ -29,6 +30,16 @@ fn check_not_input(flag: &str, out: &Path, data: &DataSet) -> Result<()> {
             out.display()
         ))),
         _ => Ok(()),
+    }
+}
+
+/// An intent means something to models with a candidate head alone.
+fn tell_unused_intent(intent: Intent, segmenter: &Segmenter) {
+    if intent != Intent::default() && segmenter.candidate_head().is_none() {
+        let name = segmenter.name();
+        let line =
+            format!("--intent {intent}: {name} has no candidate head, so it changes nothing");
+        terminal::tell("note", &line);
     }
 }
 

@@ -13,6 +13,7 @@ use samara::{
     Zoom, read_image,
 };
 
+use super::tell_unused_intent;
 use crate::args::{SelectArg, check_parent, checkpoint};
 use crate::error::{CliError, Result};
 use crate::flags::SegmentFlags;
@@ -46,6 +47,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
             Segmenter::from_checkpoint(&checkpoint, &device)
         })
     })?;
+    tell_unused_intent(flags.meaning.intent, &segmenter);
     let embedding = timed(&mut timing.embed, || embedding(flags, &segmenter, &image))?;
     if let Some(path) = &flags.save_embedding {
         embedding.save(path)?;
@@ -390,7 +392,10 @@ fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
 
 /// Level, predicted IoU and, where there is one, match probability of a candidate.
 fn label(candidate: &Candidate) -> String {
-    let mut label = format!("{} {:.2}", candidate.granularity, candidate.predicted_iou);
+    let mut label = format!(
+        "{} IoU {:.2}",
+        candidate.granularity, candidate.predicted_iou
+    );
     if let Some(probability) = candidate.match_probability {
         let _ = write!(label, " match {:.0}%", 100.0 * probability.0);
     }

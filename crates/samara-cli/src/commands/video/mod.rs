@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::args::checkpoint;
 use crate::commands::journal::Journal;
+use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
 use crate::flags::{DirectionFlag, VideoFlags, VideoFormat};
 use crate::terminal;
@@ -49,6 +50,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let segmenter = terminal::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, &device)
     })?;
+    tell_unused_intent(flags.meaning.intent, &segmenter);
 
     let start = Instant::now();
     let (mut session, journal) = open_run(flags, &segmenter, &mut *source, &prompts, &plan)?;
