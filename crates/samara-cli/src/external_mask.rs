@@ -1,4 +1,4 @@
-//! Masks from elsewhere whose quality is asked for: pictures, NumPy arrays, JSON with run lengths.
+//! Masks from elsewhere whose quality is asked for: images, NumPy arrays, JSON with run lengths.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(crate) struct NamedMask {
 }
 
 /// Reads the masks of a file, of which JSON alone may hold several. `soft`: the grey levels of a
-/// picture are probabilities.
+/// image are probabilities.
 pub(crate) fn read(
     path: &Path,
     soft: bool,

@@ -1,4 +1,4 @@
-//! The file of attention maps: a NumPy array, tensors, or a grey picture.
+//! The file of attention maps: a NumPy array, tensors, or a grey image.
 
 use std::fmt::Display;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The file of `--mask`: a picture, a NumPy array, or the tensors of an earlier answer.
+//! The file of `--mask`: an image, a NumPy array, or the tensors of an earlier answer.
 
 use std::fs::File;
 use std::io::BufReader;

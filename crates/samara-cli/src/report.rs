@@ -17,7 +17,7 @@ pub(crate) struct Timing {
     pub(crate) zoom: f64,
 }
 
-/// The picture.
+/// The image.
 #[derive(Debug, Serialize)]
 pub(crate) struct ImageRecord {
     pub(crate) path: String,
@@ -100,7 +100,7 @@ impl MaskRecord {
 pub(crate) struct ObjectRecord {
     candidates: Vec<MaskRecord>,
     selected: MaskRecord,
-    /// The part of the picture that was looked at; null for all of it.
+    /// The part of the image that was looked at; null for all of it.
     zoom: Option<PixelRect>,
 }
 

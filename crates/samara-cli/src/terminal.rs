@@ -57,7 +57,7 @@ pub(crate) fn steps_bar(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
-/// A bar for `total` pictures, of which some are done.
+/// A bar for `total` images, of which some are done.
 pub(crate) fn pictures_bar(total: u64, done: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_position(done);
     bar.reset_eta();

@@ -295,7 +295,7 @@ fn bad_input() {
     assert_eq!(bench.files(), ["data", "photo.png"]);
 }
 
-/// Pictures of which every mask is an annotated object: all of them are found.
+/// Images of which every mask is an annotated object: all of them are found.
 #[test]
 fn everything_finds_what_it_generated() {
     let bench = bench();

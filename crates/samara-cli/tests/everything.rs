@@ -62,7 +62,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// A folder `photos` of small pictures, some of them in a folder inside.
+/// A folder `photos` of small images, some of them in a folder inside.
 fn with_photos(count: u32) -> Bench {
     let bench = Bench::new();
     fs::create_dir_all(bench.path("photos/more")).unwrap();
@@ -141,7 +141,7 @@ fn options_do_what_they_say() {
     let plain = count(&[]);
     assert_eq!(count(&["--points-per-batch=3"]), plain);
     assert!(count(&["--box-nms-thresh=0.5"]).len() < plain.len());
-    // These masks go to the edges of every crop, so those of the whole picture are left.
+    // These masks go to the edges of every crop, so those of the whole image are left.
     assert_eq!(count(&["--crop-n-layers=1"]).len(), plain.len());
     assert_ne!(count(&["--use-m2m"]), plain);
     assert!(count(&["--adaptive"]).len() <= plain.len());
@@ -239,7 +239,7 @@ fn a_folder_with_a_bad_file_is_done_but_for_it() {
     let bench = with_photos(4);
     bench.write("photos/bad.png", b"no picture");
     bench.write("photos/notes.txt", b"no picture either");
-    // The results lie in the folder itself, and are no pictures to work on.
+    // The results lie in the folder itself, and are no images to work on.
     let args = ["photos", "--format=overlay,coco", "--out=photos/results"];
     let output = everything(&bench, &args);
     assert_eq!(output.status.code(), Some(1));

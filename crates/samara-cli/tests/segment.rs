@@ -246,7 +246,7 @@ fn an_answer_can_be_refined() {
     assert_ne!(refined["candidates"][0], first["candidates"][0]);
 }
 
-/// Random weights draw masks as large as the picture; the embedded model finds the disc.
+/// Random weights draw masks as large as the image; the embedded model finds the disc.
 #[cfg(feature = "embedded")]
 #[test]
 fn a_small_object_is_looked_at_again() {

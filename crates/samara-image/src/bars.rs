@@ -1,4 +1,4 @@
-//! Bars that show a few measures beside a picture.
+//! Bars that show a few measures beside an image.
 
 use image::{Rgb, RgbImage};
 use tiny_skia::Rect;
@@ -20,7 +20,7 @@ pub struct BarGroup {
     pub bars: Vec<(String, Option<f64>)>,
 }
 
-/// A white picture with a title and groups of horizontal bars from 0 to 1.
+/// A white image with a title and groups of horizontal bars from 0 to 1.
 ///
 /// ```
 /// use samara_image::{BarGroup, bar_chart, palette};

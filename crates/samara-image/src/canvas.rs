@@ -1,4 +1,4 @@
-//! Drawing on a picture: anti-aliased paths and text.
+//! Drawing on an image: anti-aliased paths and text.
 
 use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 use image::{Rgb, RgbImage};
@@ -35,13 +35,13 @@ impl Ink {
     }
 }
 
-/// An opaque picture to draw on.
+/// An opaque image to draw on.
 pub(crate) struct Canvas {
     pixels: Pixmap,
 }
 
 impl Canvas {
-    /// `None` for a picture without pixels or with more than the drawing library can address.
+    /// `None` for an image without pixels or with more than the drawing library can address.
     pub(crate) fn new(image: &RgbImage) -> Option<Self> {
         let mut pixels = Pixmap::new(image.width(), image.height())?;
         let (quads, _) = pixels.data_mut().as_chunks_mut::<4>();

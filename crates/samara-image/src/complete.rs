@@ -1,7 +1,7 @@
 //! Whether a file reaches its own end.
 //!
 //! JPEG decoders paint what is missing grey and report success; a segmentation of a half-grey
-//! picture looks like a model's mistake, so a cut file is refused instead. WebP's bitstreams call
+//! image looks like a model's mistake, so a cut file is refused instead. WebP's bitstreams call
 //! themselves corrupt when they are only short. The other formats' decoders notice by themselves.
 
 use image::ImageFormat;

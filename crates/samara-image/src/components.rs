@@ -103,7 +103,7 @@ pub fn components(mask: &Mask, connectivity: Connectivity) -> Vec<Component> {
 /// Which kind of small region to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
-    /// Fill small components of the background, those at the picture's edge included.
+    /// Fill small components of the background, those at the image's edge included.
     Holes,
     /// Clear small components of the mask.
     Islands,
@@ -113,7 +113,7 @@ pub enum Region {
 /// changed.
 ///
 /// The rules are those of `remove_small_regions` in the official `utils/amg.py`: a hole may touch
-/// the picture's edge; if all islands are small the largest stays, and `true` is returned even
+/// the image's edge; if all islands are small the largest stays, and `true` is returned even
 /// when it was the only one.
 pub fn remove_small_regions(mask: &Mask, area_thresh: u64, region: Region) -> (Mask, bool) {
     let found = match region {

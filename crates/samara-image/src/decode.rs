@@ -1,4 +1,4 @@
-//! Reading pictures within limits.
+//! Reading images within limits.
 
 use std::fs;
 use std::io::{Cursor, Read};
@@ -12,10 +12,10 @@ use crate::complete::is_complete;
 use crate::error::ImageError;
 use crate::label_map::GrayImage16;
 
-/// How large a picture may be. Checked before anything is allocated.
+/// How large an image may be. Checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most pixels, width × height, of a decoded picture.
+    /// Most pixels, width × height, of a decoded image.
     pub max_pixels: u64,
     /// Most bytes of the file, and of the decoded buffer.
     pub max_bytes: u64,
@@ -64,7 +64,7 @@ impl Limits {
     }
 }
 
-/// Reads a picture file as 8-bit RGB.
+/// Reads an image file as 8-bit RGB.
 ///
 /// JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame), recognised by content and not by
 /// extension. The EXIF orientation is applied. Transparent pixels are laid over white. 16-bit
@@ -74,7 +74,7 @@ impl Limits {
 ///
 /// # Errors
 /// One line naming the file: [`ImageError::Io`] (missing, a folder, not readable),
-/// [`ImageError::Decoding`] (empty, truncated, not a picture, damaged), [`ImageError::Limits`]
+/// [`ImageError::Decoding`] (empty, truncated, not an image, damaged), [`ImageError::Limits`]
 /// (too large, decided from the header), [`ImageError::Unsupported`] (another format).
 pub fn read_image(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, ImageError> {
     let path = path.as_ref();
@@ -82,7 +82,7 @@ pub fn read_image(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, I
     decode_image(&bytes, &path.display().to_string(), limits)
 }
 
-/// Decodes a picture from memory; `name` stands for the file in error messages.
+/// Decodes an image from memory; `name` stands for the file in error messages.
 ///
 /// See [`read_image`] for formats and conversions.
 ///
@@ -92,7 +92,7 @@ pub fn decode_image(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImag
     decode_dynamic(bytes, name, limits).map(flatten)
 }
 
-/// Reads a picture file as 16-bit grey: 8-bit samples become 16-bit as `257 · v`, colours their luma;
+/// Reads an image file as 16-bit grey: 8-bit samples become 16-bit as `257 · v`, colours their luma;
 /// transparency is ignored.
 ///
 /// # Errors
@@ -122,7 +122,7 @@ pub(crate) fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ImageE
     Ok(bytes)
 }
 
-/// Decodes with the orientation applied, in the picture's own colour type.
+/// Decodes with the orientation applied, in the image's own colour type.
 pub(crate) fn decode_dynamic(
     bytes: &[u8],
     name: &str,

@@ -1,7 +1,7 @@
 //! The exact Euclidean distance transform of a mask.
 //!
-//! Our own instead of the crate `imageproc`: it would transform whole pictures of `f64`, padded by
-//! a copy because its picture has no outside, and bring a linear algebra crate along.
+//! Our own instead of the crate `imageproc`: it would transform whole images of `f64`, padded by
+//! a copy because its image has no outside, and bring a linear algebra crate along.
 
 use crate::bits;
 use crate::mask::{BBox, Mask};
@@ -11,7 +11,7 @@ use crate::mask::{BBox, Mask};
 /// Everything beyond the mask's edge is unset, as after padding by one. The values are those of
 /// `scipy.ndimage.distance_transform_edt` and of OpenCV's `distanceTransform` with `DIST_L2` and
 /// the precise mask. Time is linear in the [box](Mask::bbox) of the set pixels, so a small object
-/// in a large picture is cheap.
+/// in a large image is cheap.
 ///
 /// ```
 /// use samara_image::{DistanceTransform, Mask};

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-/// What can go wrong with a picture or a mask.
+/// What can go wrong with an image or a mask.
 ///
 /// Every message is one line and names the file or the parameter it is about.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum ImageError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The file is there but its content is not a whole, valid picture.
+    /// The file is there but its content is not a whole, valid image.
     #[error("{name}: {what}")]
     Decoding {
         /// The file, or the name given for the bytes.
@@ -27,7 +27,7 @@ pub enum ImageError {
         /// What is wrong with the content.
         what: String,
     },
-    /// The picture is valid so far but larger than the [`Limits`](crate::Limits) allow.
+    /// The image is valid so far but larger than the [`Limits`](crate::Limits) allow.
     #[error("{name}: {what}")]
     Limits {
         /// The file, or the name given for the bytes.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ImageError;
 use crate::mask::BBox;
 
-/// A point in pixels of the original picture.
+/// A point in pixels of the original image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OriginalPx {
     /// Pixels from the left edge.
@@ -24,7 +24,7 @@ impl OriginalPx {
         Self { x, y }
     }
 
-    /// Whether the point lies in a picture of this size: `0 <= x < width` and `0 <= y < height`.
+    /// Whether the point lies in an image of this size: `0 <= x < width` and `0 <= y < height`.
     pub fn is_inside(&self, width: u32, height: u32) -> bool {
         (0.0..f64::from(width)).contains(&self.x) && (0.0..f64::from(height)).contains(&self.y)
     }
@@ -39,7 +39,7 @@ pub struct ModelPx {
     pub y: f64,
 }
 
-/// A box in pixels of the original picture, with `min` left of and above `max`.
+/// A box in pixels of the original image, with `min` left of and above `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawBox", into = "RawBox")]
 pub struct OriginalBox {
@@ -143,9 +143,9 @@ pub struct ModelBox {
     pub max: ModelPx,
 }
 
-/// How an original picture lies in the model's square input: the only place that scales.
+/// How an original image lies in the model's square input: the only place that scales.
 ///
-/// The picture, resized to [`content_size`](Self::content_size), occupies the top-left of a square
+/// The image, resized to [`content_size`](Self::content_size), occupies the top-left of a square
 /// of [`side`](Self::side) pixels; the rest is padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RawFrame", into = "RawFrame")]
@@ -208,12 +208,12 @@ impl Frame {
         })
     }
 
-    /// Width and height of the original picture, in pixels.
+    /// Width and height of the original image, in pixels.
     pub fn original_size(&self) -> (u32, u32) {
         self.original
     }
 
-    /// Width and height of the resized picture inside the model's input, in pixels.
+    /// Width and height of the resized image inside the model's input, in pixels.
     pub fn content_size(&self) -> (u32, u32) {
         self.content
     }
@@ -223,7 +223,7 @@ impl Frame {
         self.side
     }
 
-    /// Whether the picture is [squashed](Self::squash): what the model sees is the picture alone,
+    /// Whether the image is [squashed](Self::squash): what the model sees is the image alone,
     /// without padding.
     pub fn is_squashed(&self) -> bool {
         self.squashed
@@ -262,7 +262,7 @@ impl Frame {
         }
     }
 
-    /// Whether the point lies in the original picture: `0 <= x < width` and `0 <= y < height`.
+    /// Whether the point lies in the original image: `0 <= x < width` and `0 <= y < height`.
     pub fn contains(&self, p: OriginalPx) -> bool {
         p.is_inside(self.original.0, self.original.1)
     }

@@ -1,4 +1,4 @@
-//! Grey pictures whose values count, such as attention maps.
+//! Grey images whose values count, such as attention maps.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use image::DynamicImage;
 use crate::decode::{Limits, decode_dynamic, read_bytes};
 use crate::error::ImageError;
 
-/// A grey picture of floating-point values.
+/// A grey image of floating-point values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GrayValues {
     /// Width in pixels.
@@ -19,11 +19,11 @@ pub struct GrayValues {
     pub values: Vec<f32>,
 }
 
-/// Reads a grey picture without losing any of its 8, 16 or 32 bits a pixel. A picture in colour
+/// Reads a grey image without losing any of its 8, 16 or 32 bits a pixel. An image in colour
 /// passes when red, green and blue are equal everywhere. Opacity is ignored.
 ///
 /// # Errors
-/// As [`read_image`](crate::read_image); [`ImageError::Unsupported`] also for a picture in colour.
+/// As [`read_image`](crate::read_image); [`ImageError::Unsupported`] also for an image in colour.
 pub fn read_gray(path: impl AsRef<Path>, limits: &Limits) -> Result<GrayValues, ImageError> {
     let path = path.as_ref();
     let name = path.display().to_string();

@@ -1,4 +1,4 @@
-//! Heat maps over pictures.
+//! Heat maps over images.
 
 use image::{Rgb, RgbImage};
 
@@ -12,8 +12,8 @@ const STOPS: [[f32; 3]; 6] = [
     [252.0, 255.0, 164.0],
 ];
 
-/// The picture with `values` (one a pixel, row by row) laid over it: dark where they are low, bright
-/// where they are high; the more, the less of the picture shines through. Pixels without a finite
+/// The image with `values` (one a pixel, row by row) laid over it: dark where they are low, bright
+/// where they are high; the more, the less of the image shines through. Pixels without a finite
 /// value stay as they are.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! Label maps: one picture holds all objects of an image, each with a value of its own.
+//! Label maps: one file holds all objects of an image, each with a value of its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::ImageError;
 use crate::mask::Mask;
 use crate::rle::Rle;
 
-/// A grey picture with 16 bits a pixel.
+/// A grey image with 16 bits a pixel.
 pub type GrayImage16 = ImageBuffer<Luma<u16>, Vec<u16>>;
 
 /// The objects of a label map; pixels with the value 0 are background.
@@ -24,8 +24,8 @@ pub struct LabelMap {
     pub objects: BTreeMap<u32, Rle>,
 }
 
-/// Reads a label map: an 8- or 16-bit grey picture whose values are the labels, or an 8-bit colour
-/// or palette picture whose colours are, as `red · 65536 + green · 256 + blue`. Transparency is
+/// Reads a label map: an 8- or 16-bit grey image whose values are the labels, or an 8-bit colour
+/// or palette image whose colours are, as `red · 65536 + green · 256 + blue`. Transparency is
 /// ignored. Lossless formats only make sense (PNG, TIFF).
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Pictures, coordinate frames, masks, run lengths, polygons and overlays for
+//! Images, coordinate frames, masks, run lengths, polygons and overlays for
 //! promptable segmentation. No tensor library, no unsafe code.
 
 #![forbid(unsafe_code)]

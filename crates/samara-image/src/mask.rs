@@ -406,7 +406,7 @@ impl Mask {
         (0..self.height).flat_map(move |y| bits::ones(self.row(y)).map(move |x| (x, y)))
     }
 
-    /// The mask as a grey picture: 255 where set, 0 elsewhere.
+    /// The mask as a grey image: 255 where set, 0 elsewhere.
     pub fn to_luma(&self) -> GrayImage {
         let mut image = GrayImage::new(self.width, self.height);
         if self.width > 0 {
@@ -448,11 +448,11 @@ impl Not for &Mask {
     }
 }
 
-/// Reads a mask from any picture that [`read_image`](crate::read_image) reads: a pixel is set when
-/// its luma is greater than 127. In a picture without any such pixel (labels such as 0 and 1, a
+/// Reads a mask from any image that [`read_image`](crate::read_image) reads: a pixel is set when
+/// its luma is greater than 127. In an image without any such pixel (labels such as 0 and 1, a
 /// dark palette) it is set when its luma is more than half of the brightest one.
 ///
-/// If the picture has transparency that varies, the mask is where it is opaque (alpha greater than
+/// If the image has transparency that varies, the mask is where it is opaque (alpha greater than
 /// 127) instead, because cut-outs carry the object's shape there and its colours elsewhere.
 ///
 /// # Errors

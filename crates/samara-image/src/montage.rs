@@ -1,10 +1,10 @@
-//! Pictures beside and below each other.
+//! Images beside and below each other.
 
 use image::{Rgb, RgbImage};
 
 const WHITE: Rgb<u8> = Rgb([255; 3]);
 
-/// Pictures row by row, `columns` in each, with a white gap between them. The largest picture gives
+/// Images row by row, `columns` in each, with a white gap between them. The largest image gives
 /// the size of all places.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! Object maps: palette pictures whose indices are the objects of a video, as the DAVIS data sets have
+//! Object maps: palette images whose indices are the objects of a video, as the DAVIS data sets have
 //! them.
 
 use std::io::Cursor;
@@ -23,7 +23,7 @@ pub fn object_color(index: u8) -> [u8; 3] {
     })
 }
 
-/// Writes the objects of a frame as a palette picture. Where objects overlap, the first one counts.
+/// Writes the objects of a frame as a palette image. Where objects overlap, the first one counts.
 ///
 /// # Errors
 /// [`ImageError::Parameter`] for a mask of another size, [`ImageError::Io`] when the file cannot be
@@ -77,7 +77,7 @@ pub fn read_object_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelM
     let bytes = read_bytes(path, limits)?;
     match indices(&bytes, limits) {
         Some((size, indices)) => Ok(LabelMap::of_values(size, &indices)),
-        // Also what is wrong with a picture is found out there.
+        // Also what is wrong with an image is found out there.
         None => read_label_map(path, limits),
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures that show masks, prompts and scores.
+//! Images that show masks, prompts and scores.
 
 use image::{Rgb, RgbImage};
 use tiny_skia::{PathBuilder, Rect};
@@ -14,20 +14,20 @@ const POSITIVE: Rgb<u8> = Rgb([24, 168, 78]);
 const NEGATIVE: Rgb<u8> = Rgb([222, 45, 48]);
 const BOX: Rgb<u8> = Rgb([255, 205, 30]);
 
-/// Draws masks, clicks, boxes and labels over a picture. Line widths and letters grow with the
-/// picture, so the result looks the same at any size on a page.
+/// Draws masks, clicks, boxes and labels over an image. Line widths and letters grow with the
+/// image, so the result looks the same at any size on a page.
 ///
 /// ```
 /// use samara_image::{Mask, OriginalPx, Overlay, RgbImage, palette};
 ///
 /// let photo = RgbImage::new(320, 240);
 /// let mask = Mask::from_fn(320, 240, |x, y| x.abs_diff(160) + y.abs_diff(120) < 80);
-/// let picture = Overlay::new(&photo)
+/// let image = Overlay::new(&photo)
 ///     .mask(&mask, palette(0))
 ///     .label("whole 0.93")
 ///     .point(OriginalPx::new(160.0, 120.0), true)
 ///     .render();
-/// assert_eq!(picture.dimensions(), (320, 240));
+/// assert_eq!(image.dimensions(), (320, 240));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Overlay<'a> {
@@ -66,7 +66,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Adds a mask; later ones lie over earlier ones. A mask of another size is stretched to the
-    /// picture.
+    /// image.
     pub fn mask(mut self, mask: &'a Mask, color: Rgb<u8>) -> Self {
         self.masks.push(Layer {
             mask,
@@ -77,7 +77,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Adds a label, such as "whole 0.93", near the top of the mask added last, or in the
-    /// picture's top-left corner when there is no mask.
+    /// image's top-left corner when there is no mask.
     pub fn label(mut self, text: impl Into<String>) -> Self {
         match self.masks.last_mut() {
             Some(layer) => layer.label = Some(text.into()),
@@ -98,7 +98,7 @@ impl<'a> Overlay<'a> {
         self
     }
 
-    /// The picture with everything drawn on it. A picture without pixels comes back as it is.
+    /// The image with everything drawn on it. An image without pixels comes back as it is.
     pub fn render(&self) -> RgbImage {
         let Some(mut canvas) = Canvas::new(self.image) else {
             return self.image.clone();
@@ -135,7 +135,7 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// The width of a thin line: one pixel in a picture with a diagonal of 900 pixels.
+/// The width of a thin line: one pixel in an image with a diagonal of 900 pixels.
 fn unit(image: &RgbImage) -> f32 {
     let (width, height) = image.dimensions();
     ((width as f32).hypot(height as f32) / 900.0).max(0.6)
@@ -187,7 +187,7 @@ fn draw_click(canvas: &mut Canvas, at: OriginalPx, positive: bool, unit: f32) {
     }
 }
 
-/// The middle of the longest stretch of the mask's top rows, in pixels of the picture.
+/// The middle of the longest stretch of the mask's top rows, in pixels of the image.
 fn anchor(mask: &Mask, (width, height): (u32, u32)) -> Option<(f32, f32)> {
     let top = mask.bbox()?;
     let row = mask.crop(0, top.y, mask.width(), 1);
@@ -200,7 +200,7 @@ fn anchor(mask: &Mask, (width, height): (u32, u32)) -> Option<(f32, f32)> {
     ))
 }
 
-/// Places labels so that they stay in the picture and off each other.
+/// Places labels so that they stay in the image and off each other.
 struct Labels {
     unit: f32,
     taken: Vec<Rect>,
@@ -244,7 +244,7 @@ impl Labels {
         let size = self.unit * 15.0;
         let margin = self.unit * 4.0;
         let laid = Text::new(text, size)?;
-        // A label wider than the picture gets smaller letters.
+        // A label wider than the image gets smaller letters.
         let share = (width - 2.0 * margin) / (laid.width + size);
         let (laid, size) = if share < 1.0 {
             (Text::new(text, size * share)?, size * share)

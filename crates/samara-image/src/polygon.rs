@@ -12,7 +12,7 @@ use crate::rasterise::Raster;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ring {
-    /// The corners, in pixels of the picture; a pixel covers `x..x + 1` by `y..y + 1`.
+    /// The corners, in pixels of the image; a pixel covers `x..x + 1` by `y..y + 1`.
     pub points: Vec<OriginalPx>,
 }
 

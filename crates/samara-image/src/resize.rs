@@ -5,10 +5,10 @@
 //! grows with the reduction, weights normalised in double precision and rounded to 22 fractional
 //! bits, a horizontal and a vertical pass, each rounded to 8 bits. The horizontal pass comes first
 //! unless the height shrinks by more than twice as many pixels as the width. Older versions always
-//! began with it, which differs by one grey level in places in very tall pictures.
+//! began with it, which differs by one grey level in places in very tall images.
 //!
 //! On floats PyTorch computes the same weights in single precision and rounds nothing. In a wide
-//! picture that moves a filter's centre by up to 1e-4 pixels, so the weights are rounded here as
+//! image that moves a filter's centre by up to 1e-4 pixels, so the weights are rounded here as
 //! there.
 //!
 //! The crate `fast_image_resize` is faster but not the same: it runs the vertical pass first and
@@ -20,16 +20,16 @@ use rayon::prelude::*;
 /// Fractional bits of a weight: 32, less 8 for the sample and 2 for head room.
 const PRECISION: u32 = 22;
 
-/// The `width × height` part of a picture whose top-left pixel is (`x`, `y`); what lies outside is
+/// The `width × height` part of an image whose top-left pixel is (`x`, `y`); what lies outside is
 /// left out.
 pub fn crop_image(image: &RgbImage, x: u32, y: u32, width: u32, height: u32) -> RgbImage {
     image::imageops::crop_imm(image, x, y, width, height).to_image()
 }
 
-/// Resizes a picture exactly as Pillow's `Image.resize((width, height), Image.BILINEAR)` does.
+/// Resizes an image exactly as Pillow's `Image.resize((width, height), Image.BILINEAR)` does.
 ///
 /// Antialiased: on reduction the filter covers every source pixel. A pass is skipped when its
-/// dimension does not change. A picture or a target without pixels gives an all-black target.
+/// dimension does not change. An image or a target without pixels gives an all-black target.
 pub fn resize_bilinear(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     resize::<image::Rgb<u8>, 3>(image, width, height, &BILINEAR)
 }
@@ -39,17 +39,17 @@ pub fn resize_bilinear_gray(image: &GrayImage, width: u32, height: u32) -> GrayI
     resize::<image::Luma<u8>, 1>(image, width, height, &BILINEAR)
 }
 
-/// Resizes a picture exactly as Pillow's `Image.resize((width, height), Image.BICUBIC)` does; SAM 2
+/// Resizes an image exactly as Pillow's `Image.resize((width, height), Image.BICUBIC)` does; SAM 2
 /// reads the frames of a video so. Otherwise as [`resize_bilinear`].
 pub fn resize_bicubic(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     resize::<image::Rgb<u8>, 3>(image, width, height, &BICUBIC)
 }
 
-/// Resizes a picture as torchvision's `Resize((height, width))` (bilinear, antialiased) does with
-/// the tensor that `ToTensor` makes of it; SAM 2 reads single pictures so. Within 1e-6, unless a side
+/// Resizes an image as torchvision's `Resize((height, width))` (bilinear, antialiased) does with
+/// the tensor that `ToTensor` makes of it; SAM 2 reads single images so. Within 1e-6, unless a side
 /// shrinks by hundreds, or the target is one pixel wide: PyTorch 2.15 then repeats its first value.
 ///
-/// Returns the red, the green and the blue plane, `[3, height, width]`, in `0..=1`. A picture
+/// Returns the red, the green and the blue plane, `[3, height, width]`, in `0..=1`. An image
 /// without pixels gives zeros.
 pub fn resize_bilinear_f32(image: &RgbImage, width: u32, height: u32) -> Vec<f32> {
     let (from_width, from_height) = image.dimensions();
@@ -122,7 +122,7 @@ fn vertical_first(from: (u32, u32), to: (u32, u32)) -> bool {
 }
 
 struct Filter {
-    /// How far the filter reaches, in source pixels of an unreduced picture.
+    /// How far the filter reaches, in source pixels of an unreduced image.
     support: f64,
     at: fn(f64) -> f64,
 }

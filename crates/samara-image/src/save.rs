@@ -120,13 +120,13 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A picture that can be encoded as PNG: [`RgbImage`], [`RgbaImage`], [`GrayImage`] or
+/// An image that can be encoded as PNG: [`RgbImage`], [`RgbaImage`], [`GrayImage`] or
 /// [`GrayImage16`].
 pub trait PngSource {
-    /// The picture as the bytes of a PNG file.
+    /// The image as the bytes of a PNG file.
     ///
     /// # Errors
-    /// The encoder's error, for instance for a picture with a side of zero pixels.
+    /// The encoder's error, for instance for an image with a side of zero pixels.
     fn to_png(&self) -> Result<Vec<u8>, image::ImageError>;
 }
 
@@ -143,17 +143,17 @@ macro_rules! png_source {
 }
 png_source!(RgbImage, RgbaImage, GrayImage, GrayImage16);
 
-/// Saves a picture as PNG, whatever the extension of `path`, [atomically](write_atomic).
+/// Saves an image as PNG, whatever the extension of `path`, [atomically](write_atomic).
 ///
 /// # Errors
-/// [`ImageError::Io`] when the file cannot be written, [`ImageError::Parameter`] when the picture
+/// [`ImageError::Io`] when the file cannot be written, [`ImageError::Parameter`] when the image
 /// has no pixels.
 pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), ImageError> {
     let bytes = image.to_png().map_err(|e| encoding(path.as_ref(), &e))?;
     write_atomic(path, &bytes)
 }
 
-/// Saves a picture [atomically](write_atomic) in the format that the extension of `path` names:
+/// Saves an image [atomically](write_atomic) in the format that the extension of `path` names:
 /// `.png`, or `.jpg`/`.jpeg` (quality 92). A path without extension becomes PNG.
 ///
 /// # Errors
@@ -169,10 +169,10 @@ pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageE
     }
 }
 
-/// The picture as the bytes of a JPEG file; `quality` is 1 to 100.
+/// The image as the bytes of a JPEG file; `quality` is 1 to 100.
 ///
 /// # Errors
-/// [`ImageError::Parameter`] when the picture has no pixels or a side above 65 535.
+/// [`ImageError::Parameter`] when the image has no pixels or a side above 65 535.
 pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
     jpeg(image, quality).map_err(|e| encoding(Path::new("JPEG"), &e))
 }

@@ -13,7 +13,7 @@ use samara_image::{
 };
 use tempfile::TempDir;
 
-/// A moving test picture as a file called `name`, made with `options`.
+/// A moving test image as a file called `name`, made with `options`.
 fn make(folder: &TempDir, name: &str, size: &str, frames: usize, options: &[&str]) -> PathBuf {
     let path = folder.path().join(name);
     let source = format!("testsrc2=size={size}:rate=25");

@@ -458,7 +458,7 @@ mod tests {
             channels in channels(), kernel in prop::sample::select(vec![1_usize, 3, 5, 7]),
             stride in 1_usize..3, seed in 0_usize..100,
         ) {
-            // A square picture has the same padding on both axes.
+            // A square image has the same padding on both axes.
             let width = if stride == 1 { width } else { height };
             let shape = Depthwise::same([batch, height, width, channels], kernel, stride);
             let x = values(batch * height * width * channels, seed);

@@ -5,7 +5,7 @@
 //!
 //! - [`sam`]: SAM 1 (ViT-B, ViT-L, ViT-H, MedSAM),
 //! - [`mobile_sam`]: the TinyViT encoder of MobileSAM,
-//! - [`sam2`]: SAM 2 and 2.1, pictures and video,
+//! - [`sam2`]: SAM 2 and 2.1, images and video,
 //! - [`checkpoint`]: reading, recognising, converting and downloading weights,
 //! - [`ops`]: the operations that carry the weight.
 #![forbid(unsafe_code)]
@@ -23,6 +23,6 @@ mod token_attention;
 
 pub use burn;
 pub use image_features::{FeaturesError, ImageFeatures};
-pub use model::{InvalidConfig, Judged, Model, ModelConfig};
-pub use ops::{ProjectedCells, is_cpu};
+pub use model::{InvalidConfig, Model, ModelConfig, Scored};
+pub use ops::{ProjectedImage, is_cpu};
 pub use token_attention::{DecoderToken, TokenAttention};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ops::select_rows;
 use crate::sam::{
-    DecodedMasks, ImageCells, ImageEncoderConfig, JudgedPrompts, PromptBatch, Sam, SamConfig,
+    DecodedMasks, ImageEncoderConfig, ImageTokens, PromptBatch, Sam, SamConfig, ScoredPrompts,
 };
 use crate::sam2::{self, Sam2, Sam2Config};
 use crate::{ImageFeatures, TokenAttention};
@@ -79,7 +79,7 @@ impl ModelConfig {
         }
     }
 
-    /// The configuration of the same weights for pictures of `side` pixels. MobileSAM takes any side
+    /// The configuration of the same weights for images of `side` pixels. MobileSAM takes any side
     /// that is a multiple of its coarsest cell; other encoders have learnt positions for the side they
     /// were trained with.
     ///
@@ -216,7 +216,7 @@ impl Model {
             Self::Sam(sam) => sam.decode(features.image_embed.clone(), prompts),
             Self::Sam2(_) => {
                 let all: Vec<usize> = (0..prompts.len()).collect();
-                self.judge(features, prompts, None).draw(&all)
+                self.score(features, prompts, None).decode_masks(&all)
             }
         }
     }
@@ -238,77 +238,77 @@ impl Model {
     /// Scores first, and the masks of [`decode`](Self::decode) on request: for callers that drop most
     /// masks for their scores.
     ///
-    /// `shared` is what [`image_cells`](Self::image_cells) gave for the same features.
-    pub fn judge<'a>(
+    /// `shared` is what [`image_tokens`](Self::image_tokens) gave for the same features.
+    pub fn score<'a>(
         &'a self,
         features: &'a ImageFeatures,
         prompts: &PromptBatch,
-        shared: Option<&ImageCells>,
-    ) -> Judged<'a> {
+        shared: Option<&ImageTokens>,
+    ) -> Scored<'a> {
         match self {
             Self::Sam(sam) => {
-                let judged = sam.judge(features.image_embed.clone(), prompts, shared);
-                Judged::Sam { sam, judged }
+                let scored = sam.score(features.image_embed.clone(), prompts, shared);
+                Scored::Sam { sam, scored }
             }
-            Self::Sam2(sam2) => Judged::Sam2 {
-                judged: sam2.judge(features, prompts, shared).masks,
+            Self::Sam2(sam2) => Scored::Sam2 {
+                scored: sam2.score(features, prompts, shared).masks,
                 sam2,
                 features,
             },
         }
     }
 
-    /// What prompts without a mask share, for [`judge`](Self::judge) of them: as much work as it spares
+    /// What prompts without a mask share, for [`score`](Self::score) of them: as much work as it spares
     /// three.
-    pub fn image_cells(&self, features: &ImageFeatures) -> ImageCells {
+    pub fn image_tokens(&self, features: &ImageFeatures) -> ImageTokens {
         match self {
-            Self::Sam(sam) => sam.image_cells(features.image_embed.clone()),
-            Self::Sam2(sam2) => sam2.image_cells(features),
+            Self::Sam(sam) => sam.image_tokens(features.image_embed.clone()),
+            Self::Sam2(sam2) => sam2.image_tokens(features),
         }
     }
 }
 
-/// A batch of prompts with scores; see [`Model::judge`].
+/// A batch of prompts with scores; see [`Model::score`].
 #[derive(Debug)]
-pub enum Judged<'a> {
-    /// The masks are still to be drawn.
+pub enum Scored<'a> {
+    /// The masks are still to be decoded.
     Sam {
         /// By this model.
         sam: &'a Sam,
         /// From this.
-        judged: JudgedPrompts,
+        scored: ScoredPrompts,
     },
-    /// The masks are still to be drawn, with the help of finer features.
+    /// The masks are still to be decoded, with the help of finer features.
     Sam2 {
         /// By this model.
         sam2: &'a Sam2,
         /// From this.
-        judged: JudgedPrompts,
+        scored: ScoredPrompts,
         /// And these.
         features: &'a ImageFeatures,
     },
 }
 
-impl Judged<'_> {
+impl Scored<'_> {
     /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
     pub fn iou(&self) -> Tensor<2> {
         match self {
-            Self::Sam { judged, .. } | Self::Sam2 { judged, .. } => judged.iou.clone(),
+            Self::Sam { scored, .. } | Self::Sam2 { scored, .. } => scored.iou.clone(),
         }
     }
 
     /// Mask logits `[prompts, tokens, 4 · grid, 4 · grid]` and scores of the prompts at these positions
     /// of the batch.
-    pub fn draw(&self, prompts: &[usize]) -> DecodedMasks {
+    pub fn decode_masks(&self, prompts: &[usize]) -> DecodedMasks {
         match self {
-            Self::Sam { sam, judged } => sam.draw(judged, prompts),
+            Self::Sam { sam, scored } => sam.decode_masks(scored, prompts),
             Self::Sam2 {
                 sam2,
-                judged,
+                scored,
                 features,
             } => DecodedMasks {
-                low_res_logits: sam2.draw(judged, features, prompts),
-                iou: select_rows(judged.iou.clone(), prompts),
+                low_res_logits: sam2.decode_masks(scored, features, prompts),
+                iou: select_rows(scored.iou.clone(), prompts),
             },
         }
     }

@@ -125,10 +125,10 @@ fn check(sam: &Sam, expected: &Expected) {
             assert_close(&name("dense"), &embedded.dense, &dense);
         }
         if prompts.masks.is_none() {
-            let shared = sam.image_cells(embedding.clone());
-            let judged = sam.judge(embedding.clone(), &prompts, Some(&shared));
+            let shared = sam.image_tokens(embedding.clone());
+            let scored = sam.score(embedding.clone(), &prompts, Some(&shared));
             let expected = expected.get(&name("iou")).unwrap();
-            assert_close(&name("iou, shared cells"), &judged.iou, &expected);
+            assert_close(&name("iou, shared cells"), &scored.iou, &expected);
         }
         let decoded = sam.decode(embedding.clone(), &prompts);
         assert_close(

@@ -8,7 +8,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use samara_model::sam::{ImageCells, MaskDecoderConfig, PromptEmbeddings, TwoWayTransformerConfig};
+use samara_model::sam::{
+    ImageTokens, MaskDecoderConfig, PromptEmbeddings, TwoWayTransformerConfig,
+};
 use samara_model::sam2::{
     FpnNeckConfig, HieraConfig, MaskDecoder, Memories, MemoryAttentionConfig, MemoryEncoderConfig,
 };
@@ -140,17 +142,17 @@ fn the_decoder_agrees() {
         sparse: Some(read(file, "sparse")),
         dense: read(file, "dense"),
     };
-    let cells = ImageCells::new(image("image_embedding"), prompts.dense.clone(), pe);
-    let found = decoder.judge(&cells, &prompts, 3);
-    let again = decoder.judge(&decoder.project(cells), &prompts, 3);
+    let cells = ImageTokens::new(image("image_embedding"), prompts.dense.clone(), pe);
+    let found = decoder.score(&cells, &prompts, 3);
+    let again = decoder.score(&decoder.project(cells), &prompts, 3);
     assert_close(
         "iou, projected",
         again.masks.iou.clone(),
         &read(file, "iou"),
     );
-    let logits = decoder.draw(&again.masks, high_res.clone(), &[0, 1, 2]);
+    let logits = decoder.decode_masks(&again.masks, high_res.clone(), &[0, 1, 2]);
     assert_close("logits, projected", logits, &read(file, "low_res_logits"));
-    let logits = decoder.draw(&found.masks, high_res, &[0, 1, 2]);
+    let logits = decoder.decode_masks(&found.masks, high_res, &[0, 1, 2]);
     assert_close("logits", logits, &read(file, "low_res_logits"));
     assert_close("iou", found.masks.iou, &read(file, "iou"));
     assert_close("mask tokens", found.mask_tokens, &read(file, "mask_tokens"));

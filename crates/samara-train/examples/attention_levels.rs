@@ -1,13 +1,13 @@
 //! How often the analysis of attention maps names the right level.
 //!
-//! On pictures of people with annotated garments, synthetic attention maps are made from the mask of
+//! On images of people with annotated garments, synthetic attention maps are made from the mask of
 //! the person (whole), of a garment (part) and of a small thing (subpart): blurred, with noise, on
 //! the grids of vision transformers. Every garment and every small thing is clicked where it is
 //! deepest, so the map of the person and the map of the thing contain the same click.
 //!
 //! `cargo run --release -p samara-train --example attention_levels -- ../shared/data/ccp`
 //!
-//! `--split NAME` takes another split than `val`, `--limit N` only N pictures, evenly spread, and
+//! `--split NAME` takes another split than `val`, `--limit N` only N images, evenly spread, and
 //! `--any-size` also garments of less than a tenth of the person's area and small things of more.
 #![allow(clippy::print_stdout, reason = "this is its output")]
 
@@ -57,7 +57,7 @@ const SMALL: [&str; 27] = [
 const SMALL_SHARE: f64 = 0.1;
 /// Smaller things are left out, in pixels.
 const MIN_AREA: u64 = 150;
-/// Cells of a map: squares see the picture squashed, 64 is the longer side of a map of its shape.
+/// Cells of a map: squares see the image squashed, 64 is the longer side of a map of its shape.
 const GRIDS: [u32; 4] = [14, 24, 37, 64];
 /// Standard deviations as shares of the longer side.
 const BLURS: [f64; 3] = [0.0, 0.02, 0.04];
@@ -108,7 +108,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The cases of one picture.
+/// The cases of one image.
 fn picture(segmenter: &Segmenter, record: &ImageRecord, any_size: bool) -> Result<Vec<Case>> {
     let things = things(record, any_size)?;
     let limits = Limits::default();

@@ -5,9 +5,9 @@
 //! [--max-iou 0.5] [--limit N]`
 //!
 //! `OUT/annotations.json` is that of DATA with damaged masks, `OUT/clean.json` is the same without damage,
-//! and `OUT/images` leads to the pictures.
+//! and `OUT/images` leads to the images.
 //! Every annotation of the split has two fields more, which nobody reads: `true_iou`, of the mask with
-//! what it was, and `damage`. `--limit` keeps N pictures of the split, evenly spread.
+//! what it was, and `damage`. `--limit` keeps N images of the split, evenly spread.
 #![allow(clippy::print_stdout, reason = "an example says what it did")]
 
 use std::collections::{HashMap, HashSet};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 /// Draws until a mask is damaged badly enough; there are six kinds.
 const TRIES: usize = 60;
-/// Masks of other pictures among which a wrong object is sought.
+/// Masks of other images among which a wrong object is sought.
 const STRANGERS: usize = 20;
 
 struct Arguments {
@@ -159,7 +159,7 @@ fn damage_all(data: &DataSet, arguments: &Arguments) -> HashMap<(u64, u64), Outc
     let mut damaged = 0;
     for &(image, object) in &places {
         let (id, truth) = &masks[image][object];
-        // The mask of another object of the same picture would be as good to learn from as any.
+        // The mask of another object of the same image would be as good to learn from as any.
         let mut others: Vec<&Mask> = Vec::new();
         for _ in 0..STRANGERS {
             let (other, object) = places[rng.random_range(0..places.len())];
@@ -220,7 +220,7 @@ impl Outcome {
     }
 }
 
-/// Leads to the pictures without copying them, where the system allows it.
+/// Leads to the images without copying them, where the system allows it.
 fn link(pictures: &Path, link: &Path) -> std::io::Result<()> {
     if link.is_dir() {
         return Ok(());

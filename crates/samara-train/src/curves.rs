@@ -1,4 +1,4 @@
-//! The log of a run as a picture: an SVG without scripts or fonts of its own.
+//! The log of a run as an image: an SVG without scripts or fonts of its own.
 //!
 //! Faint lines are the steps (means over a few, when there are many), strong lines a moving
 //! average, circles the validations.
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::plot::{Area, Axis, DrawError, TEXT, axes, svg};
 
-/// Size of the picture.
+/// Size of the image.
 const SIZE: (u32, u32) = (1920, 1200);
 /// Most points of a line.
 const POINTS: usize = 400;
@@ -213,7 +213,7 @@ mod tests {
         log
     }
 
-    /// Lines of the picture that hold every one of `words`.
+    /// Lines of the image that hold every one of `words`.
     fn count(svg: &str, words: &[&str]) -> usize {
         let lines = svg.lines();
         lines

@@ -1,8 +1,8 @@
-//! Features of pictures, computed once per picture when the encoder does not learn.
+//! Features of images, computed once per image when the encoder does not learn.
 //!
-//! A file holds the features of one picture as `safetensors` in full precision, so a run that uses
+//! A file holds the features of one image as `safetensors` in full precision, so a run that uses
 //! it computes the same as one that does not. Its name is the SHA-256 of the encoder's weights, the
-//! side of the input and the pixels: a changed picture or another encoder has another file, and
+//! side of the input and the pixels: a changed image or another encoder has another file, and
 //! runs with the same encoder may share a folder.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::TrainError;
 use crate::groups::ENCODER;
 use crate::parameters::fingerprint;
 
-/// The features of a picture at `side` model pixels.
+/// The features of an image at `side` model pixels.
 pub fn encode(model: &Model, picture: &RgbImage, side: usize, device: &Device) -> ImageFeatures {
     model.encode_image(normalise_pixels(picture, side, device))
 }
@@ -46,7 +46,7 @@ impl FeatureCache {
         })
     }
 
-    /// The features of a picture, from the folder or else from `model`, which lies on a device without
+    /// The features of an image, from the folder or else from `model`, which lies on a device without
     /// gradients and has the encoder that the folder was opened with.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ pub fn numbered(model: Model) -> Model {
 
 /// The model on an autodiff device with gradients for the parameters in `learning` only: nothing
 /// is recorded of what lies before the first of them. Batch norms keep their statistics, as
-/// pictures come one at a time.
+/// images come one at a time.
 pub(crate) fn learnable(model: Model, learning: &HashSet<ParamId>) -> Model {
     struct Marking<'a>(&'a HashSet<ParamId>);
     impl ModuleMapper for Marking<'_> {

@@ -7,14 +7,14 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-/// A part of a picture.
+/// A part of an image.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-/// A part of a picture with axes.
+/// A part of an image with axes.
 pub(crate) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 /// Writing to a string does not fail, but the library cannot know.
 pub(crate) type DrawError = DrawingAreaErrorKind<std::io::Error>;
 
-/// Family and height of labels. The library places everything on whole units, so a picture has about
+/// Family and height of labels. The library places everything on whole units, so an image has about
 /// twice as many of them as pixels on a screen.
 pub(crate) const TEXT: (&str, u32) = ("sans-serif", 26);
 
@@ -64,7 +64,7 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// A picture of `size` units.
+/// An image of `size` units.
 pub(crate) fn svg(
     size: (u32, u32),
     draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,

@@ -3,7 +3,7 @@
 //! ```text
 //! OUT/recipe.toml                  the recipe, with defaults written out
 //! OUT/log.jsonl                    one line per step and per validation
-//! OUT/curves.svg                   the log as a picture
+//! OUT/curves.svg                   the log as an image
 //! OUT/checkpoint-00000200/         weights, average and optimizer state; the last two are kept
 //! OUT/model.safetensors            the finished model
 //! ```

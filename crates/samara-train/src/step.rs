@@ -74,7 +74,7 @@ impl StepMetrics {
 pub struct Learner<'a> {
     /// What learns.
     pub model: &'a Model,
-    /// The model that training began with and what it makes of the picture, on a device without
+    /// The model that training began with and what it makes of the image, on a device without
     /// gradients, for the [`retention_loss`].
     pub first: Option<(&'a Model, &'a ImageFeatures)>,
 }
@@ -115,7 +115,7 @@ pub(crate) fn rounds(
         let previous_logits = previous.take();
         let batch = prompt_batch(&states, previous_logits.clone(), side, device);
         let decoded = learner.model.decode(features, &batch);
-        // One picture's objects have the same number of prompts in a round.
+        // One image's objects have the same number of prompts in a round.
         let several = objects.iter().all(ObjectSimulation::multimask);
         let drawn_first = learner.first.filter(|_| several).map(|(first, features)| {
             let plain = features.image_embed.device();

@@ -63,7 +63,7 @@ pub struct StepReport {
     pub skipped: bool,
     /// Seconds that the step took, waiting for examples included.
     pub seconds: f64,
-    /// Means over its pictures.
+    /// Means over its images.
     #[serde(flatten)]
     pub metrics: StepMetrics,
 }
@@ -388,7 +388,7 @@ impl Trainer {
         Ok((gradient, metrics))
     }
 
-    /// The features of an example's picture. Nothing is recorded when the encoder does not learn.
+    /// The features of an example's image. Nothing is recorded when the encoder does not learn.
     fn features(
         &self,
         model: &Model,

@@ -1,4 +1,4 @@
-//! A tiny model learns eight pictures by heart.
+//! A tiny model learns eight images by heart.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

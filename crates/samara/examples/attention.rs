@@ -1,4 +1,4 @@
-//! Attention maps over a picture, as pictures and as files: where the embedded model's mask decoder
+//! Attention maps over an image, as images and as files: where the embedded model's mask decoder
 //! looks while it answers a click, and, given the self-attention of a vision transformer, its rollout.
 //!
 //! `cargo run --release --example attention -- docs/coffee.png 290,150 OUT [VIT.safetensors]`
@@ -60,7 +60,7 @@ fn tell(
     shown: impl Fn(&AttentionMap) -> bool,
     targets: &AttentionTargets,
 ) -> Result<()> {
-    // The models saw squares; what is left of them covers the picture.
+    // The models saw squares; what is left of them covers the image.
     let options = AttentionOptions {
         stretch: true,
         ..AttentionOptions::default()

@@ -1,6 +1,6 @@
 //! Draws what the embedded model and MobileSAM as released choose for the same clicks, side by side.
 //!
-//! The clicks were put down before any answer was seen. Pictures and page go to `docs/gallery`.
+//! The clicks were put down before any answer was seen. Images and page go to `docs/gallery`.
 //!
 //! `cargo run --release --example gallery -- mobile_sam.pt`
 
@@ -16,7 +16,7 @@ use samara::{
 /// Of every panel, in pixels.
 const WIDTH: u32 = 320;
 
-/// A picture, and what a user points at in it: a name, x and y.
+/// An image, and what a user points at in it: a name, x and y.
 type Photo = (&'static str, [(&'static str, f64, f64); 6]);
 
 const PHOTOS: [Photo; 4] = [
@@ -141,7 +141,7 @@ fn choose(answer: &Candidates) -> Result<(Mask, f32), Box<dyn Error>> {
     Ok((chosen.mask, score))
 }
 
-/// A picture as a panel.
+/// An image as a panel.
 fn smaller(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     resize_bilinear(picture, WIDTH, WIDTH * height / width)

@@ -152,7 +152,7 @@ impl CandidateHead {
 
     /// Whether a number of the first head's is about the mask itself, its scores and how far the candidates agree.
     /// Where the click lies says what was meant, not how good a mask is: heads that see it as well are better on
-    /// pictures like those that they were fitted to, and worse on others.
+    /// images like those that they were fitted to, and worse on others.
     pub fn shows_quality(tokens: usize, number: usize) -> bool {
         let shown_own = |i: usize| !matches!(i, 7 | 8 | 10 | 16 | 18..=21 | 25..=27);
         let shared = numbers(0)..numbers(tokens);

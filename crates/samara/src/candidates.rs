@@ -125,9 +125,9 @@ impl Candidates {
         segmenter: &Segmenter,
     ) -> Result<Self> {
         let config = segmenter.config();
-        let judged = TokenScores::new(segmenter, &tokens, prompt, frame);
-        let shown = judged.shown();
-        let scores = judged.of(shown.clone());
+        let token_scores = TokenScores::new(segmenter, &tokens, prompt, frame);
+        let shown = token_scores.shown();
+        let scores = token_scores.of(shown.clone());
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
@@ -160,7 +160,7 @@ impl Candidates {
         })
     }
 
-    /// The answer to a part of a picture as one to the picture of `size`, with its logits laid anew
+    /// The answer to a part of an image as one to the image of `size`, with its logits laid anew
     /// by `place`.
     pub(crate) fn seen_in(
         mut self,
@@ -194,14 +194,14 @@ impl Candidates {
         self
     }
 
-    /// The same, with this part of the picture as where it was seen.
+    /// The same, with this part of the image as where it was seen.
     pub(crate) fn seen_at(mut self, view: PixelRect) -> Self {
         self.view = Some(view);
         self
     }
 
-    /// The part of the picture from which masks of this answer were drawn, in original pixels; `None`
-    /// where all come from the whole picture. See
+    /// The part of the image from which masks of this answer were drawn, in original pixels; `None`
+    /// where all come from the whole image. See
     /// [`Embedding::predict_zoomed`](crate::Embedding::predict_zoomed).
     pub fn view(&self) -> Option<PixelRect> {
         self.view
@@ -242,7 +242,7 @@ impl Candidates {
     /// Picks a mask; see [`Select`].
     ///
     /// # Errors
-    /// The strategy's parameter makes no sense for this picture.
+    /// The strategy's parameter makes no sense for this image.
     pub fn select(&self, select: &Select) -> Result<Selection> {
         select.apply(&self.all)
     }

@@ -10,8 +10,8 @@ use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, Mask, RgbImage, write_atomic};
 use samara_kernels::threads::in_pool;
 use samara_model::burn::tensor::{Tensor, TensorData};
-use samara_model::sam::{ImageCells, PromptBatch};
-use samara_model::{FeaturesError, ImageFeatures, Judged, is_cpu};
+use samara_model::sam::{ImageTokens, PromptBatch};
+use samara_model::{FeaturesError, ImageFeatures, Scored, is_cpu};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou, StabilityScore};
 use crate::logits::Logits;
@@ -43,7 +43,7 @@ pub struct Embedding {
     pub(crate) features: ImageFeatures,
     image: String,
     /// What prompts without a mask share, made for the first of them.
-    shared: Arc<OnceLock<ImageCells>>,
+    shared: Arc<OnceLock<ImageTokens>>,
     /// The crop that was looked at last.
     pub(crate) last_view: LastView,
 }
@@ -66,13 +66,13 @@ impl Embedding {
     }
 
     /// What prompts without a mask share.
-    fn shared(&self) -> Option<&ImageCells> {
+    fn shared(&self) -> Option<&ImageTokens> {
         // Threads do not wait for each other here, as each may be needed for the other's work.
         if self.shared.get().is_none() {
             let model = self.segmenter.model();
             let _ = self
                 .shared
-                .set(in_pool(|| model.image_cells(&self.features)));
+                .set(in_pool(|| model.image_tokens(&self.features)));
         }
         self.shared.get()
     }
@@ -176,18 +176,18 @@ impl Embedding {
 
     /// Runs the decoder on prompts of one shape.
     fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
-        let judged = self.judge(prompts)?;
+        let scored = self.score(prompts)?;
         let all: Vec<usize> = (0..prompts.len()).collect();
-        let mut logits = judged.draw(&all)?.into_iter();
-        let tokens = judged.scores().map(|scores| MaskTokens {
+        let mut logits = scored.decode_masks(&all)?.into_iter();
+        let tokens = scored.scores().map(|scores| MaskTokens {
             low_res_logits: logits.by_ref().take(scores.len()).collect(),
             iou: scores.to_vec(),
         });
         Ok(tokens.collect())
     }
 
-    /// Scores of prompts of one shape, which are not checked; their masks can be drawn afterwards.
-    pub(crate) fn judge(&self, prompts: &[&Prompt]) -> Result<JudgedPrompts<'_>> {
+    /// Scores of prompts of one shape, which are not checked; their masks can be decoded afterwards.
+    pub(crate) fn score(&self, prompts: &[&Prompt]) -> Result<ScoredPrompts<'_>> {
         let model = self.segmenter.model();
         let per_part = if is_cpu(self.segmenter.device()) {
             let threads = rayon::current_num_threads();
@@ -197,20 +197,20 @@ impl Embedding {
         };
         let masked = prompts.iter().all(|p| p.mask.is_some());
         let shared = if masked { None } else { self.shared() };
-        let judge = |prompts: &[&Prompt]| {
-            let judged = model.judge(&self.features, &self.batch(prompts), shared);
-            let scores = read(judged.iou())?;
-            Ok((judged, scores))
+        let score_part = |prompts: &[&Prompt]| {
+            let scored = model.score(&self.features, &self.batch(prompts), shared);
+            let scores = read(scored.iou())?;
+            Ok((scored, scores))
         };
         let parts = in_pool(|| {
             prompts
                 .par_chunks(per_part)
-                .map(judge)
+                .map(score_part)
                 .collect::<Result<_>>()
         })?;
-        let (parts, scores): (Vec<Judged<'_>>, Vec<Vec<f32>>) = parts;
+        let (parts, scores): (Vec<Scored<'_>>, Vec<Vec<f32>>) = parts;
         let scores: Vec<_> = scores.into_iter().flatten().map(PredictedIou).collect();
-        Ok(JudgedPrompts {
+        Ok(ScoredPrompts {
             parts,
             per_part,
             tokens: scores.len() / prompts.len(),
@@ -340,15 +340,15 @@ impl Embedding {
 }
 
 /// Prompts with the scores of all mask tokens.
-pub(crate) struct JudgedPrompts<'a> {
+pub(crate) struct ScoredPrompts<'a> {
     /// The prompts, `per_part` of them in each but the last.
-    parts: Vec<Judged<'a>>,
+    parts: Vec<Scored<'a>>,
     per_part: usize,
     scores: Vec<PredictedIou>,
     tokens: usize,
 }
 
-impl JudgedPrompts<'_> {
+impl ScoredPrompts<'_> {
     /// Mask tokens of a prompt.
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
@@ -361,14 +361,14 @@ impl JudgedPrompts<'_> {
 
     /// Logits of all tokens of the prompts at these positions, which are in order, one after the
     /// other.
-    pub(crate) fn draw(&self, prompts: &[usize]) -> Result<Vec<Logits>> {
+    pub(crate) fn decode_masks(&self, prompts: &[usize]) -> Result<Vec<Logits>> {
         let parts: Vec<&[usize]> = prompts
             .chunk_by(|a, b| a / self.per_part == b / self.per_part)
             .collect();
-        let draw = |part: &&[usize]| {
+        let decode = |part: &&[usize]| {
             let inside: Vec<usize> = part.iter().map(|i| i % self.per_part).collect();
             let logits = self.parts[part[0] / self.per_part]
-                .draw(&inside)
+                .decode_masks(&inside)
                 .low_res_logits;
             let side = logits.dims()[2];
             let logits = read(logits)?;
@@ -377,9 +377,9 @@ impl JudgedPrompts<'_> {
                 .map(|values| Logits::from_decoder(side, values.to_vec()))
                 .collect())
         };
-        let drawn: Vec<Vec<Logits>> =
-            in_pool(|| parts.par_iter().map(draw).collect::<Result<_>>())?;
-        Ok(drawn.into_iter().flatten().collect())
+        let decoded: Vec<Vec<Logits>> =
+            in_pool(|| parts.par_iter().map(decode).collect::<Result<_>>())?;
+        Ok(decoded.into_iter().flatten().collect())
     }
 }
 

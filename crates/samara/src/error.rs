@@ -9,7 +9,7 @@ use samara_model::checkpoint::CheckpointError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A picture or mask.
+    /// An image or mask.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A checkpoint.

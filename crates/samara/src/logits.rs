@@ -68,7 +68,7 @@ impl Logits {
     ///
     /// A cell gets the log-odds of the share of its area that the mask covers, limited to ±6.9
     /// (odds of 1 : 999), which is the range a decoder itself produces for a confident mask;
-    /// padding counts as outside. The mask is stretched to the picture whatever its size. A 0/1
+    /// padding counts as outside. The mask is stretched to the image whatever its size. A 0/1
     /// mask used as logits directly would say "undecided" everywhere outside and "barely" inside,
     /// which is why such prompts fail with the official predictor.
     pub fn from_mask(mask: &Mask, frame: &Frame, side: usize) -> Self {
@@ -102,7 +102,7 @@ impl Logits {
     /// bilinear without aligned corners, threshold 0. A squashed frame (SAM 2) has no padding to
     /// crop, and its logits go to the original size in one step.
     ///
-    /// The two steps are linear and separable, so each row of the picture is made directly from
+    /// The two steps are linear and separable, so each row of the image is made directly from
     /// the grid; no float image of the full size is ever stored.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Logits {
     }
 }
 
-/// Makes masks of the original size from logits; for many masks of one picture.
+/// Makes masks of the original size from logits; for many masks of one image.
 pub(crate) struct Upsampler {
     /// Side of the grid of logits.
     side: usize,

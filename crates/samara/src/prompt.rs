@@ -19,7 +19,7 @@ pub struct Click {
 pub enum MaskPrompt {
     /// Logits, such as those of an earlier answer.
     Logits(Logits),
-    /// A mask in original pixels, of any size: it is stretched to the picture.
+    /// A mask in original pixels, of any size: it is stretched to the image.
     Mask(Mask),
 }
 
@@ -146,8 +146,8 @@ impl Prompt {
         self.bbox.as_ref()
     }
 
-    /// Checks the prompt against a picture of `width`×`height` original pixels: it has content, its
-    /// points lie in the picture, and its box overlaps it. [`Embedding::predict`](crate::Embedding)
+    /// Checks the prompt against an image of `width`×`height` original pixels: it has content, its
+    /// points lie in the image, and its box overlaps it. [`Embedding::predict`](crate::Embedding)
     /// checks that too; this is for saying so before a model is loaded.
     ///
     /// # Errors
@@ -184,7 +184,7 @@ impl Prompt {
         Ok(())
     }
 
-    /// Checks the prompt against an embedded picture and the model's grid of mask logits.
+    /// Checks the prompt against an embedded image and the model's grid of mask logits.
     pub(crate) fn validate(&self, frame: &Frame, logits_side: usize) -> Result<()> {
         let (width, height) = frame.original_size();
         self.check(width, height)?;

@@ -172,7 +172,7 @@ impl Segmenter {
         &self.inner.config
     }
 
-    /// How a picture of this size lies in the model's input.
+    /// How an image of this size lies in the model's input.
     pub(crate) fn frame(&self, width: u32, height: u32) -> Result<Frame> {
         let side = self.input_side();
         Ok(match self.inner.config {
@@ -215,7 +215,7 @@ impl Segmenter {
         }
     }
 
-    /// The model's input of a picture that was resized.
+    /// The model's input of an image that was resized.
     pub(crate) fn pixels(&self, image: &RgbImage) -> Tensor<4> {
         normalise_pixels(image, self.input_side() as usize, self.device())
     }
@@ -255,7 +255,7 @@ impl Segmenter {
     }
 }
 
-/// Pixels of a picture of at most `side` × `side`, normalised by the models' mean and standard
+/// Pixels of an image of at most `side` × `side`, normalised by the models' mean and standard
 /// deviation and padded with zeros on the right and below: `[1, 3, side, side]`, in memory pixel by
 /// pixel, as convolutions read them.
 pub fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {

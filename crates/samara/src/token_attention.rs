@@ -7,11 +7,11 @@ use crate::embedding::read;
 use crate::prompt::Prompt;
 use crate::{Embedding, Result};
 
-/// Attention maps over the picture, one for every layer, head and token of the mask decoder. The maps
+/// Attention maps over the image, one for every layer, head and token of the mask decoder. The maps
 /// are row-major, [`width`](Self::width) × [`height`](Self::height) cells of the image embedding.
 ///
 /// The values are softmax weights, which sum to 1 over the model's square input. The maps end where
-/// the picture ends (to the nearest cell), so what a token gives to the padding is missing from the
+/// the image ends (to the nearest cell), so what a token gives to the padding is missing from the
 /// sum.
 #[derive(Debug, Clone)]
 pub struct TokenAttention {
@@ -125,7 +125,7 @@ impl Embedding {
     }
 }
 
-/// Columns and rows of a `grid`² image embedding that the picture fills, to the nearest cell.
+/// Columns and rows of a `grid`² image embedding that the image fills, to the nearest cell.
 fn content_cells(frame: &Frame, grid: usize) -> (usize, usize) {
     let (width, height) = frame.content_size();
     let cells = |pixels: u32| {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::{DeviceKind, Segmenter};
 
-    /// A picture with a bright square in the middle.
+    /// An image with a bright square in the middle.
     fn picture(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             let inside = x.abs_diff(width / 2) < 30 && y.abs_diff(height / 2) < 30;

@@ -1,4 +1,4 @@
-//! From a picture and a prompt to candidates, on a small model with random weights.
+//! From an image and a prompt to candidates, on a small model with random weights.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -212,7 +212,7 @@ fn a_mask_prompt_may_have_half_the_size() {
     assert!(difference(&full, &answer(lower_half)) > 1e-2);
 }
 
-/// The picture has 200×120 pixels, its content in the model 128×77.
+/// The image has 200×120 pixels, its content in the model 128×77.
 #[test]
 fn answers_equal_those_of_the_model_for_coordinates_scaled_by_hand() {
     let embedding = embedding();

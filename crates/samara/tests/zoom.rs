@@ -1,4 +1,4 @@
-//! A second look at a part of the picture.
+//! A second look at a part of the image.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -137,7 +137,7 @@ fn an_answer_from_a_part_can_be_refined() {
     let click = Prompt::point(70.0, 60.0);
     let first = embedding.predict_within(&image, &click, part).unwrap();
     let chosen = &first.as_slice()[0];
-    // The logits say of the whole picture what the mask says.
+    // The logits say of the whole image what the mask says.
     let (again, _) = chosen
         .low_res_logits
         .upsample(embedding.frame(), 1.0)
@@ -172,7 +172,7 @@ fn a_mask_prompt_reaches_the_part() {
     let expected = segmenter().embed(&crop).unwrap().predict(&by_hand).unwrap();
     let answer = within(disc(WIDTH, HEIGHT));
     assert_eq!(answer.tokens().iou, expected.tokens().iou);
-    // Of half the size, it is stretched to the picture before it is cut.
+    // Of half the size, it is stretched to the image before it is cut.
     assert_eq!(
         within(disc(WIDTH / 2, HEIGHT / 2)).tokens().iou,
         answer.tokens().iou

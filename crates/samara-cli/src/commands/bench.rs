@@ -56,7 +56,7 @@ struct Work {
     video: RefCell<Option<Video>>,
 }
 
-/// A video that shows the picture for ever, and the number of the next frame.
+/// A video that shows the image for ever, and the number of the next frame.
 struct Video {
     session: VideoSession,
     next: usize,
@@ -105,7 +105,7 @@ fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1000.0
 }
 
-/// A picture with structure at all scales, the same every time.
+/// An image with structure at all scales, the same every time.
 fn pattern(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave = |scale: f32| (x as f32 / scale).sin() * (y as f32 / scale).cos();

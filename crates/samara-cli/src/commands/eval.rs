@@ -247,7 +247,7 @@ fn options(flags: &EvalFlags) -> Result<EvalOptions> {
     Ok(options)
 }
 
-/// Runs an evaluation, or another work on a data set, with a bar for its pictures.
+/// Runs an evaluation, or another work on a data set, with a bar for its images.
 pub(super) fn with_bar<T>(
     name: &str,
     evaluate: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<T, EvalError>,

@@ -43,7 +43,7 @@ fn tell_unused_intent(intent: Intent, segmenter: &Segmenter) {
     }
 }
 
-/// Annotations name pictures relative to their own folder.
+/// Annotations name images relative to their own folder.
 fn tell_elsewhere(flag: &str, out: &Path, data: &DataSet) {
     let folder = match out.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

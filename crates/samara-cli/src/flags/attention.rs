@@ -32,10 +32,10 @@ Examples:
   Three peaks of the mean map instead of a point:
     samara attention photo.jpg heads.npy --peaks 3 --out peaks.png")]
 pub(crate) struct AttentionFlags {
-    /// The picture: JPEG, PNG, WebP, TIFF, BMP or GIF
+    /// The image: JPEG, PNG, WebP, TIFF, BMP or GIF
     pub(crate) image: PathBuf,
 
-    /// The attention maps: .npy, .safetensors, or a grey picture
+    /// The attention maps: .npy, .safetensors, or a grey image
     pub(crate) map: PathBuf,
 
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(crate) struct AttentionFlags {
     #[arg(long, value_name = "NAME", help_heading = "Map")]
     pub(crate) tensor: Option<String>,
 
-    /// The map is the attention of the squashed picture, so its aspect ratio may be another one
+    /// The map is the attention of the squashed image, so its aspect ratio may be another one
     #[arg(long, help_heading = "Map")]
     pub(crate) stretch: bool,
 
@@ -92,7 +92,7 @@ pub(crate) struct AttentionFlags {
           value_parser = parse_share, help_heading = "Decision")]
     pub(crate) min_margin: f64,
 
-    /// A picture of map, candidates and measures (.png, .jpg)
+    /// An image of map, candidates and measures (.png, .jpg)
     #[arg(long, value_name = "PICTURE", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
 

@@ -13,7 +13,7 @@ use samara_train::prompts::Placement;
 use super::{GeneratorFlags, ModelFlags};
 use crate::args::positive;
 
-/// Flags that only mean something where pictures are prompted.
+/// Flags that only mean something where images are prompted.
 const PROMPTED: [&str; 8] = [
     "compare",
     "clicks_at",
@@ -154,7 +154,7 @@ pub(crate) struct EvalFlags {
           help_heading = "Protocol")]
     pub(crate) everything: bool,
 
-    /// Instead of pictures: annotated videos as DAVIS or SA-V has them. Objects are followed from
+    /// Instead of images: annotated videos as DAVIS or SA-V has them. Objects are followed from
     /// their first annotation, and J and F are measured
     #[arg(long, conflicts_with_all = ["noc", "report", "calibrate", "everything", "max_objects"],
           conflicts_with_all = PROMPTED, help_heading = "Protocol")]

@@ -30,7 +30,7 @@ Examples:
     samara everything photo.jpg --crop-n-layers 1 --crop-n-points-downscale-factor 2 \\
         --min-mask-region-area 100 --out masks")]
 pub(crate) struct EverythingFlags {
-    /// Pictures, and folders of pictures with all folders in them
+    /// Images, and folders of images with all folders in them
     #[arg(required = true, value_name = "IMAGE|DIR")]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -77,13 +77,13 @@ pub(crate) struct EverythingFlags {
 pub(crate) enum Format {
     /// NAME.json: the official records, with the place in the tree
     Json,
-    /// annotations.json: all pictures in one COCO file (and the NAME.json it is made from)
+    /// annotations.json: all images in one COCO file (and the NAME.json it is made from)
     Coco,
     /// NAME.masks/: a PNG for each mask, and metadata.csv, as the official amg.py writes them
     Masks,
     /// NAME.labels.png: a 16-bit label map, small masks over large ones
     Labels,
-    /// NAME.overlay.png: the masks over the picture
+    /// NAME.overlay.png: the masks over the image
     Overlay,
     /// NAME.hierarchy.png: wholes, parts and subparts side by side
     Hierarchy,
@@ -93,7 +93,7 @@ pub(crate) enum Format {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Generator")]
 pub(crate) struct GeneratorFlags {
-    /// Points along one side of the picture [default: 32]
+    /// Points along one side of the image [default: 32]
     #[arg(long, value_name = "N", conflicts_with = "point_grids")]
     pub(crate) points_per_side: Option<u32>,
 

@@ -44,9 +44,9 @@ pub(crate) struct Flags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Segment an object: from clicks, a box or a mask to a picture, a mask, or JSON
+    /// Segment an object: from clicks, a box or a mask to an image, a mask, or JSON
     Segment(Box<SegmentFlags>),
-    /// Segment everything: all masks of pictures and folders, without a prompt
+    /// Segment everything: all masks of images and folders, without a prompt
     Everything(Box<EverythingFlags>),
     /// Follow objects through a video: a file, or a folder of frames
     Video(Box<VideoFlags>),
@@ -54,9 +54,9 @@ pub(crate) enum Command {
     Attention(Box<AttentionFlags>),
     /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
     Train(TrainFlags),
-    /// Measure a model on annotated pictures: clicks, boxes, and how well it knows its own IoU
+    /// Measure a model on annotated images: clicks, boxes, and how well it knows its own IoU
     Eval(Box<EvalFlags>),
-    /// Estimate how good masks are that someone else made: of a picture, or of a data set
+    /// Estimate how good masks are that someone else made: of an image, or of a data set
     Quality(Box<QualityFlags>),
     /// Make annotations of three granularities, from one click on every object of a data set
     Levels(LevelsFlags),
@@ -104,7 +104,7 @@ Examples:
   ViT-B with a batch of 64 prompts, as JSON:
     samara bench photo.jpg --checkpoint sam_vit_b_01ec64.pth --prompts 64 --json -")]
 pub(crate) struct BenchFlags {
-    /// A picture; without one, a pattern of 1800×1200 pixels
+    /// An image; without one, a pattern of 1800×1200 pixels
     pub(crate) image: Option<PathBuf>,
 
     #[command(flatten)]
@@ -130,7 +130,7 @@ pub(crate) struct BenchFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct LimitFlags {
-    /// Most pixels of a picture, checked before it is decoded
+    /// Most pixels of an image, checked before it is decoded
     #[arg(
         long,
         value_name = "N",
@@ -139,7 +139,7 @@ pub(crate) struct LimitFlags {
     )]
     pub(crate) max_pixels: u64,
 
-    /// Most bytes of a picture's file and of its decoded form
+    /// Most bytes of an image's file and of its decoded form
     #[arg(
         long,
         value_name = "N",

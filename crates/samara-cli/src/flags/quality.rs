@@ -32,7 +32,7 @@ Examples:
   Annotations without the worst tenth, to train with:
     samara quality data/coco256 --drop 0.1 --keep data/coco256/kept.json")]
 pub(crate) struct QualityFlags {
-    /// A picture with --mask, or a data set: a folder, or a .json of COCO annotations
+    /// An image with --mask, or a data set: a folder, or a .json of COCO annotations
     #[arg(value_name = "IMAGE|DATA")]
     pub(crate) input: PathBuf,
 
@@ -43,11 +43,11 @@ pub(crate) struct QualityFlags {
     #[arg(long, value_name = "FILE.safetensors", help_heading = "Model")]
     pub(crate) head: Option<PathBuf>,
 
-    /// A mask of the picture; repeatable
+    /// A mask of the image; repeatable
     #[arg(long = "mask", value_name = "FILE", help_heading = "Picture")]
     pub(crate) masks: Vec<PathBuf>,
 
-    /// The grey levels of mask pictures (8 or 16 bits) are probabilities
+    /// The grey levels of mask images (8 or 16 bits) are probabilities
     #[arg(long, requires = "masks", help_heading = "Picture")]
     pub(crate) soft: bool,
 
@@ -61,7 +61,7 @@ pub(crate) struct QualityFlags {
           allow_hyphen_values = true, help_heading = "Picture")]
     pub(crate) bbox: Option<OriginalBox>,
 
-    /// A picture: each mask on the left, as the model refines it on the right
+    /// An image: each mask on the left, as the model refines it on the right
     #[arg(
         long,
         value_name = "FILE",
@@ -107,7 +107,7 @@ pub(crate) struct QualityFlags {
           help_heading = "Data set")]
     pub(crate) worst: Option<usize>,
 
-    /// A page with figures and pictures of the worst
+    /// A page with figures and images of the worst
     #[arg(
         long,
         value_name = "FILE.html",

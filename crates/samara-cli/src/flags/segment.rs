@@ -35,7 +35,7 @@ Examples:
     samara segment photo.jpg --model sam-vit-b --point 520,360 --raw last.safetensors
     samara segment photo.jpg --model sam-vit-b --point 520,360 --point 500,420 --mask last.safetensors --single")]
 pub(crate) struct SegmentFlags {
-    /// The picture: JPEG, PNG, WebP, TIFF, BMP or GIF
+    /// The image: JPEG, PNG, WebP, TIFF, BMP or GIF
     pub(crate) image: PathBuf,
 
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(crate) struct SegmentFlags {
           allow_hyphen_values = true, help_heading = "Prompt")]
     pub(crate) boxes: Vec<OriginalBox>,
 
-    /// A rough mask: a picture (white on black), an .npy array (bool, u8: mask; f32: logits), or
+    /// A rough mask: an image (white on black), an .npy array (bool, u8: mask; f32: logits), or
     /// the .safetensors of an earlier --raw
     #[arg(long, value_name = "FILE", help_heading = "Prompt")]
     pub(crate) mask: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub(crate) struct SegmentFlags {
     pub(crate) single: bool,
 
     /// Look at small objects once more, from a crop around the first answer: auto, off, or always
-    /// with the picture's longest side divided by a FACTOR of more than 1
+    /// with the image's longest side divided by a FACTOR of more than 1
     #[arg(
         long,
         value_name = "auto|off|FACTOR",
@@ -88,7 +88,7 @@ pub(crate) struct SegmentFlags {
     #[arg(long, help_heading = "Selection")]
     pub(crate) explain: bool,
 
-    /// A picture of the selected mask (.png, .jpg), or a folder for pictures, masks and JSON
+    /// An image of the selected mask (.png, .jpg), or a folder for images, masks and JSON
     #[arg(long, value_name = "FILE|DIR", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
 

@@ -42,8 +42,8 @@ pub(crate) struct VideoFlags {
     )]
     pub(crate) prompts: Vec<VideoPromptArg>,
 
-    /// A mask for an object on a frame (a picture, white on black), or for several: without OBJ, every
-    /// value of a palette or grey picture is an object; repeatable
+    /// A mask for an object on a frame (an image, white on black), or for several: without OBJ, every
+    /// value of a palette or grey image is an object; repeatable
     #[arg(
         long = "masks",
         value_name = "FRAME[:OBJ]:FILE",
@@ -113,7 +113,7 @@ pub(crate) struct VideoFlags {
 /// What `samara video` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VideoFormat {
-    /// masks/FRAME.png: palette pictures as in the DAVIS data set
+    /// masks/FRAME.png: palette images as in the DAVIS data set
     Masks,
     /// masklets.json: all masks as COCO RLE, as in the SA-V data set, with scores
     Json,

@@ -1,4 +1,4 @@
-//! A folder of pictures as a video.
+//! A folder of images as a video.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::error::ImageError;
 /// What [`read_image`] reads, by the extensions it comes with.
 const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// The pictures of a folder, in the natural order of their names: `2.jpg` before `10.jpg`.
+/// The images of a folder, in the natural order of their names: `2.jpg` before `10.jpg`.
 #[derive(Debug, Clone)]
 pub struct FrameFolder {
     frames: Vec<PathBuf>,
@@ -24,13 +24,13 @@ pub struct FrameFolder {
 }
 
 impl FrameFolder {
-    /// Lists the pictures in `path`, by extension, and reads the first for the size. Hidden files,
+    /// Lists the images in `path`, by extension, and reads the first for the size. Hidden files,
     /// other files and folders in it are ignored.
     ///
     /// # Errors
     /// [`ImageError::Io`] when the folder cannot be listed, [`ImageError::Decoding`] when it holds
-    /// no picture, [`ImageError::Unsupported`] when two pictures differ in their extension only (as
-    /// results are named after frames), and those of [`read_image`] for the first picture.
+    /// no image, [`ImageError::Unsupported`] when two images differ in their extension only (as
+    /// results are named after frames), and those of [`read_image`] for the first image.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let mut frames = pictures(path)?;

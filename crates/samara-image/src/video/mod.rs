@@ -1,6 +1,6 @@
 //! Where the frames of a video come from, and where an overlay video goes.
 //!
-//! A video is a folder of pictures, or any file that ffmpeg reads. ffmpeg is not linked in: it runs
+//! A video is a folder of images, or any file that ffmpeg reads. ffmpeg is not linked in: it runs
 //! as a child process, so only video files need it.
 
 mod ffmpeg;
@@ -48,7 +48,7 @@ pub trait FrameSource: Send {
     fn read(&mut self, index: usize) -> Result<Option<RgbImage>, ImageError>;
 }
 
-/// Opens a folder of pictures as [`FrameFolder`], anything else as [`FfmpegVideo`].
+/// Opens a folder of images as [`FrameFolder`], anything else as [`FfmpegVideo`].
 ///
 /// # Errors
 /// As [`FrameFolder::open`] and [`FfmpegVideo::open`].

@@ -54,7 +54,7 @@ struct Library {
 ///
 /// # Errors
 /// [`ImageError::Unsupported`] when ffprobe is missing, [`ImageError::Decoding`] when `path` is
-/// nothing that it reads or holds no moving picture.
+/// nothing that it reads or holds no moving image.
 pub(super) fn probe(programs: &Programs, path: &Path) -> Result<Probe, ImageError> {
     let name = path.display().to_string();
     let url = url(path);

@@ -9,7 +9,7 @@ use image::RgbImage;
 use super::process::{Process, Programs, command, url};
 use crate::error::ImageError;
 
-/// Frames as a sequence of PPM pictures: raw bytes that say their size, so that rotation and
+/// Frames as a sequence of PPM images: raw bytes that say their size, so that rotation and
 /// whatever else ffmpeg does by itself need not be foreseen.
 #[derive(Debug)]
 pub(super) struct FrameStream {

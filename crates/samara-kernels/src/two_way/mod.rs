@@ -10,16 +10,16 @@
 //! The heads of few rows are multiplied at once, each in a row of its own with zeros for the others: eight
 //! times the products, of which there are few, instead of a weight that has to be packed head by head.
 
-mod cells_to_tokens;
-mod tokens_to_cells;
+mod image_to_tokens;
+mod tokens_to_image;
 
 use std::ops::Range;
 
 use crate::gemm::{Dense, Epilogue, Matrix, Packed, Right, Rows, multiply};
 use crate::isa::Isa;
 
-pub use cells_to_tokens::CellsToTokens;
-pub use tokens_to_cells::TokensToCells;
+pub use image_to_tokens::CellsToTokens;
+pub use tokens_to_image::TokensToCells;
 
 /// Rows that are gathered at once for a product.
 const ROWS: usize = 96;

@@ -28,14 +28,14 @@ pub struct CrossAttention<'a> {
 /// these see them as they are. What is left of that layer for a prompt is a tenth of its first
 /// attention and half of its second.
 #[derive(Debug)]
-pub struct ProjectedCells {
+pub struct ProjectedImage {
     /// What the tokens look at.
     keys: PackedKeys,
     /// With which the cells look at tokens, `[cells, inner]`.
     queries: Values,
 }
 
-impl ProjectedCells {
+impl ProjectedImage {
     /// Of `cells` and `position`, both `[1, cells, dim]`, for the attention of tokens to cells and that
     /// of cells to tokens. `None` where the kernels do not work.
     pub fn new(
@@ -84,11 +84,11 @@ fn attention_tokens<'a>(values: &'a [f32], attention: &Attention<'_>) -> Tokens<
 /// Tokens `[batch, tokens, dim]` attend to cells: keys from `cells + position`, values from
 /// `cells`. `cells` is `[batch, cells, dim]`, or `[1, cells, dim]` shared by the batch; `position`
 /// is `[1, cells, dim]`. Gives `[batch, tokens, dim]`, projected. `projected` are the same cells.
-pub fn tokens_to_cells(
+pub fn tokens_to_image(
     tokens: Tensor<3>,
     [cells, position]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
-    projected: Option<&ProjectedCells>,
+    projected: Option<&ProjectedImage>,
 ) -> Tensor<3> {
     let q = linear(tokens, layers.q_proj, Activation::Identity);
     let attended = match projected {
@@ -108,7 +108,7 @@ pub fn tokens_to_cells(
     linear(attended, layers.out_proj, Activation::Identity)
 }
 
-/// The softmax weights with which [`tokens_to_cells`] mixes the values of the cells,
+/// The softmax weights with which [`tokens_to_image`] mixes the values of the cells,
 /// `[batch, heads, tokens, cells]`. Always in composed form: for looking at them, not for speed.
 pub fn token_weights(
     tokens: Tensor<3>,
@@ -135,7 +135,7 @@ pub fn token_weights(
 
 fn tokens_with_projected(
     q: &Tensor<3>,
-    cells: &ProjectedCells,
+    cells: &ProjectedImage,
     layers: CrossAttention<'_>,
 ) -> Option<Tensor<3>> {
     let (shape, device) = (q.dims(), q.device());
@@ -186,13 +186,13 @@ fn tokens_with_kernel(
 /// `cells + position`, the keys from `keys`, the values from `values` (both
 /// `[batch, tokens, dim]`). `cells` is `[batch, cells, dim]` or `[1, cells, dim]`; gives
 /// `[batch, cells, dim]`. `projected` are the same cells.
-pub fn cells_to_tokens(
+pub fn image_to_tokens(
     cells: Tensor<3>,
     position: &Tensor<3>,
     [keys, values]: [Tensor<3>; 2],
     layers: CrossAttention<'_>,
     (norm, epsilon): NormLayer<'_>,
-    projected: Option<&ProjectedCells>,
+    projected: Option<&ProjectedImage>,
 ) -> Tensor<3> {
     let k = linear(keys, layers.k_proj, Activation::Identity);
     let v = linear(values, layers.v_proj, Activation::Identity);
@@ -216,7 +216,7 @@ fn cells_with_kernel(
     [k, v]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
     norm: NormLayer<'_>,
-    projected: Option<&ProjectedCells>,
+    projected: Option<&ProjectedImage>,
 ) -> Option<Tensor<3>> {
     let ([batch, tokens, inner], device) = (k.dims(), k.device());
     let [images, count, width] = cells.dims();
@@ -304,7 +304,7 @@ mod tests {
             let mixed = weights.matmul(values.swap_dims(1, 2)).swap_dims(1, 2);
             let mixed = mixed.reshape([batch, tokens, inner]);
             let mixed = linear(mixed, &out_proj, Activation::Identity);
-            let fused = tokens_to_cells(asked.clone(), [&image, &position], layers, None);
+            let fused = tokens_to_image(asked.clone(), [&image, &position], layers, None);
             let error: f32 = (mixed - fused).abs().max().into_scalar();
             assert!(error < 1e-5, "{error:e}");
         }

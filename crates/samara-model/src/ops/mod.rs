@@ -30,7 +30,7 @@ pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projecte
 pub use bottleneck::{Bottleneck, Convolution};
 pub use convolution::{conv2d, depthwise};
 pub use cross_attention::{
-    CrossAttention, ProjectedCells, cells_to_tokens, token_weights, tokens_to_cells,
+    CrossAttention, ProjectedImage, image_to_tokens, token_weights, tokens_to_image,
 };
 pub use feed_forward::{NormLayer, feed_forward, linear_of_norm};
 pub use linear::{linear, linear_add};

@@ -7,7 +7,7 @@ use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::image_cells::ImageCells;
+use super::image_tokens::ImageTokens;
 use super::prompt_encoder::PromptEmbeddings;
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
@@ -75,13 +75,13 @@ pub struct MaskDecoder {
     iou_prediction_head: Mlp,
 }
 
-/// Prompts after the transformer: the scores are there, the masks are still to be drawn. Drawing
+/// Prompts after the transformer: the scores are there, the masks are still to be decoded. Drawing
 /// them is a third of the work, and in vain for those that a caller drops for their scores.
 #[derive(Debug, Clone)]
-pub struct JudgedPrompts {
+pub struct ScoredPrompts {
     /// Predicted IoU `[batch, tokens]`; see [`DecodedMasks::iou`].
     pub iou: Tensor<2>,
-    /// The image cells that the masks are drawn from, `[batch, grid², dim]`.
+    /// The image cells that the masks are decoded from, `[batch, grid², dim]`.
     pub(crate) cells: Tensor<3>,
     /// Height and width of the grid.
     pub(crate) grid: [usize; 2],
@@ -90,14 +90,14 @@ pub struct JudgedPrompts {
 }
 
 impl MaskDecoder {
-    /// Decodes a batch of `prompts` on one image as far as the tokens' scores; [`draw`](Self::draw) makes
+    /// Decodes a batch of `prompts` on one image as far as the tokens' scores; [`draw`](Self::decode_masks) makes
     /// masks of it. Answers for all mask tokens; which of them to show is the caller's choice.
-    pub fn judge(
+    pub fn score(
         &self,
-        cells: &ImageCells,
+        cells: &ImageTokens,
         prompts: &PromptEmbeddings,
         batch: usize,
-    ) -> JudgedPrompts {
+    ) -> ScoredPrompts {
         let grid = cells.grid;
         let (tokens, cells) = self.transformer.forward(
             cells.values.clone(),
@@ -110,7 +110,7 @@ impl MaskDecoder {
         let hyper = self.output_hypernetworks_mlps.iter().enumerate();
         let hyper = Tensor::cat(hyper.map(|(i, mlp)| mlp.forward(token(1 + i))).collect(), 1);
         let iou = self.iou_prediction_head.forward(token(0));
-        JudgedPrompts {
+        ScoredPrompts {
             iou: iou.squeeze_dim(1),
             cells,
             grid,
@@ -120,7 +120,7 @@ impl MaskDecoder {
 
     /// The same cells with what the first layer makes of them for all prompts: as much work as it spares
     /// three.
-    pub fn project(&self, cells: ImageCells) -> ImageCells {
+    pub fn project(&self, cells: ImageTokens) -> ImageTokens {
         cells.projected(&self.transformer)
     }
 
@@ -128,7 +128,7 @@ impl MaskDecoder {
     /// [`TwoWayTransformer::token_attention`].
     pub fn token_attention(
         &self,
-        cells: ImageCells,
+        cells: ImageTokens,
         prompts: &PromptEmbeddings,
         batch: usize,
     ) -> Tensor<5> {
@@ -144,14 +144,14 @@ impl MaskDecoder {
     }
 
     /// The masks of the prompts at these positions of the batch, with their scores.
-    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> DecodedMasks {
-        let (cells, hyper) = (judged.cells.clone(), judged.hyper.clone());
+    pub fn decode_masks(&self, scored: &ScoredPrompts, prompts: &[usize]) -> DecodedMasks {
+        let (cells, hyper) = (scored.cells.clone(), scored.hyper.clone());
         let low_res_logits =
             self.output_upscaling
-                .forward(cells, judged.grid, hyper, prompts, None);
+                .forward(cells, scored.grid, hyper, prompts, None);
         DecodedMasks {
             low_res_logits,
-            iou: ops::select_rows(judged.iou.clone(), prompts),
+            iou: ops::select_rows(scored.iou.clone(), prompts),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Segment Anything (SAM 1): ViT-B, ViT-L, ViT-H, and every model with its graph (MedSAM,
 //! MobileSAM with another image encoder).
 
-mod image_cells;
 mod image_encoder;
+mod image_tokens;
 mod mask_decoder;
 mod neck;
 mod prompt_encoder;
@@ -13,9 +13,9 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-pub use image_cells::ImageCells;
 pub use image_encoder::{ImageEncoderViT, ImageEncoderViTConfig};
-pub use mask_decoder::{DecodedMasks, JudgedPrompts, MaskDecoder, MaskDecoderConfig};
+pub use image_tokens::ImageTokens;
+pub use mask_decoder::{DecodedMasks, MaskDecoder, MaskDecoderConfig, ScoredPrompts};
 pub(crate) use mask_decoder::{Mlp, MlpConfig, OutputUpscaling};
 pub use neck::{Neck, NeckConfig};
 pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEncoderConfig};
@@ -161,30 +161,30 @@ impl Sam {
     /// Answers of all mask tokens to a batch of prompts on one image embedding
     /// `[1, 64, 64, 256]`.
     pub fn decode(&self, image_embedding: Tensor<4>, prompts: &PromptBatch) -> DecodedMasks {
-        let judged = self.judge(image_embedding, prompts, None);
+        let scored = self.score(image_embedding, prompts, None);
         let all: Vec<usize> = (0..prompts.len()).collect();
-        self.draw(&judged, &all)
+        self.decode_masks(&scored, &all)
     }
 
-    /// As [`decode`](Self::decode), with the masks left to be drawn. `shared` is what
-    /// [`image_cells`](Self::image_cells) gave for the same image.
-    pub fn judge(
+    /// As [`decode`](Self::decode), with the masks left to be decoded. `shared` is what
+    /// [`image_tokens`](Self::image_tokens) gave for the same image.
+    pub fn score(
         &self,
         image_embedding: Tensor<4>,
         prompts: &PromptBatch,
-        shared: Option<&ImageCells>,
-    ) -> JudgedPrompts {
+        shared: Option<&ImageTokens>,
+    ) -> ScoredPrompts {
         let embedded = self.encode_prompts(prompts);
         let shared = shared.filter(|_| prompts.masks.is_none()).cloned();
-        let own = || self.prompt_encoder.image_cells(image_embedding, &embedded);
+        let own = || self.prompt_encoder.image_tokens(image_embedding, &embedded);
         let cells = shared.unwrap_or_else(own);
-        self.mask_decoder.judge(&cells, &embedded, prompts.len())
+        self.mask_decoder.score(&cells, &embedded, prompts.len())
     }
 
     /// What prompts without a mask share.
-    pub fn image_cells(&self, image_embedding: Tensor<4>) -> ImageCells {
+    pub fn image_tokens(&self, image_embedding: Tensor<4>) -> ImageTokens {
         let none = self.encode_prompts(&PromptBatch::default());
-        let cells = self.prompt_encoder.image_cells(image_embedding, &none);
+        let cells = self.prompt_encoder.image_tokens(image_embedding, &none);
         self.mask_decoder.project(cells)
     }
 
@@ -195,15 +195,15 @@ impl Sam {
         prompts: &PromptBatch,
     ) -> TokenAttention {
         let embedded = self.encode_prompts(prompts);
-        let cells = self.prompt_encoder.image_cells(image_embedding, &embedded);
+        let cells = self.prompt_encoder.image_tokens(image_embedding, &embedded);
         let weights = self
             .mask_decoder
             .token_attention(cells, &embedded, prompts.len());
         TokenAttention::new(weights, &[DecoderToken::Iou], &sam_tokens(prompts))
     }
 
-    /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].
-    pub fn draw(&self, judged: &JudgedPrompts, prompts: &[usize]) -> DecodedMasks {
-        self.mask_decoder.draw(judged, prompts)
+    /// Masks of some prompts that were scored; see [`MaskDecoder::decode_masks`].
+    pub fn decode_masks(&self, scored: &ScoredPrompts, prompts: &[usize]) -> DecodedMasks {
+        self.mask_decoder.decode_masks(scored, prompts)
     }
 }

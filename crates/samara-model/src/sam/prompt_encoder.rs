@@ -7,7 +7,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Device, Tensor};
 
-use super::image_cells::ImageCells;
+use super::image_tokens::ImageTokens;
 use crate::common::{LayerNorm2d, fourier_features, fourier_grid};
 use crate::ops::Activation;
 
@@ -153,12 +153,12 @@ impl PromptEncoder {
     }
 
     /// The cells of an image embedding `[1, grid, grid, dim]` for `prompts`.
-    pub fn image_cells(
+    pub fn image_tokens(
         &self,
         image_embedding: Tensor<4>,
         prompts: &PromptEmbeddings,
-    ) -> ImageCells {
-        ImageCells::new(image_embedding, prompts.dense.clone(), self.dense_pe())
+    ) -> ImageTokens {
+        ImageTokens::new(image_embedding, prompts.dense.clone(), self.dense_pe())
     }
 
     /// Positional encoding of the cells of the image embedding, at their centres:

@@ -7,7 +7,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON, ProjectedCells};
+use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON, ProjectedImage};
 
 /// Configuration of [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -89,17 +89,17 @@ impl TwoWayTransformer {
         image: Tensor<3>,
         image_pe: &Tensor<3>,
         tokens: &Tensor<3>,
-        projected: Option<&ProjectedCells>,
+        projected: Option<&ProjectedImage>,
     ) -> (Tensor<3>, Tensor<3>) {
         self.observed(image, image_pe, tokens, projected, &mut |_, _, _| ())
     }
 
-    /// What [`forward`](Self::forward) computes of the image alone; see [`ProjectedCells`].
-    pub fn project(&self, image: &Tensor<3>, image_pe: &Tensor<3>) -> Option<ProjectedCells> {
+    /// What [`forward`](Self::forward) computes of the image alone; see [`ProjectedImage`].
+    pub fn project(&self, image: &Tensor<3>, image_pe: &Tensor<3>) -> Option<ProjectedImage> {
         let first = self.layers.first()?;
         let look = &first.cross_attn_token_to_image;
         let layers = [look, &first.cross_attn_image_to_token].map(Attention::layers);
-        ProjectedCells::new(image, image_pe, layers)
+        ProjectedImage::new(image, image_pe, layers)
     }
 
     /// The softmax weights with which the tokens look at the image cells in every layer and, last, in
@@ -131,7 +131,7 @@ impl TwoWayTransformer {
         image: Tensor<3>,
         image_pe: &Tensor<3>,
         tokens: &Tensor<3>,
-        projected: Option<&ProjectedCells>,
+        projected: Option<&ProjectedImage>,
         observe: Observer<'_>,
     ) -> (Tensor<3>, Tensor<3>) {
         let (mut queries, mut keys) = (tokens.clone(), image);
@@ -143,7 +143,7 @@ impl TwoWayTransformer {
         let q = queries.clone() + tokens.clone();
         let last = self.final_attn_token_to_image.layers();
         observe(&q, &keys, last);
-        let attended = ops::tokens_to_cells(q, [&keys, image_pe], last, None);
+        let attended = ops::tokens_to_image(q, [&keys, image_pe], last, None);
         (
             ops::layer_norm(
                 queries + attended,
@@ -179,7 +179,7 @@ impl TwoWayAttentionBlock {
         queries: Tensor<3>,
         keys: Tensor<3>,
         [query_pe, key_pe]: [&Tensor<3>; 2],
-        projected: Option<&ProjectedCells>,
+        projected: Option<&ProjectedImage>,
         observe: Observer<'_>,
     ) -> (Tensor<3>, Tensor<3>) {
         // In the first layer the queries still are their own positional encoding: the official
@@ -196,7 +196,7 @@ impl TwoWayAttentionBlock {
         let q = queries.clone() + query_pe.clone();
         let look = self.cross_attn_token_to_image.layers();
         observe(&q, &keys, look);
-        let attended = ops::tokens_to_cells(q, [&keys, key_pe], look, projected);
+        let attended = ops::tokens_to_image(q, [&keys, key_pe], look, projected);
         let queries = ops::layer_norm(queries + attended, &self.norm2, LAYER_NORM_EPSILON);
 
         let queries = ops::layer_norm(
@@ -205,7 +205,7 @@ impl TwoWayAttentionBlock {
             LAYER_NORM_EPSILON,
         );
 
-        let keys = ops::cells_to_tokens(
+        let keys = ops::image_to_tokens(
             keys,
             key_pe,
             [queries.clone() + query_pe.clone(), queries.clone()],

@@ -8,19 +8,19 @@ use burn::tensor::{Device, Tensor, activation};
 
 use crate::ops::{self, Activation, Convolution};
 use crate::sam::{
-    ImageCells, JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling,
-    PromptEmbeddings, TwoWayTransformer,
+    ImageTokens, MaskDecoderConfig, Mlp, MlpConfig, OutputUpscaling, PromptEmbeddings,
+    ScoredPrompts, TwoWayTransformer,
 };
 
-/// A batch of prompts after the transformer, with the masks still to be drawn.
+/// A batch of prompts after the transformer, with the masks still to be decoded.
 #[derive(Debug, Clone)]
 pub struct JudgedObjects {
-    /// Predicted IoU, from 0 to 1, and what the masks are drawn from.
-    pub masks: JudgedPrompts,
+    /// Predicted IoU, from 0 to 1, and what the masks are decoded from.
+    pub masks: ScoredPrompts,
     /// The mask tokens after the transformer, `[batch, tokens, dim]`: one of them becomes the object's
     /// pointer in memory.
     pub mask_tokens: Tensor<3>,
-    /// Logits of the object being in the picture, `[batch, 1]`.
+    /// Logits of the object being in the image, `[batch, 1]`.
     pub object_score: Tensor<2>,
 }
 
@@ -70,9 +70,9 @@ impl MaskDecoder {
     }
 
     /// Decodes a batch of prompts on one image: all but the masks.
-    pub fn judge(
+    pub fn score(
         &self,
-        cells: &ImageCells,
+        cells: &ImageTokens,
         prompts: &PromptEmbeddings,
         batch: usize,
     ) -> JudgedObjects {
@@ -90,7 +90,7 @@ impl MaskDecoder {
         let mask_tokens = tokens.clone().narrow(1, 2, hyper.len());
         let iou = self.iou_prediction_head.forward(token(1)).squeeze_dim(1);
         JudgedObjects {
-            masks: JudgedPrompts {
+            masks: ScoredPrompts {
                 iou: activation::sigmoid(iou),
                 cells,
                 grid,
@@ -103,7 +103,7 @@ impl MaskDecoder {
 
     /// The same cells with what the first layer makes of them for all prompts: as much work as it spares
     /// three.
-    pub fn project(&self, cells: ImageCells) -> ImageCells {
+    pub fn project(&self, cells: ImageTokens) -> ImageTokens {
         cells.projected(&self.transformer)
     }
 
@@ -111,7 +111,7 @@ impl MaskDecoder {
     /// [`TwoWayTransformer::token_attention`].
     pub fn token_attention(
         &self,
-        cells: ImageCells,
+        cells: ImageTokens,
         prompts: &PromptEmbeddings,
         batch: usize,
     ) -> Tensor<5> {
@@ -130,15 +130,15 @@ impl MaskDecoder {
     /// The masks of the prompts at these positions of the batch: logits
     /// `[prompts, tokens, 4 · grid, 4 · grid]`. `high_res` is what
     /// [`high_res_features`](Self::high_res_features) gave.
-    pub fn draw(
+    pub fn decode_masks(
         &self,
-        judged: &JudgedPrompts,
+        scored: &ScoredPrompts,
         high_res: [Tensor<4>; 2],
         prompts: &[usize],
     ) -> Tensor<4> {
-        let (cells, hyper) = (judged.cells.clone(), judged.hyper.clone());
+        let (cells, hyper) = (scored.cells.clone(), scored.hyper.clone());
         self.output_upscaling
-            .forward(cells, judged.grid, hyper, prompts, Some(high_res))
+            .forward(cells, scored.grid, hyper, prompts, Some(high_res))
     }
 }
 

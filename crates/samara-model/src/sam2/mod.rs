@@ -26,8 +26,8 @@ pub use neck::{FpnNeck, FpnNeckConfig};
 
 use crate::ImageFeatures;
 use crate::sam::{
-    ImageCells, JudgedPrompts, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
-    PromptEncoderConfig, TwoWayTransformerConfig,
+    ImageTokens, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
+    PromptEncoderConfig, ScoredPrompts, TwoWayTransformerConfig,
 };
 use crate::token_attention::{DecoderToken, TokenAttention, sam2_tokens};
 
@@ -37,7 +37,7 @@ const STRIDE: usize = 16;
 const LOGITS_STRIDE: usize = 4;
 /// Logits that are handed out are limited to this, both ways (`sam2_image_predictor.py`).
 pub const LOGITS_LIMIT: f32 = 32.0;
-/// Which logits count as undecided when the single mask's stability is judged: ± this.
+/// Which logits count as undecided when the single mask's stability is scored: ± this.
 const STABILITY_DELTA: f32 = 0.05;
 /// A single mask below this stability gives way to the best of the others.
 const STABILITY_THRESHOLD: f64 = 0.98;
@@ -47,7 +47,7 @@ const STABILITY_THRESHOLD: f64 = 0.98;
 pub struct Sam2Config {
     /// The trunk of the image encoder.
     pub trunk: HieraConfig,
-    /// The prompt encoder; its size of picture and grid is the model's.
+    /// The prompt encoder; its size of image and grid is the model's.
     pub prompt_encoder: PromptEncoderConfig,
     /// The mask decoder.
     pub mask_decoder: MaskDecoderConfig,
@@ -143,14 +143,14 @@ impl Sam2Config {
     }
 }
 
-/// Pictures become features at three scales.
+/// Images become features at three scales.
 #[derive(Module, Debug)]
 struct ImageEncoder {
     trunk: Hiera,
     neck: FpnNeck,
 }
 
-/// A promptable segmentation model of pictures and video.
+/// A promptable segmentation model of images and video.
 #[derive(Module, Debug)]
 pub struct Sam2 {
     image_encoder: ImageEncoder,
@@ -174,7 +174,7 @@ pub struct Sam2 {
 }
 
 impl Sam2 {
-    /// Features of normalised pixels `[1, 3, side, side]`, as the decoder takes them for a picture
+    /// Features of normalised pixels `[1, 3, side, side]`, as the decoder takes them for an image
     /// that has no memories.
     pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
         self.without_memory(&self.encode_frame(pixels))
@@ -192,7 +192,7 @@ impl Sam2 {
         }
     }
 
-    /// Features of a frame that looks at no memories: a picture, or the first prompted frame.
+    /// Features of a frame that looks at no memories: an image, or the first prompted frame.
     pub fn without_memory(&self, frame: &ImageFeatures) -> ImageFeatures {
         let none = self.no_mem_embed.val().unsqueeze::<4>();
         ImageFeatures {
@@ -203,27 +203,27 @@ impl Sam2 {
 
     /// Scores of a batch of prompts. Other than in SAM, a box is two points, which come first, and a
     /// padding point always follows.
-    /// `shared` is what [`image_cells`](Self::image_cells) gave for the same features.
-    pub fn judge(
+    /// `shared` is what [`image_tokens`](Self::image_tokens) gave for the same features.
+    pub fn score(
         &self,
         features: &ImageFeatures,
         prompts: &PromptBatch,
-        shared: Option<&ImageCells>,
+        shared: Option<&ImageTokens>,
     ) -> JudgedObjects {
         let encoder = &self.sam_prompt_encoder;
         let embedded = encoder.forward(&prompts.clone().with_boxes_as_points());
         let shared = shared.filter(|_| prompts.masks.is_none()).cloned();
-        let own = || encoder.image_cells(features.image_embed.clone(), &embedded);
+        let own = || encoder.image_tokens(features.image_embed.clone(), &embedded);
         let cells = shared.unwrap_or_else(own);
         self.sam_mask_decoder
-            .judge(&cells, &embedded, prompts.len())
+            .score(&cells, &embedded, prompts.len())
     }
 
     /// What prompts without a mask share.
-    pub fn image_cells(&self, features: &ImageFeatures) -> ImageCells {
+    pub fn image_tokens(&self, features: &ImageFeatures) -> ImageTokens {
         let encoder = &self.sam_prompt_encoder;
         let none = encoder.forward(&PromptBatch::default());
-        let cells = encoder.image_cells(features.image_embed.clone(), &none);
+        let cells = encoder.image_tokens(features.image_embed.clone(), &none);
         self.sam_mask_decoder.project(cells)
     }
 
@@ -235,7 +235,7 @@ impl Sam2 {
     ) -> TokenAttention {
         let encoder = &self.sam_prompt_encoder;
         let embedded = encoder.forward(&prompts.clone().with_boxes_as_points());
-        let cells = encoder.image_cells(features.image_embed.clone(), &embedded);
+        let cells = encoder.image_tokens(features.image_embed.clone(), &embedded);
         let weights = self
             .sam_mask_decoder
             .token_attention(cells, &embedded, prompts.len());
@@ -243,16 +243,16 @@ impl Sam2 {
         TokenAttention::new(weights, &own, &sam2_tokens(prompts))
     }
 
-    /// Masks of some prompts that were judged; see [`MaskDecoder::draw`].
-    pub fn draw(
+    /// Masks of some prompts that were scored; see [`MaskDecoder::decode_masks`].
+    pub fn decode_masks(
         &self,
-        judged: &JudgedPrompts,
+        scored: &ScoredPrompts,
         features: &ImageFeatures,
         prompts: &[usize],
     ) -> Tensor<4> {
         let [stride8, stride4] = [0, 1].map(|i| features.high_res_feats[i].clone());
         self.sam_mask_decoder
-            .draw(judged, [stride8, stride4], prompts)
+            .decode_masks(scored, [stride8, stride4], prompts)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the heads see of a model's answers on one picture.
+//! What the heads see of a model's answers on one image.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -28,7 +28,7 @@ struct Answered {
     ious: Vec<f32>,
 }
 
-/// Adds what is seen of the answers to the prompts that a user might give in this picture.
+/// Adds what is seen of the answers to the prompts that a user might give in this image.
 pub(super) fn collect(
     segmenter: &Segmenter,
     example: &Example,

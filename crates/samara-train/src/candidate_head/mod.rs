@@ -29,9 +29,9 @@ pub use prompts::ClickWeights;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CandidateHeadSpec {
-    /// Pictures that are drawn from the data, each perhaps several times in different views.
+    /// Images that are drawn from the data, each perhaps several times in different views.
     pub examples: u64,
-    /// Most objects of a picture.
+    /// Most objects of an image.
     pub masks_per_image: usize,
     /// First clicks on every object.
     pub clicks: usize,
@@ -39,7 +39,7 @@ pub struct CandidateHeadSpec {
     pub placement: ClickWeights,
     /// The share of first clicks that are followed by four more.
     pub corrections: f64,
-    /// Bounds of the picture's scale, as in `augmentation.scale`.
+    /// Bounds of the image's scale, as in `augmentation.scale`.
     pub scale: [f64; 2],
     /// Width of the hidden layers.
     pub width: usize,
@@ -114,7 +114,7 @@ impl CandidateHeadSpec {
 
 /// What the training of the heads tells while it goes.
 pub trait HeadWatcher {
-    /// So many of all pictures have been answered.
+    /// So many of all images have been answered.
     fn collected(&mut self, done: u64, all: u64);
     /// A part of the fitting is done.
     fn fitted(&mut self, progress: &FitProgress);

@@ -1,4 +1,4 @@
-//! Random views of a picture: scale and crop, flip, colour.
+//! Random views of an image: scale and crop, flip, colour.
 
 use rand::{Rng, RngExt};
 use samara_image::{Mask, RgbImage, resize_bilinear};
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
 
-/// How pictures are varied.
+/// How images are varied.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Bounds of the longest side of the resized picture, relative to the model's side, drawn
+    /// Bounds of the longest side of the resized image, relative to the model's side, drawn
     /// uniformly in the logarithm. Above 1, a window of the model's side is cropped from it.
     pub scale: [f64; 2],
     /// Probability of a horizontal flip.
@@ -43,7 +43,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// The whole picture, its longest side resized to the model's; no object is dropped that keeps
+    /// The whole image, its longest side resized to the model's; no object is dropped that keeps
     /// a pixel.
     pub fn none() -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Augmentation {
         check_share("min_visible", self.min_visible)
     }
 
-    /// Draws a view of a picture of `width × height` pixels for a model input of `side` pixels.
+    /// Draws a view of an image of `width × height` pixels for a model input of `side` pixels.
     /// The view contains the pixel `anchor`.
     pub fn view(
         &self,
@@ -136,7 +136,7 @@ fn sources(first: u32, from: u32, to: u32) -> Vec<u32> {
     (0..to).map(|i| first + under(i) as u32).collect()
 }
 
-/// One way of looking at a picture: a window of it, resized, perhaps flipped and recoloured.
+/// One way of looking at an image: a window of it, resized, perhaps flipped and recoloured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     x: u32,
@@ -161,7 +161,7 @@ impl View {
         (self.columns.len() as u32, self.rows.len() as u32)
     }
 
-    /// The window as `[x, y, width, height]` in pixels of the original picture.
+    /// The window as `[x, y, width, height]` in pixels of the original image.
     pub fn window(&self) -> [u32; 4] {
         [self.x, self.y, self.width, self.height]
     }
@@ -173,7 +173,7 @@ impl View {
         Some((*column, *row))
     }
 
-    /// The picture in this view; `image` has the size that the view was drawn for.
+    /// The image in this view; `image` has the size that the view was drawn for.
     pub fn image(&self, image: &RgbImage) -> RgbImage {
         let (width, height) = self.size();
         let mut out = if (self.width, self.height) == image.dimensions() {
@@ -219,7 +219,7 @@ impl View {
         }
     }
 
-    /// A mask of the original picture in this view, by the nearest pixel; `None` when too little
+    /// A mask of the original image in this view, by the nearest pixel; `None` when too little
     /// of it can be seen.
     pub fn mask(&self, mask: &Mask) -> Option<Mask> {
         let bounds = mask.bbox()?;
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn every_view_holds_its_anchor_and_shows_picture_and_mask_alike() {
         let (width, height) = (200, 120);
-        // A picture that is its mask: what is seen of one must be seen of the other.
+        // An image that is its mask: what is seen of one must be seen of the other.
         let mask = Mask::from_fn(width, height, |x, y| x > 90 && y > 40 && x + y < 240);
         let image = RgbImage::from_fn(width, height, |x, y| {
             Rgb([255 * u8::from(mask.get(x, y)); 3])

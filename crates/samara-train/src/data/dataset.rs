@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use super::error::{BadRecord, DataError, Fault, Skipped};
 use super::{coco, label_folder};
 
-/// Annotated pictures: a list of records, nothing decoded.
+/// Annotated images: a list of records, nothing decoded.
 #[derive(Debug, Clone)]
 pub struct DataSet {
     /// The name of the folder.
@@ -21,7 +21,7 @@ pub struct DataSet {
     pub root: PathBuf,
     /// The file of COCO annotations; label maps have none.
     pub annotations: Option<PathBuf>,
-    /// The folder that file names of pictures in annotations are relative to.
+    /// The folder that file names of images in annotations are relative to.
     pub pictures: PathBuf,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
@@ -29,12 +29,12 @@ pub struct DataSet {
     pub skipped: Skipped,
 }
 
-/// One picture and its objects.
+/// One image and its objects.
 #[derive(Debug, Clone)]
 pub struct ImageRecord {
     /// The id in the annotations, or the position among the files of a label-map folder.
     pub id: u64,
-    /// The picture.
+    /// The image.
     pub path: PathBuf,
     /// Width in pixels, as annotated.
     pub width: u32,
@@ -55,7 +55,7 @@ pub struct ObjectRecord {
     pub area: Option<f64>,
     /// `[x, y, width, height]` in pixels, if annotated.
     pub bbox: Option<[f64; 4]>,
-    /// Who drew it, where several people annotated the same picture.
+    /// Who drew it, where several people annotated the same image.
     pub annotator: Option<u32>,
     /// The granularity, such as `whole` or `part`.
     pub level: Option<String>,
@@ -86,7 +86,7 @@ impl Default for Segmentation {
 }
 
 impl Segmentation {
-    /// The mask on a picture of `width`×`height` pixels. Run lengths have the size that they say.
+    /// The mask on an image of `width`×`height` pixels. Run lengths have the size that they say.
     ///
     /// # Errors
     /// Why it cannot be read, in one line.
@@ -102,12 +102,12 @@ impl Segmentation {
     }
 }
 
-/// A decoded picture with all its decodable objects.
+/// A decoded image with all its decodable objects.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The picture.
+    /// The image.
     pub image: RgbImage,
-    /// The objects, with masks of the picture's size.
+    /// The objects, with masks of the image's size.
     pub objects: Vec<SampleObject>,
     /// Objects left out.
     pub skipped: Skipped,
@@ -118,7 +118,7 @@ pub struct Sample {
 pub struct SampleObject {
     /// See [`ObjectRecord::id`].
     pub id: u64,
-    /// The mask, of the picture's size and not empty.
+    /// The mask, of the image's size and not empty.
     pub mask: Mask,
     /// See [`ObjectRecord::annotator`].
     pub annotator: Option<u32>,
@@ -129,11 +129,11 @@ pub struct SampleObject {
 impl DataSet {
     /// Lists a data set, or one split of it. Two layouts are read:
     ///
-    /// - COCO: a folder with `annotations.json`, or the path of such a file. Pictures lie in
+    /// - COCO: a folder with `annotations.json`, or the path of such a file. Images lie in
     ///   `images/` next to the file or, without such a folder, beside the file. Masks are
     ///   polygons, plain or compressed run lengths. Beyond COCO, `split` of an image and
     ///   `annotator` and `level` of an annotation are read.
-    /// - Label maps: a folder with pictures `images/NAME.jpg` (or another format) and label maps
+    /// - Label maps: a folder with images `images/NAME.jpg` (or another format) and label maps
     ///   `labels/NAME.png` as [`samara_image::read_label_map`] reads them: every non-zero value is
     ///   one object. Subfolders such as `images/train/` with `labels/train/` are the splits. The
     ///   label maps of the split are read once, here.
@@ -164,7 +164,7 @@ impl DataSet {
 }
 
 impl ImageRecord {
-    /// Decodes the picture and all masks.
+    /// Decodes the image and all masks.
     ///
     /// An object that cannot be decoded is left out and counted in [`Sample::skipped`].
     ///
@@ -192,10 +192,10 @@ impl ImageRecord {
         })
     }
 
-    /// Decodes the picture.
+    /// Decodes the image.
     ///
     /// # Errors
-    /// A missing or corrupt picture, one above `limits`, and one of another size than annotated.
+    /// A missing or corrupt image, one above `limits`, and one of another size than annotated.
     pub fn load_image(&self, limits: &Limits) -> Result<RgbImage, BadRecord> {
         let image = read_image(&self.path, limits).map_err(|error| {
             let fault = match error {
@@ -242,7 +242,7 @@ impl ImageRecord {
         Ok(mask)
     }
 
-    /// The picture and its id, as messages name them.
+    /// The image and its id, as messages name them.
     pub(super) fn name(&self) -> String {
         format!("{}: image {}", self.path.display(), self.id)
     }

@@ -122,7 +122,7 @@ fn what_is_no_data_set_is_refused_by_name() {
     assert!(refused(folder.path()).contains("holds no image"));
 }
 
-/// A picture and its label map.
+/// An image and its label map.
 fn labelled(folder: &Folder, name: &str, label: impl Fn(u32, u32) -> u8) {
     for kind in ["images", "labels"] {
         let parent = folder.path().join(kind).join(name);

@@ -79,11 +79,11 @@ impl BadRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The picture does not exist.
+    /// The image does not exist.
     MissingImage,
-    /// The picture cannot be decoded, or is too large.
+    /// The image cannot be decoded, or is too large.
     CorruptImage,
-    /// The picture has another size than the annotations say.
+    /// The image has another size than the annotations say.
     ImageSize,
     /// A file name that leads out of the data set.
     ImagePath,
@@ -91,7 +91,7 @@ pub enum Fault {
     DuplicateImage,
     /// An annotation of an image that is not in the file.
     UnknownImage,
-    /// A picture without a label map.
+    /// An image without a label map.
     MissingLabelMap,
     /// A label map that cannot be decoded.
     BadLabelMap,

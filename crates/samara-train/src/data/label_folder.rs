@@ -1,4 +1,4 @@
-//! Folders of pictures with label maps.
+//! Folders of images with label maps.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,7 +20,7 @@ struct Pair {
     split: Option<String>,
 }
 
-/// Lists the pictures of `split` and reads their label maps.
+/// Lists the images of `split` and reads their label maps.
 pub(super) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataError> {
     let list = |folder: &str| {
         let folder = root.join(folder);
@@ -68,7 +68,7 @@ pub(super) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
     })
 }
 
-/// Picture files of a folder and of its subfolders, which are splits; sorted.
+/// Image files of a folder and of its subfolders, which are splits; sorted.
 fn files_and_splits(folder: &Path) -> io::Result<Vec<(PathBuf, Option<String>)>> {
     let mut found = Vec::new();
     for path in sorted(folder)? {

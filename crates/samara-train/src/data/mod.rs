@@ -1,4 +1,4 @@
-//! Annotated pictures for training and evaluation: data sets on disk, augmentation, the choice of
+//! Annotated images for training and evaluation: data sets on disk, augmentation, the choice of
 //! examples, and threads that make them ahead of time.
 //!
 //! The way of the data: [`DataSet::open`] lists records without decoding anything, a [`Sampler`]

@@ -38,10 +38,10 @@ pub struct DataSpec {
     /// Only objects of these levels (`level` of an annotation), such as `["part"]`; all without it.
     #[serde(default)]
     pub levels: Option<Vec<String>>,
-    /// Objects with fewer pixels in the original picture are not chosen.
+    /// Objects with fewer pixels in the original image are not chosen.
     #[serde(default)]
     pub min_area: u64,
-    /// Objects that cover a larger share of the picture are not chosen; 0.9 as in the training of
+    /// Objects that cover a larger share of the image are not chosen; 0.9 as in the training of
     /// SAM (appendix A of the paper).
     #[serde(default = "most_of_the_picture")]
     pub max_area_fraction: f64,
@@ -66,15 +66,15 @@ pub struct ExampleSpec {
     /// Probability that an example begins with several objects under one click.
     #[serde(default)]
     pub ambiguous_clicks: f64,
-    /// How pictures are varied.
+    /// How images are varied.
     #[serde(default)]
     pub augmentation: Augmentation,
 }
 
-/// A picture as the model sees it, without the padding, and objects to find in it.
+/// An image as the model sees it, without the padding, and objects to find in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// The resized picture, at most the model's side each way: the top-left content of its frame.
+    /// The resized image, at most the model's side each way: the top-left content of its frame.
     pub image: RgbImage,
     /// At least one object.
     pub objects: Vec<ExampleObject>,
@@ -87,7 +87,7 @@ pub struct Example {
 /// An object to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExampleObject {
-    /// The mask, of the picture's size.
+    /// The mask, of the image's size.
     pub mask: Mask,
     /// A pixel that this object shares with others of the example, which differ clearly from it:
     /// the first click for each of them.
@@ -329,7 +329,7 @@ impl Drawing<'_> {
         }))
     }
 
-    /// The mask in the view, if it fits in both the picture and the view.
+    /// The mask in the view, if it fits in both the image and the view.
     fn see(&self, view: &View, mask: &Mask) -> Option<Mask> {
         let spec = &self.source.spec;
         let seen = spec.fits(mask).then(|| view.mask(mask)).flatten();

@@ -11,7 +11,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// One picture of 80×60 with these objects.
+/// One image of 80×60 with these objects.
 fn folder(masks: &[Mask]) -> Folder {
     let folder = Folder::new();
     folder.picture("images/a.png", 80, 60);

@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648), for pictures inside a page.
+//! Base64 (RFC 4648), for images inside a page.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -20,7 +20,7 @@ pub(super) struct ClickSeed<'a> {
     pub(super) seed: u64,
     /// Name of the data set.
     pub(super) data_set: &'a str,
-    /// Name of the picture's file: in label maps, objects are numbered picture by picture.
+    /// Name of the image's file: in label maps, objects are numbered image by image.
     pub(super) image: &'a str,
     /// Identifier of the object.
     pub(super) object: u64,

@@ -25,7 +25,7 @@ pub struct EvalOptions {
     pub clicks_at: Vec<Placement>,
     /// First clicks on every object at each placement that is drawn.
     pub draws: usize,
-    /// Clicks are drawn from this seed, the names of data set and picture, the object and the
+    /// Clicks are drawn from this seed, the names of data set and image, the object and the
     /// number of the draw.
     pub seed: u64,
     /// Where further clicks land in the error region.
@@ -48,7 +48,7 @@ pub struct EvalOptions {
     pub min_area: u64,
     /// Objects of more original pixels are left out.
     pub max_area: Option<u64>,
-    /// Limits for pictures.
+    /// Limits for images.
     #[serde(skip)]
     pub limits: Limits,
 }
@@ -99,7 +99,7 @@ fn as_text<S: Serializer>(zoom: &Zoom, serializer: S) -> Result<S::Ok, S::Error>
 /// Seconds that the stages took, and the prompts that were answered in them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Timing {
-    /// Reading pictures and masks.
+    /// Reading images and masks.
     pub load: f64,
     /// Image embeddings.
     pub embed: f64,

@@ -15,7 +15,7 @@ use crate::data::{DataSet, SampleObject, Skipped};
 
 /// Overlaps at which recall is averaged, as COCO does for proposals: 0.50, 0.55 … 0.95.
 const OVERLAPS: [f64; 10] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
-/// Masks of a picture that count for the average recall, by predicted IoU.
+/// Masks of an image that count for the average recall, by predicted IoU.
 const MOST_MASKS: usize = 1000;
 /// Overlap from which a mask stands for an annotated object when trees are compared.
 const MATCH: f64 = 0.5;
@@ -27,21 +27,21 @@ const INSIDE: f64 = 0.9;
 pub struct EverythingReport {
     /// Name of the data set.
     pub name: String,
-    /// Pictures with annotations.
+    /// Images with annotations.
     pub pictures: usize,
     /// Annotated objects; those of all annotators count.
     pub objects: usize,
-    /// Masks for a picture.
+    /// Masks for an image.
     pub masks_per_picture: f64,
     /// Share of the objects for which a mask has an IoU of at least 0.5.
     pub recall_50: f64,
-    /// Mean of that share over IoU 0.50 to 0.95, from at most 1000 masks a picture: AR@1000.
+    /// Mean of that share over IoU 0.50 to 0.95, from at most 1000 masks an image: AR@1000.
     pub ar_1000: f64,
     /// Mean over objects of the best mask's IoU.
     pub best_iou: f64,
     /// Whole and part as annotated, where the data set says which is which.
     pub tree: Option<TreeAgreement>,
-    /// Seconds for a picture.
+    /// Seconds for an image.
     pub seconds_per_picture: f64,
     /// Records that could not be used.
     #[serde(skip)]
@@ -61,9 +61,9 @@ pub struct TreeAgreement {
     pub labels: usize,
 }
 
-/// Generates all masks of a data set's pictures and compares them with its annotations.
+/// Generates all masks of a data set's images and compares them with its annotations.
 ///
-/// `progress` hears of every picture (done, all) and can stop the evaluation.
+/// `progress` hears of every image (done, all) and can stop the evaluation.
 ///
 /// # Errors
 /// The data set holds nothing to evaluate, the device failed, or `progress` said so.
@@ -139,7 +139,7 @@ fn nearest(object: &Mask, masks: &[Mask]) -> Option<(usize, f64)> {
 }
 
 impl TreeAgreement {
-    /// Adds the pairs of one picture; `matches` are the masks of its objects.
+    /// Adds the pairs of one image; `matches` are the masks of its objects.
     fn add(
         &mut self,
         objects: &[SampleObject],

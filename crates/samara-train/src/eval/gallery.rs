@@ -1,4 +1,4 @@
-//! The best and the worst cases, as small pictures.
+//! The best and the worst cases, as small images.
 
 use samara::Mask;
 use samara::image::{
@@ -9,9 +9,9 @@ use super::outcome::Case;
 
 /// Cases of each kind.
 const CASES: usize = 6;
-/// Longest side of a picture, in pixels.
+/// Longest side of an image, in pixels.
 const SIDE: u32 = 320;
-/// JPEG quality of a picture.
+/// JPEG quality of an image.
 const QUALITY: u8 = 82;
 /// Colour of the truth.
 const TRUTH: Rgb<u8> = Rgb([255, 205, 30]);
@@ -28,10 +28,10 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// Takes the case in if it is among the worst; the picture is made only then.
+    /// Takes the case in if it is among the worst; the image is made only then.
     ///
     /// # Errors
-    /// The picture cannot be made.
+    /// The image cannot be made.
     pub fn offer_worst<E>(
         &mut self,
         iou: f64,
@@ -43,7 +43,7 @@ impl Gallery {
     /// Takes the case in if it is among the best.
     ///
     /// # Errors
-    /// The picture cannot be made.
+    /// The image cannot be made.
     pub fn offer_best<E>(
         &mut self,
         iou: f64,
@@ -71,7 +71,7 @@ fn offer<E>(
 /// A JPEG of the object and its surroundings, with truth (yellow), prediction (blue) and click.
 ///
 /// # Errors
-/// The picture has no pixels.
+/// The image has no pixels.
 pub(crate) fn picture(
     image: &RgbImage,
     truth: &Mask,
@@ -104,7 +104,7 @@ pub(crate) fn picture(
 }
 
 /// The object's box, grown by its longer side (at least 32 pixels) in every direction,
-/// within the picture.
+/// within the image.
 fn surroundings(truth: &Mask, (width, height): (u32, u32)) -> BBox {
     let object = truth.bbox().unwrap_or(BBox {
         x: 0,

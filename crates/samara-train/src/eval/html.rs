@@ -1,4 +1,4 @@
-//! The report as one page without scripts; pictures and charts are inside.
+//! The report as one page without scripts; images and charts are inside.
 
 use std::fmt::Write;
 

@@ -131,10 +131,10 @@ impl ObjectOutcome {
     }
 }
 
-/// A picture of an object: truth, the chosen mask after the first click, and the click.
+/// An image of an object: truth, the chosen mask after the first click, and the click.
 #[derive(Debug, Clone, Serialize)]
 pub struct Case {
-    /// The picture's file.
+    /// The image's file.
     pub image: String,
     /// The object's identifier.
     pub object: u64,
@@ -144,7 +144,7 @@ pub struct Case {
     pub iou: f64,
     /// Predicted IoU.
     pub predicted_iou: f64,
-    /// The picture, a JPEG file.
+    /// The image, a JPEG file.
     #[serde(skip)]
     pub jpeg: Vec<u8>,
 }

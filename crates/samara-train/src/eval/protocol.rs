@@ -349,7 +349,7 @@ impl Target<'_> {
     }
 }
 
-/// What a picture of an object needs.
+/// What an image of an object needs.
 struct Shown<'a> {
     object: &'a SampleObject,
     click: Click,

@@ -107,7 +107,7 @@ mod tests {
         let next = |truth: &Mask| eval_click(truth, None, &[]).unwrap();
         assert_eq!(next(&rect(10, 5, 7, 7)), Some(click(13.5, 8.5, true)));
         assert_eq!(next(&rect(39, 29, 1, 1)), Some(click(39.5, 29.5, true)));
-        // At the edge of the picture the outside counts as background.
+        // At the edge of the image the outside counts as background.
         assert_eq!(next(&rect(0, 0, 40, 30)), Some(click(14.5, 14.5, true)));
         assert_eq!(next(&Mask::new(40, 30)), None);
     }

@@ -2,7 +2,7 @@
 //!
 //! Coordinates are pixels of the true mask, whatever its resolution; they are continuous, so the
 //! centre of the top-left pixel is (0.5, 0.5) and the box of that pixel is 0,0,1,1. A mask of the
-//! size of the picture makes them [original pixels](samara::OriginalPx).
+//! size of the image makes them [original pixels](samara::OriginalPx).
 
 mod batch;
 mod click;

@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn deeper_pixels_are_drawn_more_often_by_their_depth() {
-        // Two parts, one of them at the edge of the picture.
+        // Two parts, one of them at the edge of the image.
         let region = Mask::from_fn(40, 30, |x, y| {
             rect(5, 5, 9, 7).get(x, y) || rect(36, 0, 4, 5).get(x, y)
         });

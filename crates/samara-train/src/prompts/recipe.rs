@@ -60,7 +60,7 @@ pub struct FirstPromptWeights {
 }
 
 impl FirstPromptWeights {
-    /// A click or a box: SAM, and SAM 2 on single pictures.
+    /// A click or a box: SAM, and SAM 2 on single images.
     pub const PICTURES: Self = Self {
         centre_click: 0.0,
         random_click: 0.5,
@@ -108,7 +108,7 @@ pub struct BoxNoise {
     /// The standard deviation (normal) or the largest offset (uniform), as a share of the box's
     /// side.
     pub share: f64,
-    /// No offset is larger than this, in pixels of a picture whose longest side is 1024, as in the
+    /// No offset is larger than this, in pixels of an image whose longest side is 1024, as in the
     /// model's input.
     pub max_pixels: f64,
 }
@@ -142,7 +142,7 @@ impl Simulation {
         }
     }
 
-    /// SAM 2 on single pictures: a random click or a box with uniform noise, then seven corrective
+    /// SAM 2 on single images: a random click or a box with uniform noise, then seven corrective
     /// clicks.
     pub fn sam2() -> Self {
         Self {
@@ -203,7 +203,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Draws what an object's rounds will be. One plan for all objects of a picture, as in SAM 2's
+    /// Draws what an object's rounds will be. One plan for all objects of an image, as in SAM 2's
     /// code, gives them the same number of clicks in every round; one each is as in SAM's paper.
     pub fn plan(&self, rng: &mut impl Rng) -> Plan {
         let first = self.first.draw(rng);

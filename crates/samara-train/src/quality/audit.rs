@@ -26,7 +26,7 @@ use crate::eval::{EvalError, mask_pair, spread};
 pub use keep::keep_others;
 pub use levels::{Levels, LevelsOptions, propose_levels};
 
-/// Masks of the same picture with a higher IoU are one annotation written twice.
+/// Masks of the same image with a higher IoU are one annotation written twice.
 const DUPLICATE_IOU: f64 = 0.95;
 /// An annotated box with a side that is further from the mask's own, in pixels, was not made from the
 /// mask.
@@ -41,9 +41,9 @@ pub struct AuditOptions {
     pub limit: Option<usize>,
     /// Masks of fewer original pixels are not assessed.
     pub min_area: u64,
-    /// Pictures of as many of the worst are made.
+    /// Images of as many of the worst are made.
     pub pictures: usize,
-    /// Limits for pictures.
+    /// Limits for images.
     pub limits: Limits,
 }
 
@@ -52,7 +52,7 @@ pub struct AuditOptions {
 pub struct AnnotationQuality {
     /// The id of the image.
     pub image: u64,
-    /// The picture.
+    /// The image.
     pub file: String,
     /// The id of the annotation, or the label in a label map.
     pub annotation: u64,
@@ -68,7 +68,7 @@ pub struct AnnotationQuality {
     pub predicted_iou: f32,
     /// The stability of that mask.
     pub stability: f32,
-    /// Another annotation of the picture, by the same annotator and of the same level, with nearly
+    /// Another annotation of the image, by the same annotator and of the same level, with nearly
     /// the same mask.
     pub duplicate_of: Option<u64>,
     /// One of its duplicates is better: without this annotation nothing is missing.
@@ -112,7 +112,7 @@ pub struct Audit {
     pub name: String,
     /// Its folder.
     pub root: PathBuf,
-    /// Pictures with an annotation that was assessed.
+    /// Images with an annotation that was assessed.
     pub images: usize,
     /// All annotations, worst first: duplicates, then by estimate.
     pub annotations: Vec<AnnotationQuality>,
@@ -122,13 +122,13 @@ pub struct Audit {
     pub too_small: usize,
     /// Records that could not be used.
     pub skipped: Skipped,
-    /// Pictures of the worst.
+    /// Images of the worst.
     pub worst: Vec<Suspect>,
     /// What the estimates are made of.
     pub source: EstimateSource,
 }
 
-/// One annotation of the picture at hand.
+/// One annotation of the image at hand.
 struct Subject<'a> {
     object: &'a ObjectRecord,
     external: ExternalMask,
@@ -267,7 +267,7 @@ impl Audit {
         subjects
     }
 
-    /// Makes a picture if the annotation is among the worst so far.
+    /// Makes an image if the annotation is among the worst so far.
     fn offer(
         &mut self,
         image: &RgbImage,
@@ -332,13 +332,13 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The picture, unless it cannot be used.
+/// The image, unless it cannot be used.
 fn load(record: &ImageRecord, limits: &Limits, skipped: &mut Skipped) -> Option<RgbImage> {
     let image = record.load_image(limits);
     image.map_err(|bad| skipped.add(bad)).ok()
 }
 
-/// The embedding, unless the picture is one that no model takes.
+/// The embedding, unless the image is one that no model takes.
 fn embed(
     segmenter: &Segmenter,
     record: &ImageRecord,

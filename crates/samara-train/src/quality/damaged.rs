@@ -10,7 +10,7 @@ use crate::data::{Damage, DataSet, Sample};
 use crate::eval::EvalError;
 use crate::prompts::{BoxNoise, NoiseShape, noisy_box};
 
-/// Masks of other pictures that serve as wrong objects.
+/// Masks of other images that serve as wrong objects.
 const STRANGERS: usize = 300;
 /// How far the box of a claim is off.
 const ROUGH: BoxNoise = BoxNoise {

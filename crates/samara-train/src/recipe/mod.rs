@@ -56,7 +56,7 @@ pub struct Recipe {
     pub model: Start,
     /// The mixture of data sets.
     pub data: Vec<DataSpec>,
-    /// How pictures are varied.
+    /// How images are varied.
     #[serde(default)]
     pub augmentation: Augmentation,
     /// Probability that an example begins with several objects under one click.
@@ -110,9 +110,9 @@ pub struct Recipe {
     /// Examples that are computed at the same time, each on a thread of its own.
     #[serde(default = "one")]
     pub replicas: usize,
-    /// A folder for the features of the pictures, one file each, which later runs with the same
-    /// encoder use as well. With it the encoder runs once on a picture and does not learn, and
-    /// pictures are not varied: `augmentation` and `stages.scale` have no effect.
+    /// A folder for the features of the images, one file each, which later runs with the same
+    /// encoder use as well. With it the encoder runs once on an image and does not learn, and
+    /// images are not varied: `augmentation` and `stages.scale` have no effect.
     #[serde(default)]
     pub embedding_cache: Option<PathBuf>,
 }
@@ -219,10 +219,10 @@ pub struct Stage {
     /// Replaces `augmentation.scale` in this stage.
     #[serde(default)]
     pub scale: Option<[f64; 2]>,
-    /// Pictures per optimizer step: accumulated one by one.
+    /// Images per optimizer step: accumulated one by one.
     #[serde(default = "one")]
     pub images_per_step: usize,
-    /// Most objects per picture.
+    /// Most objects per image.
     pub masks_per_image: usize,
     /// Least and most rounds of prompts.
     pub rounds: [u32; 2],
@@ -237,7 +237,7 @@ pub struct Stage {
 pub struct Validation {
     /// The data sets.
     pub data: Vec<DataSpec>,
-    /// Number of pictures.
+    /// Number of images.
     pub examples: usize,
     /// Steps between two looks.
     pub every: u64,

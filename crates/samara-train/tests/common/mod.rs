@@ -13,7 +13,7 @@ use samara_train::{Recipe, StepReport, TrainError, Trainer, Watcher};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// A folder with a COCO data set `shapes`: coloured shapes on noise, one or two per picture.
+/// A folder with a COCO data set `shapes`: coloured shapes on noise, one or two per image.
 pub(crate) struct Bench {
     folder: TempDir,
 }
@@ -142,7 +142,7 @@ impl Watcher for Seen {
     }
 }
 
-/// A disc or a rectangle of about a third of the side, and in every second picture another one.
+/// A disc or a rectangle of about a third of the side, and in every second image another one.
 fn shapes(id: u32, side: u32) -> Vec<Mask> {
     let disc = |cx: u32, cy: u32, r: u32| {
         Mask::from_fn(side, side, |x, y| {
@@ -201,7 +201,7 @@ weight_decay = 0.01
     )
 }
 
-/// Data, prompts and losses of a recipe; pictures as they are, or varied.
+/// Data, prompts and losses of a recipe; images as they are, or varied.
 pub(crate) fn middle(still: bool) -> String {
     let augmentation = "[augmentation]
 scale = [1.0, 1.0]

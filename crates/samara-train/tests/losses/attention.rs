@@ -216,7 +216,7 @@ fn drawn_objects(device: &Device) -> (Tensor<4>, Tensor<4>) {
     (tensor(pixels, 1), tensor(masks, 3))
 }
 
-/// Attention logits at three scales: each scale pools the picture and weighs what exceeds each of
+/// Attention logits at three scales: each scale pools the image and weighs what exceeds each of
 /// three grey levels. Four parameters a scale, `[3]` and `[1]`, which begin at 0.
 struct TinyAttention {
     parameters: Vec<Tensor<1>>,

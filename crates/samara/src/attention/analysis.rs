@@ -18,13 +18,13 @@ use crate::granularity::Granularity;
 use crate::prompt::Prompt;
 use crate::{Error, Result};
 
-/// Longest side, in pixels, at which masks and maps are compared; larger pictures are compared at
+/// Longest side, in pixels, at which masks and maps are compared; larger images are compared at
 /// this size. Masks come from logits of 256 cells a side, so nothing is lost but memory and time.
 const COMPARED_SIDE: u32 = 1024;
 /// Longest side of the grid on which the agreement is measured: those of a ViT have 14 to 64 cells,
 /// and finer ones would only bring noise.
 const GRID_SIDE: u32 = 64;
-/// Blurs that the agreement tries: standard deviations as shares of the picture's longest side.
+/// Blurs that the agreement tries: standard deviations as shares of the image's longest side.
 /// Stronger ones make small masks fit any wide blob.
 const BLURS: [f64; 5] = [0.0, 0.01, 0.02, 0.03, 0.04];
 
@@ -32,12 +32,12 @@ const BLURS: [f64; 5] = [0.0, 0.01, 0.02, 0.03, 0.04];
 ///
 /// The thresholds were chosen on the training split of CCP with the embedded model, as loose
 /// as leaves each level right in more than nine of ten decided cases; `docs/attention.md` says how often
-/// that holds on other pictures.
+/// that holds on other images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionOptions {
-    /// Maps of another aspect ratio than the picture's are the attention of the squashed picture.
+    /// Maps of another aspect ratio than the image's are the attention of the squashed image.
     pub stretch: bool,
-    /// How maps are brought to the size of the picture.
+    /// How maps are brought to the size of the image.
     pub resampling: Resampling,
     /// Least [confidence](CandidateAttention::confidence) of the best candidate. 0.67: of the
     /// decided maps of small things, where the model most often has no candidate that fits, 92 % were
@@ -83,17 +83,17 @@ pub struct CandidateAttention {
     pub level: Granularity,
     /// The larger candidate that this one repeats (IoU above 0.95).
     pub duplicate_of: Option<usize>,
-    /// Measures at the size of the picture.
+    /// Measures at the size of the image.
     #[serde(flatten)]
     pub measures: Measures,
     /// The highest correlation of the map with the mask at the map's own resolution (at most 64
     /// cells a side), where the mask is the share of each cell that it covers and may be blurred by
-    /// up to 4 % of the picture's longest side. Unlike the plain correlation it does not prefer
+    /// up to 4 % of the image's longest side. Unlike the plain correlation it does not prefer
     /// large masks because a map is coarse. `None` where either side is constant.
     pub agreement: Option<f64>,
     /// Mean of the agreement, the correlation and the candidate's stability score: the map shows this
-    /// mask, at its own resolution and at the picture's, and the mask is one. A mask with soft edges
-    /// is often none of the things in the picture. `None` where one of them is.
+    /// mask, at its own resolution and at the image's, and the mask is one. A mask with soft edges
+    /// is often none of the things in the image. `None` where one of them is.
     pub confidence: Option<f64>,
 }
 
@@ -109,7 +109,7 @@ pub struct AttentionLevel {
     /// How far the best candidate leads over the best one of another level, 0 to 1:
     /// (a − b) / (1 − b) of their agreements a and b. 0 when there is no other level.
     pub margin: f64,
-    /// How the map was brought to the size of the picture.
+    /// How the map was brought to the size of the image.
     pub resampling: Resampling,
     /// The candidates, in the model's order.
     pub candidates: Vec<CandidateAttention>,
@@ -130,7 +130,7 @@ pub struct AttentionLevel {
 #[derive(Debug, Clone)]
 pub struct AttentionTargets {
     candidates: Vec<Candidates>,
-    /// Of the picture, in original pixels.
+    /// Of the image, in original pixels.
     size: (u32, u32),
     /// At which masks and maps are compared.
     compared: (u32, u32),
@@ -157,7 +157,7 @@ impl AttentionTargets {
         Self::new(embedding.predict_batch(prompts)?)
     }
 
-    /// The answers to prompts for one picture.
+    /// The answers to prompts for one image.
     ///
     /// # Errors
     /// [`Error::Attention`] when there is none, or their masks differ in size.
@@ -307,7 +307,7 @@ impl AttentionTargets {
 }
 
 impl Target {
-    /// Every candidate against a map at the picture's size and one on its grid.
+    /// Every candidate against a map at the image's size and one on its grid.
     fn compare(
         &self,
         scores: &Scores,

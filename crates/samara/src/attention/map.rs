@@ -1,4 +1,4 @@
-//! An attention map: one non-negative weight for every cell of a grid over the picture.
+//! An attention map: one non-negative weight for every cell of a grid over the image.
 
 use samara_image::OriginalPx;
 
@@ -7,7 +7,7 @@ use super::resample::{Resampling, resample};
 use crate::{Error, Result};
 
 /// An attention map of any size: non-negative finite values, row by row, that lie over the whole
-/// picture. Its scale does not matter.
+/// image. Its scale does not matter.
 ///
 /// ```
 /// use samara::AttentionMap;
@@ -120,7 +120,7 @@ impl AttentionMap {
         &self.values
     }
 
-    /// Whether the map has the aspect ratio of a picture of `width × height` original pixels, up to
+    /// Whether the map has the aspect ratio of an image of `width × height` original pixels, up to
     /// the rounding of its cells: there is a scale at which neither side is off by more than one
     /// cell.
     pub fn has_aspect_of(&self, width: u32, height: u32) -> bool {
@@ -132,8 +132,8 @@ impl AttentionMap {
         across.0 <= down.1 && down.0 <= across.1
     }
 
-    /// Checks that the map lies over a picture of `width × height` original pixels. With `stretch`
-    /// any aspect ratio will do: the map is the attention of a model that saw the picture squashed,
+    /// Checks that the map lies over an image of `width × height` original pixels. With `stretch`
+    /// any aspect ratio will do: the map is the attention of a model that saw the image squashed,
     /// as a ViT with a square input does.
     ///
     /// # Errors
@@ -159,7 +159,7 @@ impl AttentionMap {
         )
     }
 
-    /// The highest local maxima, as points in original pixels of a picture of `width × height`:
+    /// The highest local maxima, as points in original pixels of an image of `width × height`:
     /// at most `count` of them, no two nearer to each other than `min_distance` original pixels
     /// (the higher one stays), the highest first. A maximum is a cell that none of its eight
     /// neighbours exceeds; connected cells of one value count once, by the cell next to their

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// How a map is brought to the size of the picture.
+/// How a map is brought to the size of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resampling {

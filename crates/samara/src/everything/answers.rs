@@ -12,7 +12,7 @@ use super::options::MaskGeneratorOptions;
 use super::thresholds::MaskThresholds;
 use crate::candidate_head::{CandidateFeatures, CandidateHead};
 use crate::candidates::{PredictedIou, StabilityScore};
-use crate::embedding::{JudgedPrompts, MAX_BATCH};
+use crate::embedding::{MAX_BATCH, ScoredPrompts};
 use crate::logits::{Logits, Upsampler};
 use crate::{Embedding, Mask, Prompt, Result};
 
@@ -22,7 +22,7 @@ pub(super) struct Answers<'a> {
     options: &'a MaskGeneratorOptions,
     thresholds: MaskThresholds,
     crop: CropBox,
-    /// Size of the whole picture in pixels.
+    /// Size of the whole image in pixels.
     size: (u32, u32),
     upsampler: Upsampler,
 }
@@ -104,19 +104,19 @@ impl<'a> Answers<'a> {
     fn of_batch(&self, points: &[[f64; 2]], batch: &[usize]) -> Result<Vec<Confident>> {
         let click = |&i: &usize| Prompt::point(points[i][0], points[i][1]);
         let prompts: Vec<Prompt> = batch.iter().map(click).collect();
-        let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
-        let shown = 1..judged.tokens();
+        let scored = self.embedding.score(&prompts.iter().collect::<Vec<_>>())?;
+        let shown = 1..scored.tokens();
         if !self.options.use_m2m {
-            return self.confident(&judged, &prompts, shown, |prompt, token| {
+            return self.confident(&scored, &prompts, shown, |prompt, token| {
                 (batch[prompt], token - 1)
             });
         }
         // Every candidate goes back to the model, with its point, for one better mask.
         let all: Vec<usize> = (0..batch.len()).collect();
-        let drawn = judged.draw(&all)?;
+        let drawn = scored.decode_masks(&all)?;
         let limit = self.embedding.segmenter().config().logits_limit();
         let mut asked = Vec::new();
-        for (&point, logits) in batch.iter().zip(drawn.chunks_exact(judged.tokens())) {
+        for (&point, logits) in batch.iter().zip(drawn.chunks_exact(scored.tokens())) {
             for (level, logits) in logits[shown.clone()].iter().enumerate() {
                 let again = click(&point).and_refine(&logits.limited(limit)).single();
                 asked.push((again, point, level));
@@ -125,8 +125,8 @@ impl<'a> Answers<'a> {
         let mut found = Vec::new();
         for part in asked.chunks(MAX_BATCH) {
             let prompts: Vec<Prompt> = part.iter().map(|(prompt, ..)| prompt.clone()).collect();
-            let judged = self.embedding.judge(&prompts.iter().collect::<Vec<_>>())?;
-            found.extend(self.confident(&judged, &prompts, 0..1, |prompt, _| {
+            let scored = self.embedding.score(&prompts.iter().collect::<Vec<_>>())?;
+            found.extend(self.confident(&scored, &prompts, 0..1, |prompt, _| {
                 let (_, point, level) = part[prompt];
                 (point, level)
             })?);
@@ -138,14 +138,14 @@ impl<'a> Answers<'a> {
     /// and level a prompt's token belongs.
     fn confident(
         &self,
-        judged: &JudgedPrompts<'_>,
+        scored: &ScoredPrompts<'_>,
         prompts: &[Prompt],
         shown: Range<usize>,
         of: impl Fn(usize, usize) -> (usize, usize) + Sync,
     ) -> Result<Vec<Confident>> {
         let (promising, logits) = match self.embedding.segmenter().candidate_head() {
-            None => self.promising_by_decoder(judged, shown)?,
-            Some(head) => self.promising_by_head(head, judged, prompts, shown)?,
+            None => self.promising_by_decoder(scored, shown)?,
+            Some(head) => self.promising_by_head(head, scored, prompts, shown)?,
         };
         let offset = self.options.stability_score_offset;
         let thresh = self.thresholds.stability_score_thresh;
@@ -170,13 +170,13 @@ impl<'a> Answers<'a> {
     /// The decoder scores masks before it draws them, so only those that are promising are drawn.
     fn promising_by_decoder(
         &self,
-        judged: &JudgedPrompts<'_>,
+        scored: &ScoredPrompts<'_>,
         shown: Range<usize>,
     ) -> Result<(Vec<Promising>, Vec<Logits>)> {
         let segmenter = self.embedding.segmenter();
         let mut promising = Vec::new();
         let mut drawn: Vec<usize> = Vec::new();
-        for (prompt, scores) in judged.scores().enumerate() {
+        for (prompt, scores) in scored.scores().enumerate() {
             for token in shown.clone() {
                 let raw_score = scores[token];
                 let score = segmenter.calibrated(token, raw_score);
@@ -189,26 +189,26 @@ impl<'a> Answers<'a> {
                 promising.push(Promising {
                     prompt,
                     token,
-                    logits: (drawn.len() - 1) * judged.tokens() + token,
+                    logits: (drawn.len() - 1) * scored.tokens() + token,
                     score,
                     raw_score,
                 });
             }
         }
-        Ok((promising, judged.draw(&drawn)?))
+        Ok((promising, scored.decode_masks(&drawn)?))
     }
 
     /// A candidate head looks at the masks.
     fn promising_by_head(
         &self,
         head: &CandidateHead,
-        judged: &JudgedPrompts<'_>,
+        scored: &ScoredPrompts<'_>,
         prompts: &[Prompt],
         shown: Range<usize>,
     ) -> Result<(Vec<Promising>, Vec<Logits>)> {
         let all: Vec<usize> = (0..prompts.len()).collect();
-        let (logits, tokens) = (judged.draw(&all)?, judged.tokens());
-        let scores: Vec<&[PredictedIou]> = judged.scores().collect();
+        let (logits, tokens) = (scored.decode_masks(&all)?, scored.tokens());
+        let scores: Vec<&[PredictedIou]> = scored.scores().collect();
         let segmenter = self.embedding.segmenter();
         let look = |prompt: usize| {
             let of_prompt = &logits[prompt * tokens..][..tokens];
@@ -239,7 +239,7 @@ impl<'a> Answers<'a> {
         thresh <= 0.0 || score.0 > thresh
     }
 
-    /// The mask in the whole picture, if it does not go on outside of the crop.
+    /// The mask in the whole image, if it does not go on outside of the crop.
     fn uncut(&self, answer: Confident, points: &[[f64; 2]]) -> Option<Found> {
         let corners = crop::corners(&answer.mask);
         if self.crop.cuts(corners, self.size) {

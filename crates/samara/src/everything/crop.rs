@@ -1,4 +1,4 @@
-//! Crops of a picture: the same points on a smaller part find smaller things.
+//! Crops of an image: the same points on a smaller part find smaller things.
 
 use samara_image::{BBox, Mask};
 
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// Distance to a crop's edge, in pixels, below which a mask counts as cut off by it.
 const EDGE_TOLERANCE: f32 = 20.0;
 
-/// A part of a picture, in original pixels; the ends are excluded.
+/// A part of an image, in original pixels; the ends are excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CropBox {
     /// The left edge.
@@ -36,7 +36,7 @@ impl CropBox {
         [self.x0, self.y0, self.width(), self.height()]
     }
 
-    /// Whether a box of this crop comes near an edge of the crop that is none of the picture:
+    /// Whether a box of this crop comes near an edge of the crop that is none of the image:
     /// what is seen there goes on outside (`is_box_near_crop_edge` of the official `utils/amg.py`).
     /// `bbox` holds inclusive corners in the crop's pixels.
     pub(super) fn cuts(&self, bbox: [u32; 4], (width, height): (u32, u32)) -> bool {
@@ -52,12 +52,12 @@ impl CropBox {
         .any(|(at, crop, image)| near(at, crop) && !near(at, image))
     }
 
-    /// Corners in the crop → in the picture.
+    /// Corners in the crop → in the image.
     pub(super) fn uncrop(&self, [x0, y0, x1, y1]: [u32; 4]) -> [u32; 4] {
         [x0 + self.x0, y0 + self.y0, x1 + self.x0, y1 + self.y0]
     }
 
-    /// A mask of the crop as one of the picture.
+    /// A mask of the crop as one of the image.
     pub(super) fn uncrop_mask(&self, mask: Mask, (width, height): (u32, u32)) -> Mask {
         if self.xywh() == [0, 0, width, height] {
             return mask;
@@ -71,7 +71,7 @@ pub(super) fn corners(mask: &Mask) -> [u32; 4] {
     mask.bbox().as_ref().map_or([0; 4], BBox::xyxy_inclusive)
 }
 
-/// The picture, then the crops of every layer with the layer's number, columns first
+/// The image, then the crops of every layer with the layer's number, columns first
 /// (`generate_crop_boxes`).
 ///
 /// # Errors

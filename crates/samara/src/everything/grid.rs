@@ -28,7 +28,7 @@ pub(super) fn even(per_side: u32) -> PointGrid {
         .collect()
 }
 
-/// A grid for the picture and for each layer of crops (`build_all_layer_point_grids`).
+/// A grid for the image and for each layer of crops (`build_all_layer_point_grids`).
 pub(super) fn all_layers(per_side: u32, layers: usize, downscale: u32) -> Result<Vec<PointGrid>> {
     (0..layers)
         .map(|layer| {
@@ -43,7 +43,7 @@ pub(super) fn all_layers(per_side: u32, layers: usize, downscale: u32) -> Result
         .collect()
 }
 
-/// Points lie in the picture.
+/// Points lie in the image.
 pub(super) fn check(grid: &PointGrid) -> Result<()> {
     match grid.iter().flatten().find(|v| !(0.0..=1.0).contains(*v)) {
         Some(v) => Err(Error::Options(format!(

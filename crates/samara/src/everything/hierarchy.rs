@@ -22,7 +22,7 @@ pub struct Node {
     pub level: Granularity,
 }
 
-/// The tree of whole ⊃ part ⊃ subpart over the masks of one picture.
+/// The tree of whole ⊃ part ⊃ subpart over the masks of one image.
 ///
 /// A mask is inside a larger one when at least 90 % of its pixels are. Two masks with an IoU above
 /// 95 % are the same thing found twice: neither is inside the other.
@@ -32,7 +32,7 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// The tree of these masks, which are those of one picture.
+    /// The tree of these masks, which are those of one image.
     pub fn of(records: &[MaskRecord]) -> Self {
         let masks: Vec<Shape> = records.par_iter().map(Shape::of).collect();
         let mut by_area: Vec<usize> = (0..masks.len()).collect();

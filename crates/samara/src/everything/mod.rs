@@ -1,8 +1,8 @@
-//! Everything in a picture: masks from a grid of points, without a prompt.
+//! Everything in an image: masks from a grid of points, without a prompt.
 //!
 //! The result is that of the official `SamAutomaticMaskGenerator`, step by step; what differs is
 //! what is not computed in vain. Scores come before masks, so a mask that its score drops is never
-//! drawn; one that stays is thresholded, measured and packed while it is drawn, and no picture of
+//! drawn; one that stays is thresholded, measured and packed while it is drawn, and no image of
 //! logits is kept.
 
 mod adaptive;
@@ -31,7 +31,7 @@ use crate::{Embedding, Result, Segmenter};
 use answers::Answers;
 use crop::{CropBox, crop_boxes};
 
-/// Finds all masks of a picture.
+/// Finds all masks of an image.
 ///
 /// ```no_run
 /// use samara::{DeviceKind, Limits, MaskGenerator, Hierarchy, MaskGeneratorOptions, Segmenter, read_image};
@@ -60,7 +60,7 @@ pub struct MaskGenerator {
 /// A mask on its way through the filters.
 struct Found {
     rle: Rle,
-    /// Inclusive corners in the picture.
+    /// Inclusive corners in the image.
     corners: [u32; 4],
     score: PredictedIou,
     /// Decides between equal scores of a calibrated model.
@@ -100,17 +100,17 @@ impl MaskGenerator {
         &self.segmenter
     }
 
-    /// All masks of a picture, in the order of the official generator: best first, or with
+    /// All masks of an image, in the order of the official generator: best first, or with
     /// crops, those of the smallest crops first.
     ///
     /// # Errors
-    /// The picture has too few pixels for the crops, or the device failed.
+    /// The image has too few pixels for the crops, or the device failed.
     pub fn generate(&self, image: &RgbImage) -> Result<Vec<MaskRecord>> {
         let embedding = self.segmenter.embed(image)?;
         self.generate_from(image, &embedding, |_| ())
     }
 
-    /// As [`generate`](Self::generate), with the picture's embedding at hand; tells `progress` from
+    /// As [`generate`](Self::generate), with the image's embedding at hand; tells `progress` from
     /// 0 to 1.
     ///
     /// # Errors

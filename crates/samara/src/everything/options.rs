@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// Deepest layer of crops: 256 crops, each embedded on its own.
 const MAX_CROP_LAYERS: u32 = 4;
-/// Most points along one side of a picture.
+/// Most points along one side of an image.
 const MAX_POINTS_PER_SIDE: u32 = 512;
 
 /// In which form a mask is handed over (`output_mode` of the official generator).
@@ -29,7 +29,7 @@ pub enum OutputMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaskGeneratorOptions {
-    /// Points along one side of the picture, and of every crop of the first layer. `None` when
+    /// Points along one side of the image, and of every crop of the first layer. `None` when
     /// [`point_grids`](Self::point_grids) says where the points are.
     pub points_per_side: Option<u32>,
     /// Points decoded at once, at most. Few are enough for full speed, and take less memory.
@@ -44,11 +44,11 @@ pub struct MaskGeneratorOptions {
     /// A mask whose box has more than this IoU with that of a better one of the same crop is
     /// dropped.
     pub box_nms_thresh: f64,
-    /// Layers of crops; layer `n` cuts the picture into `2ⁿ × 2ⁿ` overlapping crops.
+    /// Layers of crops; layer `n` cuts the image into `2ⁿ × 2ⁿ` overlapping crops.
     pub crop_n_layers: u32,
     /// As [`box_nms_thresh`](Self::box_nms_thresh), between crops; masks of small crops win.
     pub crop_nms_thresh: f64,
-    /// Overlap of the crops of the first layer, as a share of the picture's shorter side.
+    /// Overlap of the crops of the first layer, as a share of the image's shorter side.
     pub crop_overlap_ratio: f64,
     /// Points along one side are divided by this to the power of the layer.
     pub crop_n_points_downscale_factor: u32,

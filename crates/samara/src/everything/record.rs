@@ -1,4 +1,4 @@
-//! One mask of a picture.
+//! One mask of an image.
 
 use samara_image::{Mask, Rle};
 use serde::{Serialize, Serializer};

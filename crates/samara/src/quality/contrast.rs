@@ -13,7 +13,7 @@ const RING: f64 = 0.12;
 /// Measures per level of features.
 const PER_LEVEL: usize = 4;
 
-/// The features of a picture, level by level, with their mean removed.
+/// The features of an image, level by level, with their mean removed.
 pub(super) struct Features {
     levels: Vec<Level>,
 }

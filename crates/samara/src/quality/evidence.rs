@@ -25,12 +25,12 @@ const PER_TOKEN: usize = 3;
 const CLAIM: usize = 2;
 
 /// What speaks for and against a mask: how the model's own answers agree with it, its form, the
-/// edges of the picture under its outline, and the features on both sides of it. The input of a
+/// edges of the image under its outline, and the features on both sides of it. The input of a
 /// [`QualityHead`](super::QualityHead).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence(pub Vec<f32>);
 
-/// A picture that masks are compared with.
+/// An image that masks are compared with.
 pub(super) struct Scene<'a> {
     pub(super) embedding: &'a Embedding,
     edges: Edges,

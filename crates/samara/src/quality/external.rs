@@ -7,7 +7,7 @@ use crate::prompt::Prompt;
 use crate::{Error, Result};
 
 /// A soft mask: the probability that a pixel belongs to the object, in original pixels or at any
-/// other size that stands for the whole picture.
+/// other size that stands for the whole image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftMask {
     width: u32,
@@ -52,7 +52,7 @@ impl SoftMask {
 /// A mask whose quality is asked for, and what is known of the object that it should show.
 #[derive(Debug, Clone)]
 pub struct ExternalMask {
-    /// Of the size of the picture.
+    /// Of the size of the image.
     pub(super) mask: Mask,
     /// The probabilities it was made from.
     soft: Option<SoftMask>,
@@ -61,7 +61,7 @@ pub struct ExternalMask {
 }
 
 impl ExternalMask {
-    /// A binary mask of any size; it is stretched to a picture of `width`×`height` pixels.
+    /// A binary mask of any size; it is stretched to an image of `width`×`height` pixels.
     ///
     /// # Errors
     /// [`Error::Quality`]: no pixel is set.
@@ -103,7 +103,7 @@ impl ExternalMask {
         self
     }
 
-    /// The mask, of the size of the picture.
+    /// The mask, of the size of the image.
     pub fn mask(&self) -> &Mask {
         &self.mask
     }

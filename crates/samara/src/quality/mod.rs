@@ -62,7 +62,7 @@ impl fmt::Display for EstimateSource {
     }
 }
 
-/// Assesses masks of one picture.
+/// Assesses masks of one image.
 ///
 /// ```
 /// use samara::{DeviceKind, ExternalMask, Mask, QualityEstimator, Segmenter};

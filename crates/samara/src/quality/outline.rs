@@ -1,6 +1,6 @@
-//! Whether the outline of a mask lies on an edge of the picture.
+//! Whether the outline of a mask lies on an edge of the image.
 //!
-//! The gradient of the picture across the outline is averaged in bands inside and outside of it: of
+//! The gradient of the image across the outline is averaged in bands inside and outside of it: of
 //! a good mask the band on the outline is the strongest, of one that is too tight a band outside.
 
 use samara_image::{Mask, RgbImage};
@@ -15,7 +15,7 @@ const PER_SCALE: usize = 2 * REACH as usize + 1;
 /// Number of measures of an outline.
 pub(super) const MEASURES: usize = BANDS.len() * (PER_SCALE + 1);
 
-/// The gradient of a picture: of its strongest channel, along x and y, row by row.
+/// The gradient of an image: of its strongest channel, along x and y, row by row.
 pub(super) struct Edges {
     width: u32,
     gradient: Vec<[f32; 2]>,
@@ -31,7 +31,7 @@ impl Edges {
         }
     }
 
-    /// Measures of a mask of the picture's size: per width of a band the mean gradient across the
+    /// Measures of a mask of the image's size: per width of a band the mean gradient across the
     /// outline in each of them, relative to their sum, and the logarithm of that sum.
     pub(super) fn measures(&self, mask: &Mask) -> [f32; MEASURES] {
         let length = (mask.area() as f64).sqrt();
@@ -108,7 +108,7 @@ fn gradient(image: &RgbImage, x: u32, y: u32) -> [f32; 2] {
 
 /// Distance to the outline in pixels around a mask, negative outside.
 struct SignedDistance {
-    /// The part of the picture that is within the margin: `left..right`, `top..bottom`.
+    /// The part of the image that is within the margin: `left..right`, `top..bottom`.
     left: u32,
     right: u32,
     top: u32,
@@ -125,7 +125,7 @@ impl SignedDistance {
         let right = (b.x + b.width + margin).min(mask.width());
         let bottom = (b.y + b.height + margin).min(mask.height());
         let (width, height) = (right - left, bottom - top);
-        // A frame of `margin` around, so that the picture's edge is no outline.
+        // A frame of `margin` around, so that the image's edge is no outline.
         let pad = margin + 1;
         let window = mask.crop(left, top, width, height);
         let window = window.placed(pad, pad, width + 2 * pad, height + 2 * pad);

@@ -98,8 +98,9 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
         let answers = frame.embedding.decode(&prompts)?;
         for (tokens, prompt) in answers.into_iter().zip(&prompts) {
             let segmenter = frame.embedding.segmenter();
-            let judged = TokenScores::new(segmenter, &tokens, prompt, frame.embedding.frame());
-            let scores = judged.of(0..tokens.iou.len());
+            let token_scores =
+                TokenScores::new(segmenter, &tokens, prompt, frame.embedding.frame());
+            let scores = token_scores.of(0..tokens.iou.len());
             for (logits, score) in tokens.low_res_logits.into_iter().zip(scores) {
                 let iou = score.predicted_iou.0;
                 let pointer = looks.inside(&logits);

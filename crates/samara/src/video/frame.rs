@@ -34,18 +34,18 @@ impl VideoSession {
     /// Embeds a frame; see [`Segmenter::embed_frame`].
     ///
     /// # Errors
-    /// The picture has no pixels, or the device failed.
+    /// The image has no pixels, or the device failed.
     pub fn embed(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
         self.segmenter.embed_frame(index, picture)
     }
 }
 
 impl Segmenter {
-    /// Embeds the `index`th frame of a video. For SAM 2 the picture is resized as the official code
-    /// does it with frames, which differs a little from how it does it with pictures.
+    /// Embeds the `index`th frame of a video. For SAM 2 the image is resized as the official code
+    /// does it with frames, which differs a little from how it does it with images.
     ///
     /// # Errors
-    /// The picture has no pixels, or the device failed.
+    /// The image has no pixels, or the device failed.
     pub fn embed_frame(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
         let geometry = self.frame(picture.width(), picture.height())?;
         let features = in_pool(|| match (self.model(), self.config()) {

@@ -23,7 +23,7 @@ use crate::{Error, Logits, Prompt, Result, Segmenter};
 use bank::{MemoryBank, Output};
 use remembered::Remembering;
 
-/// The caller's name of an object, the same in all frames; a palette picture holds it as it is.
+/// The caller's name of an object, the same in all frames; a palette image holds it as it is.
 pub type ObjectId = u32;
 
 /// The way through the frames.
@@ -146,8 +146,8 @@ pub struct FrameMasks {
 /// # fn main() -> samara::Result<()> {
 /// let segmenter = Segmenter::load("sam2.1_hiera_tiny.pt", DeviceKind::Cpu)?;
 /// let mut session = VideoSession::new(&segmenter, VideoOptions::default());
-/// for (index, picture) in camera().enumerate() {
-///     let frame = session.embed(index, &picture)?;
+/// for (index, image) in camera().enumerate() {
+///     let frame = session.embed(index, &image)?;
 ///     if index == 0 {
 ///         session.prompt(&frame, 1, &Prompt::point(520.0, 360.0))?;
 ///     }

@@ -129,14 +129,14 @@ fn decode(
     prompts: &PromptBatch,
     ambiguous: bool,
 ) -> Result<Heads> {
-    let judged = sam2.judge(features, prompts, None);
-    let iou = read(judged.masks.iou.clone())?;
-    let object_score = read(judged.object_score)?[0];
+    let scored = sam2.score(features, prompts, None);
+    let iou = read(scored.masks.iou.clone())?;
+    let object_score = read(scored.object_score)?[0];
     let present = object_score > 0.0;
     let side = LOGITS_PER_CELL * features.image_embed.dims()[1];
     // Without the object there is nothing to draw.
     let logits = present
-        .then(|| read(sam2.draw(&judged.masks, features, &[0])))
+        .then(|| read(sam2.decode_masks(&scored.masks, features, &[0])))
         .transpose()?;
     let of_token = |token: usize| match &logits {
         Some(logits) => &logits[token * side * side..][..side * side],
@@ -153,7 +153,7 @@ fn decode(
     } else {
         vec![ABSENT; side * side]
     };
-    let pointing = judged.mask_tokens.narrow(1, pointing, 1);
+    let pointing = scored.mask_tokens.narrow(1, pointing, 1);
     Ok(Heads {
         low_res,
         iou: iou[token],
@@ -205,9 +205,9 @@ fn with_mask(sam2: &Sam2, features: &ImageFeatures, mask: &RgbImage) -> Result<H
         masks: Some(sam2.mask_prompt(pixels)),
         ..PromptBatch::default()
     };
-    let judged = sam2.judge(features, &prompts, None);
-    let seen = read(judged.object_score)?[0] > 0.0;
-    let pointing = judged.mask_tokens.narrow(1, 0, 1);
+    let scored = sam2.score(features, &prompts, None);
+    let seen = read(scored.object_score)?[0] > 0.0;
+    let pointing = scored.mask_tokens.narrow(1, 0, 1);
     let low_side = LOGITS_PER_CELL * features.image_embed.dims()[1];
     let mut low_res = resize_bilinear_f32(mask, low_side as u32, low_side as u32);
     low_res.truncate(low_side * low_side);

@@ -1,4 +1,4 @@
-//! Prompts into a part of a picture, and its answers back into the whole.
+//! Prompts into a part of an image, and its answers back into the whole.
 
 use samara_image::{Frame, Mask, OriginalBox, OriginalPx};
 
@@ -9,7 +9,7 @@ use crate::prompt::{Click, MaskPrompt, Prompt};
 /// What lies outside of the part, as logits: odds of 1 : 999, as [`Logits::from_mask`] says it.
 const OUTSIDE: f32 = -6.9;
 
-/// A part of a picture with the frame in which a model saw it.
+/// A part of an image with the frame in which a model saw it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     pub(super) rect: PixelRect,
@@ -17,7 +17,7 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// The picture that the frame is of.
+    /// The image that the frame is of.
     pub(super) fn whole(frame: &'a Frame) -> Self {
         let rect = PixelRect::whole(frame.original_size());
         Self { rect, frame }
@@ -52,7 +52,7 @@ pub(super) fn prompt_into(prompt: &Prompt, whole: Part<'_>, part: Part<'_>, side
     }
 }
 
-/// A mask of the picture as logits of the part.
+/// A mask of the image as logits of the part.
 fn mask_into(mask: &Mask, whole: Part<'_>, part: Part<'_>, side: usize) -> Logits {
     let (width, height) = whole.frame.original_size();
     let PixelRect {
@@ -70,7 +70,7 @@ fn mask_into(mask: &Mask, whole: Part<'_>, part: Part<'_>, side: usize) -> Logit
     Logits::from_mask(&cut, part.frame, side)
 }
 
-/// Logits of one part of a picture on the grid of another; clearly outside where the first does not
+/// Logits of one part of an image on the grid of another; clearly outside where the first does not
 /// reach. Bilinear, and where the new grid is coarser a mean of as many cells as one of its cells
 /// covers (Pillow's triangle), so that a small mask does not fall between cells.
 pub(super) fn resample(logits: &Logits, from: Part<'_>, to: Part<'_>) -> Logits {
@@ -103,7 +103,7 @@ pub(super) fn resample(logits: &Logits, from: Part<'_>, to: Part<'_>) -> Logits 
     Logits::from_decoder(side, values)
 }
 
-/// How pixels of the original picture lie along one axis of a grid of logits.
+/// How pixels of the original image lie along one axis of a grid of logits.
 struct Axis {
     /// The first pixel, and how many there are.
     start: f64,
@@ -132,7 +132,7 @@ impl Axis {
         }
     }
 
-    /// The centre of a cell in pixels of the picture. The first cell of the padding, which bilinear
+    /// The centre of a cell in pixels of the image. The first cell of the padding, which bilinear
     /// steps look at, goes on with what is at the edge; the others have none.
     fn near_centre(&self, cell: usize) -> Option<f64> {
         let centre = self.start + (cell as f64 + 0.5) / self.scale;
@@ -165,7 +165,7 @@ impl Taps {
 /// For every cell along the new axis what it takes of the old one; `None` in the padding and where
 /// the old axis does not reach.
 fn taps(from: &Axis, to: &Axis, side: usize) -> Vec<Option<Taps>> {
-    // The last cell that shows some of the picture.
+    // The last cell that shows some of the image.
     let cells = from.length * from.scale;
     let last = ((cells - 1e-6).ceil() as usize).clamp(1, side) - 1;
     let reach = (from.scale / to.scale).max(1.0);

@@ -1,8 +1,8 @@
 //! A second look: a small object is answered again from a crop around it.
 //!
-//! A model sees every picture at the size of its input, so an object of a few pixels covers a few
+//! A model sees every image at the size of its input, so an object of a few pixels covers a few
 //! cells of its grid. Embedding a crop around the first answer costs as much as embedding the
-//! picture, and shows the object larger. What the second look is asked for, and what of it is
+//! image, and shows the object larger. What the second look is asked for, and what of it is
 //! believed, was measured: see `docs/zoom.md`.
 
 mod mapping;
@@ -28,12 +28,12 @@ pub use region::PixelRect;
 use region::Target;
 
 /// Side of the crop by the longest side of what is looked at; less where that is too large a share
-/// of the picture, but never less than the second.
+/// of the image, but never less than the second.
 const CONTEXT: f64 = 7.0;
 const LEAST_CONTEXT: f64 = 4.0;
-/// A crop of more than this share of the picture shows hardly more than the picture.
+/// A crop of more than this share of the image shows hardly more than the image.
 const LARGEST_SHARE: f64 = 0.5;
-/// Crops are at least so many pixels long: more enlarged, a picture has nothing more to show.
+/// Crops are at least so many pixels long: more enlarged, an image has nothing more to show.
 const SHORTEST: f64 = 64.0;
 /// Of the context, what a crop that is there already must still show around the object.
 const CONTEXT_OF_KEPT: f64 = 2.5;
@@ -47,12 +47,12 @@ const SAME_OBJECT: f64 = 0.5;
 /// [`Embedding::predict_zoomed`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Zoom {
-    /// The answer from the whole picture.
+    /// The answer from the whole image.
     #[default]
     Off,
-    /// Where the answer covers little of the picture, once more from a crop around it.
+    /// Where the answer covers little of the image, once more from a crop around it.
     Auto,
-    /// Always once more, from a crop whose side is the longest side of the picture divided by this
+    /// Always once more, from a crop whose side is the longest side of the image divided by this
     /// factor, or as long as the answer and the prompt are; more than 1 and at most
     /// [`Zoom::MOST`].
     Factor(f64),
@@ -157,7 +157,7 @@ fn refinement(prompt: &Prompt, candidate: &Candidate) -> Prompt {
     refined
 }
 
-/// Whether a mask reaches an edge of the part that is none of the picture: the object may go on.
+/// Whether a mask reaches an edge of the part that is none of the image: the object may go on.
 fn is_cut(mask: &Mask, part: PixelRect, (width, height): (u32, u32)) -> bool {
     mask.bbox().is_some_and(|b| {
         (b.x <= part.x && part.x > 0)
@@ -188,7 +188,7 @@ fn instead(first: &Candidates, second: Candidates, rect: PixelRect) -> Result<Op
 }
 
 impl Embedding {
-    /// Answers one prompt, and has the candidates drawn again from a crop of the picture as [`Zoom`]
+    /// Answers one prompt, and has the candidates drawn again from a crop of the image as [`Zoom`]
     /// says. The crop lies around the mask that [`Select::Best`] takes from the first answer, joined
     /// with the prompt's box and its clicks on the object.
     ///
@@ -203,7 +203,7 @@ impl Embedding {
     ///   and logits take the place of the first ones if they are of the same object and not cut off;
     ///   scores and [`Candidates::tokens`] stay.
     ///
-    /// All is given back in pixels of the whole picture, logits in its frame.
+    /// All is given back in pixels of the whole image, logits in its frame.
     ///
     /// A crop costs an embedding. The last one is kept, and used again for prompts at the same
     /// place, by clones of this embedding too.
@@ -238,7 +238,7 @@ impl Embedding {
         self.again(image, prompt, first, zoom)
     }
 
-    /// Answers one prompt from this part of the picture alone, in pixels of the whole picture. Clicks
+    /// Answers one prompt from this part of the image alone, in pixels of the whole image. Clicks
     /// outside of the part are left out.
     ///
     /// # Errors
@@ -355,7 +355,7 @@ impl Embedding {
         prompt_into(prompt, Part::whole(self.frame()), part, side)
     }
 
-    /// What the crop says to prompts that were moved into it, in the picture.
+    /// What the crop says to prompts that were moved into it, in the image.
     fn answers_there(
         &self,
         rect: PixelRect,

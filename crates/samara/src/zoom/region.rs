@@ -1,11 +1,11 @@
-//! Which part of a picture is looked at again.
+//! Which part of an image is looked at again.
 
 use std::fmt;
 
 use samara_image::{BBox, OriginalBox};
 use serde::Serialize;
 
-/// A rectangle of whole pixels of the original picture: `x..x + width` by `y..y + height`.
+/// A rectangle of whole pixels of the original image: `x..x + width` by `y..y + height`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct PixelRect {
     /// The leftmost column.
@@ -38,7 +38,7 @@ impl From<BBox> for PixelRect {
 }
 
 impl PixelRect {
-    /// A picture of this size as a whole.
+    /// An image of this size as a whole.
     pub(super) fn whole((width, height): (u32, u32)) -> Self {
         Self {
             x: 0,
@@ -80,7 +80,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Everything from one of these, `None` without any. All of it is cut to the picture.
+    /// Everything from one of these, `None` without any. All of it is cut to the image.
     pub(super) fn joined(
         boxes: impl IntoIterator<Item = OriginalBox>,
         (width, height): (u32, u32),
@@ -102,7 +102,7 @@ impl Target {
     }
 
     /// The square of `side` pixels around the target, grown where the target is larger, shifted and
-    /// cut so that it lies in the picture.
+    /// cut so that it lies in the image.
     pub(super) fn square(&self, side: f64, (width, height): (u32, u32)) -> PixelRect {
         let (x, width) = span(self.min.0, self.max.0, side, width);
         let (y, height) = span(self.min.1, self.max.1, side, height);
@@ -160,7 +160,7 @@ mod tests {
             around([630.0, 470.0, 640.0, 480.0], 64.0),
             rect(576, 416, 64, 64)
         );
-        // Longer than the picture is high.
+        // Longer than the image is high.
         assert_eq!(
             around([300.0, 200.0, 320.0, 210.0], 600.0),
             rect(10, 0, 600, 480)
@@ -170,7 +170,7 @@ mod tests {
             around([300.5, 200.0, 320.0, 202.0], 8.0),
             rect(300, 197, 20, 8)
         );
-        // Beyond the picture.
+        // Beyond the image.
         assert_eq!(
             around([-50.0, -50.0, 900.0, 900.0], 8.0),
             rect(0, 0, 640, 480)

@@ -205,7 +205,7 @@ fn masks_at_inner_edges_of_the_crop_are_cut() {
     ] {
         assert_eq!(is_cut(&mask(b), middle, SIZE), cut, "{b}");
     }
-    // The picture's own edges cut nothing.
+    // The image's own edges cut nothing.
     assert!(!is_cut(
         &mask(rect(0, 0, 5, 120)),
         rect(0, 0, 20, 120),
@@ -235,7 +235,7 @@ fn small_answers_are_looked_at_and_factors_always() {
     assert_eq!(wish(60, &click, Zoom::Off), None);
     let near = wish(60, &click, Zoom::Auto).unwrap();
     assert!(near.longest().abs_diff(420) < 60, "{near}");
-    // Seven times as long is too much of the picture, four times is enough.
+    // Seven times as long is too much of the image, four times is enough.
     let near = wish(110, &click, Zoom::Auto).unwrap();
     assert_eq!((near.width, near.height), (500, 500));
     assert_eq!(wish(200, &click, Zoom::Auto), None);
@@ -252,7 +252,7 @@ fn small_answers_are_looked_at_and_factors_always() {
     assert!(both.width.abs_diff(540) < 32, "{both}");
 }
 
-/// The embedded model sees what a picture shows.
+/// The embedded model sees what an image shows.
 #[cfg(feature = "embedded")]
 #[test]
 fn refining_an_answer_looks_at_the_same_crop() {
@@ -383,7 +383,7 @@ fn beyond_the_part_is_outside() {
 fn a_mask_smaller_than_a_cell_is_not_lost() {
     let whole = Frame::longest_side(2000, 2000, 128).unwrap();
     let frame = Frame::longest_side(100, 100, 128).unwrap();
-    // Half of the part: a cell of the whole picture is 62.5 pixels wide.
+    // Half of the part: a cell of the whole image is 62.5 pixels wide.
     let left = |i: usize| if i % 32 < 16 { 8.0 } else { -8.0 };
     let logits = Logits::new(32, (0..32 * 32).map(left).collect()).unwrap();
     let part = Part {

@@ -1,4 +1,4 @@
-//! What the tests share: a small model with random weights, a picture for it, and a measure of
+//! What the tests share: a small model with random weights, an image for it, and a measure of
 //! how much two answers differ.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use samara::image::{Rgb, RgbImage};
 use samara::{Candidates, DeviceKind, Segmenter};
 
-/// The picture's size; the scale to the model's 128 pixels differs between the axes.
+/// The image's size; the scale to the model's 128 pixels differs between the axes.
 pub(crate) const WIDTH: u32 = 200;
 pub(crate) const HEIGHT: u32 = 120;
 

@@ -23,7 +23,7 @@ use crate::{map_file, mask_file, terminal};
 
 /// Maps that are analysed between two steps of the bar.
 const BAR_STEP: usize = 8;
-/// Least distance of two peaks, as a share of the picture's longer side.
+/// Least distance of two peaks, as a share of the image's longer side.
 const PEAK_DISTANCE: f64 = 0.05;
 
 /// A prompt and what it is called in tables.

@@ -1,4 +1,4 @@
-//! The picture of `attention`: map, candidates and measures in a row.
+//! The image of `attention`: map, candidates and measures in a row.
 
 use samara::attention::AttentionMap;
 use samara::image::{

@@ -1,4 +1,4 @@
-//! `annotations.json`: the masks of all pictures in one COCO file.
+//! `annotations.json`: the masks of all images in one COCO file.
 
 use std::io::{self, Error, Write};
 use std::path::Path;
@@ -46,7 +46,7 @@ struct Annotation {
     rest: Map<String, Value>,
 }
 
-/// Writes the file from the pictures' entries, which are gone through twice, and their own files,
+/// Writes the file from the images' entries, which are gone through twice, and their own files,
 /// of which one at a time is held.
 pub(super) fn write<I>(
     path: &Path,
@@ -118,7 +118,7 @@ fn separate(file: &mut dyn Write, before: usize) -> io::Result<()> {
     }
 }
 
-/// Name, width and height of the pictures that are done.
+/// Name, width and height of the images that are done.
 fn done(
     entries: impl Iterator<Item = io::Result<Entry>>,
 ) -> impl Iterator<Item = io::Result<(String, u32, u32)>> {

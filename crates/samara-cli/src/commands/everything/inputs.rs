@@ -1,4 +1,4 @@
-//! Which pictures to work on, and what their results are called.
+//! Which images to work on, and what their results are called.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{CliError, Result};
 
-/// Extensions of pictures that are looked for in folders.
+/// Extensions of images that are looked for in folders.
 const EXTENSIONS: [&str; 9] = [
     "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif",
 ];
 
-/// A picture.
+/// An image.
 #[derive(Debug)]
 pub(super) struct Input {
     pub(super) path: PathBuf,
@@ -20,10 +20,10 @@ pub(super) struct Input {
     pub(super) name: String,
 }
 
-/// Pictures and folders, walked in the order of their names without holding a list of them.
+/// Images and folders, walked in the order of their names without holding a list of them.
 pub(super) struct Inputs {
     roots: Vec<Root>,
-    /// The folder of the results, which are not pictures to work on.
+    /// The folder of the results, which are not images to work on.
     out: PathBuf,
 }
 
@@ -71,7 +71,7 @@ impl Inputs {
         Ok(Self { roots, out })
     }
 
-    /// The one picture, if it is one and no folder.
+    /// The one image, if it is one and no folder.
     pub(super) fn single(&self) -> Option<Input> {
         match &self.roots[..] {
             [root] if !root.path.is_dir() => Some(root.file()),
@@ -79,7 +79,7 @@ impl Inputs {
         }
     }
 
-    /// All pictures. A folder that cannot be read is among them, and fails as a picture.
+    /// All images. A folder that cannot be read is among them, and fails as an image.
     pub(super) fn iter(&self) -> impl Iterator<Item = Input> + '_ {
         let out = self.out.canonicalize().ok();
         self.roots

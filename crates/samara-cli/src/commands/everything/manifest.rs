@@ -1,5 +1,5 @@
-//! `manifest.jsonl`: which pictures of a run are done, one line each. A line is added when all results
-//! of the picture are in place.
+//! `manifest.jsonl`: which images of a run are done, one line each. A line is added when all results
+//! of the image are in place.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::error::Result;
 
 const FILE: &str = "manifest.jsonl";
 
-/// What became of a picture.
+/// What became of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// Name of the picture, as its results'.
+    /// Name of the image, as its results'.
     pub(super) image: String,
     #[serde(flatten)]
     pub(super) outcome: Outcome,
@@ -39,7 +39,7 @@ pub(super) enum Outcome {
 /// The manifest of a run, to be added to.
 pub(super) type Manifest = Journal<Entry>;
 
-/// The pictures that were done before: 16 bytes for each, however long the names are.
+/// The images that were done before: 16 bytes for each, however long the names are.
 #[derive(Default)]
 pub(super) struct Done(HashSet<[u8; 16]>);
 

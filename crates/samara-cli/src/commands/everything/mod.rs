@@ -27,10 +27,10 @@ use inputs::{Input, Inputs};
 use manifest::{Done, Entry, Outcome};
 use results::Results;
 
-/// Pictures that wait between two stages. One keeps the next stage busy; more only take memory.
+/// Images that wait between two stages. One keeps the next stage busy; more only take memory.
 const WAITING: usize = 1;
 
-/// Segments everything in the pictures that the flags name.
+/// Segments everything in the images that the flags name.
 pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     }
 }
 
-/// One picture: no manifest, and a bar for its points.
+/// One image: no manifest, and a bar for its points.
 fn one(
     flags: &EverythingFlags,
     generator: &MaskGenerator,
@@ -114,10 +114,10 @@ fn done(input: &Input, image: &RgbImage, records: &[MaskRecord]) -> Entry {
     }
 }
 
-/// A picture on its way from stage to stage, or why it does not go on.
+/// An image on its way from stage to stage, or why it does not go on.
 type Staged<T> = (Input, Result<T, String>);
 
-/// Many pictures: while the masks of one are drawn, the next is embedded and the one after it is
+/// Many images: while the masks of one are drawn, the next is embedded and the one after it is
 /// decoded.
 fn many(
     flags: &EverythingFlags,
@@ -229,7 +229,7 @@ fn embed(
     }
 }
 
-/// The last stage. What is wrong with a picture is told; what is wrong with the disk is an error.
+/// The last stage. What is wrong with an image is told; what is wrong with the disk is an error.
 fn segment(
     generator: &MaskGenerator,
     results: &Results,

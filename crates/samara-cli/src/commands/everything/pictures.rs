@@ -1,4 +1,4 @@
-//! Pictures of all masks.
+//! Images of all masks.
 
 use std::cmp::Reverse;
 
@@ -15,7 +15,7 @@ pub(super) fn by_area(masks: &[Mask]) -> Vec<usize> {
     order
 }
 
-/// All masks over the picture, small ones over large ones.
+/// All masks over the image, small ones over large ones.
 pub(super) fn overlay(image: &RgbImage, masks: &[Mask]) -> RgbImage {
     let order = by_area(masks);
     let drawn = order

@@ -1,4 +1,4 @@
-//! The results of one picture, written so that none is ever half there.
+//! The results of one image, written so that none is ever half there.
 
 use std::fmt::Write;
 use std::fs;
@@ -25,7 +25,7 @@ struct Record<'a> {
     node: &'a samara::Node,
 }
 
-/// Where the results of the pictures go.
+/// Where the results of the images go.
 pub(super) struct Results {
     folder: PathBuf,
     formats: Vec<Format>,

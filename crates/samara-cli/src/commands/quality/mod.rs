@@ -1,4 +1,4 @@
-//! `samara quality`: of masks of a picture, or of the annotations of a data set.
+//! `samara quality`: of masks of an image, or of the annotations of a data set.
 
 mod data;
 mod picture;
@@ -33,7 +33,7 @@ fn load_head(path: Option<&Path>) -> Result<Option<QualityHead>> {
     head.map_err(|error| CliError::failed(format!("--head {error}")))
 }
 
-/// A head is for one model; better to say so before pictures are embedded.
+/// A head is for one model; better to say so before images are embedded.
 fn check_head(
     path: Option<&Path>,
     head: Option<&QualityHead>,

@@ -1,4 +1,4 @@
-//! Masks of one picture.
+//! Masks of one image.
 
 use std::fmt::Write;
 use std::path::Path;

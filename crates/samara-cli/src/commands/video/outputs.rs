@@ -72,7 +72,7 @@ pub(super) fn check_overlay(out: &Path, source: &dyn FrameSource) -> Result<()> 
     writer.map(drop).map_err(failed)
 }
 
-/// One palette picture for each frame.
+/// One palette image for each frame.
 fn masks(
     folder: &Path,
     journal: &Journal<FrameRecord>,

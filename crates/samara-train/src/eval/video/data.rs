@@ -22,9 +22,9 @@ const VOID: u32 = 255;
 
 /// A data set of annotated videos.
 ///
-/// The layout is that of DAVIS, `JPEGImages/[480p/]SEQ/*.jpg` with one palette picture a frame in
+/// The layout is that of DAVIS, `JPEGImages/[480p/]SEQ/*.jpg` with one palette image a frame in
 /// `Annotations/[480p/]SEQ/*.png`, or that of SA-V, `JPEGImages_24fps/SEQ/*.jpg` with a folder of
-/// binary pictures for every object, `Annotations_6fps/SEQ/OBJ/*.png`. Annotations are named as
+/// binary images for every object, `Annotations_6fps/SEQ/OBJ/*.png`. Annotations are named as
 /// their frames, and may be missing for frames in between.
 #[derive(Debug, Clone)]
 pub struct VideoDataSet {
@@ -58,13 +58,13 @@ pub(super) struct Track {
 pub(super) struct Annotations {
     /// Width and height in pixels.
     pub(super) size: (u32, u32),
-    /// Whether every object has pictures of its own, in which objects may overlap.
+    /// Whether every object has images of its own, in which objects may overlap.
     pub(super) per_object: bool,
     pub(super) tracks: Vec<Track>,
 }
 
 impl VideoDataSet {
-    /// Lists the sequences of a data set without reading pictures. `ImageSets/2017/SPLIT.txt` or
+    /// Lists the sequences of a data set without reading images. `ImageSets/2017/SPLIT.txt` or
     /// `ImageSets/SPLIT.txt` names those of a split; a data set without `ImageSets` has no splits,
     /// and all sequences are meant, as with `None`.
     ///
@@ -138,7 +138,7 @@ impl VideoSequence {
         })
     }
 
-    /// The objects of palette pictures, at least one.
+    /// The objects of palette images, at least one.
     fn palettes(
         &self,
         limits: &Limits,
@@ -171,7 +171,7 @@ impl VideoSequence {
         Ok(tracks)
     }
 
-    /// An object with pictures of its own.
+    /// An object with images of its own.
     fn object(
         &self,
         name: String,
@@ -232,7 +232,7 @@ pub(super) fn image(error: samara_image::ImageError) -> EvalError {
     EvalError::Model(error.into())
 }
 
-/// The objects of a picture, which has to have the size of the pictures before it.
+/// The objects of an image, which has to have the size of the images before it.
 pub(super) fn read_map(
     path: &Path,
     limits: &Limits,
@@ -250,7 +250,7 @@ pub(super) fn read_map(
     Ok(map.objects)
 }
 
-/// All that is set in a picture of one object.
+/// All that is set in an image of one object.
 pub(super) fn union(map: BTreeMap<u32, Rle>) -> Result<Option<Rle>, EvalError> {
     let mut all: Option<Rle> = None;
     for rle in map.into_values() {

@@ -59,7 +59,7 @@ pub struct Presence {
 /// An object.
 #[derive(Debug, Clone, Serialize)]
 pub struct ObjectFigures {
-    /// Its number in palette pictures, or the name of its folder.
+    /// Its number in palette images, or the name of its folder.
     pub name: String,
     /// The frame whose annotation was the prompt.
     pub prompt_frame: String,

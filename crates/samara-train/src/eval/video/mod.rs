@@ -28,7 +28,7 @@ pub use figures::{
 #[derive(Debug, Clone, Copy)]
 pub enum VideoSubject<'a> {
     /// A model: the annotation of an object's first frame is the prompt, and the object is followed
-    /// forward from there. The objects of palette pictures do not overlap, as in the official
+    /// forward from there. The objects of palette images do not overlap, as in the official
     /// inference.
     Model(&'a Segmenter),
     /// Masks that are there already, in this folder: `SEQ/*.png` as object maps with the numbers of
@@ -40,7 +40,7 @@ pub enum VideoSubject<'a> {
 /// Options of [`evaluate_video`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VideoEvalOptions {
-    /// What counts; without it, that of SA-V where objects have pictures of their own, otherwise
+    /// What counts; without it, that of SA-V where objects have images of their own, otherwise
     /// that of DAVIS.
     pub protocol: Option<VideoProtocol>,
     /// At most so many sequences, evenly spread.

@@ -23,7 +23,7 @@ pub struct LevelsOptions {
     pub min_score: f64,
     /// Whether the annotations of the data set are written too.
     pub with_annotations: bool,
-    /// Limits for pictures.
+    /// Limits for images.
     pub limits: Limits,
 }
 
@@ -139,7 +139,7 @@ fn image_value(record: &ImageRecord, data: &DataSet) -> Value {
 }
 
 /// Clicks on every object of a data set where it is deepest, and takes the three candidates of the
-/// answer. Of candidates of one picture that are nearly the same (IoU above 0.95) the one with the
+/// answer. Of candidates of one image that are nearly the same (IoU above 0.95) the one with the
 /// best score stays. Regions of many objects (`iscrowd`) are not clicked.
 ///
 /// `progress` hears of every image (done, all) and can stop.
@@ -228,7 +228,7 @@ impl Levels {
         )
     }
 
-    /// Whether the picture could be used.
+    /// Whether the image could be used.
     fn add(
         &mut self,
         segmenter: &Segmenter,

@@ -18,7 +18,7 @@ fn no_progress(_: usize, _: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Two pictures with a duplicate, a crowd, a box of its own and an object that cannot be read.
+/// Two images with a duplicate, a crowd, a box of its own and an object that cannot be read.
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.picture("images/a.png", 60, 40);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::transformer::TwoWayTransformer;
-use crate::ops::ProjectedCells;
+use crate::ops::ProjectedImage;
 
 /// The cells of an image embedding, with what their prompts have in common. All prompts without a mask
 /// see the same.
 #[derive(Debug, Clone)]
-pub struct ImageCells {
+pub struct ImageTokens {
     /// `[1, grid², dim]`, or `[batch, grid², dim]` with the prompts' masks in them.
     pub(crate) values: Tensor<3>,
     /// Their positional encoding `[1, grid², dim]`.
@@ -18,10 +18,10 @@ pub struct ImageCells {
     /// Height and width of the grid.
     pub(crate) grid: [usize; 2],
     /// What the transformer's first layer makes of them for all prompts, if that was computed.
-    pub(crate) projected: Option<Arc<ProjectedCells>>,
+    pub(crate) projected: Option<Arc<ProjectedImage>>,
 }
 
-impl ImageCells {
+impl ImageTokens {
     /// `image_embedding` `[1, grid, grid, dim]`, with `dense` from the prompts, `[batch, dim, grid, grid]`
     /// or `[1, dim, 1, 1]`, added to it. `position` is `[1, grid², dim]`.
     pub fn new(image_embedding: Tensor<4>, dense: Tensor<4>, position: Tensor<3>) -> Self {
