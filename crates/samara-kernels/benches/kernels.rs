@@ -14,7 +14,7 @@ use samara_kernels::gemm::{self, Dense, Epilogue, Layer, Matrix, Packed};
 use samara_kernels::layer_norm::{Norm, layer_norm};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::meter;
-use samara_kernels::two_way::{Cells, CellsToTokens, Projection, TokensToCells};
+use samara_kernels::two_way::{ImageToTokens, ImageTokens, Projection, TokensToImage};
 use samara_kernels::upscale::Upscaling;
 
 fn main() {
@@ -277,14 +277,14 @@ fn attention_in_windows(
         .bench_local(|| attention.forward(q, windows, [k, v], windows, black_box(&mut out)));
 }
 
-/// One prompt's tokens attend to the cells of an image.
+/// One prompt's tokens attend to the image tokens.
 #[divan::bench]
 fn cross_attention(bencher: Bencher<'_, '_>) {
     let (tokens, count, width, inner, heads) = (7, 4096, 256, 128, 8);
-    let (cells, position) = (values(count * width), values(count * width));
+    let (image, position) = (values(count * width), values(count * width));
     let (queries, weight, bias) = (values(tokens * inner), values(width * inner), values(inner));
-    let cells = Cells {
-        values: &cells,
+    let image = ImageTokens {
+        values: &image,
         position: &position,
         width,
     };
@@ -292,22 +292,22 @@ fn cross_attention(bencher: Bencher<'_, '_>) {
         weight: &weight,
         bias: &bias,
     };
-    let attention = TokensToCells {
+    let attention = TokensToImage {
         key: value,
         value,
         heads,
     };
     let mut out = vec![0.0; tokens * inner];
-    bencher.bench_local(|| attention.forward(&queries, cells, black_box(&mut out)));
+    bencher.bench_local(|| attention.forward(&queries, image, black_box(&mut out)));
 }
 
-/// The cells of an image attend to one prompt's tokens.
+/// The image tokens attend to one prompt's tokens.
 #[divan::bench]
-fn cross_attention_of_cells(bencher: Bencher<'_, '_>) {
+fn cross_attention_of_image_tokens(bencher: Bencher<'_, '_>) {
     let (tokens, count, width, inner, heads) = (7, 4096, 256, 128, 8);
     let (x, position) = (values(count * width), values(count * width));
     let (keys, weight, bias) = (values(tokens * inner), values(width * inner), values(width));
-    let cells = Cells {
+    let image = ImageTokens {
         values: &x,
         position: &position,
         width,
@@ -327,21 +327,21 @@ fn cross_attention_of_cells(bencher: Bencher<'_, '_>) {
         beta: &bias,
         epsilon: 1e-5,
     };
-    let attention = CellsToTokens {
+    let attention = ImageToTokens {
         query,
         output,
         norm,
         heads,
     };
     let mut out = vec![0.0; count * width];
-    bencher.bench_local(|| attention.forward(cells, [&keys, &keys], black_box(&mut out)));
+    bencher.bench_local(|| attention.forward(image, [&keys, &keys], black_box(&mut out)));
 }
 
-/// The four masks of one prompt, from cells to logits.
+/// The four masks of one prompt, from image tokens to logits.
 #[divan::bench]
 fn upscaling(bencher: Bencher<'_, '_>) {
     let (side, width, middle, last, masks) = (64, 256, 64, 32, 4);
-    let (cells, first, second) = (
+    let (image, first, second) = (
         values(side * side * width),
         values(4 * width * middle),
         values(4 * middle * last),
@@ -361,7 +361,7 @@ fn upscaling(bencher: Bencher<'_, '_>) {
     };
     let packed = upscaling.packed();
     let mut out = vec![0.0; masks * 16 * side * side];
-    bencher.bench_local(|| packed.masks(&cells, side, &hyper, black_box(&mut out)));
+    bencher.bench_local(|| packed.masks(&image, side, &hyper, black_box(&mut out)));
 }
 
 #[divan::bench]

@@ -1,86 +1,86 @@
-//! Image cells look at tokens.
+//! Image tokens look at tokens.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Cells, Projection, ROWS, heads_apart, heads_apart_as_right, in_space_of_cells};
+use super::{ImageTokens, Projection, ROWS, heads_apart, heads_apart_as_right, in_image_space};
 use crate::gemm::{Epilogue, Left, Matrix, Packed, Pass, multiply_block, multiply_rows};
 use crate::isa::{Fma, Isa};
 use crate::layer_norm::Norm;
 use crate::math::exp;
 
-/// The attention of image cells to tokens with the norm after it.
+/// The attention of image tokens to tokens with the norm after it.
 #[derive(Debug, Clone, Copy)]
-pub struct CellsToTokens<'a> {
-    /// Makes queries of cells + position.
+pub struct ImageToTokens<'a> {
+    /// Makes queries of image tokens + position.
     pub query: Projection<'a>,
     /// Of the result.
     pub output: Projection<'a>,
-    /// Of the cells with the result added.
+    /// Of the image tokens with the result added.
     pub norm: Norm<'a>,
     /// Heads.
     pub heads: usize,
 }
 
-impl CellsToTokens<'_> {
-    /// `out = norm(cells + attention(cells + position → tokens))`, `[cells, width]`. `keys` and
+impl ImageToTokens<'_> {
+    /// `out = norm(image tokens + attention(image tokens + position → tokens))`, `[image tokens, width]`. `keys` and
     /// `values` are the projected tokens, `[tokens, heads · head_dim]`.
     ///
     /// # Panics
     /// When sizes do not match.
-    pub fn forward(&self, cells: Cells<'_>, tokens: [&[f32]; 2], out: &mut [f32]) {
-        self.forward_for(Isa::best(), cells, tokens, out);
+    pub fn forward(&self, image: ImageTokens<'_>, tokens: [&[f32]; 2], out: &mut [f32]) {
+        self.forward_for(Isa::best(), image, tokens, out);
     }
 
     pub(super) fn forward_for(
         &self,
         isa: Isa,
-        cells: Cells<'_>,
+        image: ImageTokens<'_>,
         [keys, values]: [&[f32]; 2],
         out: &mut [f32],
     ) {
         let keys = heads_apart_as_right(isa, keys, [self.query.outputs(), self.heads]);
-        let (keys, bias) = in_space_of_cells(self.query, &keys);
-        let gather = |cell, part, out: &mut [f32]| cells.gather(cell, part, out);
-        self.attend([cells.values, values], (&keys, bias), gather, out);
+        let (keys, bias) = in_image_space(self.query, &keys);
+        let gather = |token, part, out: &mut [f32]| image.gather(token, part, out);
+        self.attend([image.values, values], (&keys, bias), gather, out);
     }
 
-    /// As [`forward`](Self::forward), for cells whose `queries` are projected already,
-    /// `[cells, heads · head_dim]`: where many prompts look at the same cells, half of the work.
+    /// As [`forward`](Self::forward), for image tokens whose `queries` are projected already,
+    /// `[image tokens, heads · head_dim]`: where many prompts look at the same image tokens, half of the work.
     ///
     /// # Panics
     /// When sizes do not match.
     pub fn forward_projected(
         &self,
-        cells: &[f32],
+        image: &[f32],
         queries: &[f32],
         tokens: [&[f32]; 2],
         out: &mut [f32],
     ) {
-        self.forward_projected_for(Isa::best(), [cells, queries], tokens, out);
+        self.forward_projected_for(Isa::best(), [image, queries], tokens, out);
     }
 
     pub(super) fn forward_projected_for(
         &self,
         isa: Isa,
-        [cells, queries]: [&[f32]; 2],
+        [image, queries]: [&[f32]; 2],
         [keys, values]: [&[f32]; 2],
         out: &mut [f32],
     ) {
         let inner = self.query.outputs();
         let keys = heads_apart_as_right(isa, keys, [inner, self.heads]);
-        let gather = |cell: usize, part: Range<usize>, out: &mut [f32]| {
-            out.copy_from_slice(&queries[cell * inner..][part]);
+        let gather = |token: usize, part: Range<usize>, out: &mut [f32]| {
+            out.copy_from_slice(&queries[token * inner..][part]);
         };
-        self.attend([cells, values], (&keys, Vec::new()), gather, out);
+        self.attend([image, values], (&keys, Vec::new()), gather, out);
     }
 
     /// The attention of rows that `gather` gives, to keys that they can be multiplied with, with a bias
     /// of every score.
     fn attend(
         &self,
-        [cells, values]: [&[f32]; 2],
+        [image, values]: [&[f32]; 2],
         (keys, mut bias): (&Packed, Vec<f32>),
         gather: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
         out: &mut [f32],
@@ -91,7 +91,7 @@ impl CellsToTokens<'_> {
         let rows = heads_apart(values, [inner, heads], 1.0);
         let outputs = self.output.multiply(isa, &rows, &Epilogue::default());
         let outputs = Packed::for_isa(isa, Matrix::new(&outputs, columns, width));
-        // Scores of a cell, up to a whole panel.
+        // Scores of an image token, up to a whole panel.
         let stride = keys.whole_panels().columns();
         bias.resize(stride, 0.0);
         let blocks = out.par_chunks_mut(ROWS * width).enumerate();
@@ -99,7 +99,7 @@ impl CellsToTokens<'_> {
             || (Vec::new(), vec![0.0; ROWS * stride]),
             |(scratch, scores), (block, out)| {
                 let (first, count) = (block * ROWS, out.len() / width);
-                let gather = |cell, part, out: &mut [f32]| gather(first + cell, part, out);
+                let gather = |token, part, out: &mut [f32]| gather(first + token, part, out);
                 let epilogue = Epilogue {
                     bias: Some(&bias),
                     ..Epilogue::default()
@@ -116,7 +116,7 @@ impl CellsToTokens<'_> {
                 );
                 let epilogue = Epilogue {
                     bias: Some(self.output.bias),
-                    residual: Some(&cells[first * width..][..out.len()]),
+                    residual: Some(&image[first * width..][..out.len()]),
                     ..Epilogue::default()
                 };
                 // Rows up to the height of a tile are multiplied along, whatever they hold.

@@ -1,8 +1,8 @@
-//! Attention between few tokens and many image cells, without projecting the cells.
+//! Attention between few prompt tokens and many image tokens, without projecting the image tokens.
 //!
 //! In multi-head attention the projections can be moved to the side with few rows: the scores
 //! `q_h · (x W_h)ᵀ` are `(q_h W_hᵀ) · xᵀ`, and the results `P_h (x V_h)` are `(P_h x) V_h`. With 7
-//! tokens and 4 096 cells this is a quarter of the work, and it is the same number up to rounding.
+//! tokens and 4 096 image tokens this is a quarter of the work, and it is the same number up to rounding.
 //! A constant that is the same for all keys of a query does not change a softmax, so the bias of
 //! the key projection drops out; the weights of a softmax add up to 1, so the bias of the value
 //! projection is added once.
@@ -18,31 +18,31 @@ use std::ops::Range;
 use crate::gemm::{Dense, Epilogue, Matrix, Packed, Right, Rows, multiply};
 use crate::isa::Isa;
 
-pub use image_to_tokens::CellsToTokens;
-pub use tokens_to_image::TokensToCells;
+pub use image_to_tokens::ImageToTokens;
+pub use tokens_to_image::TokensToImage;
 
 /// Rows that are gathered at once for a product.
 const ROWS: usize = 96;
 
-/// Image cells: what prompts attend to.
+/// Image tokens: what prompts attend to.
 #[derive(Debug, Clone, Copy)]
-pub struct Cells<'a> {
-    /// `[cells, width]`.
+pub struct ImageTokens<'a> {
+    /// `[image tokens, width]`.
     pub values: &'a [f32],
-    /// Added to the cells for the scores, in the same shape.
+    /// Added to the image tokens for the scores, in the same shape.
     pub position: &'a [f32],
-    /// Width of a cell.
+    /// Width of an image token.
     pub width: usize,
 }
 
-impl Cells<'_> {
+impl ImageTokens<'_> {
     fn count(&self) -> usize {
         self.values.len() / self.width
     }
 
-    /// Cell and position of the values `range` of a cell.
-    fn gather(&self, cell: usize, range: Range<usize>, out: &mut [f32]) {
-        let start = cell * self.width;
+    /// Token and position of the values `range` of an image token.
+    fn gather(&self, token: usize, range: Range<usize>, out: &mut [f32]) {
+        let start = token * self.width;
         let range = start + range.start..start + range.end;
         let (values, position) = (&self.values[range.clone()], &self.position[range]);
         Isa::best().run(
@@ -118,8 +118,8 @@ fn heads_apart_as_right(isa: Isa, tokens: &[f32], [inner, heads]: [usize; 2]) ->
     Packed::for_isa(isa, rows.transposed())
 }
 
-/// The same in the space of the cells: `[inputs of layer, tokens · heads]`, and what the layer's bias adds.
-fn in_space_of_cells(layer: Projection<'_>, right: &Packed) -> (Packed, Vec<f32>) {
+/// The same in the space of the image tokens: `[inputs of layer, tokens · heads]`, and what the layer's bias adds.
+fn in_image_space(layer: Projection<'_>, right: &Packed) -> (Packed, Vec<f32>) {
     let turn = |rows| {
         product(
             &Dense::new(rows, layer.outputs()),
@@ -183,15 +183,15 @@ mod tests {
 
         #[test]
         fn re_association_does_not_change_the_results(
-            tokens in 1_usize..12, cells in 1_usize..900, heads in 1_usize..4, head_dim in 1_usize..6,
+            tokens in 1_usize..12, image in 1_usize..900, heads in 1_usize..4, head_dim in 1_usize..6,
             wide in any::<bool>(), seed in 0_usize..99,
         ) {
             // Widths that fit the tiles and such that do not.
             let (inner, width) = (heads * head_dim, if wide { 32 } else { 13 });
-            let x = values(cells * width, seed);
-            let position = values(cells * width, seed + 1);
+            let x = values(image * width, seed);
+            let position = values(image * width, seed + 1);
             let with_position: Vec<f32> = x.iter().zip(&position).map(|(a, b)| a + b).collect();
-            let seen = Cells { values: &x, position: &position, width };
+            let seen = ImageTokens { values: &x, position: &position, width };
             let (wk, wv, b) = (values(width * inner, seed + 2), values(width * inner, seed + 3), values(inner, seed + 4));
             let key = Projection { weight: &wk, bias: &b };
             let value = Projection { weight: &wv, bias: &b };
@@ -199,7 +199,7 @@ mod tests {
             let expected = attention(&q, &project(&with_position, key), &project(&x, value), inner, heads);
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; q.len()];
-                TokensToCells { key, value, heads }.forward_for(isa, &q, seen, &mut out);
+                TokensToImage { key, value, heads }.forward_for(isa, &q, seen, &mut out);
                 prop_assert!(close(&out, &expected, 2e-5), "{isa:?}");
             }
 
@@ -212,7 +212,7 @@ mod tests {
             let norm = Norm { gamma: &gamma, beta: &beta, epsilon: 1e-2 };
             let mut expected = vec![0.0; sum.len()];
             layer_norm(&sum, &gamma, &beta, 1e-2, &mut expected);
-            let attention = CellsToTokens { query: key, output: out, norm, heads };
+            let attention = ImageToTokens { query: key, output: out, norm, heads };
             for isa in Isa::available() {
                 let mut result = vec![f32::NAN; x.len()];
                 attention.forward_for(isa, seen, [&q, &v], &mut result);

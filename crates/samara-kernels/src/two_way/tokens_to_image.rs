@@ -1,47 +1,53 @@
-//! Tokens look at image cells.
+//! Tokens look at image tokens.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Cells, Projection, ROWS, heads_apart_as_right, in_space_of_cells};
+use super::{ImageTokens, Projection, ROWS, heads_apart_as_right, in_image_space};
 use crate::gemm::{
     Epilogue, Left, Matrix, Packed, Pass, Right, multiply_block, multiply_rows, shape,
 };
 use crate::isa::{Fma, Isa};
 use crate::math::exp;
 
-/// Image cells of one task. Their values and the scores of 56 queries take 320 KB, so a
-/// second-level cache holds the cells for both products.
-const CELLS: usize = 256;
+/// Image tokens of one task. Their values and the scores of 56 queries take 320 KB, so a
+/// second-level cache holds the image tokens for both products.
+const TOKENS_OF_A_TASK: usize = 256;
 
-/// The attention of tokens to image cells.
+/// The attention of tokens to image tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct TokensToCells<'a> {
-    /// Makes keys of cells + position. Its bias does not matter, see [the module](super).
+pub struct TokensToImage<'a> {
+    /// Makes keys of image tokens + position. Its bias does not matter, see [the module](super).
     pub key: Projection<'a>,
-    /// Makes values of the cells alone.
+    /// Makes values of the image tokens alone.
     pub value: Projection<'a>,
     /// Heads.
     pub heads: usize,
 }
 
-impl TokensToCells<'_> {
+impl TokensToImage<'_> {
     /// `softmax(scale · q_h · k_hᵀ) · v_h` of all heads, side by side. `queries` are projected
     /// already, `[tokens, heads · head_dim]`, and so is `out`.
     ///
     /// # Panics
     /// When sizes do not match.
-    pub fn forward(&self, queries: &[f32], cells: Cells<'_>, out: &mut [f32]) {
-        self.forward_for(Isa::best(), queries, cells, out);
+    pub fn forward(&self, queries: &[f32], image: ImageTokens<'_>, out: &mut [f32]) {
+        self.forward_for(Isa::best(), queries, image, out);
     }
 
-    pub(super) fn forward_for(&self, isa: Isa, queries: &[f32], cells: Cells<'_>, out: &mut [f32]) {
+    pub(super) fn forward_for(
+        &self,
+        isa: Isa,
+        queries: &[f32],
+        image: ImageTokens<'_>,
+        out: &mut [f32],
+    ) {
         let Self { key, value, heads } = *self;
         let (inner, head_dim) = (value.outputs(), value.outputs() / heads);
         let right = heads_apart_as_right(isa, queries, [inner, heads]);
-        let (right, _) = in_space_of_cells(key, &right);
-        let attended = attend(isa, &right, cells);
+        let (right, _) = in_image_space(key, &right);
+        let attended = attend(isa, &right, image);
         let epilogue = Epilogue {
             bias: Some(value.bias),
             ..Epilogue::default()
@@ -55,27 +61,27 @@ impl TokensToCells<'_> {
     }
 }
 
-/// `softmax((cells + position) · queries)ᵀ · cells`: many cells, few queries, which are
+/// `softmax((image tokens + position) · queries)ᵀ · image tokens`: many image tokens, few queries, which are
 /// `[width, queries]`.
-fn attend(isa: Isa, queries: &Packed, cells: Cells<'_>) -> Vec<f32> {
-    let parts = cells.count().div_ceil(CELLS);
+fn attend(isa: Isa, queries: &Packed, image: ImageTokens<'_>) -> Vec<f32> {
+    let parts = image.count().div_ceil(TOKENS_OF_A_TASK);
     let parts: Vec<Partial> = (0..parts)
         .into_par_iter()
         .map_init(Default::default, |scratch, part| {
-            let part = part * CELLS..cells.count().min((part + 1) * CELLS);
-            Partial::new(isa, queries, cells, part, scratch)
+            let part = part * TOKENS_OF_A_TASK..image.count().min((part + 1) * TOKENS_OF_A_TASK);
+            Partial::new(isa, queries, image, part, scratch)
         })
         .collect();
-    Partial::join(isa, &parts, queries.columns(), cells.width)
+    Partial::join(isa, &parts, queries.columns(), image.width)
 }
 
-/// The softmax over some of the cells.
+/// The softmax over some of the image tokens.
 struct Partial {
     /// Per query.
     largest: Vec<f32>,
     /// Sum of exponentials per query.
     sum: Vec<f32>,
-    /// Sum of the cells, weighted by the exponentials, `[queries, width]`.
+    /// Sum of the image tokens, weighted by the exponentials, `[queries, width]`.
     weighted: Vec<f32>,
 }
 
@@ -83,18 +89,18 @@ impl Partial {
     fn new(
         isa: Isa,
         queries: &Packed,
-        cells: Cells<'_>,
+        image: ImageTokens<'_>,
         range: Range<usize>,
         [scratch, panels]: &mut [Vec<f32>; 2],
     ) -> Self {
-        let (count, width) = (queries.columns(), cells.width);
-        // One row of scores per cell, up to a whole panel: the cells are the left side, which needs
+        let (count, width) = (queries.columns(), image.width);
+        // One row of scores per image token, up to a whole panel: the image tokens are the left side, which needs
         // no packing.
         let columns = queries.whole_panels().columns();
         let mut scores = vec![0.0; range.len() * columns];
         for (block, scores) in scores.chunks_mut(ROWS * columns).enumerate() {
             let first = range.start + block * ROWS;
-            let gather = |cell, part, out: &mut [f32]| cells.gather(first + cell, part, out);
+            let gather = |token, part, out: &mut [f32]| image.gather(first + token, part, out);
             let queries = queries.whole_panels();
             multiply_rows(gather, queries, &Epilogue::default(), scratch, scores);
         }
@@ -109,8 +115,8 @@ impl Partial {
         let padded = count.next_multiple_of(shape(isa).0);
         scratch.clear();
         scratch.resize(padded * stride, 0.0);
-        for (cell, scores) in scores.chunks_exact(columns).enumerate() {
-            let weights = scratch[cell..].iter_mut().step_by(stride);
+        for (token, scores) in scores.chunks_exact(columns).enumerate() {
+            let weights = scratch[token..].iter_mut().step_by(stride);
             weights
                 .zip(&scores[..count])
                 .for_each(|(weight, score)| *weight = *score);
@@ -126,7 +132,7 @@ impl Partial {
         };
         // Packed, because a panel is read for every tile of queries, and the rows of an image are
         // powers of two apart: they would fall on the same places of the first-level cache.
-        let values = &cells.values[range.start * width..range.end * width];
+        let values = &image.values[range.start * width..range.end * width];
         let values = Matrix::new(values, range.len(), width);
         let right = Right::pack(isa, values, panels);
         multiply_block(left, right, 0..range.len(), pass, &mut weighted);
@@ -137,7 +143,7 @@ impl Partial {
         }
     }
 
-    /// The softmax over all cells, the parts in their order.
+    /// The softmax over all image tokens, the parts in their order.
     fn join(isa: Isa, parts: &[Self], count: usize, width: usize) -> Vec<f32> {
         let mut out = vec![0.0; count * width];
         for (query, out) in out.chunks_exact_mut(width).enumerate() {

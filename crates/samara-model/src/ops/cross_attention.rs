@@ -1,15 +1,15 @@
-//! Attention between prompt tokens and image cells.
+//! Attention between prompt tokens and image tokens.
 
 use burn::nn::Linear;
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 use samara_kernels::attention::{Attention, Bias, PackedKeys, Tokens};
-use samara_kernels::two_way::{Cells, CellsToTokens, TokensToCells};
+use samara_kernels::two_way::{ImageToTokens, ImageTokens, TokensToImage};
 
 use super::values::{LayerValues, NormValues, Values, tensor};
 use super::{Activation, NormLayer, attention, layer_norm, linear};
 
-/// The layers of one attention between tokens and cells, and how many heads it has.
+/// The layers of one attention between tokens and image tokens, and how many heads it has.
 #[derive(Debug, Clone, Copy)]
 pub struct CrossAttention<'a> {
     /// To queries.
@@ -24,34 +24,34 @@ pub struct CrossAttention<'a> {
     pub heads: usize,
 }
 
-/// The cells of an image in the first layer of a decoder, projected once for all prompts without a mask:
+/// The image tokens in the first layer of a decoder, projected once for all prompts without a mask:
 /// these see them as they are. What is left of that layer for a prompt is a tenth of its first
 /// attention and half of its second.
 #[derive(Debug)]
 pub struct ProjectedImage {
     /// What the tokens look at.
     keys: PackedKeys,
-    /// With which the cells look at tokens, `[cells, inner]`.
+    /// With which the image tokens look at tokens, `[image tokens, inner]`.
     queries: Values,
 }
 
 impl ProjectedImage {
-    /// Of `cells` and `position`, both `[1, cells, dim]`, for the attention of tokens to cells and that
-    /// of cells to tokens. `None` where the kernels do not work.
+    /// Of `image` and `position`, both `[1, image tokens, dim]`, for the attention of tokens to image tokens and that
+    /// of image tokens to tokens. `None` where the kernels do not work.
     pub fn new(
-        cells: &Tensor<3>,
+        image: &Tensor<3>,
         position: &Tensor<3>,
         [look, answer]: [CrossAttention<'_>; 2],
     ) -> Option<Self> {
         let project = |x, layer| Values::of(linear(x, layer, Activation::Identity));
-        let placed = cells.clone() + position.clone();
+        let placed = image.clone() + position.clone();
         let k = project(placed.clone(), look.k_proj)?;
-        let v = project(cells.clone(), look.v_proj)?;
+        let v = project(image.clone(), look.v_proj)?;
         let [_, inner] = look.k_proj.weight.dims();
         let attention = look.attention(inner);
         let kv = [&k, &v].map(|x| attention_tokens(x.as_slice(), &attention));
         Some(Self {
-            keys: attention.pack(kv, cells.dims()[1]),
+            keys: attention.pack(kv, image.dims()[1]),
             queries: project(placed, answer.q_proj)?,
         })
     }
@@ -81,43 +81,43 @@ fn attention_tokens<'a>(values: &'a [f32], attention: &Attention<'_>) -> Tokens<
     }
 }
 
-/// Tokens `[batch, tokens, dim]` attend to cells: keys from `cells + position`, values from
-/// `cells`. `cells` is `[batch, cells, dim]`, or `[1, cells, dim]` shared by the batch; `position`
-/// is `[1, cells, dim]`. Gives `[batch, tokens, dim]`, projected. `projected` are the same cells.
+/// Tokens `[batch, tokens, dim]` attend to image tokens: keys from `image + position`, values from
+/// `image`. `image` is `[batch, image tokens, dim]`, or `[1, image tokens, dim]` shared by the batch; `position`
+/// is `[1, image tokens, dim]`. Gives `[batch, tokens, dim]`, projected. `projected` are the same image tokens.
 pub fn tokens_to_image(
     tokens: Tensor<3>,
-    [cells, position]: [&Tensor<3>; 2],
+    [image, position]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
     projected: Option<&ProjectedImage>,
 ) -> Tensor<3> {
     let q = linear(tokens, layers.q_proj, Activation::Identity);
     let attended = match projected {
         Some(projected) => tokens_with_projected(&q, projected, layers),
-        None => tokens_with_kernel(&q, cells, position, layers),
+        None => tokens_with_kernel(&q, image, position, layers),
     };
     let attended = attended.unwrap_or_else(|| {
         let k = linear(
-            cells.clone() + position.clone(),
+            image.clone() + position.clone(),
             layers.k_proj,
             Activation::Identity,
         );
-        let v = linear(cells.clone(), layers.v_proj, Activation::Identity);
+        let v = linear(image.clone(), layers.v_proj, Activation::Identity);
         let [batch, ..] = q.dims();
         attention(q, for_each(k, batch), for_each(v, batch), layers.heads)
     });
     linear(attended, layers.out_proj, Activation::Identity)
 }
 
-/// The softmax weights with which [`tokens_to_image`] mixes the values of the cells,
-/// `[batch, heads, tokens, cells]`. Always in composed form: for looking at them, not for speed.
+/// The softmax weights with which [`tokens_to_image`] mixes the values of the image tokens,
+/// `[batch, heads, tokens, image tokens]`. Always in composed form: for looking at them, not for speed.
 pub fn token_weights(
     tokens: Tensor<3>,
-    cells: &Tensor<3>,
+    image: &Tensor<3>,
     position: &Tensor<3>,
     layers: CrossAttention<'_>,
 ) -> Tensor<4> {
     let q = linear(tokens, layers.q_proj, Activation::Identity);
-    let k = cells.clone() + position.clone();
+    let k = image.clone() + position.clone();
     let k = linear(k, layers.k_proj, Activation::Identity);
     let [batch, _, inner] = q.dims();
     let head_dim = inner / layers.heads;
@@ -135,34 +135,34 @@ pub fn token_weights(
 
 fn tokens_with_projected(
     q: &Tensor<3>,
-    cells: &ProjectedImage,
+    image: &ProjectedImage,
     layers: CrossAttention<'_>,
 ) -> Option<Tensor<3>> {
     let (shape, device) = (q.dims(), q.device());
     let q = Values::of(q.clone())?;
     let attention = layers.attention(shape[2]);
     let mut out = vec![0.0; shape.iter().product()];
-    // The tokens of all prompts look at the same cells: they are one sequence.
+    // The tokens of all prompts look at the same image tokens: they are one sequence.
     let tokens = attention_tokens(q.as_slice(), &attention);
-    attention.forward_packed(tokens, &cells.keys, &mut out);
+    attention.forward_packed(tokens, &image.keys, &mut out);
     Some(tensor(out, shape, &device))
 }
 
 fn tokens_with_kernel(
     q: &Tensor<3>,
-    cells: &Tensor<3>,
+    image: &Tensor<3>,
     position: &Tensor<3>,
     layers: CrossAttention<'_>,
 ) -> Option<Tensor<3>> {
     let ([batch, tokens, inner], device) = (q.dims(), q.device());
-    let [images, count, width] = cells.dims();
-    let (q, cells) = (Values::of(q.clone())?, Values::of(cells.clone())?);
+    let [images, count, width] = image.dims();
+    let (q, image) = (Values::of(q.clone())?, Values::of(image.clone())?);
     let position = Values::of(position.clone())?;
     let (key, value) = (
         LayerValues::of(layers.k_proj)?,
         LayerValues::of(layers.v_proj)?,
     );
-    let attention = TokensToCells {
+    let attention = TokensToImage {
         key: key.projection(),
         value: value.projection(),
         heads: layers.heads,
@@ -172,22 +172,22 @@ fn tokens_with_kernel(
         .zip(q.as_slice().par_chunks_exact(tokens * inner))
         .enumerate()
         .for_each(|(i, (out, q))| {
-            let cells = Cells {
-                values: &cells.as_slice()[i % images * count * width..][..count * width],
+            let image = ImageTokens {
+                values: &image.as_slice()[i % images * count * width..][..count * width],
                 position: position.as_slice(),
                 width,
             };
-            attention.forward(q, cells, out);
+            attention.forward(q, image, out);
         });
     Some(tensor(out, [batch, tokens, inner], &device))
 }
 
-/// Cells attend to tokens and are normalised: `norm(cells + attention)`. The queries come from
-/// `cells + position`, the keys from `keys`, the values from `values` (both
-/// `[batch, tokens, dim]`). `cells` is `[batch, cells, dim]` or `[1, cells, dim]`; gives
-/// `[batch, cells, dim]`. `projected` are the same cells.
+/// Image tokens attend to tokens and are normalised: `norm(image tokens + attention)`. The queries come from
+/// `image + position`, the keys from `keys`, the values from `values` (both
+/// `[batch, tokens, dim]`). `image` is `[batch, image tokens, dim]` or `[1, image tokens, dim]`; gives
+/// `[batch, image tokens, dim]`. `projected` are the same image tokens.
 pub fn image_to_tokens(
-    cells: Tensor<3>,
+    image: Tensor<3>,
     position: &Tensor<3>,
     [keys, values]: [Tensor<3>; 2],
     layers: CrossAttention<'_>,
@@ -196,31 +196,31 @@ pub fn image_to_tokens(
 ) -> Tensor<3> {
     let k = linear(keys, layers.k_proj, Activation::Identity);
     let v = linear(values, layers.v_proj, Activation::Identity);
-    let seen = [&cells, position];
-    if let Some(cells) = cells_with_kernel(seen, [&k, &v], layers, (norm, epsilon), projected) {
-        return cells;
+    let seen = [&image, position];
+    if let Some(image) = image_with_kernel(seen, [&k, &v], layers, (norm, epsilon), projected) {
+        return image;
     }
-    let cells = for_each(cells, k.dims()[0]);
+    let image = for_each(image, k.dims()[0]);
     let q = linear(
-        cells.clone() + position.clone(),
+        image.clone() + position.clone(),
         layers.q_proj,
         Activation::Identity,
     );
     let attended = attention(q, k, v, layers.heads);
     let attended = linear(attended, layers.out_proj, Activation::Identity);
-    layer_norm(cells + attended, norm, epsilon)
+    layer_norm(image + attended, norm, epsilon)
 }
 
-fn cells_with_kernel(
-    [cells, position]: [&Tensor<3>; 2],
+fn image_with_kernel(
+    [image, position]: [&Tensor<3>; 2],
     [k, v]: [&Tensor<3>; 2],
     layers: CrossAttention<'_>,
     norm: NormLayer<'_>,
     projected: Option<&ProjectedImage>,
 ) -> Option<Tensor<3>> {
     let ([batch, tokens, inner], device) = (k.dims(), k.device());
-    let [images, count, width] = cells.dims();
-    let cells = Values::of(cells.clone())?;
+    let [images, count, width] = image.dims();
+    let image = Values::of(image.clone())?;
     let position = Values::of(position.clone())?;
     let (k, v) = (Values::of(k.clone())?, Values::of(v.clone())?);
     let (query, output) = (
@@ -228,7 +228,7 @@ fn cells_with_kernel(
         LayerValues::of(layers.out_proj)?,
     );
     let norm = NormValues::of(norm)?;
-    let attention = CellsToTokens {
+    let attention = ImageToTokens {
         query: query.projection(),
         output: output.projection(),
         norm: norm.norm(),
@@ -238,8 +238,8 @@ fn cells_with_kernel(
     out.par_chunks_exact_mut(count * width)
         .enumerate()
         .for_each(|(i, out)| {
-            let cells = Cells {
-                values: &cells.as_slice()[i % images * count * width..][..count * width],
+            let image = ImageTokens {
+                values: &image.as_slice()[i % images * count * width..][..count * width],
                 position: position.as_slice(),
                 width,
             };
@@ -248,9 +248,9 @@ fn cells_with_kernel(
             match projected {
                 Some(projected) => {
                     let queries = projected.queries.as_slice();
-                    attention.forward_projected(cells.values, queries, tokens, out);
+                    attention.forward_projected(image.values, queries, tokens, out);
                 }
-                None => attention.forward(cells, tokens, out),
+                None => attention.forward(image, tokens, out),
             }
         });
     Some(tensor(out, [batch, count, width], &device))
@@ -272,11 +272,11 @@ mod tests {
 
     use super::*;
 
-    /// Weights times values, projected, is what the fused attention gives, for cells of their own and
+    /// Weights times values, projected, is what the fused attention gives, for image tokens of their own and
     /// for shared ones.
     #[test]
     fn token_weights_are_those_that_mix_the_values() {
-        let (batch, tokens, cells, width, inner, heads) = (2, 5, 36, 24, 12, 3);
+        let (batch, tokens, count, width, inner, heads) = (2, 5, 36, 24, 12, 3);
         let device = Device::flex();
         device.seed(11);
         let linear_layer = |from, to| LinearConfig::new(from, to).init(&device);
@@ -291,16 +291,16 @@ mod tests {
         };
         let normal =
             |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Normal(0.0, 3.0), &device);
-        let (asked, position) = (normal([batch, tokens, width]), normal([1, cells, width]));
+        let (asked, position) = (normal([batch, tokens, width]), normal([1, count, width]));
         for images in [1, batch] {
-            let image = normal([images, cells, width]);
+            let image = normal([images, count, width]);
             let weights = token_weights(asked.clone(), &image, &position, layers);
-            assert_eq!(weights.dims(), [batch, heads, tokens, cells]);
+            assert_eq!(weights.dims(), [batch, heads, tokens, count]);
             let sums: Vec<f32> = weights.clone().sum_dim(3).into_data().try_to_vec().unwrap();
             assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
 
             let values = linear(image.clone(), &v_proj, Activation::Identity);
-            let values = for_each(values, batch).reshape([batch, cells, heads, inner / heads]);
+            let values = for_each(values, batch).reshape([batch, count, heads, inner / heads]);
             let mixed = weights.matmul(values.swap_dims(1, 2)).swap_dims(1, 2);
             let mixed = mixed.reshape([batch, tokens, inner]);
             let mixed = linear(mixed, &out_proj, Activation::Identity);
