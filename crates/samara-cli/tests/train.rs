@@ -1,4 +1,4 @@
-//! `samara train`: a run that is killed goes on as if nothing had happened, and recipes that cannot
+//! `samara train`: a run that is killed resumes as if nothing had happened, and recipes that cannot
 //! be run are refused in one line.
 #![allow(
     clippy::unwrap_used,

@@ -66,9 +66,9 @@ impl Canvas {
     }
 
     pub(crate) fn fill(&mut self, path: &Path, ink: Ink) {
-        let still = Transform::identity();
+        let identity = Transform::identity();
         self.pixels
-            .fill_path(path, &ink.paint(), FillRule::EvenOdd, still, None);
+            .fill_path(path, &ink.paint(), FillRule::EvenOdd, identity, None);
     }
 
     pub(crate) fn stroke(&mut self, path: &Path, width: f32, ink: Ink) {

@@ -153,7 +153,7 @@ pub struct Frame {
     original: (u32, u32),
     content: (u32, u32),
     side: u32,
-    squashed: bool,
+    stretched: bool,
 }
 
 impl Frame {
@@ -176,7 +176,7 @@ impl Frame {
     ///
     /// # Errors
     /// [`ImageError::Parameter`] when a size is zero.
-    pub fn squash(width: u32, height: u32, side: u32) -> Result<Self, ImageError> {
+    pub fn stretch(width: u32, height: u32, side: u32) -> Result<Self, ImageError> {
         Self::checked((width, height), (side, side), side, true)
     }
 
@@ -184,7 +184,7 @@ impl Frame {
         original: (u32, u32),
         content: (u32, u32),
         side: u32,
-        squashed: bool,
+        stretched: bool,
     ) -> Result<Self, ImageError> {
         if original.0 == 0 || original.1 == 0 {
             let what = format!(
@@ -204,7 +204,7 @@ impl Frame {
             original,
             content,
             side,
-            squashed,
+            stretched,
         })
     }
 
@@ -223,10 +223,10 @@ impl Frame {
         self.side
     }
 
-    /// Whether the image is [squashed](Self::squash): what the model sees is the image alone,
+    /// Whether the image is [stretched](Self::stretch): what the model sees is the image alone,
     /// without padding.
-    pub fn is_squashed(&self) -> bool {
-        self.squashed
+    pub fn is_stretched(&self) -> bool {
+        self.stretched
     }
 
     fn scale(&self) -> (f64, f64) {
@@ -274,15 +274,16 @@ struct RawFrame {
     original: (u32, u32),
     content: (u32, u32),
     side: u32,
-    #[serde(default)]
-    squashed: bool,
+    /// The name in files.
+    #[serde(default, rename = "squashed")]
+    stretched: bool,
 }
 
 impl TryFrom<RawFrame> for Frame {
     type Error = ImageError;
 
     fn try_from(raw: RawFrame) -> Result<Self, ImageError> {
-        Self::checked(raw.original, raw.content, raw.side, raw.squashed)
+        Self::checked(raw.original, raw.content, raw.side, raw.stretched)
     }
 }
 
@@ -292,7 +293,7 @@ impl From<Frame> for RawFrame {
             original: f.original,
             content: f.content,
             side: f.side,
-            squashed: f.squashed,
+            stretched: f.stretched,
         }
     }
 }
@@ -314,7 +315,7 @@ mod tests {
             (1024, 683)
         );
         assert!(Frame::longest_side(0, 0, 1024).is_err());
-        assert!(Frame::squash(10, 10, 0).is_err());
+        assert!(Frame::stretch(10, 10, 0).is_err());
     }
 
     #[test]

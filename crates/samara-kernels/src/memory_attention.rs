@@ -1,8 +1,8 @@
 //! Attention of a frame to its memories (SAM 2): one head, keys that are projected from narrow
-//! memories and turned by their cells, values that are the memories themselves.
+//! memories and rotated by their cells, values that are the memories themselves.
 //!
 //! A key at the cell (x, y) is `R(x, y) (W m + b)`, so the score of a query `q` is
-//! `(Wᵀ R(x, y)ᵀ q) · m + q · R(x, y) b`. The rotation turns half of the channels with the column and
+//! `(Wᵀ R(x, y)ᵀ q) · m + q · R(x, y) b`. The rotation rotates half of the channels with the column and
 //! half with the row, so the vector in parentheses is a sum `f(x) + g(y)`: two small products for each
 //! query give it for all cells, and a score costs a memory's width (64) of multiplications and not a
 //! query's (256). Nothing of the size of the keys is ever made.
@@ -19,7 +19,7 @@ use crate::gemm::{Left, Matrix, Packed, Pass, Right, multiply_block, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::exp_lanes;
 use crate::meter;
-use crate::rope::Turns;
+use crate::rope::Rotations;
 
 /// Most memories whose scores stay in registers at once.
 const GROUP: usize = 8;
@@ -45,8 +45,8 @@ pub struct MemoryAttention<'a> {
     pub weight: &'a [f32],
     /// `b`, `[dim]`.
     pub bias: &'a [f32],
-    /// How keys are turned.
-    pub turns: &'a Turns,
+    /// How keys are rotated.
+    pub rotations: &'a Rotations,
     /// Keys without a place, as they are: `[extra, dim]`.
     pub extra_keys: &'a [f32],
     /// Values of all keys, the extra ones last: `[memories · side² + extra, width]`.
@@ -74,7 +74,7 @@ struct Group {
 }
 
 impl MemoryAttention<'_> {
-    /// Result `[side², width]` of the turned queries `[side², dim]`.
+    /// Result `[side², width]` of the rotated queries `[side², dim]`.
     ///
     /// # Panics
     /// When sizes do not match.
@@ -138,7 +138,7 @@ impl MemoryAttention<'_> {
         }
     }
 
-    /// Weight and bias of the channels that turn with one axis, turned by every place along it.
+    /// Weight and bias of the channels that rotate with one axis, rotated by every place along it.
     fn table(&self, isa: Isa, channels: Range<usize>) -> Vec<f32> {
         let stride = channels.len() + SKEW;
         let rows = self.side * (self.width + 1);
@@ -150,10 +150,10 @@ impl MemoryAttention<'_> {
             .for_each(|(place, table)| {
                 let weight = self.weight.chunks_exact(self.dim);
                 let rows = weight.chain(std::iter::once(self.bias));
-                for (row, turned) in rows.zip(table.chunks_exact_mut(stride)) {
-                    let turned = &mut turned[..channels.len()];
-                    turned.copy_from_slice(&row[channels.clone()]);
-                    self.turns.turn_at(place, turned);
+                for (row, rotated) in rows.zip(table.chunks_exact_mut(stride)) {
+                    let rotated = &mut rotated[..channels.len()];
+                    rotated.copy_from_slice(&row[channels.clone()]);
+                    self.rotations.rotate_at(place, rotated);
                 }
             });
         table
@@ -494,7 +494,7 @@ mod tests {
             keys.extend(key);
         }
         if !keys.is_empty() {
-            Turns::new(side, dim).turn(&mut keys);
+            Rotations::new(side, dim).rotate(&mut keys);
         }
         keys.extend(attention.extra_keys);
         let score = |key: &[f32]| -> f64 {
@@ -539,7 +539,7 @@ mod tests {
             let queries = values(cells * dim, seed + 5);
             let attention = MemoryAttention {
                 side, dim, width, scale: 1.5, key_tokens: &key_tokens, weight: &weight, bias: &bias,
-                turns: &Turns::new(side, dim), extra_keys: &extra_keys, values: &all,
+                rotations: &Rotations::new(side, dim), extra_keys: &extra_keys, values: &all,
             };
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; cells * width];

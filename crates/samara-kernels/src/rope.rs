@@ -1,5 +1,5 @@
 //! Rotary positions of the cells of a square grid (`compute_axial_cis` of SAM 2): neighbouring
-//! channels are turned as pairs, the pairs of the first half of the channels with the column of the
+//! channels are rotated as pairs, the pairs of the first half of the channels with the column of the
 //! cell, those of the second half with its row.
 
 use rayon::prelude::*;
@@ -9,18 +9,18 @@ use crate::isa::Isa;
 /// Base of the frequencies.
 const THETA: f64 = 1e4;
 
-/// By how much each pair of channels is turned at each place along an axis.
+/// By how much each pair of channels is rotated at each place along an axis.
 #[derive(Debug, Clone)]
-pub struct Turns {
+pub struct Rotations {
     side: usize,
-    /// Pairs that turn with one axis.
+    /// Pairs that rotate with one axis.
     pairs: usize,
     /// `[side, pairs]`.
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
-impl Turns {
+impl Rotations {
     /// For a grid of `side` × `side` cells and `dim` channels, a multiple of 4.
     pub fn new(side: usize, dim: usize) -> Self {
         let pairs = dim / 4;
@@ -43,9 +43,9 @@ impl Turns {
         4 * self.pairs
     }
 
-    /// Turns the pairs of `values` as they turn at a place along an axis.
+    /// Rotates the pairs of `values` as they are rotated at a place along an axis.
     #[inline(always)]
-    pub(crate) fn turn_at(&self, place: usize, values: &mut [f32]) {
+    pub(crate) fn rotate_at(&self, place: usize, values: &mut [f32]) {
         let (cos, sin) = (
             &self.cos[place * self.pairs..],
             &self.sin[place * self.pairs..],
@@ -57,11 +57,11 @@ impl Turns {
         }
     }
 
-    /// Turns tokens `[.., dim]`, one grid after the other.
+    /// Rotates tokens `[.., dim]`, one grid after the other.
     ///
     /// # Panics
     /// When the tokens are no whole number of grids.
-    pub fn turn(&self, tokens: &mut [f32]) {
+    pub fn rotate(&self, tokens: &mut [f32]) {
         let (dim, side) = (self.dim(), self.side);
         assert!(
             tokens.len().is_multiple_of(side * side * dim),
@@ -79,8 +79,8 @@ impl Turns {
                 |_| {
                     for (column, token) in tokens.chunks_exact_mut(dim).enumerate() {
                         let (with_column, with_row) = token.split_at_mut(dim / 2);
-                        self.turn_at(column, with_column);
-                        self.turn_at(line % side, with_row);
+                        self.rotate_at(column, with_column);
+                        self.rotate_at(line % side, with_row);
                     }
                 },
             );
@@ -97,9 +97,9 @@ mod tests {
     fn tokens_turn_by_their_places() {
         let (side, dim) = (3, 8);
         let tokens = values(2 * side * side * dim, 3);
-        let mut turned = tokens.clone();
-        Turns::new(side, dim).turn(&mut turned);
-        for (i, (before, after)) in tokens.chunks(dim).zip(turned.chunks(dim)).enumerate() {
+        let mut rotated = tokens.clone();
+        Rotations::new(side, dim).rotate(&mut rotated);
+        for (i, (before, after)) in tokens.chunks(dim).zip(rotated.chunks(dim)).enumerate() {
             let cell = i % (side * side);
             let mut expected = Vec::new();
             for (pair, &[a, b]) in before.as_chunks::<2>().0.iter().enumerate() {

@@ -57,16 +57,16 @@ fn add_pixels(
 
 /// `[inputs, outputs, 2, 2]` → `[inputs, (2, 2, outputs)]`: the channels of a pixel side by side.
 fn pixels_first(weight: &[f32], outputs: usize) -> Vec<f32> {
-    let mut turned = vec![0.0; weight.len()];
-    let rows = turned
+    let mut transposed = vec![0.0; weight.len()];
+    let rows = transposed
         .chunks_exact_mut(4 * outputs)
         .zip(weight.chunks_exact(4 * outputs));
-    for (turned, row) in rows {
+    for (transposed, row) in rows {
         for (i, value) in row.iter().enumerate() {
-            turned[i % 4 * outputs + i / 4] = *value;
+            transposed[i % 4 * outputs + i / 4] = *value;
         }
     }
-    turned
+    transposed
 }
 
 /// Rows of `width` values that lie one after the other.

@@ -55,9 +55,9 @@ const SMALL: [&str; 27] = [
 ];
 /// A garment has at least this share of the person's area, a small thing less.
 const SMALL_SHARE: f64 = 0.1;
-/// Smaller things are left out, in pixels.
+/// Smaller things are skipped, in pixels.
 const MIN_AREA: u64 = 150;
-/// Cells of a map: squares see the image squashed, 64 is the longer side of a map of its shape.
+/// Cells of a map: squares see the image stretched, 64 is the longer side of a map of its shape.
 const GRIDS: [u32; 4] = [14, 24, 37, 64];
 /// Standard deviations as shares of the longer side.
 const BLURS: [f64; 3] = [0.0, 0.02, 0.04];

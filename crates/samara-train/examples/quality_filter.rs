@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = arguments.out.join("annotations.json");
     write_atomic(&out, serde_json::to_string(&file)?.as_bytes())?;
     println!(
-        "{damaged} of {count} annotations damaged, left out: {}",
+        "{damaged} of {count} annotations damaged, skipped: {}",
         data.skipped
     );
     println!("wrote {}", out.display());

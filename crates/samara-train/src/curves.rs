@@ -87,7 +87,7 @@ pub(crate) fn draw(log: &str) -> Result<String, DrawError> {
 }
 
 /// The values of `key`; what is not a finite number, or not positive on a logarithmic scale, is
-/// left out.
+/// skipped.
 fn points(lines: &[Value], part: Option<&str>, key: &str, scale: Scale) -> Points {
     let point = |line: &Value| {
         let step = line.get("step")?.as_f64()?;

@@ -58,10 +58,10 @@ impl Groups {
             let matching = |prefix: &str| p.path.starts_with(prefix);
             let mut groups = recipe.groups.iter().rev();
             let group = groups.find(|group| matching(&group.prefix));
-            let still = cached && matching(ENCODER);
+            let frozen = cached && matching(ENCODER);
             let decay = recipe.optimizer.layer_decay.unwrap_or(1.0);
             match group {
-                _ if still || !p.is_weight() => 0.0,
+                _ if frozen || !p.is_weight() => 0.0,
                 Some(group) => group.lr_scale * decay.powi(depth_from_top(&p.path, blocks)),
                 None => decay.powi(depth_from_top(&p.path, blocks)),
             }
@@ -190,9 +190,9 @@ mod tests {
             head.iter()
                 .all(|path| path.starts_with("mask_decoder.iou_prediction_head."))
         );
-        let still = learning("embedding_cache = 'cache'").unwrap();
-        assert!(still.iter().any(|path| path.starts_with("mask_decoder.")));
-        assert!(!still.iter().any(|path| path.starts_with(ENCODER)));
+        let frozen = learning("embedding_cache = 'cache'").unwrap();
+        assert!(frozen.iter().any(|path| path.starts_with("mask_decoder.")));
+        assert!(!frozen.iter().any(|path| path.starts_with(ENCODER)));
     }
 
     #[test]

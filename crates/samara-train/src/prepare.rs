@@ -40,7 +40,7 @@ pub(crate) fn data(recipe: &Recipe) -> Result<Sampler, TrainError> {
     sampler.map_err(|e| wrong_data("data", e))
 }
 
-/// The model that a run begins or goes on with.
+/// The model that a run begins or resumes with.
 pub(crate) fn model(
     recipe: &Recipe,
     saved: Option<&Saved>,
@@ -67,7 +67,7 @@ pub(crate) fn model(
 }
 
 /// The model before the first step, its parameters numbered as those of the run.
-pub(crate) fn first_model(recipe: &Recipe, device: &Device) -> Result<Model, TrainError> {
+pub(crate) fn initial_model(recipe: &Recipe, device: &Device) -> Result<Model, TrainError> {
     Ok(numbered(start(recipe, device)?.1))
 }
 

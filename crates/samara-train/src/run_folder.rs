@@ -10,7 +10,7 @@
 //!
 //! A checkpoint is written under another name and renamed when it is complete, so a process that
 //! is killed at any moment leaves the previous one. The log is cut to the step of the checkpoint
-//! when a run goes on, so that it has every step once.
+//! when a run resumes, so that it has every step once.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -80,7 +80,7 @@ impl RunFolder {
         Ok(saved)
     }
 
-    /// Opens or makes the folder for a run that goes on after `step`.
+    /// Opens or makes the folder for a run that resumes after `step`.
     ///
     /// # Errors
     /// Another process trains there, or a file cannot be written.

@@ -76,13 +76,16 @@ pub struct Learner<'a> {
     pub model: &'a Model,
     /// The model that training began with and what it makes of the image, on a device without
     /// gradients, for the [`retention_loss`].
-    pub first: Option<(&'a Model, &'a ImageFeatures)>,
+    pub initial: Option<(&'a Model, &'a ImageFeatures)>,
 }
 
 impl<'a> Learner<'a> {
     /// All of a model.
     pub fn new(model: &'a Model) -> Self {
-        Self { model, first: None }
+        Self {
+            model,
+            initial: None,
+        }
     }
 }
 
@@ -117,15 +120,18 @@ pub(crate) fn rounds(
         let decoded = learner.model.decode(features, &batch);
         // One image's objects have the same number of prompts in a round.
         let several = objects.iter().all(ObjectSimulation::multimask);
-        let drawn_first = learner.first.filter(|_| several).map(|(first, features)| {
-            let plain = features.image_embed.device();
-            let fed = previous_logits.map(|logits| copied(logits, &plain));
-            let batch = prompt_batch(&states, fed, side, &plain);
-            copied(
-                shown(first.decode(features, &batch), several).low_res_logits,
-                device,
-            )
-        });
+        let initial_logits = learner
+            .initial
+            .filter(|_| several)
+            .map(|(initial, features)| {
+                let plain = features.image_embed.device();
+                let fed = previous_logits.map(|logits| copied(logits, &plain));
+                let batch = prompt_batch(&states, fed, side, &plain);
+                copied(
+                    shown(initial.decode(features, &batch), several).low_res_logits,
+                    device,
+                )
+            });
         let shown = shown(decoded, several);
         let truth = iou_targets(shown.low_res_logits.clone().detach(), targets.clone());
         let chosen = shown.iou.clone().detach().argmax(1);
@@ -142,7 +148,7 @@ pub(crate) fn rounds(
         metrics.focal += scalar(loss.focal);
         metrics.dice += scalar(loss.dice);
         metrics.iou_loss += scalar(loss.iou);
-        losses.push(match drawn_first {
+        losses.push(match initial_logits {
             Some(drawn) => {
                 let logits = shown.low_res_logits.clone();
                 let retention = retention_loss(logits, drawn, loss.best, &config.losses);

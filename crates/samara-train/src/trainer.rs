@@ -31,7 +31,7 @@ use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
 use crate::step::{Learner, StepConfig, StepMetrics, copied, rounds};
 
-/// Steps in a row that are left out before a run gives up.
+/// Steps in a row that are skipped before a run gives up.
 const PATIENCE: u32 = 10;
 
 /// Rounds of prompts in a validation.
@@ -56,7 +56,7 @@ pub struct StepReport {
     pub steps: u64,
     /// Learning rate.
     pub lr: f64,
-    /// Norm of the gradient before it was cut.
+    /// Norm of the gradient before it was clipped.
     pub gradient_norm: f64,
     /// Whether nothing was learnt, because loss or gradient was not finite.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -81,20 +81,20 @@ pub struct Trainer {
     model: Model,
     /// The model on a device without gradients, in a stage in which its encoder does not learn: it
     /// encodes.
-    still: Option<Model>,
+    frozen: Option<Model>,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// The model that training began with, on a device without gradients, where the recipe needs it.
-    first: Option<Model>,
+    initial: Option<Model>,
     step: u64,
-    /// Steps that were left out since the last one that was not.
+    /// Steps that were skipped since the last one that was not.
     failures: u32,
-    /// All steps that were left out.
+    /// All steps that were skipped.
     skipped: u64,
 }
 
 impl Trainer {
-    /// Prepares a run in `out`, or goes on with the one that is there: at its last checkpoint, with
+    /// Prepares a run in `out`, or resumes the one that is there: at its last checkpoint, with
     /// optimizer, average, schedule and randomness as they were.
     ///
     /// # Errors
@@ -121,14 +121,15 @@ impl Trainer {
         if let Some(saved) = saved {
             optimizer = optimizer.restore(saved.optimizer)?;
         }
-        let needs_first = recipe.blend.is_some() || recipe.losses.weights.retention > 0.0;
-        let first = needs_first.then(|| prepare::first_model(&recipe, &device.clone().inner()));
-        let first = first.transpose()?;
+        let needs_initial = recipe.blend.is_some() || recipe.losses.weights.retention > 0.0;
+        let initial =
+            needs_initial.then(|| prepare::initial_model(&recipe, &device.clone().inner()));
+        let initial = initial.transpose()?;
         let average = prepared.average.unwrap_or_else(|| model.valid());
         Ok(Self {
             folder: RunFolder::open(out, &recipe, step)?,
             ema: recipe.ema.map(|decay| Ema::new(average, decay)),
-            first,
+            initial,
             recipe,
             config,
             device,
@@ -137,7 +138,7 @@ impl Trainer {
             groups,
             cache,
             model,
-            still: None,
+            frozen: None,
             optimizer,
             step,
             failures: 0,
@@ -166,8 +167,8 @@ impl Trainer {
             Some(ema) => ema.model().clone(),
             None => self.model.valid(),
         };
-        match (&self.first, self.recipe.blend) {
-            (Some(first), Some(share)) => blend(first.clone(), &trained, share),
+        match (&self.initial, self.recipe.blend) {
+            (Some(initial), Some(share)) => blend(initial.clone(), &trained, share),
             _ => trained,
         }
     }
@@ -223,7 +224,7 @@ impl Trainer {
         let seed = recipe.seed.wrapping_add(first);
         let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, seed, begin);
         self.model = learnable(self.model.clone(), &self.groups.learning(stage));
-        self.still = (!self.groups.encoder_learns(stage)).then(|| self.model.valid());
+        self.frozen = (!self.groups.encoder_learns(stage)).then(|| self.model.valid());
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
             let (gradients, metrics) = self.work(stage, &mut loader)?;
@@ -244,7 +245,7 @@ impl Trainer {
         }
         let skipped = loader.skipped();
         if !skipped.is_empty() {
-            watcher.note(&format!("left out so far: {skipped}"));
+            watcher.note(&format!("skipped so far: {skipped}"));
         }
         Ok(())
     }
@@ -367,17 +368,19 @@ impl Trainer {
     ) -> Result<(GradientsParams, StepMetrics), TrainError> {
         let features = self.features(model, example, config.side, &self.device)?;
         let retains = config.losses.weights.retention > 0.0;
-        let first = self.first.as_ref().filter(|_| retains).map(|first| {
+        let initial = self.initial.as_ref().filter(|_| retains).map(|initial| {
             let plain = self.device.clone().inner();
-            let features = match self.still {
+            let features = match self.frozen {
                 Some(_) => features.clone().map(|x| copied(x, &plain)),
-                None => encode(first, &example.image, config.side, &plain),
+                None => encode(initial, &example.image, config.side, &plain),
             };
-            (first, features)
+            (initial, features)
         });
         let learner = Learner {
             model,
-            first: first.as_ref().map(|(first, features)| (*first, features)),
+            initial: initial
+                .as_ref()
+                .map(|(initial, features)| (*initial, features)),
         };
         let result = rounds(learner, &features, example, config, seed, &self.device);
         let (loss, metrics) = result.map_err(|why| TrainError::Prompt {
@@ -396,13 +399,13 @@ impl Trainer {
         side: usize,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
-        let Some(still) = &self.still else {
+        let Some(frozen) = &self.frozen else {
             return Ok(encode(model, &example.image, side, device));
         };
         if let Some(cache) = &self.cache {
-            return cache.features(still, &example.image, side, device);
+            return cache.features(frozen, &example.image, side, device);
         }
-        let features = encode(still, &example.image, side, &device.clone().inner());
+        let features = encode(frozen, &example.image, side, &device.clone().inner());
         Ok(features.map(|x| copied(x, device)))
     }
 

@@ -99,7 +99,7 @@ impl Logits {
 
     /// The mask in original pixels, and its stability score at `offset`, both from full-resolution
     /// logits as in the official code: 256 → 1024 → crop the padding → original size, each step
-    /// bilinear without aligned corners, threshold 0. A squashed frame (SAM 2) has no padding to
+    /// bilinear without aligned corners, threshold 0. A stretched frame (SAM 2) has no padding to
     /// crop, and its logits go to the original size in one step.
     ///
     /// The two steps are linear and separable, so each row of the image is made directly from
@@ -131,7 +131,7 @@ impl Upsampler {
         }
         let ((width, height), content) = (frame.original_size(), frame.content_size());
         let taps = |content: u32, out: u32| {
-            if frame.is_squashed() {
+            if frame.is_stretched() {
                 Taps::one_step(side, out)
             } else {
                 Taps::two_steps(side, frame.side(), content, out)
@@ -342,7 +342,7 @@ mod tests {
             out
         };
         let (grid, side) = (logits.side as u32, frame.side());
-        if frame.is_squashed() {
+        if frame.is_stretched() {
             return resize(&logits.values, (grid, grid), grid, frame.original_size());
         }
         let full = resize(&logits.values, (grid, grid), grid, (side, side));
@@ -368,7 +368,7 @@ mod tests {
             (500, 3),
         ] {
             check_upsampling(&Frame::longest_side(width, height, 128).unwrap());
-            check_upsampling(&Frame::squash(width, height, 128).unwrap());
+            check_upsampling(&Frame::stretch(width, height, 128).unwrap());
         }
     }
 

@@ -176,7 +176,7 @@ impl Segmenter {
     pub(crate) fn frame(&self, width: u32, height: u32) -> Result<Frame> {
         let side = self.input_side();
         Ok(match self.inner.config {
-            ModelConfig::Sam2(_) => Frame::squash(width, height, side)?,
+            ModelConfig::Sam2(_) => Frame::stretch(width, height, side)?,
             ModelConfig::Sam(_) => Frame::longest_side(width, height, side)?,
         })
     }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_squashed_picture_fills_all_cells() {
+    fn a_stretched_picture_fills_all_cells() {
         let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
             .join("../samara-model/tests/golden");
         let path = golden.join("sam2_video.safetensors");

@@ -82,7 +82,7 @@ fn a_part_is_answered_as_the_crop_alone() {
 }
 
 #[test]
-fn a_squashed_part_is_answered_as_the_crop_alone() {
+fn a_stretched_part_is_answered_as_the_crop_alone() {
     let golden = common::checkpoint().with_file_name("sam2_video.safetensors");
     let segmenter = Segmenter::load(golden, DeviceKind::Cpu).unwrap();
     check_part(&segmenter, &picture(WIDTH, HEIGHT), rect(120, 10, 40, 90));

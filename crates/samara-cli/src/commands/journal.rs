@@ -23,7 +23,7 @@ pub(super) struct Journal<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
-    /// Begins a run with the file `name` in the folder `out`, or goes on with the one that is there,
+    /// Begins a run with the file `name` in the folder `out`, or resumes the one that is there,
     /// without the entries that `keep` does not want. `run` is what the run does; one that did
     /// something else is not gone on with.
     pub(super) fn open(
@@ -39,7 +39,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if path.exists() {
             if !resume {
                 return Err(CliError::failed(format!(
-                    "--out {}: there is a run in it; go on with it by --resume, or name another folder",
+                    "--out {}: there is a run in it; continue it with --resume, or name another folder",
                     out.display()
                 )));
             }
@@ -91,7 +91,7 @@ fn write_line(file: &mut dyn Write, entry: &impl Serialize) -> std::io::Result<(
     file.write_all(b"\n")
 }
 
-/// The entries of a journal. A last line that was cut off is left out.
+/// The entries of a journal. A last line that was cut off is skipped.
 pub(super) struct Lines<T> {
     header: String,
     file: BufReader<File>,

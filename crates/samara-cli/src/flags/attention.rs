@@ -27,7 +27,7 @@ Without an output flag the picture goes to IMAGE_STEM.attention.png in the curre
 Examples:
   Which level does the map look at, at this point?
     samara attention photo.jpg map.npy --point 520,360
-  All heads of a ViT that saw the photo squashed to a square, class token first:
+  All heads of a ViT that saw the photo stretched to a square, class token first:
     samara attention photo.jpg cls.npy --grid 14x14 --stretch --json heads.json
   Three peaks of the mean map instead of a point:
     samara attention photo.jpg heads.npy --peaks 3 --out peaks.png")]
@@ -68,7 +68,7 @@ pub(crate) struct AttentionFlags {
     #[arg(long, value_name = "NAME", help_heading = "Map")]
     pub(crate) tensor: Option<String>,
 
-    /// The map is the attention of the squashed image, so its aspect ratio may be another one
+    /// The map is the attention of the stretched image, so its aspect ratio may be another one
     #[arg(long, help_heading = "Map")]
     pub(crate) stretch: bool,
 

@@ -18,12 +18,12 @@ with calibrated scores, as the embedded one, have thresholds of their own. docs/
 
 For every picture OUT holds files that begin with its name, extension included. A folder, or several
 pictures, also get a manifest.jsonl: what is done and what failed. A run that was interrupted or
-killed goes on with --resume.
+killed resumes with --resume.
 
 Examples:
   All masks of a photo, as a picture and as JSON:
     samara everything photo.jpg --out masks
-  A folder, as one COCO file and as label maps; a second time to go on after an interruption:
+  A folder, as one COCO file and as label maps; a second time to resume after an interruption:
     samara everything photos --format coco,labels --out masks
     samara everything photos --format coco,labels --out masks --resume
   Small things too: a second layer with four crops, small regions cleaned:

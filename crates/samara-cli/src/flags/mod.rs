@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Video(Box<VideoFlags>),
     /// Say which level of an object attention maps look at: the whole, a part or a subpart
     Attention(Box<AttentionFlags>),
-    /// Train or fine-tune a model as a recipe says; goes on where it was interrupted
+    /// Train or fine-tune a model as a recipe says; resumes where it was interrupted
     Train(TrainFlags),
     /// Measure a model on annotated images: clicks, boxes, and how well it knows its own IoU
     Eval(Box<EvalFlags>),
@@ -231,7 +231,7 @@ pub(crate) enum DtypeFlag {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ctrl-C stops at a checkpoint, and the same command goes on from there; a killed run goes on from its
+Ctrl-C stops at a checkpoint, and the same command resumes there; a killed run resumes at its
 last checkpoint, and ends as one that was not killed. OUT/curves.svg shows the course of the run.
 
 Examples:

@@ -16,7 +16,7 @@ Frames and objects are numbers: frames from 0, objects from 1. A frame may have 
 object. By default all frames are tracked: from the first prompted frame to the end, then back to the
 start. Video files need ffmpeg.
 
-An interrupted or killed run goes on with --resume.
+An interrupted or killed run resumes with --resume.
 
 Examples:
   A click on frame 0:

@@ -120,7 +120,7 @@ fn an_interrupted_run_saves_where_it_is() {
         // The machine was faster than the signal.
         return;
     }
-    assert!(told.contains("--resume goes on from there"), "{told}");
+    assert!(told.contains("--resume continues from there"), "{told}");
     let done = journal(&bench, "stopped").len();
     let told = tracked(
         &bench,

@@ -279,13 +279,13 @@ mod tests {
                 .map(|(i, x)| (x + bias[i % columns]).max(0.0) + residual[i])
                 .collect();
             // The transposed of the transposed: the same matrix in another order in memory.
-            let turned: Vec<f32> = (0..b.len()).map(|i| b[i % depth * columns + i / depth]).collect();
+            let transposed: Vec<f32> = (0..b.len()).map(|i| b[i % depth * columns + i / depth]).collect();
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; rows * columns];
                 let right = Packed::for_isa(isa, Matrix::new(&b, depth, columns));
                 gemm(&Dense::new(&a, depth), right.right(), &Epilogue::default(), &mut out);
                 prop_assert!(close(&out, &plain, 1e-5), "{isa:?}");
-                let right = Matrix::new(&turned, columns, depth).transposed();
+                let right = Matrix::new(&transposed, columns, depth).transposed();
                 let right = Packed::for_isa(isa, right);
                 let epilogue = Epilogue {
                     bias: Some(&bias),
@@ -333,13 +333,13 @@ mod tests {
     fn planes_are_the_rows_of_the_transposed() {
         for (rows, depth, columns) in [(1, 1, 1), (300, 7, 32), (50, 300, 5)] {
             let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
-            let turned: Vec<f32> = (0..a.len())
+            let transposed: Vec<f32> = (0..a.len())
                 .map(|i| a[i % rows * depth + i / rows])
                 .collect();
             let right = Packed::new(Matrix::new(&b, depth, columns));
             let mut out = vec![f32::NAN; rows * columns];
             gemm(
-                &Planes::new(&turned, rows),
+                &Planes::new(&transposed, rows),
                 right.right(),
                 &Epilogue::default(),
                 &mut out,

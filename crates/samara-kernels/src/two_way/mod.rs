@@ -120,16 +120,16 @@ fn heads_apart_as_right(isa: Isa, tokens: &[f32], [inner, heads]: [usize; 2]) ->
 
 /// The same in the space of the image tokens: `[inputs of layer, tokens · heads]`, and what the layer's bias adds.
 fn in_image_space(layer: Projection<'_>, right: &Packed) -> (Packed, Vec<f32>) {
-    let turn = |rows| {
+    let transpose = |rows| {
         product(
             &Dense::new(rows, layer.outputs()),
             right.right(),
             &Epilogue::default(),
         )
     };
-    let (turned, bias) = (turn(layer.weight), turn(layer.bias));
-    let turned = Matrix::new(&turned, layer.inputs(), right.columns());
-    (Packed::for_isa(right.right().isa(), turned), bias)
+    let (transposed, bias) = (transpose(layer.weight), transpose(layer.bias));
+    let transposed = Matrix::new(&transposed, layer.inputs(), right.columns());
+    (Packed::for_isa(right.right().isa(), transposed), bias)
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`DownloadError`], in one line. Except where the file turned out to be a wrong one, the part is
-/// kept, and the next call goes on from there.
+/// kept, and the next call continues from there.
 pub fn download(
     release: &Release,
     options: &DownloadOptions,

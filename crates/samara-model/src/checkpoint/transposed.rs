@@ -57,16 +57,18 @@ fn transpose(data: TensorData) -> TensorData {
     let (rows, columns) = (shape[0], shape[1]);
     let data = data.convert::<f32>();
     let values = data.as_slice::<f32>().unwrap_or_default();
-    let mut turned = vec![0.0_f32; rows * columns];
-    let blocks = turned.par_chunks_mut((rows * COLUMNS).max(1)).enumerate();
-    blocks.for_each(|(block, turned)| {
-        let width = turned.len() / rows;
+    let mut transposed = vec![0.0_f32; rows * columns];
+    let blocks = transposed
+        .par_chunks_mut((rows * COLUMNS).max(1))
+        .enumerate();
+    blocks.for_each(|(block, transposed)| {
+        let width = transposed.len() / rows;
         for (row, values) in values.chunks_exact(columns).enumerate() {
             let values = &values[block * COLUMNS..][..width];
-            for (turned, value) in turned[row..].iter_mut().step_by(rows).zip(values) {
-                *turned = *value;
+            for (transposed, value) in transposed[row..].iter_mut().step_by(rows).zip(values) {
+                *transposed = *value;
             }
         }
     });
-    TensorData::new(turned, [columns, rows])
+    TensorData::new(transposed, [columns, rows])
 }

@@ -3,7 +3,7 @@
 use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData};
 use samara_kernels::memory_attention::MemoryAttention;
-use samara_kernels::rope::Turns;
+use samara_kernels::rope::Rotations;
 
 use super::values::{LayerValues, Values, tensor};
 use super::{Activation, attention, linear};
@@ -12,44 +12,44 @@ use super::{Activation, attention, linear};
 #[derive(Debug, Clone)]
 pub struct Rope {
     side: usize,
-    turns: Turns,
+    rotations: Rotations,
 }
 
 impl Rope {
     /// For a grid of `side` × `side` cells and `dim` channels.
     pub fn new(side: usize, dim: usize) -> Self {
-        let turns = Turns::new(side, dim);
-        Self { side, turns }
+        let rotations = Rotations::new(side, dim);
+        Self { side, rotations }
     }
 
-    /// Turns `[batch, tokens, dim]`, whose tokens are one grid after the other.
-    pub fn turn(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Rotates `[batch, tokens, dim]`, whose tokens are one grid after the other.
+    pub fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let (dims, device) = (x.dims(), x.device());
         if let Some(values) = Values::of(x.clone()) {
             let mut values = values.as_slice().to_vec();
-            self.turns.turn(&mut values);
+            self.rotations.rotate(&mut values);
             return tensor(values, dims, &device);
         }
         let [batch, tokens, dim] = dims;
         let (cells, pairs) = (self.side * self.side, dim / 2);
-        // What (1, 0) turns into are the cosines and sines of all cells.
+        // What (1, 0) is rotated into are the cosines and sines of all cells.
         let mut angles = [1.0, 0.0].repeat(cells * pairs);
-        self.turns.turn(&mut angles);
+        self.rotations.rotate(&mut angles);
         let angles = TensorData::new(angles, [1, cells, pairs, 2]);
         let angles = Tensor::<4>::from_data(angles, &device);
         let (cos, sin) = (angles.clone().narrow(3, 0, 1), angles.narrow(3, 1, 1));
         let x = x.reshape([batch * tokens / cells, cells, pairs, 2]);
         let (a, b) = (x.clone().narrow(3, 0, 1), x.narrow(3, 1, 1));
-        let turned = vec![
+        let rotated = vec![
             a.clone() * cos.clone() - b.clone() * sin.clone(),
             a * sin + b * cos,
         ];
-        Tensor::cat(turned, 3).reshape([batch, tokens, dim])
+        Tensor::cat(rotated, 3).reshape([batch, tokens, dim])
     }
 }
 
-/// Attention of turned queries `[1, cells, dim]` to memories with one head: keys are
-/// `turn(k_proj(tokens + positions))`, of which the last `unplaced` are not turned, values are the
+/// Attention of rotated queries `[1, cells, dim]` to memories with one head: keys are
+/// `rotate(k_proj(tokens + positions))`, of which the last `unplaced` are not rotated, values are the
 /// tokens `[1, keys, width]`. Gives `[1, cells, width]`.
 pub fn attention_to_memories(
     q: Tensor<3>,
@@ -64,11 +64,11 @@ pub fn attention_to_memories(
         return attended;
     }
     let k = linear(keys, k_proj, Activation::Identity);
-    let turned = rope.turn(k.clone().narrow(1, 0, placed));
+    let rotated = rope.rotate(k.clone().narrow(1, 0, placed));
     let k = if unplaced == 0 {
-        turned
+        rotated
     } else {
-        Tensor::cat(vec![turned, k.narrow(1, placed, unplaced)], 1)
+        Tensor::cat(vec![rotated, k.narrow(1, placed, unplaced)], 1)
     };
     attention(q, k, tokens.clone(), 1)
 }
@@ -104,7 +104,7 @@ fn with_kernel(
         key_tokens: &keys.as_slice()[..placed * width],
         weight: projection.weight,
         bias: projection.bias,
-        turns: &rope.turns,
+        rotations: &rope.rotations,
         extra_keys: extra.as_ref().map_or(&[], Values::as_slice),
         values: values.as_slice(),
     };

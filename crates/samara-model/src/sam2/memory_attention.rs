@@ -114,7 +114,7 @@ impl MemoryAttentionLayer {
     }
 }
 
-/// Attention with one head, whose queries and keys are turned by their places.
+/// Attention with one head, whose queries and keys are rotated by their places.
 #[derive(Module, Debug)]
 #[expect(clippy::struct_field_names, reason = "the official names")]
 struct RopeAttention {
@@ -127,14 +127,14 @@ struct RopeAttention {
 impl RopeAttention {
     /// Self-attention of `[1, grid², d]`.
     fn to_itself(&self, x: &Tensor<3>, rope: &Rope) -> Tensor<3> {
-        let turned = |layer| rope.turn(project(x.clone(), layer));
-        let attended = ops::attention(turned(&self.q_proj), turned(&self.k_proj), x.clone(), 1);
+        let rotated = |layer| rope.rotate(project(x.clone(), layer));
+        let attended = ops::attention(rotated(&self.q_proj), rotated(&self.k_proj), x.clone(), 1);
         self.output(attended)
     }
 
     /// Attention of `[1, grid², d]` to memories.
     fn to_memories(&self, x: Tensor<3>, memories: &Memories, rope: &Rope) -> Tensor<3> {
-        let q = rope.turn(project(x, &self.q_proj));
+        let q = rope.rotate(project(x, &self.q_proj));
         let (tokens, positions) = (&memories.tokens, &memories.positions);
         let (unplaced, k_proj) = (memories.pointers, &self.k_proj);
         let attended = ops::attention_to_memories(q, [tokens, positions], unplaced, k_proj, rope);

@@ -121,7 +121,7 @@ pub trait HeadWatcher {
 }
 
 /// Trains heads for a model as the recipe says; `None` when `stop` was set. What was collected until then is in
-/// the folder `cache`, and a later call goes on from there.
+/// the folder `cache`, and a later call continues from there.
 ///
 /// # Errors
 /// The data ran out, the model failed, or a file cannot be written.

@@ -25,7 +25,7 @@ pub struct DataSet {
     pub pictures: PathBuf,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
-    /// Records left out while listing.
+    /// Records skipped while listing.
     pub skipped: Skipped,
 }
 
@@ -109,7 +109,7 @@ pub struct Sample {
     pub image: RgbImage,
     /// The objects, with masks of the image's size.
     pub objects: Vec<SampleObject>,
-    /// Objects left out.
+    /// Objects skipped.
     pub skipped: Skipped,
 }
 
@@ -166,7 +166,7 @@ impl DataSet {
 impl ImageRecord {
     /// Decodes the image and all masks.
     ///
-    /// An object that cannot be decoded is left out and counted in [`Sample::skipped`].
+    /// An object that cannot be decoded is skipped and counted in [`Sample::skipped`].
     ///
     /// # Errors
     /// As [`load_image`](Self::load_image).

@@ -1,4 +1,4 @@
-//! Errors of data sets, and the count of what was left out.
+//! Errors of data sets, and the count of what was skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -38,11 +38,11 @@ pub enum DataError {
         what: String,
     },
     /// Draw after draw gave no example.
-    #[error("{draws} draws in a row gave no example; left out: {skipped}")]
+    #[error("{draws} draws in a row gave no example; skipped: {skipped}")]
     Exhausted {
         /// Number of draws.
         draws: u32,
-        /// What was left out in these draws.
+        /// What was skipped in these draws.
         skipped: Box<Skipped>,
     },
     /// A thread of the loader ended early.
@@ -75,7 +75,7 @@ impl BadRecord {
     }
 }
 
-/// Kinds of faults for which a record is left out.
+/// Kinds of faults for which a record is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Fault {
@@ -130,7 +130,7 @@ impl Fault {
     }
 }
 
-/// What was left out, by kind. A record counts once, however often it is met.
+/// What was skipped, by kind. A record counts once, however often it is met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped {
     records: BTreeMap<Fault, BTreeSet<String>>,
@@ -163,7 +163,7 @@ impl Skipped {
         self.records.values().map(BTreeSet::len).sum()
     }
 
-    /// Whether nothing was left out.
+    /// Whether nothing was skipped.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

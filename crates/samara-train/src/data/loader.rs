@@ -66,7 +66,7 @@ impl Loader {
         self.next
     }
 
-    /// What was left out so far, including examples that are made but not yet taken.
+    /// What was skipped so far, including examples that are made but not yet taken.
     pub fn skipped(&self) -> Skipped {
         let all = self.skipped.lock();
         all.unwrap_or_else(PoisonError::into_inner).clone()

@@ -136,7 +136,7 @@ impl Sampler {
                 }
             }
             if usable.is_empty() {
-                let what = format!("no image has a usable object; left out: {skipped}");
+                let what = format!("no image has a usable object; skipped: {skipped}");
                 let path = spec.path.clone();
                 return Err(DataError::DataSet { path, what });
             }
@@ -163,7 +163,7 @@ impl Sampler {
         })
     }
 
-    /// What was left out while listing.
+    /// What was skipped while listing.
     pub fn skipped(&self) -> &Skipped {
         &self.skipped
     }
@@ -173,7 +173,7 @@ impl Sampler {
         self.sources.iter().map(|source| source.usable.len()).sum()
     }
 
-    /// Draws an example. It depends on the state of `rng` only; what had to be left out is counted
+    /// Draws an example. It depends on the state of `rng` only; what had to be skipped is counted
     /// in `skipped`, and drawn anew.
     ///
     /// # Errors

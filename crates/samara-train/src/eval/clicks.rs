@@ -50,7 +50,7 @@ pub(super) struct Clicked<'a> {
 }
 
 /// The first clicks on every object, in the same order for all. A mask without pixels has none and
-/// is left out.
+/// is skipped.
 pub(super) fn first_clicks<'a>(
     objects: &[&'a SampleObject],
     options: &EvalOptions,

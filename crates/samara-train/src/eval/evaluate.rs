@@ -44,9 +44,9 @@ pub struct EvalOptions {
     pub max_objects: Option<usize>,
     /// At most as many images, evenly spread over the split.
     pub limit: Option<usize>,
-    /// Objects of fewer original pixels are left out.
+    /// Objects of fewer original pixels are skipped.
     pub min_area: u64,
-    /// Objects of more original pixels are left out.
+    /// Objects of more original pixels are skipped.
     pub max_area: Option<u64>,
     /// Limits for images.
     #[serde(skip)]
@@ -116,7 +116,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Milliseconds per prompt, embedding left out.
+    /// Milliseconds per prompt, without the embedding.
     pub fn ms_per_prompt(&self) -> f64 {
         1000.0 * (self.decode + self.masks + self.scoring) / self.prompts.max(1) as f64
     }
@@ -150,7 +150,7 @@ pub struct Evaluation {
 /// drawn ([`EvalOptions::clicks_at`]). Each further click goes to the pixel that lies deepest in the
 /// larger error region, or is drawn there, with the previous logits as mask prompt, and gets one
 /// mask; the tight box gets one mask. Masks are compared in original pixels; regions of many
-/// objects (`iscrowd`) are left out. The same input gives the same outcome.
+/// objects (`iscrowd`) are skipped. The same input gives the same outcome.
 ///
 /// `progress` hears of every image (done, all) and can stop the evaluation.
 ///

@@ -113,7 +113,7 @@ fn section(letter: &str, set: &DataSetReport) -> Result<String, DrawError> {
     let judged = judged(&set.reliability);
     let mut html = format!(
         "<h2>{letter}{}</h2><p class='quiet'>{} images, {} objects, {} too small, {} too large; \
-         left out: {}. {:.1} ms a prompt.</p>\n<div class='row'><figure>{}<figcaption>mIoU by number \
+         skipped: {}. {:.1} ms a prompt.</p>\n<div class='row'><figure>{}<figcaption>mIoU by number \
          of clicks</figcaption></figure><figure>{}<figcaption>Objects by IoU</figcaption></figure>\
          <figure>{}<figcaption>Predicted and true IoU of the best-matching mask of every first click:\
          <span class='key' style='background:#d9730d'></span>raw score",

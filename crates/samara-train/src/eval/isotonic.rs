@@ -33,7 +33,7 @@ impl Block {
 /// Isotonic regression of IoU on score by pooling adjacent violators (Ayer et al. 1955): the
 /// non-decreasing values with the least squared error. Samples of equal score are one; blocks
 /// come back by ascending score, each with a higher value than the one before. What is not finite
-/// is left out.
+/// is skipped.
 pub fn pool_adjacent_violators(samples: &[(f64, f64)]) -> Vec<Block> {
     let mut samples: Vec<(f64, f64)> = samples
         .iter()

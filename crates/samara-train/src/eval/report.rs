@@ -116,7 +116,7 @@ pub struct DataSetReport {
     pub skipped_because: String,
     /// Seconds by stage.
     pub seconds: Timing,
-    /// Milliseconds per prompt and object, embedding left out.
+    /// Milliseconds per prompt and object, without the embedding.
     pub ms_per_prompt: f64,
     /// All figures.
     #[serde(flatten)]

@@ -12,7 +12,7 @@ const HALVINGS: usize = 50;
 /// The curve σ(logit(score) / T) with the temperature T of the least binary cross-entropy with the IoU
 /// (Guo et al. 2017, "On Calibration of Modern Neural Networks"), for scores between 0 and 1; those beyond
 /// count as the nearest. It makes scores more or less confident and nothing else, so data of another kind
-/// cannot bend it. What is not finite is left out.
+/// cannot bend it. What is not finite is skipped.
 ///
 /// # Errors
 /// No sample is finite.

@@ -240,7 +240,7 @@ impl ModelReport {
             let _ = writeln!(
                 text,
                 "{letter}{}: {} images, {} objects, {:.1} s ({:.0} ms to embed an image, {:.1} ms a \
-                 prompt); left out: {}{small}{large}",
+                 prompt); skipped: {}{small}{large}",
                 set.name,
                 set.images,
                 set.objects,

@@ -96,7 +96,7 @@ pub struct Suspect {
     pub jpeg: Vec<u8>,
 }
 
-/// Which annotations are left out; superfluous duplicates always are.
+/// Which annotations are skipped; superfluous duplicates always are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Filter {
     /// Those with an estimated IoU below this.
@@ -138,7 +138,7 @@ struct Subject<'a> {
 /// Assesses the annotations of a data set. An annotated box is believed to say where the object is
 /// only if it differs from the mask's own by more than 2 pixels: otherwise it was made from the mask.
 /// Without a `head` the estimator's own is taken, if the model brings one.
-/// Regions of many objects (`iscrowd`) are left out.
+/// Regions of many objects (`iscrowd`) are skipped.
 ///
 /// `progress` hears of every image (done, all) and can stop.
 ///

@@ -28,7 +28,7 @@ pub struct DamageOptions {
     pub objects: usize,
     /// Damaged masks of every object, beside the undamaged one. Kinds are drawn at random.
     pub per_object: usize,
-    /// Objects of fewer pixels are left out.
+    /// Objects of fewer pixels are skipped.
     pub min_area: u64,
     /// Share of the masks that come with a box of the true object. Its corners are off by up to a
     /// twentieth of its sides.
@@ -70,7 +70,7 @@ pub struct DamagedMask {
 /// `progress` hears of every image (done, all) and can stop.
 ///
 /// # Errors
-/// The model failed, or `progress` said so. Records that cannot be read are left out.
+/// The model failed, or `progress` said so. Records that cannot be read are skipped.
 pub fn damaged_masks(
     segmenter: &Segmenter,
     data: &DataSet,

@@ -25,7 +25,7 @@ pub struct FitOptions {
     pub batch: usize,
     /// Width of both hidden layers.
     pub width: usize,
-    /// Share of the hidden values that are left out, and half of it of the evidence.
+    /// Share of the hidden values that are dropped, and half of it of the evidence.
     pub dropout: f64,
     /// All randomness follows from this.
     pub seed: u64,

@@ -202,7 +202,7 @@ weight_decay = 0.01
 }
 
 /// Data, prompts and losses of a recipe; images as they are, or varied.
-pub(crate) fn middle(still: bool) -> String {
+pub(crate) fn middle(plain: bool) -> String {
     let augmentation = "[augmentation]
 scale = [1.0, 1.0]
 flip = 0.0
@@ -221,6 +221,6 @@ recipe = 'sam'
 weights = {{ focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }}
 iou = {{ kind = 'l1', supervise_all = true }}
 ",
-        if still { augmentation } else { "" }
+        if plain { augmentation } else { "" }
     )
 }

@@ -35,7 +35,7 @@ const BLURS: [f64; 5] = [0.0, 0.01, 0.02, 0.03, 0.04];
 /// that holds on other images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionOptions {
-    /// Maps of another aspect ratio than the image's are the attention of the squashed image.
+    /// Maps of another aspect ratio than the image's are the attention of the stretched image.
     pub stretch: bool,
     /// How maps are brought to the size of the image.
     pub resampling: Resampling,

@@ -133,7 +133,7 @@ impl AttentionMap {
     }
 
     /// Checks that the map lies over an image of `width × height` original pixels. With `stretch`
-    /// any aspect ratio will do: the map is the attention of a model that saw the image squashed,
+    /// any aspect ratio will do: the map is the attention of a model that saw the image stretched,
     /// as a ViT with a square input does.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl AttentionMap {
         }
         Err(Error::Attention(format!(
             "{}: a map of {}×{} cells has another aspect ratio than the image of {width}×{height} \
-             pixels; if the model saw the image squashed, stretch the map (stretch)",
+             pixels; if the model saw the image stretched to a square, stretch the map as well (stretch)",
             self.name, self.width, self.height
         )))
     }

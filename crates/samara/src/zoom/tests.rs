@@ -306,7 +306,7 @@ fn hills(side: usize) -> Logits {
 fn frames(size: (u32, u32)) -> [Frame; 2] {
     [
         Frame::longest_side(size.0, size.1, 128).unwrap(),
-        Frame::squash(size.0, size.1, 128).unwrap(),
+        Frame::stretch(size.0, size.1, 128).unwrap(),
     ]
 }
 

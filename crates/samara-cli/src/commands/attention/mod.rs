@@ -113,7 +113,7 @@ fn maps(flags: &AttentionFlags, image: &RgbImage, limits: &Limits) -> Result<Vec
         if !flags.stretch && !map.has_aspect_of(width, height) {
             return Err(CliError::failed(format!(
                 "{}: a map of {}×{} cells (width × height) has another aspect ratio than the image \
-                 of {width}×{height} pixels; --stretch takes it as the attention of the squashed \
+                 of {width}×{height} pixels; --stretch takes it as the attention of the stretched \
                  image",
                 map.name(),
                 map.width(),

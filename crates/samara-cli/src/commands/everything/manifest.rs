@@ -55,7 +55,7 @@ impl Done {
     }
 }
 
-/// Begins a run in the folder `out`, or goes on with the one that is there; see [`Journal::open`]. What
+/// Begins a run in the folder `out`, or resumes the one that is there; see [`Journal::open`]. What
 /// failed is tried again.
 pub(super) fn open(out: &Path, run: &Value, resume: bool) -> Result<(Manifest, Done)> {
     let mut done = Done::default();

@@ -68,7 +68,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         bar.finish_and_clear();
         if let Progress::Stopped(frame) = progress {
             session.save(flags.out.join(SESSION))?;
-            let line = format!("stopped after frame {frame}; --resume goes on from there");
+            let line = format!("stopped after frame {frame}; --resume continues from there");
             terminal::tell("note", &line);
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Plan {
     }
 }
 
-/// Begins a run, or goes on with that in the output folder.
+/// Begins a run, or resumes the one in the output folder.
 fn open_run(
     flags: &VideoFlags,
     segmenter: &Segmenter,

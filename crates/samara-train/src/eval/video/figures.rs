@@ -278,7 +278,7 @@ impl VideoReport {
             let objects = count(self.left_out, "object");
             let _ = writeln!(
                 text,
-                "  left out: {objects} without an annotation that counts"
+                "  skipped: {objects} without an annotation that counts"
             );
         }
         text

@@ -19,7 +19,7 @@ use crate::eval::{EvalError, spread};
 pub struct LevelsOptions {
     /// At most as many images, evenly spread.
     pub limit: Option<usize>,
-    /// Candidates with a lower predicted IoU are left out.
+    /// Candidates with a lower predicted IoU are skipped.
     pub min_score: f64,
     /// Whether the annotations of the data set are written too.
     pub with_annotations: bool,
@@ -218,7 +218,7 @@ impl Levels {
         let [whole, part, subpart] = self.made;
         format!(
             "{}: {} images, {} objects: {whole} wholes, {part} parts, {subpart} subparts; \
-             {} candidates were there already, {} had too low a score; left out: {}",
+             {} candidates were there already, {} had too low a score; skipped: {}",
             self.name,
             self.images.len(),
             self.objects,

@@ -11,7 +11,7 @@ const BARS: usize = 20;
 const BOX_AGREES: f64 = 0.9;
 
 impl Audit {
-    /// What was assessed and what was left out, in one line.
+    /// What was assessed and what was skipped, in one line.
     pub fn outline(&self) -> String {
         let other = |count: usize, what: &str| match count {
             0 => String::new(),
@@ -20,7 +20,7 @@ impl Audit {
         let crowds = other(self.crowds, "regions of many objects");
         let small = other(self.too_small, "too small");
         format!(
-            "{}: {} images, {} annotations, {} of them duplicates{crowds}{small}; left out: {}",
+            "{}: {} images, {} annotations, {} of them duplicates{crowds}{small}; skipped: {}",
             self.name,
             self.images,
             self.annotations.len(),
