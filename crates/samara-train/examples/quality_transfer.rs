@@ -2,7 +2,7 @@
 //! after:
 //!
 //! ```text
-//! cargo run --release -p samara-train --example quality_transfer -- models/lite/quality.safetensors \
+//! cargo run --release -p samara-train --example quality_transfer -- crates/samara-lite/quality.safetensors \
 //!     --fit ../shared/data/coco256 --fit ../shared/data/bsds500 \
 //!     --measure ../shared/data/coco256 --measure ../shared/data/bsds500
 //! ```

@@ -30,8 +30,3 @@ pub use error::TrainError;
 pub use recipe::Recipe;
 pub use train::{TrainWatcher, train};
 pub use trainer::{StepReport, Trainer, Watcher};
-
-/// The examples of the page are compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/training.md")]
-struct Page;

@@ -1,4 +1,4 @@
-//! The model that is compiled in: `lite`, see `models/lite/README.md`.
+//! The model that is compiled in: `lite`, whose weights are the crate `samara-lite`.
 
 use samara_model::checkpoint::Checkpoint;
 
@@ -9,15 +9,12 @@ pub const EMBEDDED_MODEL: &str = "lite";
 /// Its architecture.
 pub(crate) const ARCHITECTURE: &str = "mobile-sam";
 
-static WEIGHTS: &[u8] = include_bytes!("../../../models/lite/lite.safetensors");
-static QUALITY_HEAD: &[u8] = include_bytes!("../../../models/lite/quality.safetensors");
-
 /// The checkpoint of the embedded model.
 ///
 /// # Errors
 /// Never, unless the build was tampered with.
 pub fn embedded_checkpoint() -> Result<Checkpoint> {
-    Ok(Checkpoint::embedded(EMBEDDED_MODEL, WEIGHTS)?)
+    Ok(Checkpoint::embedded(EMBEDDED_MODEL, samara_lite::CHECKPOINT)?)
 }
 
 /// The head by which the embedded model judges masks that it did not make.
@@ -25,7 +22,7 @@ pub fn embedded_checkpoint() -> Result<Checkpoint> {
 /// # Errors
 /// Never, unless the build was tampered with.
 pub fn embedded_quality_head() -> Result<QualityHead> {
-    QualityHead::from_bytes(QUALITY_HEAD)
+    QualityHead::from_bytes(samara_lite::QUALITY_HEAD)
 }
 
 impl Segmenter {

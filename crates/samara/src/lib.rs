@@ -83,25 +83,3 @@ pub use samara_image as image;
 pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};
 pub use samara_model as model;
 pub use samara_model::checkpoint;
-
-/// The examples of the README are compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
-/// So are those of the other pages.
-#[cfg(all(doctest, feature = "embedded"))]
-#[doc = include_str!("../../../docs/attention.md")]
-struct Attention;
-#[cfg(all(doctest, feature = "embedded"))]
-#[doc = include_str!("../../../docs/everything.md")]
-struct Everything;
-#[cfg(all(doctest, feature = "embedded"))]
-#[doc = include_str!("../../../docs/quality.md")]
-struct Quality;
-#[cfg(all(doctest, feature = "embedded"))]
-#[doc = include_str!("../../../docs/video.md")]
-struct Video;
-#[cfg(all(doctest, feature = "embedded"))]
-#[doc = include_str!("../../../docs/zoom.md")]
-struct SecondLook;
