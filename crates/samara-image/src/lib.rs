@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "overlay")]
 pub mod bars;
 mod bits;
 pub mod boundary;
+#[cfg(feature = "overlay")]
 mod canvas;
 mod complete;
 pub mod components;
@@ -21,6 +23,7 @@ pub mod mask;
 pub mod montage;
 pub mod morphology;
 pub mod object_map;
+#[cfg(feature = "overlay")]
 pub mod overlay;
 pub mod palette;
 pub mod polygon;
@@ -28,9 +31,12 @@ mod rasterise;
 pub mod resize;
 pub mod rle;
 pub mod save;
+#[cfg(feature = "overlay")]
 mod smooth;
+#[cfg(feature = "video")]
 pub mod video;
 
+#[cfg(feature = "overlay")]
 pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
@@ -46,6 +52,7 @@ pub use mask::{BBox, Mask, decode_mask, read_mask};
 pub use montage::montage;
 pub use morphology::{BOUNDARY_RATIO, boundary_iou};
 pub use object_map::{object_color, read_object_map, save_object_map};
+#[cfg(feature = "overlay")]
 pub use overlay::Overlay;
 pub use palette::palette;
 pub use polygon::{Polygon, Ring, coco_polygons_to_mask, polygons_to_mask};
@@ -57,4 +64,5 @@ pub use save::{
     PictureFormat, encode_jpeg, is_unfinished, save_image, save_png, write_atomic,
     write_atomic_with, write_folder_atomic,
 };
+#[cfg(feature = "video")]
 pub use video::{FfmpegVideo, FrameFolder, FrameSource, VideoWriter, open_video};

@@ -14,7 +14,10 @@ pub(crate) const ARCHITECTURE: &str = "mobile-sam";
 /// # Errors
 /// Never, unless the build was tampered with.
 pub fn embedded_checkpoint() -> Result<Checkpoint> {
-    Ok(Checkpoint::embedded(EMBEDDED_MODEL, samara_lite::CHECKPOINT)?)
+    Ok(Checkpoint::embedded(
+        EMBEDDED_MODEL,
+        samara_lite::CHECKPOINT,
+    )?)
 }
 
 /// The head by which the embedded model judges masks that it did not make.

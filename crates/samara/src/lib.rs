@@ -40,6 +40,7 @@ mod segmenter;
 mod select;
 mod token_attention;
 mod token_score;
+#[cfg(feature = "video")]
 mod video;
 mod zoom;
 
@@ -73,6 +74,7 @@ pub use rollout::{HeadFusion, Rollout, RolloutError, rollout};
 pub use segmenter::{Segmenter, normalise_pixels};
 pub use select::{Select, Selection};
 pub use token_attention::TokenAttention;
+#[cfg(feature = "video")]
 pub use video::{
     Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
     VideoSession,

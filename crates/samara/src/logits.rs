@@ -181,6 +181,7 @@ impl Upsampler {
     }
 }
 
+#[cfg(feature = "video")]
 impl Upsampler {
     /// Masks of several objects, of which no two share a pixel: the highest logit has it
     /// (`_apply_non_overlapping_constraints` of SAM 2).

@@ -1,6 +1,6 @@
 //! Video sessions with the embedded model: what goes wrong leaves them as they were, what is saved goes
 //! on as if it had not been, and long videos take no more memory than short ones.
-#![cfg(feature = "embedded")]
+#![cfg(all(feature = "embedded", feature = "video"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::ops::ControlFlow;

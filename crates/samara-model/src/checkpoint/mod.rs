@@ -8,6 +8,7 @@
 pub mod cache;
 mod convert;
 mod detect;
+#[cfg(feature = "download")]
 pub mod download;
 mod error;
 mod file;

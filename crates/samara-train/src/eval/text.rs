@@ -197,7 +197,13 @@ impl Report {
         for (letter, report) in self.models() {
             let model = &report.model;
             let _ = match letter {
-                "" => writeln!(text, "{}, {}, {}", model.model, model.architecture, self.asked()),
+                "" => writeln!(
+                    text,
+                    "{}, {}, {}",
+                    model.model,
+                    model.architecture,
+                    self.asked()
+                ),
                 _ => writeln!(text, "{letter}: {}, {}", model.model, model.architecture),
             };
         }

@@ -1,53 +1,20 @@
-//! Fused operations of the CPU backend, with their gradients: kernels that read their operands
-//! once where a chain of tensor operations would read them many times.
+//! The gradients of the fused operations.
 //!
-//! [`FusedOps`] is the door from Burn's tensors; [`Kernels`] is what a backend provides. Other
-//! backends take the composed form in [`super`].
+//! [`Kernels`] is what a backend provides for them.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, backend_extension};
-use burn::tensor::{Bytes, DType};
-use samara_kernels::activation::{Activation, Rectifier, rectifier_backward, sum_rows};
+use burn::backend::{Autodiff, Backend, Flex};
+use samara_kernels::activation::{Rectifier, rectifier_backward, sum_rows};
 use samara_kernels::depthwise::Depthwise;
-use samara_kernels::gemm::{self, Epilogue};
-use samara_kernels::layer_norm::{layer_norm, layer_norm_backward};
-use samara_kernels::math::{gelu_backward, gelu_in_place};
+use samara_kernels::gemm;
+use samara_kernels::layer_norm::layer_norm_backward;
+use samara_kernels::math::gelu_backward;
 
-/// Fused forward operations, differentiable under autodiff.
-#[backend_extension(Flex, Autodiff)]
-pub(super) trait FusedOps: Backend {
-    /// `rectifier(x · w + b)`: `x` `[rows, inputs]`, `w` `[inputs, outputs]`, `b` `[outputs]`.
-    fn fused_linear(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        rectifier: Rectifier,
-    ) -> FloatTensor<Self>;
-
-    /// `rectifier(x ⊛ w + b)` over channels-last images, see [`Depthwise`].
-    fn fused_depthwise(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        shape: Depthwise,
-        rectifier: Rectifier,
-    ) -> FloatTensor<Self>;
-
-    /// x · Φ(x) of every value.
-    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// Layer norm over the last axis.
-    fn fused_layer_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
-}
+use super::{FusedOps, shape, tensor, values, values_mut};
 
 /// Gradients with respect to input, weight and bias.
 type Three<B> = [FloatTensor<B>; 3];
@@ -100,106 +67,6 @@ pub(super) trait Kernels: Backend {
         gradient: FloatTensor<Self>,
         epsilon: f64,
     ) -> Three<Self>;
-}
-
-fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
-    let layout = Layout::contiguous(shape.to_vec().into());
-    FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
-}
-
-/// The values of a contiguous tensor.
-///
-/// # Panics
-/// On any other storage type than `f32`, which no model here has.
-fn values(tensor: &FlexTensor) -> &[f32] {
-    match tensor.as_slice() {
-        Some(values) => values,
-        None => unreachable!("a contiguous f32 tensor"),
-    }
-}
-
-/// The values of a contiguous tensor, to be changed; they are copied when another tensor has them too.
-///
-/// # Panics
-/// As [`values`].
-fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
-    match tensor.layout().contiguous_offsets() {
-        // A contiguous view may be a part of what is stored.
-        Some((start, end)) => &mut tensor.storage_mut()[start..end],
-        None => unreachable!("a contiguous f32 tensor"),
-    }
-}
-
-fn shape(tensor: &FlexTensor) -> Vec<usize> {
-    tensor.layout().shape().to_vec()
-}
-
-impl FusedOps for Flex {
-    fn fused_linear(
-        x: FlexTensor,
-        w: FlexTensor,
-        b: FlexTensor,
-        rectifier: Rectifier,
-    ) -> FlexTensor {
-        let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
-        let [rows, inputs, outputs] = [shape(&x)[0], shape(&w)[0], shape(&w)[1]];
-        let epilogue = Epilogue {
-            bias: Some(values(&b)),
-            activation: Activation::Rectifier(rectifier),
-            residual: None,
-        };
-        let mut out = vec![0.0; rows * outputs];
-        gemm::linear(
-            values(&x),
-            values(&w),
-            [inputs, outputs],
-            &epilogue,
-            &mut out,
-        );
-        tensor(out, &[rows, outputs])
-    }
-
-    fn fused_depthwise(
-        x: FlexTensor,
-        w: FlexTensor,
-        b: FlexTensor,
-        shape: Depthwise,
-        rectifier: Rectifier,
-    ) -> FlexTensor {
-        let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
-        let mut out = vec![0.0; shape.out_shape().iter().product()];
-        let activation = Activation::Rectifier(rectifier);
-        shape.forward(values(&x), values(&w), values(&b), activation, &mut out);
-        tensor(out, &shape.out_shape())
-    }
-
-    fn fused_gelu(x: FlexTensor) -> FlexTensor {
-        let mut x = x.to_contiguous();
-        gelu_in_place(values_mut(&mut x));
-        x
-    }
-
-    fn fused_layer_norm(
-        x: FlexTensor,
-        gamma: FlexTensor,
-        beta: FlexTensor,
-        epsilon: f64,
-    ) -> FlexTensor {
-        let (x, gamma, beta) = (
-            x.to_contiguous(),
-            gamma.to_contiguous(),
-            beta.to_contiguous(),
-        );
-        let mut out = vec![0.0; values(&x).len()];
-        layer_norm(
-            values(&x),
-            values(&gamma),
-            values(&beta),
-            epsilon as f32,
-            &mut out,
-        );
-        tensor(out, &shape(&x))
-    }
 }
 
 impl Kernels for Flex {
