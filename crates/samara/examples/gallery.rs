@@ -76,7 +76,10 @@ answer was seen, and none was left out:
 cargo run --release --example gallery -- mobile_sam.pt
 ```
 
-The number in a picture is the predicted IoU of the mask. The photographs come with scikit-image: `astronaut` (NASA, public
+The numbers are the predicted IoU of the masks, and of `lite` the match probability: how likely the mask is what the
+click means. Looked at, four masks differ in what they show. `lite` takes the suit with its arms for the suit (MobileSAM: the
+whole person), the visor for the visor (its rim), the shuttle for the shuttle (with the sky around it), the nose for the nose
+(a nostril); for the eye it takes the pupil alone, which is worse. The photographs come with scikit-image: `astronaut` (NASA, public
 domain), `chelsea` (Stefan van der Walt, CC0), `coffee` (Rachel Michetti, CC0), `rocket` (SpaceX, public domain).
 ";
 
@@ -99,13 +102,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut panels = Vec::new();
         write!(
             page,
-            "\n## {stem}\n\n| click | at | MobileSAM | lite | IoU of the two |\n|---|---|---|---|---|\n"
+            "\n## {stem}\n\n| click | at | predicted IoU, MobileSAM | lite | match, lite | IoU of the two masks |\n|---|---|---|---|---|---|\n"
         )?;
         for (what, x, y) in clicks {
             let click = OriginalPx::new(x, y);
             let mut chosen = Vec::new();
             for ((model, _), embedding) in models.iter().zip(&embeddings) {
-                let (mask, score) = choose(&embedding.predict(&Prompt::point(x, y))?)?;
+                let (mask, score, matching) = choose(&embedding.predict(&Prompt::point(x, y))?)?;
                 let overlay = Overlay::new(&photo).mask(&mask, palette(chosen.len()));
                 panels.push(
                     overlay
@@ -113,14 +116,15 @@ fn main() -> Result<(), Box<dyn Error>> {
                         .point(click, true)
                         .render(),
                 );
-                chosen.push((mask, score));
+                chosen.push((mask, score, matching));
             }
-            let [(stock, of_stock), (ours, of_ours)] = &chosen[..] else {
+            let [(stock, of_stock, _), (ours, of_ours, matching)] = &chosen[..] else {
                 continue;
             };
             writeln!(
                 page,
-                "| {what} | {x},{y} | {of_stock:.2} | {of_ours:.2} | {:.2} |",
+                "| {what} | {x},{y} | {of_stock:.2} | {of_ours:.2} | {:.0} % | {:.2} |",
+                100.0 * matching,
                 stock.iou(ours)
             )?;
         }
@@ -133,12 +137,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The mask that is chosen without an intent, and its predicted IoU.
-fn choose(answer: &Candidates) -> Result<(Mask, f32), Box<dyn Error>> {
+/// The mask that is chosen without an intent, its predicted IoU, and its match probability.
+fn choose(answer: &Candidates) -> Result<(Mask, f32, f32), Box<dyn Error>> {
     let chosen = answer.select(&Select::Best)?;
     let candidate = chosen.index.and_then(|index| answer.as_slice().get(index));
     let score = candidate.map_or(f32::NAN, |candidate| candidate.predicted_iou.0);
-    Ok((chosen.mask, score))
+    let matching = candidate.and_then(|candidate| candidate.match_probability);
+    Ok((chosen.mask, score, matching.map_or(f32::NAN, |p| p.0)))
 }
 
 /// An image as a panel.
