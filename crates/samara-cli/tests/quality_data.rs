@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Bench, assert_fails, disc, golden, json_of, run, stderr, stdout};
+use common::{Bench, assert_fails, disc, json_of, run, stderr, stdout};
 use samara::image::{save_object_map, save_png};
 use serde_json::json;
 
@@ -165,7 +165,7 @@ fn levels_are_written_assessed_and_trained_with() {
     assert!(text.ends_with("wrote data/levels.json\n"), "{text}");
     let recipe = "seed = 3
 [model]
-random = 'tiny.pth'
+random = 'tiny.safetensors'
 [[data]]
 path = 'data/levels.json'
 split = 'train'
@@ -183,7 +183,7 @@ masks_per_image = 2
 rounds = [1, 1]
 ";
     bench.write("recipe.toml", recipe.as_bytes());
-    std::fs::copy(golden("mobile_sam.pth"), bench.path("tiny.pth")).unwrap();
+    bench.tiny_model();
     let trained = bench.run(&["train", "recipe.toml", "--out", "run"]);
     assert!(trained.status.success(), "{}", stderr(&trained));
 

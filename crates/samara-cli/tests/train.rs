@@ -21,7 +21,7 @@ const RECIPE: &str = "seed = 3
 ema = 0.9
 checkpoint_every = 4
 [model]
-random = 'tiny.pth'
+random = 'tiny.safetensors'
 [[data]]
 path = 'data'
 split = 'train'
@@ -60,7 +60,7 @@ fn bench() -> Bench {
     ];
     let bench = Bench::new().with_data(&["train", "train"], &objects);
     bench.write("recipe.toml", RECIPE.as_bytes());
-    std::fs::copy(golden("mobile_sam.pth"), bench.path("tiny.pth")).unwrap();
+    bench.tiny_model();
     bench
 }
 
@@ -153,8 +153,12 @@ fn a_killed_run_ends_as_one_that_was_not() {
 fn bad_recipes() {
     let bench = bench();
     let vit = golden("sam_vit.pth");
-    let checkpoint =
-        |path: &str| RECIPE.replace("random = 'tiny.pth'", &format!("checkpoint = '{path}'"));
+    let checkpoint = |path: &str| {
+        RECIPE.replace(
+            "random = 'tiny.safetensors'",
+            &format!("checkpoint = '{path}'"),
+        )
+    };
     for (text, words) in [
         (RECIPE.replace("seed", "sead"), &["line 1", "sead"][..]),
         (RECIPE.replace("seed = 3", "seed = "), &["line 1"]),
@@ -176,7 +180,7 @@ fn bad_recipes() {
             &["workers = 9999", "cores"],
         ),
         (
-            RECIPE.replace("random = 'tiny.pth'", "random = 'none.pth'"),
+            RECIPE.replace("random = 'tiny.safetensors'", "random = 'none.pth'"),
             &["model.random: ", "none.pth", "No such file"],
         ),
         (

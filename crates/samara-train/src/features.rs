@@ -55,9 +55,9 @@ impl FeatureCache {
         &self,
         model: &Model,
         picture: &RgbImage,
-        side: usize,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
+        let side = self.config.input_side();
         let path = self.path(picture, side);
         let shapes = self.config.feature_shapes();
         let read = |bytes: &[u8]| ImageFeatures::from_safetensors(bytes, &shapes, device);
@@ -107,18 +107,17 @@ mod tests {
         let expected = values(&encode(&model, &picture(1), 64, &device));
         let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
         for _ in 0..2 {
-            let features = cache.features(&model, &picture(1), 64, &device).unwrap();
+            let features = cache.features(&model, &picture(1), &device).unwrap();
             assert_eq!(values(&features), expected);
             assert_eq!(count(), 1);
         }
-        cache.features(&model, &picture(2), 64, &device).unwrap();
-        cache.features(&model, &picture(1), 96, &device).unwrap();
-        assert_eq!(count(), 3, "another picture, another side");
+        cache.features(&model, &picture(2), &device).unwrap();
+        assert_eq!(count(), 2, "another image");
         let other = tiny_sam(&device);
         let others = FeatureCache::new(folder.path(), &other, &tiny_config()).unwrap();
-        let features = others.features(&other, &picture(1), 64, &device).unwrap();
+        let features = others.features(&other, &picture(1), &device).unwrap();
         assert_ne!(values(&features), expected, "another encoder");
-        assert_eq!(count(), 4);
+        assert_eq!(count(), 3);
     }
 
     #[test]
@@ -127,14 +126,14 @@ mod tests {
         let model = tiny_sam(&device);
         let picture = RgbImage::from_pixel(64, 64, Rgb([1, 2, 3]));
         let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
-        let expected = values(&cache.features(&model, &picture, 64, &device).unwrap());
+        let expected = values(&cache.features(&model, &picture, &device).unwrap());
         let path = cache.path(&picture, 64);
         let bytes = fs::read(&path).unwrap();
         let mut flipped = bytes.clone();
         *flipped.last_mut().unwrap() ^= 1;
         for damaged in [&bytes[..bytes.len() / 2], &flipped] {
             fs::write(&path, damaged).unwrap();
-            let again = cache.features(&model, &picture, 64, &device).unwrap();
+            let again = cache.features(&model, &picture, &device).unwrap();
             assert_eq!(values(&again), expected);
             assert_eq!(fs::read(&path).unwrap(), bytes);
         }

@@ -14,12 +14,10 @@ pub(crate) fn golden(name: &str) -> PathBuf {
     here.join("../samara-model/tests/golden").join(name)
 }
 
-/// The configuration of a MobileSAM of 68 000 values.
+/// The configuration of a MobileSAM of 68 000 values for images of 64 pixels.
 pub(crate) fn tiny_config() -> ModelConfig {
-    let checkpoint = Checkpoint::open(golden("mobile_sam.pth"));
-    checkpoint
-        .and_then(|checkpoint| checkpoint.config())
-        .unwrap()
+    let checkpoint = Checkpoint::open(golden("mobile_sam.pth")).unwrap();
+    checkpoint.config().unwrap().with_input_side(64).unwrap()
 }
 
 /// That MobileSAM with random weights, others at every call.

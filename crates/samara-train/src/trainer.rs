@@ -403,7 +403,7 @@ impl Trainer {
             return Ok(encode(model, &example.image, side, device));
         };
         if let Some(cache) = &self.cache {
-            return cache.features(frozen, &example.image, side, device);
+            return cache.features(frozen, &example.image, device);
         }
         let features = encode(frozen, &example.image, side, &device.clone().inner());
         Ok(features.map(|x| copied(x, device)))

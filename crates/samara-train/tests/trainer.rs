@@ -284,11 +284,11 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         ),
         (tuning("none.pth", ""), &["model.checkpoint: ", "none.pth"]),
         (
-            plain.replace("mobile_sam.pth", "none.pth"),
+            plain.replace("tiny.safetensors", "none.pth"),
             &["model.random: ", "none.pth"],
         ),
         (
-            plain.replace("mobile_sam.pth", "sam2_video.safetensors"),
+            plain.replace("tiny.safetensors", &golden("sam2_video.safetensors")),
             &[
                 "model.random: ",
                 "sam2_video.safetensors",

@@ -26,6 +26,14 @@ impl Bench {
         self.folder.path().join(name)
     }
 
+    /// Adds `tiny.safetensors`, a MobileSAM of 68 000 values for images of 64 pixels.
+    pub(crate) fn tiny_model(&self) {
+        let from = golden("mobile_sam.pth");
+        let to = ["tiny.safetensors", "--input-side", "64"];
+        let output = self.run(&[&["models", "convert", &from], &to[..]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.path(name), bytes).unwrap();
     }

@@ -7,7 +7,13 @@ use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 
 use samara_image::{Mask, Rgb, RgbImage, save_png};
+use samara_model::ModelConfig;
 use samara_model::burn::tensor::Device;
+use samara_model::checkpoint::{StorageType, save_model};
+use samara_model::mobile_sam::TinyViTConfig;
+use samara_model::sam::{
+    ImageEncoderConfig, MaskDecoderConfig, PromptEncoderConfig, SamConfig, TwoWayTransformerConfig,
+};
 use samara_train::step::StepMetrics;
 use samara_train::{Recipe, StepReport, TrainError, Trainer, Watcher};
 use serde_json::json;
@@ -27,6 +33,17 @@ impl Bench {
         let bench = Self {
             folder: tempfile::tempdir().unwrap(),
         };
+        let config = tiny_sam();
+        let (model, out) = (config.init(&Device::flex()), bench.path("tiny.safetensors"));
+        save_model(
+            &model,
+            &config,
+            &BTreeMap::new(),
+            &[],
+            StorageType::F32,
+            &out,
+        )
+        .unwrap();
         std::fs::create_dir_all(bench.path("shapes/images")).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
         for id in 0..pictures {
@@ -83,6 +100,24 @@ impl Bench {
     pub(crate) fn weights(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
         tensors(&self.path(out).join("model.safetensors"))
     }
+}
+
+/// A MobileSAM of 280 000 values for images of 128 pixels.
+fn tiny_sam() -> ModelConfig {
+    let (width, side, grid) = (64, 128, 8);
+    let encoder = TinyViTConfig::new(
+        vec![16, 32, 48, 64],
+        vec![1; 4],
+        vec![1, 2, 2, 2],
+        vec![7; 4],
+    );
+    let encoder = ImageEncoderConfig::TinyViT(encoder.with_out_chans(width));
+    let prompts = PromptEncoderConfig::new().with_embed_dim(width);
+    let prompts = prompts.with_grid(grid).with_img_size(side);
+    let transformer = TwoWayTransformerConfig::new().with_embedding_dim(width);
+    let transformer = transformer.with_num_heads(2).with_mlp_dim(128);
+    let decoder = MaskDecoderConfig::new(transformer).with_iou_head_hidden_dim(width);
+    SamConfig::new(encoder, prompts, decoder).into()
 }
 
 /// A file of the model crate's references.
@@ -183,12 +218,12 @@ fn picture(id: u32, side: u32, masks: &[Mask]) -> RgbImage {
     })
 }
 
-/// A recipe for a tiny MobileSAM on `shapes`. `more` are keys of the top level.
+/// A recipe for that MobileSAM, with random weights, on `shapes`. `more` are keys of the top level.
 pub(crate) fn recipe(more: &str, lr: f64, stages: &str) -> String {
     format!(
         "{more}
 [model]
-random = '{}'
+random = 'tiny.safetensors'
 {}
 [optimizer]
 lr = {lr:?}
@@ -196,7 +231,6 @@ warmup = 10
 clip_norm = 1.0
 weight_decay = 0.01
 {stages}",
-        golden("mobile_sam.pth"),
         middle(true)
     )
 }
