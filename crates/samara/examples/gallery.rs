@@ -77,10 +77,12 @@ cargo run --release --example gallery -- mobile_sam.pt
 ```
 
 The numbers are the predicted IoU of the masks, and of `lite` the match probability: how likely the mask is what the
-click means. Looked at, four masks differ in what they show. `lite` takes the suit with its arms for the suit (MobileSAM: the
-whole person), the visor for the visor (its rim), the shuttle for the shuttle (with the sky around it), the nose for the nose
-(a nostril); for the eye it takes the pupil alone, which is worse. The photographs come with scikit-image: `astronaut` (NASA, public
-domain), `chelsea` (Stefan van der Walt, CC0), `coffee` (Rachel Michetti, CC0), `rocket` (SpaceX, public domain).
+click means. Looked at, five answers differ in what they show. `lite` is nearer to what the click was named for on the nose (MobileSAM: the
+whole cat), the visor (the helmet; MobileSAM: a reflection in it) and the shuttle (the orbiter; MobileSAM: with one booster and a
+hole). It is farther from it on the suit (the whole person; MobileSAM: the suit) and the eye (the pupil; MobileSAM: the eye).
+
+The photographs come with scikit-image: `astronaut` (NASA, public domain), `chelsea` (Stefan van der Walt, CC0), `coffee` (Rachel
+Michetti, CC0), `rocket` (SpaceX, public domain).
 ";
 
 fn main() -> Result<(), Box<dyn Error>> {
