@@ -235,6 +235,10 @@ fn own_head(segmenter: &Segmenter) -> Result<Option<QualityHead>> {
 }
 
 #[cfg(not(feature = "embedded"))]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "reading the head of the embedded model can fail"
+)]
 fn own_head(_: &Segmenter) -> Result<Option<QualityHead>> {
     Ok(None)
 }
