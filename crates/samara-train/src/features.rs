@@ -57,25 +57,30 @@ impl FeatureCache {
         picture: &RgbImage,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
-        let side = self.config.input_side();
-        let path = self.path(picture, side);
+        let path = self.path(picture);
         let shapes = self.config.feature_shapes();
         let read = |bytes: &[u8]| ImageFeatures::from_safetensors(bytes, &shapes, device);
         // A damaged file is made anew.
         if let Some(features) = fs::read(&path).ok().and_then(|bytes| read(&bytes).ok()) {
             return Ok(features);
         }
-        let features = encode(model, picture, side, &device.clone().inner());
+        let features = encode(
+            model,
+            picture,
+            self.config.input_side(),
+            &device.clone().inner(),
+        );
         let failed = |why| TrainError::file(&path, &why);
         let bytes = features.to_safetensors(HashMap::new()).map_err(failed)?;
         samara_image::write_atomic(&path, &bytes)?;
         read(&bytes).map_err(failed)
     }
 
-    fn path(&self, picture: &RgbImage, side: usize) -> PathBuf {
+    fn path(&self, picture: &RgbImage) -> PathBuf {
         let mut digest = Sha256::new();
         digest.update(self.encoder);
-        for number in [side as u64, picture.width().into(), picture.height().into()] {
+        let side = self.config.input_side() as u64;
+        for number in [side, picture.width().into(), picture.height().into()] {
             digest.update(number.to_le_bytes());
         }
         digest.update(picture.as_raw());
@@ -127,7 +132,7 @@ mod tests {
         let picture = RgbImage::from_pixel(64, 64, Rgb([1, 2, 3]));
         let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
         let expected = values(&cache.features(&model, &picture, &device).unwrap());
-        let path = cache.path(&picture, 64);
+        let path = cache.path(&picture);
         let bytes = fs::read(&path).unwrap();
         let mut flipped = bytes.clone();
         *flipped.last_mut().unwrap() ^= 1;

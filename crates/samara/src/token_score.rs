@@ -62,13 +62,15 @@ impl<'a> TokenScores<'a> {
             };
             return tokens.map(score).collect();
         };
-        let probabilities = head.match_probabilities(features, tokens.clone(), self.prompt.intent);
-        let score = |(token, probability)| TokenScore {
+        let several = tokens.len() > 1;
+        let probabilities =
+            several.then(|| head.match_probabilities(features, tokens.clone(), self.prompt.intent));
+        let score = |(i, token)| TokenScore {
             predicted_iou: self
                 .segmenter
                 .calibrated(token, head.predicted_iou(features, token)),
-            match_probability: (tokens.len() > 1).then_some(probability),
+            match_probability: probabilities.as_ref().map(|p| p[i]),
         };
-        tokens.clone().zip(probabilities).map(score).collect()
+        tokens.clone().enumerate().map(score).collect()
     }
 }
