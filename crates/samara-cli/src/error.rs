@@ -2,6 +2,10 @@
 
 use std::fmt::Display;
 
+use samara_attention::AttentionError;
+use samara_eval::EvalError;
+use samara_quality::QualityError;
+
 /// What ends a command early.
 #[derive(Debug)]
 pub(crate) enum CliError {
@@ -41,6 +45,35 @@ impl From<samara::Error> for CliError {
             // These come from the flags.
             samara::Error::Prompt(_) | samara::Error::Options(_) => Self::usage(error),
             _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Model(error) => error.into(),
+            other => Self::failed(other),
+        }
+    }
+}
+
+impl From<QualityError> for CliError {
+    fn from(error: QualityError) -> Self {
+        match error {
+            QualityError::Samara(error) => error.into(),
+            QualityError::Eval(error) => error.into(),
+            other => Self::failed(other),
+        }
+    }
+}
+
+impl From<AttentionError> for CliError {
+    fn from(error: AttentionError) -> Self {
+        match error {
+            AttentionError::Samara(error) => error.into(),
+            AttentionError::Threshold { .. } => Self::usage(error),
+            other => Self::failed(other),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use samara::image::{CocoRle, RgbImage, read_gray16};
-use samara::{ExternalMask, Limits, Mask, SoftMask, read_mask};
-use samara_train::data::Segmentation;
+use samara::{Limits, Mask, read_mask};
+use samara_data::Segmentation;
+use samara_quality::{ExternalMask, SoftMask};
 use serde::Deserialize;
 
 use crate::error::Result;
@@ -37,15 +38,18 @@ pub(crate) fn read(
         tell_stretched(path, (columns, rows), (width, height));
         Ok(external)
     };
-    let mask: samara::Result<ExternalMask> = match extension.as_str() {
+    let mask: samara_quality::Result<ExternalMask> = match extension.as_str() {
         "json" => return read_json(path, (width, height), limits),
         "npy" => {
             let array = read_array(path)?;
-            limits.check_pixels(array.columns, array.rows, &path.display().to_string())?;
+            limits
+                .check_pixels(array.columns, array.rows, &path.display().to_string())
+                .map_err(samara::Error::from)?;
             match array.values {
                 Values::Float(values) => probable((array.columns, array.rows), values),
                 Values::Binary(inside) => {
-                    binary(&Mask::from_bools(array.columns, array.rows, &inside)?)
+                    let mask = Mask::from_bools(array.columns, array.rows, &inside);
+                    binary(&mask.map_err(samara::Error::from)?)
                 }
             }
         }

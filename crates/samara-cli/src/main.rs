@@ -8,6 +8,7 @@ mod commands;
 mod error;
 mod external_mask;
 mod flags;
+mod internal_error;
 mod map_file;
 mod mask_file;
 mod report;
@@ -23,17 +24,9 @@ use flags::{Command, Flags};
 
 fn main() -> ExitCode {
     // A panic is our mistake; the user still gets one line and a status.
-    panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        let text = payload
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown cause");
-        Err(CliError::failed(format!(
-            "internal error, please report it: {text}"
-        )))
-    });
+    panic::set_hook(Box::new(internal_error::note));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|payload| Err(internal_error::of(payload.as_ref())));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

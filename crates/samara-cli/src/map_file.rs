@@ -10,8 +10,9 @@ use half::{bf16, f16};
 use npyz::{NpyFile, TypeChar};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use samara::Limits;
 use samara::image::read_gray;
-use samara::{AttentionMap, Limits};
+use samara_attention::AttentionMap;
 
 use crate::error::{CliError, Result};
 

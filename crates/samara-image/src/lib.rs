@@ -12,6 +12,7 @@ mod canvas;
 mod complete;
 pub mod components;
 mod contour;
+pub mod coverage;
 pub mod decode;
 mod distance;
 pub mod error;

@@ -21,11 +21,10 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use samara::{DeviceKind, QualityHead, Segmenter};
-use samara_train::data::{Damage, DataSet};
-use samara_train::quality::{
-    DamageOptions, DamagedMask, FitOptions, damaged_masks, fit_quality_head, measure,
-};
+use samara::{DeviceKind, Segmenter};
+use samara_data::{Damage, DataSet};
+use samara_quality::{DamageOptions, DamagedMask, QualityHead, damaged_masks, measure};
+use samara_train::{FitOptions, fit_quality_head};
 
 struct Arguments {
     head: PathBuf,
@@ -65,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             masks.extend(look(path, "train", options)?);
         }
-        let device = DeviceKind::Cpu.open()?;
+        let device = samara::tensors::open_device(DeviceKind::Cpu)?;
         let fingerprint = segmenter.fingerprint()?;
         fit_quality_head(&masks, fingerprint, &FitOptions::default(), &device)?
             .save(&arguments.head)?;

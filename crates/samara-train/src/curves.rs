@@ -6,7 +6,7 @@
 use plotters::prelude::*;
 use serde_json::Value;
 
-use crate::plot::{Area, Axis, DrawError, TEXT, axes, svg};
+use samara_eval::plot::{Area, Axis, DrawError, TEXT, axes, svg};
 
 /// Size of the image.
 const SIZE: (u32, u32) = (1920, 1200);

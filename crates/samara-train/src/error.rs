@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use samara_image::ImageError;
 use samara_model::checkpoint::CheckpointError;
+use samara_quality::QualityError;
 
-use crate::data::DataError;
-use crate::prompts::PromptError;
 use crate::recipe::RecipeError;
+use samara_data::DataError;
+use samara_data::prompts::PromptError;
 
 /// Why training stopped or did not start; every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum TrainError {
     /// The segmenter failed.
     #[error(transparent)]
     Samara(#[from] samara::Error),
+    /// A quality head.
+    #[error(transparent)]
+    Quality(#[from] QualityError),
     /// A file or folder of the run.
     #[error("{}: {why}", path.display())]
     File {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use samara::normalise_pixels;
+use samara::tensors::normalise_pixels;
 use samara_image::RgbImage;
 use samara_model::burn::tensor::Device;
 use samara_model::{ImageFeatures, Model, ModelConfig};

@@ -1,20 +1,20 @@
-//! Training and evaluation of promptable segmentation models.
+//! Training of promptable segmentation models: a recipe, data and a simulated user in, a checkpoint out.
+//!
+//! [`train()`] runs a whole [`Recipe`]: the stages of a [`Trainer`], then the [`candidate_head`].
+//! [`fit_quality_head`] fits the head for external masks.
+#![forbid(unsafe_code)]
 
 pub mod candidate_head;
 mod curves;
-pub mod data;
 mod dense;
 mod error;
-pub mod eval;
 pub mod features;
 pub mod groups;
 pub mod losses;
 pub mod optimizer;
 pub mod parameters;
-mod plot;
 mod prepare;
-pub mod prompts;
-pub mod quality;
+mod quality_head;
 mod random;
 pub mod recipe;
 mod run_folder;
@@ -27,6 +27,7 @@ mod train;
 pub mod trainer;
 
 pub use error::TrainError;
+pub use quality_head::{FitOptions, fit_quality_head};
 pub use recipe::Recipe;
 pub use train::{TrainWatcher, train};
 pub use trainer::{StepReport, Trainer, Watcher};

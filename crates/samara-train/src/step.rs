@@ -10,9 +10,11 @@ use samara_model::burn::tensor::{Device, Int, Tensor, TensorData};
 use samara_model::sam::{DecodedMasks, PromptBatch};
 use samara_model::{ImageFeatures, Model};
 
-use crate::data::Example;
 use crate::losses::{LossConfig, Predictions, iou_targets, promptable_loss, retention_loss};
-use crate::prompts::{ObjectSimulation, PromptBatchData, PromptError, PromptState, Simulation};
+use samara_data::Example;
+use samara_data::prompts::{
+    ObjectSimulation, PromptBatchData, PromptError, PromptState, Simulation,
+};
 
 /// Model pixels per cell of the mask logits, of every model.
 const CELL: usize = 4;

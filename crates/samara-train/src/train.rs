@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use samara::{Calibration, MaskThresholds, Segmenter};
+use samara::{Calibration, MaskThresholds, Segmenter, tensors};
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint};
 
@@ -59,7 +59,7 @@ pub fn train(
     };
     let mut heads = Vec::new();
     if let Some(spec) = head {
-        let segmenter = Segmenter::from_checkpoint(&weights, device)?;
+        let segmenter = tensors::load(&weights, device)?;
         let segmenter = segmenter.with_candidate_head(None).with_calibration(None);
         let answers = out.join(ANSWERS);
         let trained = train_candidate_head(&segmenter, recipe, &spec, &answers, watcher, stop)?;

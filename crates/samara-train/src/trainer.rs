@@ -20,7 +20,6 @@ use samara_model::checkpoint::{StorageType, save_model};
 use samara_model::{ImageFeatures, Model, ModelConfig};
 
 use crate::TrainError;
-use crate::data::{Example, Loader, Sampler};
 use crate::features::{FeatureCache, encode};
 use crate::groups::Groups;
 use crate::optimizer::Optimizer;
@@ -30,6 +29,7 @@ use crate::recipe::{Recipe, Stage};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
 use crate::step::{Learner, StepConfig, StepMetrics, copied, rounds};
+use samara_data::{Example, Loader, Sampler};
 
 /// Steps in a row that are skipped before a run gives up.
 const PATIENCE: u32 = 10;

@@ -175,7 +175,7 @@ impl CandidateHead {
     ) -> Result<Self> {
         let network = |layers, more: usize, name: &str| {
             let wrong = |why: String| Error::CandidateHead(format!("{name}layers: {why}"));
-            let mlp = Mlp::new(layers).map_err(wrong)?;
+            let mlp = Mlp::new(layers).map_err(|e| wrong(e.to_string()))?;
             let (found, expected) = (mlp.inputs(), Self::inputs(tokens) + more);
             if found != expected {
                 return Err(wrong(format!(

@@ -39,7 +39,8 @@ impl StabilityScore {
     /// Offset of the official code, in logits.
     pub const OFFSET: f32 = 1.0;
 
-    pub(crate) fn from_areas(high: u64, low: u64) -> Self {
+    /// From the pixels above +offset and those above −offset.
+    pub fn from_areas(high: u64, low: u64) -> Self {
         Self(if low == 0 {
             0.0
         } else {

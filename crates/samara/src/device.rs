@@ -49,11 +49,16 @@ impl DeviceKind {
         }
     }
 
-    /// The device.
+    /// The same kind, if this build supports it.
     ///
     /// # Errors
-    /// [`Error::Device`] when this build has no support for it.
-    pub fn open(self) -> Result<Device> {
+    /// [`Error::Device`] names the feature that is missing.
+    pub fn available(self) -> Result<Self> {
+        self.open().map(|_| self)
+    }
+
+    /// The device.
+    pub(crate) fn open(self) -> Result<Device> {
         match self {
             #[cfg(feature = "flex")]
             Self::Cpu => Ok(Device::flex()),

@@ -2,12 +2,10 @@
 
 use samara_model::checkpoint::Checkpoint;
 
-use crate::{DeviceKind, QualityHead, Result, Segmenter};
+use crate::{DeviceKind, Result, Segmenter};
 
 /// The name of the embedded model.
 pub const EMBEDDED_MODEL: &str = "lite";
-/// Its architecture.
-pub(crate) const ARCHITECTURE: &str = "mobile-sam";
 
 /// The checkpoint of the embedded model.
 ///
@@ -18,14 +16,6 @@ pub fn embedded_checkpoint() -> Result<Checkpoint> {
         EMBEDDED_MODEL,
         samara_lite::CHECKPOINT,
     )?)
-}
-
-/// The head by which the embedded model judges masks that it did not make.
-///
-/// # Errors
-/// Never, unless the build was tampered with.
-pub fn embedded_quality_head() -> Result<QualityHead> {
-    QualityHead::from_bytes(samara_lite::QUALITY_HEAD)
 }
 
 impl Segmenter {
@@ -42,6 +32,6 @@ impl Segmenter {
     /// # Errors
     /// The device is not available in this build.
     pub fn embedded(device: DeviceKind) -> Result<Self> {
-        Self::from_checkpoint(&embedded_checkpoint()?, &device.open()?)
+        Self::from_checkpoint(&embedded_checkpoint()?, device)
     }
 }

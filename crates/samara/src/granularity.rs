@@ -18,6 +18,9 @@ pub enum Granularity {
 }
 
 impl Granularity {
+    /// Masks of a higher IoU are one answer given twice: duplicates, which share their level.
+    pub const DUPLICATE_IOU: f64 = 0.95;
+
     /// All levels, from large to small.
     pub const ALL: [Self; 3] = [Self::Whole, Self::Part, Self::Subpart];
 
@@ -37,8 +40,6 @@ impl fmt::Display for Granularity {
     }
 }
 
-/// Candidates that overlap more than this are the same answer given twice.
-pub(crate) const DUPLICATE_IOU: f64 = 0.95;
 /// A mask is part of another when at least this share of it lies inside.
 pub(crate) const CONTAINED: f64 = 0.9;
 
@@ -54,7 +55,7 @@ pub(crate) fn granularities(masks: &[&Mask]) -> Vec<Granularity> {
         let larger = &order[..rank];
         let same = larger
             .iter()
-            .find(|&&j| masks[i].iou(masks[j]) > DUPLICATE_IOU);
+            .find(|&&j| masks[i].iou(masks[j]) > Granularity::DUPLICATE_IOU);
         levels[i] = if masks[i].is_empty() {
             Granularity::Subpart
         } else if let Some(&same) = same {

@@ -9,20 +9,14 @@
 //! - [`Zoom`]: a second look at small objects, from a crop around the answer,
 //! - [`MaskGenerator`]: all masks of an image without a prompt, and [`Hierarchy`]: which of them lies
 //!   inside which,
-//! - [`QualityEstimator`]: how good is a mask that someone else made,
-//! - [`VideoSession`]: objects followed through the frames of a video,
-//! - [`TokenAttention`]: where the decoder looks while it answers, and [`rollout`] of a transformer's
-//!   attention,
-//! - [`AttentionTargets`]: which level of an object an attention map looks at.
+//! - [`VideoSession`]: objects followed through the frames of a video.
 //!
 //! All coordinates are original pixels: x before y, origin at the top left.
 #![forbid(unsafe_code)]
 
-pub mod attention;
 mod calibration;
 mod candidate_head;
 mod candidates;
-mod coverage;
 mod device;
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -34,20 +28,15 @@ mod intent;
 mod logits;
 mod mlp;
 mod prompt;
-mod quality;
-mod rollout;
 mod segmenter;
 mod select;
-mod token_attention;
+#[cfg(feature = "tensors")]
+pub mod tensors;
 mod token_score;
 #[cfg(feature = "video")]
 mod video;
 mod zoom;
 
-pub use attention::{
-    AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets, CandidateAttention,
-    Resampling,
-};
 pub use calibration::{Calibration, CalibrationCurve};
 pub use candidate_head::{CandidateFeatures, CandidateHead, INTENT_NUMBERS, intent_numbers};
 pub use candidates::{
@@ -55,7 +44,7 @@ pub use candidates::{
 };
 pub use device::DeviceKind;
 #[cfg(feature = "embedded")]
-pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint, embedded_quality_head};
+pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use everything::{
@@ -65,15 +54,10 @@ pub use everything::{
 pub use granularity::Granularity;
 pub use intent::Intent;
 pub use logits::Logits;
-pub use mlp::DenseLayer;
+pub use mlp::{DenseLayer, Mlp, MlpError};
 pub use prompt::{Click, MaskPrompt, Prompt};
-pub use quality::{
-    EstimateSource, Evidence, ExternalMask, MaskQuality, QualityEstimator, QualityHead, SoftMask,
-};
-pub use rollout::{HeadFusion, Rollout, RolloutError, rollout};
-pub use segmenter::{Segmenter, normalise_pixels};
+pub use segmenter::Segmenter;
 pub use select::{Select, Selection};
-pub use token_attention::TokenAttention;
 #[cfg(feature = "video")]
 pub use video::{
     Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
@@ -83,5 +67,4 @@ pub use zoom::{PixelRect, Zoom};
 
 pub use samara_image as image;
 pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};
-pub use samara_model as model;
 pub use samara_model::checkpoint;

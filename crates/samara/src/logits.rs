@@ -2,10 +2,10 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use samara_image::coverage::coverage;
 use samara_image::{Frame, Mask};
 
 use crate::candidates::StabilityScore;
-use crate::coverage::coverage;
 use crate::{Error, Result};
 
 /// Mask logits as the decoder gives them: one value per cell of a square grid that covers the
@@ -78,8 +78,9 @@ impl Logits {
         })
     }
 
-    /// The same of a soft mask: `inside` is the share of a pixel that belongs to it.
-    pub(crate) fn from_coverage(
+    /// The same of a soft mask of `size` pixels, width first: `inside` is the share of the pixel `(x, y)` that
+    /// belongs to it, 0 to 1.
+    pub fn from_coverage(
         size: (u32, u32),
         frame: &Frame,
         side: usize,

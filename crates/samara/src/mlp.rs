@@ -1,4 +1,4 @@
-//! Small networks of dense layers, for heads that work beside a model.
+//! Small networks of dense layers, for heads beside a model.
 
 /// A layer `y = weight · x + bias`, its weight `[outputs, inputs]` row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,7 +10,8 @@ pub struct DenseLayer {
 }
 
 impl DenseLayer {
-    pub(crate) fn inputs(&self) -> usize {
+    /// Numbers that it takes.
+    pub fn inputs(&self) -> usize {
         self.weight.len() / self.bias.len().max(1)
     }
 
@@ -21,9 +22,36 @@ impl DenseLayer {
     }
 }
 
+/// Layers that make no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MlpError {
+    /// There is none.
+    #[error("there is no layer")]
+    Empty,
+    /// A layer has another shape than the one behind it takes.
+    #[error("layer {layer} has {weights} weights and {outputs} outputs, not {expected} outputs")]
+    Shape {
+        /// Its position.
+        layer: usize,
+        /// Its weights.
+        weights: usize,
+        /// Its outputs.
+        outputs: usize,
+        /// The outputs that the next layer takes.
+        expected: usize,
+    },
+    /// A value is NaN or infinite.
+    #[error("layer {layer} holds a value that is not finite")]
+    NotFinite {
+        /// Position of the layer.
+        layer: usize,
+    },
+}
+
 /// Dense layers with ReLU between them and one value behind the last.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Mlp {
+pub struct Mlp {
     layers: Vec<DenseLayer>,
 }
 
@@ -31,38 +59,46 @@ impl Mlp {
     /// A network of at least one layer.
     ///
     /// # Errors
-    /// In one line: the layers do not follow on each other, or a value is not finite.
-    pub(crate) fn new(layers: Vec<DenseLayer>) -> Result<Self, String> {
+    /// The layers do not follow on each other, or a value is not finite.
+    pub fn new(layers: Vec<DenseLayer>) -> Result<Self, MlpError> {
         if layers.is_empty() {
-            return Err("there is no layer".into());
+            return Err(MlpError::Empty);
         }
         for (i, layer) in layers.iter().enumerate() {
-            let outputs = layers.get(i + 1).map_or(1, DenseLayer::inputs);
-            let (weights, found) = (layer.weight.len(), layer.bias.len());
-            if found == 0 || found != outputs || weights == 0 || !weights.is_multiple_of(found) {
-                return Err(format!(
-                    "layer {i} has {weights} weights and {found} outputs, not {outputs} outputs"
-                ));
+            let expected = layers.get(i + 1).map_or(1, DenseLayer::inputs);
+            let (weights, outputs) = (layer.weight.len(), layer.bias.len());
+            if outputs == 0
+                || outputs != expected
+                || weights == 0
+                || !weights.is_multiple_of(outputs)
+            {
+                return Err(MlpError::Shape {
+                    layer: i,
+                    weights,
+                    outputs,
+                    expected,
+                });
             }
             let mut values = layer.weight.iter().chain(&layer.bias);
             if !values.all(|v| v.is_finite()) {
-                return Err(format!("layer {i} holds a value that is not finite"));
+                return Err(MlpError::NotFinite { layer: i });
             }
         }
         Ok(Self { layers })
     }
 
     /// Numbers that it takes.
-    pub(crate) fn inputs(&self) -> usize {
+    pub fn inputs(&self) -> usize {
         self.layers[0].inputs()
     }
 
-    pub(crate) fn layers(&self) -> &[DenseLayer] {
+    /// The layers, the first one first.
+    pub fn layers(&self) -> &[DenseLayer] {
         &self.layers
     }
 
     /// The value behind the last layer.
-    pub(crate) fn apply(&self, x: &[f32]) -> f32 {
+    pub fn apply(&self, x: &[f32]) -> f32 {
         let [hidden @ .., last] = &self.layers[..] else {
             return f32::NAN;
         };
@@ -112,7 +148,7 @@ mod tests {
             ),
             (vec![layer(&[f32::NAN], &[0.0])], "not finite"),
         ] {
-            let error = Mlp::new(layers).unwrap_err();
+            let error = Mlp::new(layers).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
     }

@@ -18,7 +18,7 @@ use crate::candidate_head::CandidateHead;
 use crate::candidates::PredictedIou;
 use crate::embedding::Embedding;
 use crate::everything::MaskThresholds;
-use crate::{Error, Result};
+use crate::{DeviceKind, Error, Result};
 
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
 ///
@@ -59,15 +59,19 @@ impl Segmenter {
     ///
     /// # Errors
     /// The checkpoint is unreadable or does not fit, or the device is not available.
-    pub fn load(checkpoint: impl AsRef<Path>, device: crate::DeviceKind) -> Result<Self> {
-        Self::from_checkpoint(&Checkpoint::open(checkpoint)?, &device.open()?)
+    pub fn load(checkpoint: impl AsRef<Path>, device: DeviceKind) -> Result<Self> {
+        Self::from_checkpoint(&Checkpoint::open(checkpoint)?, device)
     }
 
     /// Loads an opened checkpoint, with the [`CandidateHead`] and the [`Calibration`] in it, if there are any.
     ///
     /// # Errors
     /// The tensors do not fit the model, or the head, the calibration or the name is damaged.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: DeviceKind) -> Result<Self> {
+        Self::on_device(checkpoint, &device.open()?)
+    }
+
+    pub(crate) fn on_device(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let config = checkpoint.config()?;
         let model = checkpoint.load_with(&config, device)?;
         let calibration = Calibration::of_checkpoint(checkpoint)?;
@@ -94,7 +98,7 @@ impl Segmenter {
     }
 
     /// Wraps a model that is already there.
-    pub fn from_model(model: Model, config: ModelConfig, device: &Device) -> Self {
+    pub(crate) fn from_model(model: Model, config: ModelConfig, device: &Device) -> Self {
         let device = device.clone();
         let fingerprint = OnceLock::new();
         Self {
@@ -167,8 +171,18 @@ impl Segmenter {
         self.inner.config.logits_side()
     }
 
+    /// Mask tokens of the decoder: one for the single mask, the others for the candidates.
+    pub fn mask_tokens(&self) -> usize {
+        self.inner.config.mask_tokens()
+    }
+
+    /// Whether the model remembers the frames of a video (SAM 2).
+    pub fn has_memory(&self) -> bool {
+        matches!(self.inner.config, ModelConfig::Sam2(_))
+    }
+
     /// The model's configuration.
-    pub fn config(&self) -> &ModelConfig {
+    pub(crate) fn config(&self) -> &ModelConfig {
         &self.inner.config
     }
 
@@ -246,7 +260,7 @@ impl Segmenter {
     }
 
     /// The model itself.
-    pub fn model(&self) -> &Model {
+    pub(crate) fn model(&self) -> &Model {
         &self.inner.model
     }
 
@@ -258,7 +272,7 @@ impl Segmenter {
 /// Pixels of an image of at most `side` × `side`, normalised by the models' mean and standard
 /// deviation and padded with zeros on the right and below: `[1, 3, side, side]`, in memory pixel by
 /// pixel, as convolutions read them.
-pub fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
+pub(crate) fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
     let mut pixels = vec![0.0_f32; side * side * 3];
     let lines = image
         .as_raw()

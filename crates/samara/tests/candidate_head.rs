@@ -10,8 +10,8 @@ mod common;
 use std::path::PathBuf;
 
 use common::{HEIGHT, WIDTH, picture};
+use samara::DeviceKind;
 use samara::checkpoint::{CANDIDATE_HEAD, Checkpoint};
-use samara::model::burn::tensor::Device;
 use samara::{
     CandidateFeatures, CandidateHead, DenseLayer, INTENT_NUMBERS, Intent, MaskGenerator,
     MaskGeneratorOptions, MaskThresholds, Prompt, Segmenter, Select,
@@ -45,14 +45,14 @@ fn head(tokens: usize) -> CandidateHead {
 
 fn segmenter(name: &str) -> Segmenter {
     let checkpoint = Checkpoint::open(golden(name)).unwrap();
-    Segmenter::from_checkpoint(&checkpoint, &Device::flex()).unwrap()
+    Segmenter::from_checkpoint(&checkpoint, DeviceKind::Cpu).unwrap()
 }
 
 #[test]
 fn any_model_of_the_family_takes_a_head() {
     for name in ["sam_vit.pth", "mobile_sam.pth", "sam2_video.safetensors"] {
         let plain = segmenter(name);
-        let tokens = plain.config().mask_tokens();
+        let tokens = plain.mask_tokens();
         let ranked = plain.clone().with_candidate_head(Some(head(tokens)));
         let image = picture(WIDTH, HEIGHT);
         let prompt = Prompt::point(70.0, 60.0);
@@ -109,7 +109,7 @@ fn any_model_of_the_family_takes_a_head() {
 #[test]
 fn a_single_mask_is_the_heads_choice_among_all() {
     let plain = segmenter("mobile_sam.pth");
-    let tokens = plain.config().mask_tokens();
+    let tokens = plain.mask_tokens();
     let inputs = CandidateHead::inputs(tokens);
     let image = picture(WIDTH, HEIGHT);
     let prompt = Prompt::point(70.0, 60.0).and_point(90.0, 30.0).single();
@@ -134,7 +134,7 @@ fn a_single_mask_is_the_heads_choice_among_all() {
 #[test]
 fn the_intent_is_told_to_the_second_head_alone() {
     let plain = segmenter("sam_vit.pth");
-    let tokens = plain.config().mask_tokens();
+    let tokens = plain.mask_tokens();
     let inputs = CandidateHead::inputs(tokens);
     // The depth of the click in the mask speaks for it, once objects are meant.
     let depth = 13;
@@ -190,8 +190,8 @@ fn a_head_travels_in_a_checkpoint_with_name_and_thresholds() {
     checkpoint
         .convert_with(&path, None, &metadata, &heads)
         .unwrap();
-    let device = Device::flex();
-    let load = |checkpoint: &Checkpoint| Segmenter::from_checkpoint(checkpoint, &device);
+    let device = DeviceKind::Cpu;
+    let load = |checkpoint: &Checkpoint| Segmenter::from_checkpoint(checkpoint, device);
     let loaded = load(&Checkpoint::open(&path).unwrap()).unwrap();
     assert_eq!(loaded.candidate_head(), Some(&head(tokens)));
     assert_eq!(
@@ -268,7 +268,7 @@ fn a_head_travels_in_a_checkpoint_with_name_and_thresholds() {
 #[test]
 fn everything_is_filtered_by_the_head() {
     let plain = segmenter("sam_vit.pth");
-    let tokens = plain.config().mask_tokens();
+    let tokens = plain.mask_tokens();
     let ranked = plain.with_candidate_head(Some(head(tokens)));
     let options = |pred_iou_thresh| MaskGeneratorOptions {
         points_per_side: Some(4),

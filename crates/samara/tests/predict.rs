@@ -10,8 +10,8 @@ mod common;
 use common::{HEIGHT, WIDTH, checkpoint, difference, largest_difference, picture, segmenter};
 use samara::checkpoint::Checkpoint;
 use samara::image::{Frame, RgbImage};
-use samara::model::burn::tensor::{Device, Tensor, TensorData};
-use samara::model::sam::{PIXEL_MEAN, PIXEL_STD, PromptBatch, Sam};
+use samara::tensors::model::burn::tensor::{Device, Tensor, TensorData};
+use samara::tensors::model::sam::{PIXEL_MEAN, PIXEL_STD, PromptBatch, Sam};
 use samara::{
     Candidates, Embedding, Logits, Mask, MaskPrompt, OriginalBox, Prompt, Segmenter, StabilityScore,
 };

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use samara::image::{FrameSource, ImageError, RgbImage};
-use samara::model::checkpoint::Checkpoint;
+use samara::tensors::model::checkpoint::Checkpoint;
 use samara::{
     DeviceKind, Direction, Error, FrameMasks, Mask, ObjectId, Progress, Prompt, Segmenter,
     VideoFrame, VideoOptions, VideoSession,
@@ -281,8 +281,8 @@ fn tiny() -> Segmenter {
         .join("../samara-model/tests/golden/mobile_sam.pth");
     let config = Checkpoint::open(golden).unwrap().config().unwrap();
     let config = config.with_input_side(64).unwrap();
-    let device = DeviceKind::Cpu.open().unwrap();
-    Segmenter::from_model(config.init(&device), config, &device)
+    let device = samara::tensors::open_device(DeviceKind::Cpu).unwrap();
+    samara::tensors::segmenter(config.init(&device), config, &device)
 }
 
 /// Memory that this process has now, in kB.

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use samara::image::{Rgb, RgbImage, write_atomic};
-use samara::model::ModelConfig;
 use samara::{
     Direction, Embedding, Limits, Prompt, Segmenter, VideoOptions, VideoSession, read_image,
 };
@@ -68,13 +67,13 @@ const MEMORIES: usize = 7;
 /// Measures the model that the flags name.
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     let image = match &flags.image {
         Some(path) => read_image(path, &Limits::default())?,
         None => pattern(1800, 1200),
     };
     let start = Instant::now();
-    let segmenter = Segmenter::from_checkpoint(&checkpoint, &device)?;
+    let segmenter = Segmenter::from_checkpoint(&checkpoint, device)?;
     let load = milliseconds(start);
     let embedding = segmenter.embed(&image)?;
     let prompts = grid(&image, flags.prompts);
@@ -191,7 +190,7 @@ impl Work {
         stages.push(stage("prompt", &|| self.decode(&self.prompts[..1]))?);
         stages.push(stage("prompt + masks", &|| self.masks())?);
         stages.push(stage("batch", &|| self.decode(&self.prompts))?);
-        if let ModelConfig::Sam2(_) = self.segmenter.config() {
+        if self.segmenter.has_memory() {
             stages.push(stage("track", &|| self.track())?);
         }
         Ok(Report {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use samara::checkpoint::{Checkpoint, StorageType};
 use samara::image::write_atomic;
 use samara::{Calibration, MaskGenerator, Segmenter};
-use samara_train::data::DataSet;
-use samara_train::eval::{
+use samara_data::DataSet;
+use samara_eval::{
     CalibrationKind, CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport,
     ModelDescription, Report, Subject, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport,
     VideoSubject, cross_fit, evaluate, evaluate_everything, evaluate_together, evaluate_video,
@@ -83,9 +83,9 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
 }
 
 fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(checkpoint, &device)
+        Segmenter::from_checkpoint(checkpoint, device)
     })?;
     Ok(segmenter)
 }
@@ -109,7 +109,7 @@ fn evaluate_all(
             } else {
                 of_model.push(evaluate(segmenter, data, options, progress)?);
             }
-            Ok(())
+            Ok::<(), EvalError>(())
         })?;
     }
     Ok(evaluations)
@@ -160,9 +160,9 @@ fn video(flags: &EvalFlags) -> Result<()> {
     let mut model = None;
     if flags.predictions.is_none() {
         let checkpoint = checkpoint(&flags.model)?;
-        let device = flags.model.device.device.open()?;
+        let device = flags.model.device.device.available()?;
         let segmenter = terminal::spin("loading the model", || {
-            Segmenter::from_checkpoint(&checkpoint, &device)
+            Segmenter::from_checkpoint(&checkpoint, device)
         })?;
         let description = describe(&flags.model, checkpoint.path(), &segmenter)?;
         model = Some((segmenter, description));
@@ -248,9 +248,9 @@ fn options(flags: &EvalFlags) -> Result<EvalOptions> {
 }
 
 /// Runs an evaluation, or another work on a data set, with a bar for its images.
-pub(super) fn with_bar<T>(
+pub(super) fn with_bar<T, E: Into<CliError>>(
     name: &str,
-    evaluate: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<T, EvalError>,
+    evaluate: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<T, E>,
 ) -> Result<T> {
     let bar = terminal::steps_bar(0, name);
     let evaluation = evaluate(&mut |done, all| {
@@ -259,10 +259,7 @@ pub(super) fn with_bar<T>(
         ControlFlow::Continue(())
     });
     bar.finish_and_clear();
-    evaluation.map_err(|error| match error {
-        EvalError::Model(error) => error.into(),
-        other => CliError::failed(other),
-    })
+    evaluation.map_err(Into::into)
 }
 
 pub(super) fn describe(

@@ -1,8 +1,8 @@
 //! `samara levels`.
 
 use samara::{Limits, Segmenter};
-use samara_train::data::DataSet;
-use samara_train::quality::{LevelsOptions, propose_levels};
+use samara_data::DataSet;
+use samara_quality::{LevelsOptions, propose_levels};
 
 use super::eval::with_bar;
 use crate::args::{check_parent, checkpoint};
@@ -19,9 +19,9 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     super::check_not_input("--out", &flags.out, &data)?;
     super::tell_elsewhere("--out", &flags.out, &data);
 
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, &device)
+        Segmenter::from_checkpoint(&checkpoint, device)
     })?;
     let options = LevelsOptions {
         limit: flags.limit,

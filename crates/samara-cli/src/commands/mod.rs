@@ -16,7 +16,7 @@ pub(crate) mod video;
 use std::path::Path;
 
 use samara::{Intent, Segmenter};
-use samara_train::data::DataSet;
+use samara_data::DataSet;
 
 use crate::error::{CliError, Result};
 use crate::terminal;

@@ -19,7 +19,7 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
         let stem = flags.recipe.file_stem().unwrap_or_default();
         PathBuf::from("runs").join(stem)
     });
-    let device = flags.device.device.open()?;
+    let device = samara::tensors::open_device(flags.device.device)?;
     let stop = terminal::on_interrupt();
     let mut watcher = TerminalWatcher::new();
     let model = train(&recipe, &out, &device, &mut watcher, &stop);

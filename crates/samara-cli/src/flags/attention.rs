@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use samara::{AttentionOptions, OriginalBox, OriginalPx, Resampling};
+use samara::{OriginalBox, OriginalPx};
+use samara_attention::{AttentionOptions, Resampling};
 
 use super::{LimitFlags, ModelFlags};
 use crate::args::{parse_box, parse_place_in_image, parse_share, positive};

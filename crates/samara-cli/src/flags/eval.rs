@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use samara::{Intent, Zoom};
-use samara_train::prompts::Placement;
+use samara_data::prompts::Placement;
 
 use super::{GeneratorFlags, ModelFlags};
 use crate::args::positive;

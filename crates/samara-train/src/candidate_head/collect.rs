@@ -10,8 +10,8 @@ use super::CandidateHeadSpec;
 use super::observations::{self, Observation, Observations};
 use super::prompts::Clicker;
 use crate::TrainError;
-use crate::data::Example;
-use crate::prompts::{Placement, correction_at};
+use samara_data::Example;
+use samara_data::prompts::{Placement, correction_at};
 
 /// Clicks after the first.
 const CORRECTIONS: usize = 4;

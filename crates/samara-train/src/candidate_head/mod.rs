@@ -18,8 +18,8 @@ use samara_model::burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::data::{Augmentation, Loader, Sampler};
 use crate::recipe::Recipe;
+use samara_data::{Augmentation, Loader, Sampler};
 
 pub use fit::{FitProgress, Head};
 use observations::Observations;
@@ -135,7 +135,7 @@ pub fn train_candidate_head(
 ) -> Result<Option<CandidateHead>, TrainError> {
     let sampler = Sampler::open(
         &recipe.data,
-        crate::data::ExampleSpec {
+        samara_data::ExampleSpec {
             side: segmenter.input_side(),
             masks_per_image: spec.masks_per_image,
             ambiguous_clicks: 0.0,
@@ -152,7 +152,7 @@ pub fn train_candidate_head(
     let device = Device::flex().autodiff();
     let fit = fit::Fit {
         observations: &observations,
-        tokens: segmenter.config().mask_tokens(),
+        tokens: segmenter.mask_tokens(),
         spec,
         seed: recipe.seed,
         device: &device,

@@ -5,7 +5,9 @@ use samara::{OriginalBox, Prompt};
 use samara_image::{DistanceTransform, Mask};
 use serde::{Deserialize, Serialize};
 
-use crate::prompts::{BoxNoise, DepthWeights, NoiseShape, centre_of, noisy_box, random_pixel};
+use samara_data::prompts::{
+    BoxNoise, DepthWeights, NoiseShape, centre_of, noisy_box, random_pixel,
+};
 
 /// Pixels up to this depth, as a share of the largest one, are near the outline.
 const NEAR_OUTLINE: f64 = 0.25;

@@ -39,9 +39,9 @@ use samara::MaskThresholds;
 use serde::{Deserialize, Serialize};
 
 use crate::candidate_head::CandidateHeadSpec;
-use crate::data::{Augmentation, DataSpec};
 use crate::losses::LossConfig;
-use crate::prompts::Simulation;
+use samara_data::prompts::Simulation;
+use samara_data::{Augmentation, DataSpec};
 
 /// What is trained, on what, and how.
 ///

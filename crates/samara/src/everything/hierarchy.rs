@@ -7,7 +7,7 @@ use samara_image::Rle;
 use serde::Serialize;
 
 use super::record::MaskRecord;
-use crate::granularity::{CONTAINED, DUPLICATE_IOU, Granularity};
+use crate::granularity::{CONTAINED, Granularity};
 
 /// A mask's place in the tree. Numbers are positions among the records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -110,7 +110,7 @@ impl Shape {
         }
         let shared = self.rle.intersection_area(&other.rle) as f64;
         let union = (self.area + other.area) as f64 - shared;
-        shared >= needed && shared <= DUPLICATE_IOU * union
+        shared >= needed && shared <= Granularity::DUPLICATE_IOU * union
     }
 
     /// Pixels of the intersection of the boxes, which the masks' own is not larger than.

@@ -8,12 +8,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use samara::attention::AttentionMap;
 use samara::image::{PictureFormat, RgbImage, save_image, write_atomic};
-use samara::{
-    AttentionLevel, AttentionOptions, AttentionTargets, Candidates, Limits, OriginalPx, Prompt,
-    Segmenter, read_image,
-};
+use samara::{Candidates, Limits, OriginalPx, Prompt, Segmenter, read_image};
+use samara_attention::AttentionMap;
+use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
 
 use crate::args::{check_parent, checkpoint};
 use crate::error::{CliError, Result};
@@ -58,7 +56,7 @@ struct Timing {
 pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     let outputs = Outputs::resolve(flags)?;
     let limits = Limits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
@@ -68,7 +66,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
         terminal::spin("loading the model", || {
-            Segmenter::from_checkpoint(&checkpoint, &device)
+            Segmenter::from_checkpoint(&checkpoint, device)
         })
     })?;
     let embedding = timed(&mut timing.embed, || {

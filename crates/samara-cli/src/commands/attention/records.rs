@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use samara::{AttentionLevel, CandidateAttention, Candidates, Granularity, Resampling};
+use samara::{Candidates, Granularity};
+use samara_attention::{AttentionLevel, CandidateAttention, Resampling};
 use serde::Serialize;
 
 use super::{Analysis, Timing, largest_first};

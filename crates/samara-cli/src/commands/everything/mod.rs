@@ -34,7 +34,7 @@ const WAITING: usize = 1;
 pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     let options = MaskGeneratorOptions {
         output_mode: flags.output_mode,
         ..flags.generator.options()?
@@ -54,7 +54,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
 
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, &device)
+        Segmenter::from_checkpoint(&checkpoint, device)
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
     let results = Results::new(&flags.out, &flags.format);

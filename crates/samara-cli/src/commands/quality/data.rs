@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use samara::image::write_atomic;
-use samara::{EstimateSource, Limits, Segmenter};
-use samara_train::data::DataSet;
-use samara_train::eval::ModelDescription;
-use samara_train::quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others};
+use samara::{Limits, Segmenter};
+use samara_data::DataSet;
+use samara_eval::ModelDescription;
+use samara_quality::EstimateSource;
+use samara_quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others};
 use serde::Serialize;
 
 use super::{check_head, load_head};
@@ -55,9 +56,9 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     check_keep(flags, &data)?;
     let head = load_head(flags.head.as_deref())?;
 
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, &device)
+        Segmenter::from_checkpoint(&checkpoint, device)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
     let worst = flags.worst.unwrap_or(WORST);

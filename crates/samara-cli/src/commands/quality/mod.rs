@@ -5,7 +5,8 @@ mod picture;
 
 use std::path::Path;
 
-use samara::{QualityHead, Segmenter};
+use samara::Segmenter;
+use samara_quality::QualityHead;
 
 use crate::error::{CliError, Result};
 use crate::flags::QualityFlags;

@@ -6,10 +6,8 @@ use std::path::Path;
 use samara::image::{
     BBox, Overlay, PictureFormat, Rgb, RgbImage, Rle, montage, save_image, write_atomic,
 };
-use samara::{
-    EstimateSource, Limits, Mask, MaskQuality, Prompt, QualityEstimator, QualityHead, Segmenter,
-    read_image,
-};
+use samara::{Limits, Mask, Prompt, Segmenter, read_image};
+use samara_quality::{EstimateSource, MaskQuality, QualityEstimator, QualityHead};
 use serde::Serialize;
 
 use super::{check_head, load_head};
@@ -55,7 +53,7 @@ struct Report<'a> {
 pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.open()?;
+    let device = flags.model.device.device.available()?;
     check_outputs(flags)?;
     let limits = Limits::from(&flags.limits);
     let image = read_image(&flags.input, &limits)?;
@@ -63,7 +61,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let head = load_head(flags.head.as_deref())?;
 
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, &device)
+        Segmenter::from_checkpoint(&checkpoint, device)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
     let (qualities, source) = terminal::spin("assessing", || {

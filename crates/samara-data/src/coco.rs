@@ -1,0 +1,153 @@
+//! COCO's annotation file.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+
+use super::dataset::{
+    DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
+};
+use super::error::{BadRecord, DataError, Fault, Skipped};
+
+#[derive(Deserialize)]
+struct File {
+    images: Vec<Image>,
+    #[serde(default)]
+    annotations: Vec<Annotation>,
+    #[serde(default)]
+    categories: Vec<Category>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    id: u64,
+    file_name: String,
+    width: u32,
+    height: u32,
+    split: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    id: u64,
+    image_id: u64,
+    category_id: Option<u64>,
+    area: Option<f64>,
+    bbox: Option<Vec<f64>>,
+    iscrowd: Option<u8>,
+    annotator: Option<u32>,
+    level: Option<String>,
+    #[serde(default)]
+    segmentation: Segmentation,
+}
+
+#[derive(Deserialize)]
+struct Category {
+    id: u64,
+    name: String,
+}
+
+/// Lists the images of `split` that the file describes, and their objects.
+pub(crate) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataError> {
+    let refuse = |what: String| data_set_error(path, what);
+    let bytes = fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let file: File = serde_json::from_slice(&bytes)
+        .map_err(|error| refuse(format!("not COCO annotations: {error}")))?;
+    drop(bytes);
+    let root = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => Path::new(".").to_owned(),
+    };
+    let mut skipped = Skipped::default();
+    let known: HashSet<u64> = file.images.iter().map(|image| image.id).collect();
+    let kept = keep_split(file.images, split, path, |image| image.split.as_deref())?;
+    let inside = root.join("images");
+    let pictures = if inside.is_dir() {
+        inside
+    } else {
+        root.clone()
+    };
+    let mut images = image_records(kept, &pictures, &mut skipped);
+
+    let position: HashMap<u64, usize> = images.iter().map(|i| i.id).zip(0..).collect();
+    let categories = file.categories.into_iter().map(|c| (c.id, c.name));
+    let categories: HashMap<u64, String> = categories.collect();
+    for annotation in file.annotations {
+        if let Some(&at) = position.get(&annotation.image_id) {
+            images[at]
+                .objects
+                .push(object_record(annotation, &categories));
+        } else if !known.contains(&annotation.image_id) {
+            let record = format!("{}: annotation {}", path.display(), annotation.id);
+            let what = format!("its image {} is not in the file", annotation.image_id);
+            skipped.add(BadRecord::new(Fault::UnknownImage, record, what));
+        }
+    }
+    Ok(DataSet {
+        name: name(path, &root),
+        root,
+        annotations: Some(path.to_owned()),
+        pictures,
+        images,
+        skipped,
+    })
+}
+
+fn image_records(images: Vec<Image>, folder: &Path, skipped: &mut Skipped) -> Vec<ImageRecord> {
+    let mut seen = HashSet::with_capacity(images.len());
+    let mut records = Vec::with_capacity(images.len());
+    for image in images {
+        let file = Path::new(&image.file_name);
+        let normal = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        let leads_out = !file.components().all(normal);
+        let record = ImageRecord {
+            id: image.id,
+            path: folder.join(file),
+            width: image.width,
+            height: image.height,
+            split: image.split,
+            objects: Vec::new(),
+        };
+        if leads_out {
+            skipped.add(record.bad(Fault::ImagePath, "the path leads out of the data set"));
+        } else if record.width == 0 || record.height == 0 {
+            let what = format!("annotated as {}x{}", record.width, record.height);
+            skipped.add(record.bad(Fault::ImageSize, what));
+        } else if !seen.insert(record.id) {
+            let what = "another image has the same id; its annotations go to the first";
+            skipped.add(record.bad(Fault::DuplicateImage, what));
+        } else {
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// Areas and boxes of zero, which careless converters write, count as not annotated.
+fn object_record(annotation: Annotation, categories: &HashMap<u64, String>) -> ObjectRecord {
+    let bbox = annotation.bbox.and_then(|b| <[f64; 4]>::try_from(b).ok());
+    ObjectRecord {
+        id: annotation.id,
+        area: annotation.area.filter(|&area| area > 0.0),
+        bbox: bbox.filter(|&[_, _, width, height]| width > 0.0 && height > 0.0),
+        annotator: annotation.annotator,
+        level: annotation.level,
+        category: annotation
+            .category_id
+            .and_then(|id| categories.get(&id).cloned()),
+        iscrowd: annotation.iscrowd.is_some_and(|crowd| crowd != 0),
+        segmentation: annotation.segmentation,
+    }
+}
+
+/// The folder's name for `annotations.json`, the file's own for any other.
+fn name(path: &Path, root: &Path) -> String {
+    let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let named = match path.file_stem() {
+        Some(stem) if stem != "annotations" => Some(stem),
+        _ => full.file_name(),
+    };
+    named.map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}

@@ -1,0 +1,94 @@
+//! The tensors behind the public API, for code that trains or takes models apart (feature `tensors`).
+//!
+//! Types of the tensor library appear here and nowhere else in this crate. A new version of that library
+//! may change them in a minor release.
+
+use samara_image::RgbImage;
+use samara_kernels::threads::in_pool;
+pub use samara_model as model;
+use samara_model::burn::tensor::{Device, Tensor};
+use samara_model::checkpoint::Checkpoint;
+use samara_model::sam::PromptBatch;
+use samara_model::{ImageFeatures, Model, ModelConfig, TokenAttention};
+
+use crate::{DeviceKind, Embedding, Error, Prompt, Result, Segmenter};
+
+/// The device of this kind.
+///
+/// # Errors
+/// [`Error::Device`]: this build has no support for it.
+pub fn open_device(kind: DeviceKind) -> Result<Device> {
+    kind.open()
+}
+
+/// Loads an opened checkpoint onto a device; see [`Segmenter::from_checkpoint`].
+///
+/// # Errors
+/// As [`Segmenter::from_checkpoint`].
+pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Segmenter> {
+    Segmenter::on_device(checkpoint, device)
+}
+
+/// A segmenter of a model that is already there, without a candidate head or a calibration.
+pub fn segmenter(model: Model, config: ModelConfig, device: &Device) -> Segmenter {
+    Segmenter::from_model(model, config, device)
+}
+
+/// The model of a segmenter.
+pub fn model_of(segmenter: &Segmenter) -> &Model {
+    segmenter.model()
+}
+
+/// The model's input `[1, 3, side, side]` of an image of at most `side` × `side` pixels: normalised by the models'
+/// mean and standard deviation and padded with zeros on the right and below, in memory pixel by pixel.
+pub fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
+    crate::segmenter::normalise_pixels(image, side, device)
+}
+
+/// The configuration of a segmenter's model.
+pub fn config_of(segmenter: &Segmenter) -> &ModelConfig {
+    segmenter.config()
+}
+
+/// What the model computed of the image.
+pub fn features_of(embedding: &Embedding) -> &ImageFeatures {
+    &embedding.features
+}
+
+/// Prompts of one shape, in model pixels of the embedding's frame.
+///
+/// # Errors
+/// [`Error::Prompt`]: a prompt makes no sense for the image, or has another shape than the first; or
+/// there is none.
+pub fn prompt_batch(embedding: &Embedding, prompts: &[Prompt]) -> Result<PromptBatch> {
+    let Some(first) = prompts.first() else {
+        return Err(Error::Prompt("there is no prompt".into()));
+    };
+    for prompt in prompts {
+        prompt.validate(embedding.frame(), embedding.segmenter().logits_side())?;
+        if prompt.shape() != first.shape() {
+            return Err(Error::Prompt("the prompts have different shapes".into()));
+        }
+    }
+    Ok(embedding.batch(&prompts.iter().collect::<Vec<_>>()))
+}
+
+/// How the decoder's tokens look at the image while they answer a prompt.
+///
+/// # Errors
+/// As [`Embedding::predict`].
+pub fn token_attention(embedding: &Embedding, prompt: &Prompt) -> Result<TokenAttention> {
+    let batch = prompt_batch(embedding, std::slice::from_ref(prompt))?;
+    let model = embedding.segmenter().model();
+    Ok(in_pool(|| {
+        model.token_attention(&embedding.features, &batch)
+    }))
+}
+
+/// Reads a tensor back from its device.
+///
+/// # Errors
+/// The device failed.
+pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    crate::embedding::read(tensor)
+}
