@@ -1,89 +1,192 @@
-//! The threads of rayon's global pool, each on a processor of its own.
+//! The threads that a model works on.
 
-/// Runs `work` on a thread of the global pool; where it is on one already, it stays there. Started from
-/// any other thread, each parallel operation would wake the pool and wait for it, which takes longer
-/// than the small ones do.
-///
-/// While there is such work, every thread of a pool with as many threads as there are processors is kept
-/// on one of its own (Linux). A thread that has slept is otherwise often woken on the processor of the one
-/// that wakes it, above all in a virtual machine, where a halted processor does not count as idle; they
-/// then share it for 40 ms, and every click of somebody who thinks between clicks takes as long as on one
-/// thread. A smaller pool is left to the system, which knows what else runs.
-pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    if rayon::current_thread_index().is_some() {
-        return work();
-    }
+use std::sync::{Arc, OnceLock};
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+/// The threads that a model works on: a pool of its own, one that was given, or rayon's global one. Clones
+/// share the pool.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    pool: Pool,
     #[cfg(target_os = "linux")]
-    let _at_work = linux::AtWork::begin();
-    rayon::scope(|_| work())
+    pinned: Option<Arc<pinning::Pinning>>,
+}
+
+#[derive(Clone, Debug)]
+enum Pool {
+    Given(Arc<ThreadPool>),
+    Global,
+}
+
+impl Threads {
+    /// A pool of its own, of `count` threads, or of one for each processor if `count` is 0.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn new(count: usize) -> Result<Self, ThreadPoolBuildError> {
+        let builder = ThreadPoolBuilder::new()
+            .num_threads(count)
+            .thread_name(|index| format!("samara-{index}"));
+        Ok(Self::of(Arc::new(builder.build()?)))
+    }
+
+    /// A pool that was given.
+    pub fn of(pool: Arc<ThreadPool>) -> Self {
+        Self::in_pool(Pool::Given(pool))
+    }
+
+    /// Rayon's global pool, for a program that uses it itself.
+    pub fn global() -> Self {
+        Self::in_pool(Pool::Global)
+    }
+
+    /// The pool that models share which were given none: one thread for each processor, made when it is first
+    /// asked for. Rayon's global pool is left alone.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn shared() -> Result<Self, ThreadPoolBuildError> {
+        static SHARED: OnceLock<Threads> = OnceLock::new();
+        if let Some(threads) = SHARED.get() {
+            return Ok(threads.clone());
+        }
+        let threads = Self::new(0)?;
+        Ok(SHARED.get_or_init(|| threads).clone())
+    }
+
+    fn in_pool(pool: Pool) -> Self {
+        Self {
+            pool,
+            #[cfg(target_os = "linux")]
+            pinned: None,
+        }
+    }
+
+    /// Keeps every thread of the pool on a processor of its own while there is work from outside of the pool
+    /// (Linux; a pool with another number of threads than there are processors is left to the system).
+    ///
+    /// A thread that has slept is often woken on the processor of the one that wakes it, above all in a
+    /// virtual machine, where a halted processor does not count as idle; they then share it for 40 ms, and
+    /// every click of somebody who thinks between clicks takes as long as on one thread. It is for programs
+    /// that have the machine to themselves.
+    pub fn pinned(self) -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            pinned: Some(Arc::default()),
+            ..self
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match &self.pool {
+            Pool::Given(pool) => pool.current_num_threads(),
+            Pool::Global => rayon::current_num_threads(),
+        }
+    }
+
+    /// Runs `work` on a thread of the pool, where parallel operations stay in the pool; a thread of the pool
+    /// runs it itself. Started from any other thread, each parallel operation would wake the pool and wait
+    /// for it, which takes longer than the small ones do.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let inside = match &self.pool {
+            Pool::Given(pool) => pool.current_thread_index(),
+            Pool::Global => rayon::current_thread_index(),
+        };
+        if inside.is_some() {
+            return work();
+        }
+        #[cfg(target_os = "linux")]
+        let _at_work = self.pinned.as_ref().map(|pinned| pinned.begin(self));
+        match &self.pool {
+            Pool::Given(pool) => pool.install(work),
+            Pool::Global => rayon::scope(|_| work()),
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
-mod linux {
+mod pinning {
     use std::mem;
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-    static POOL: Mutex<Pool> = Mutex::new(Pool {
-        threads: Vec::new(),
-        at_work: 0,
-    });
+    use rayon::BroadcastContext;
 
-    /// What is known of the global pool.
-    struct Pool {
+    use super::{Pool, Threads};
+
+    /// What is known of the threads of a pool.
+    #[derive(Debug, Default)]
+    pub(super) struct Pinning(Mutex<State>);
+
+    #[derive(Debug, Default)]
+    struct State {
         /// By their index; `None` for those that have not told yet.
         threads: Vec<Option<Thread>>,
         /// Callers whose work is being done.
         at_work: usize,
     }
 
-    impl Pool {
-        fn lock() -> MutexGuard<'static, Self> {
-            POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    impl Pinning {
+        fn lock(&self) -> MutexGuard<'_, State> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        /// A piece of work from outside of the pool begins.
+        pub(super) fn begin(self: &Arc<Self>, threads: &Threads) -> AtWork {
+            let mut state = self.lock();
+            if state.threads.is_empty() {
+                state.threads = vec![None; threads.count()];
+                self.ask(&threads.pool);
+            }
+            if state.at_work == 0 {
+                state.threads.iter().flatten().for_each(Thread::place);
+            }
+            state.at_work += 1;
+            AtWork(Arc::clone(self))
         }
 
         /// Asks every thread who it is.
-        fn ask(&mut self) {
-            self.threads = vec![None; rayon::current_num_threads()];
-            rayon::spawn_broadcast(|context| {
+        fn ask(self: &Arc<Self>, pool: &Pool) {
+            let pinning = Arc::clone(self);
+            let tell = move |context: BroadcastContext<'_>| {
                 let thread = Thread::current(context.index(), context.num_threads());
-                Self::lock().threads[context.index()] = thread;
-            });
+                if let Some(place) = pinning.lock().threads.get_mut(context.index()) {
+                    *place = thread;
+                }
+            };
+            match pool {
+                Pool::Given(pool) => pool.spawn_broadcast(tell),
+                Pool::Global => rayon::spawn_broadcast(tell),
+            }
         }
     }
 
     /// A piece of work from outside of the pool.
-    pub(super) struct AtWork;
-
-    impl AtWork {
-        pub(super) fn begin() -> Self {
-            let mut pool = Pool::lock();
-            if pool.threads.is_empty() {
-                pool.ask();
-            }
-            if pool.at_work == 0 {
-                pool.threads.iter().flatten().for_each(Thread::place);
-            }
-            pool.at_work += 1;
-            Self
-        }
-    }
+    pub(super) struct AtWork(Arc<Pinning>);
 
     impl Drop for AtWork {
         fn drop(&mut self) {
-            let mut pool = Pool::lock();
-            pool.at_work -= 1;
-            if pool.at_work == 0 {
-                pool.threads.iter().flatten().for_each(Thread::release);
+            let mut state = self.0.lock();
+            state.at_work -= 1;
+            if state.at_work == 0 {
+                state.threads.iter().flatten().for_each(Thread::release);
             }
         }
     }
 
     /// A thread, the processors that it may run on, and the one of them that is its own.
     #[derive(Clone, Copy)]
-    pub(super) struct Thread {
+    struct Thread {
         id: libc::pid_t,
         processors: libc::cpu_set_t,
         own: libc::cpu_set_t,
+    }
+
+    impl std::fmt::Debug for Thread {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_tuple("Thread").field(&self.id).finish()
+        }
     }
 
     impl Thread {
@@ -167,23 +270,47 @@ mod linux {
 
 #[cfg(test)]
 mod tests {
-    use super::in_pool;
+    use super::Threads;
 
     #[test]
-    fn work_moves_to_the_pool_whose_threads_are_free_afterwards() {
+    fn work_stays_in_the_pool_that_it_was_given_to() {
         assert_eq!(rayon::current_thread_index(), None);
-        let (outer, inner) = in_pool(|| {
-            let inner = in_pool(rayon::current_thread_index);
-            (rayon::current_thread_index(), inner)
+        let (three, shared) = (Threads::new(3).unwrap(), Threads::shared().unwrap());
+        assert_eq!(three.count(), 3);
+        three.run(|| {
+            assert_eq!(rayon::current_num_threads(), 3);
+            let outer = rayon::current_thread_index();
+            assert!(outer.is_some());
+            assert_eq!(three.run(rayon::current_thread_index), outer);
+            // Another pool takes the work over.
+            assert_eq!(shared.run(rayon::current_num_threads), shared.count());
         });
-        assert!(outer.is_some());
-        assert_eq!(outer, inner);
-        #[cfg(target_os = "linux")]
-        {
-            let all = super::linux::tests::processors();
-            in_pool(|| rayon::broadcast(|_| ()));
-            let free = rayon::broadcast(|_| super::linux::tests::processors());
-            assert!(free.iter().all(|&free| free == all), "{free:?} of {all}");
-        }
+        let name = three.run(|| std::thread::current().name().map(str::to_owned));
+        assert!(name.unwrap().starts_with("samara-"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_are_pinned_only_while_they_work_and_only_if_that_was_asked_for() {
+        use super::pinning::tests::processors;
+        use super::{Arc, Pool};
+
+        let all = processors();
+        let count = |threads: &Threads| -> Vec<usize> {
+            let Pool::Given(pool) = &threads.pool else {
+                panic!("a pool of its own");
+            };
+            Arc::clone(pool).broadcast(|_| processors())
+        };
+        let plain = Threads::new(all).unwrap();
+        plain.run(|| rayon::broadcast(|_| ()));
+        assert!(plain.run(|| count(&plain)).iter().all(|&n| n == all));
+
+        let pinned = Threads::new(all).unwrap().pinned();
+        // The threads tell who they are during the first piece of work.
+        pinned.run(|| rayon::broadcast(|_| ()));
+        let (during, after) = (pinned.run(|| count(&pinned)), count(&pinned));
+        assert!(during.iter().all(|&n| n == 1), "{during:?}");
+        assert!(after.iter().all(|&n| n == all), "{after:?}");
     }
 }

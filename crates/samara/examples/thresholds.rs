@@ -3,6 +3,7 @@
 //! `cargo run --release --example thresholds -- docs/coffee.png docs/thresholds.jpg`
 
 use std::error::Error;
+use std::ops::ControlFlow;
 
 use samara::image::{Overlay, RgbImage, montage, palette, resize_bilinear, save_image};
 use samara::{
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         set(&mut options, value);
         let generator = MaskGenerator::new(&segmenter, options)?;
-        let records = generator.generate_from(&photo, &embedding, |_| ())?;
+        let records = generator.generate_from(&photo, &embedding, |_| ControlFlow::Continue(()))?;
         let masks = records.iter().map(|record| record.segmentation.to_mask());
         let mut masks: Vec<Mask> = masks.collect::<samara::Result<_>>()?;
         masks.sort_by_key(|mask| std::cmp::Reverse(mask.area()));

@@ -2,7 +2,7 @@
 
 use samara_model::checkpoint::Checkpoint;
 
-use crate::{DeviceKind, Result, Segmenter};
+use crate::{Result, Segmenter, SegmenterOptions};
 
 /// The name of the embedded model.
 pub const EMBEDDED_MODEL: &str = "lite";
@@ -31,7 +31,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// The device is not available in this build.
-    pub fn embedded(device: DeviceKind) -> Result<Self> {
-        Self::from_checkpoint(&embedded_checkpoint()?, device)
+    pub fn embedded(options: impl Into<SegmenterOptions>) -> Result<Self> {
+        Self::from_checkpoint(&embedded_checkpoint()?, options)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, Mask, RgbImage, write_atomic};
-use samara_kernels::threads::in_pool;
+use samara_kernels::threads::Threads;
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::{ImageTokens, PromptBatch};
 use samara_model::{FeaturesError, ImageFeatures, Scored, is_cpu};
@@ -70,9 +70,8 @@ impl Embedding {
         // Threads do not wait for each other here, as each may be needed for the other's work.
         if self.shared.get().is_none() {
             let model = self.segmenter.model();
-            let _ = self
-                .shared
-                .set(in_pool(|| model.image_tokens(&self.features)));
+            let shared = || model.image_tokens(&self.features);
+            let _ = self.shared.set(self.segmenter.threads().run(shared));
         }
         self.shared.get()
     }
@@ -120,9 +119,11 @@ impl Embedding {
     /// As [`Embedding::predict`]; the first bad prompt is named by its position, and nothing is
     /// computed.
     pub fn predict_batch(&self, prompts: &[Prompt]) -> Result<Vec<Candidates>> {
-        let tokens = self.decode(prompts)?;
-        let answers = tokens.into_iter().zip(prompts);
-        answers.map(|(t, p)| self.candidates(t, p)).collect()
+        self.segmenter.threads().run(|| {
+            let tokens = self.decode(prompts)?;
+            let answers = tokens.into_iter().zip(prompts);
+            answers.map(|(t, p)| self.candidates(t, p)).collect()
+        })
     }
 
     /// The first half of [`Embedding::predict_batch`]: logits and scores of every mask token, for
@@ -160,7 +161,8 @@ impl Embedding {
     /// # Errors
     /// The tokens belong to another model.
     pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Result<Candidates> {
-        Candidates::new(tokens, &self.frame, prompt, &self.segmenter)
+        let candidates = || Candidates::new(tokens, &self.frame, prompt, &self.segmenter);
+        self.segmenter.threads().run(candidates)
     }
 
     /// The mask of one token in original pixels, without its candidate's scores.
@@ -188,9 +190,9 @@ impl Embedding {
 
     /// Scores of prompts of one shape, which are not checked; their masks can be decoded afterwards.
     pub(crate) fn score(&self, prompts: &[&Prompt]) -> Result<ScoredPrompts<'_>> {
-        let model = self.segmenter.model();
+        let (model, threads) = (self.segmenter.model(), self.segmenter.threads());
         let per_part = if is_cpu(self.segmenter.device()) {
-            let threads = rayon::current_num_threads();
+            let threads = threads.count();
             prompts.len().div_ceil(threads).min(PROMPTS_OF_A_THREAD)
         } else {
             prompts.len()
@@ -202,7 +204,7 @@ impl Embedding {
             let scores = read(scored.iou())?;
             Ok((scored, scores))
         };
-        let parts = in_pool(|| {
+        let parts = threads.run(|| {
             prompts
                 .par_chunks(per_part)
                 .map(score_part)
@@ -211,6 +213,7 @@ impl Embedding {
         let (parts, scores): (Vec<Scored<'_>>, Vec<Vec<f32>>) = parts;
         let scores: Vec<_> = scores.into_iter().flatten().map(PredictedIou).collect();
         Ok(ScoredPrompts {
+            threads,
             parts,
             per_part,
             tokens: scores.len() / prompts.len(),
@@ -341,6 +344,7 @@ impl Embedding {
 
 /// Prompts with the scores of all mask tokens.
 pub(crate) struct ScoredPrompts<'a> {
+    threads: &'a Threads,
     /// The prompts, `per_part` of them in each but the last.
     parts: Vec<Scored<'a>>,
     per_part: usize,
@@ -377,8 +381,8 @@ impl ScoredPrompts<'_> {
                 .map(|values| Logits::from_decoder(side, values.to_vec()))
                 .collect())
         };
-        let decoded: Vec<Vec<Logits>> =
-            in_pool(|| parts.par_iter().map(decode).collect::<Result<_>>())?;
+        let decode_all = || parts.par_iter().map(decode).collect::<Result<_>>();
+        let decoded: Vec<Vec<Logits>> = self.threads.run(decode_all)?;
         Ok(decoded.into_iter().flatten().collect())
     }
 }

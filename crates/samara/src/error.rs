@@ -44,6 +44,12 @@ pub enum Error {
     /// A calibration of scores that is none.
     #[error("calibration: {0}")]
     Calibration(String),
+    /// The system gives no more threads.
+    #[error("no threads to work on: {0}")]
+    Threads(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A long call that its caller stopped.
+    #[error("cancelled")]
+    Cancelled,
     /// A device that this build or this machine does not have, or that failed.
     #[error("device: {0}")]
     Device(String),

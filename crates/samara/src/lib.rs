@@ -29,6 +29,7 @@ mod logits;
 mod mlp;
 mod prompt;
 mod segmenter;
+mod segmenter_options;
 mod select;
 #[cfg(feature = "tensors")]
 pub mod tensors;
@@ -57,6 +58,7 @@ pub use logits::Logits;
 pub use mlp::{DenseLayer, Mlp, MlpError};
 pub use prompt::{Click, MaskPrompt, Prompt};
 pub use segmenter::Segmenter;
+pub use segmenter_options::SegmenterOptions;
 pub use select::{Select, Selection};
 #[cfg(feature = "video")]
 pub use video::{

@@ -1,12 +1,13 @@
 //! A loaded model.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use burn_store::ModuleSnapshot;
 use samara_image::{Frame, RgbImage, resize_bilinear, resize_bilinear_f32};
-use samara_kernels::threads::in_pool;
+use samara_kernels::threads::Threads;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint, CheckpointError};
 use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
@@ -18,7 +19,8 @@ use crate::candidate_head::CandidateHead;
 use crate::candidates::PredictedIou;
 use crate::embedding::Embedding;
 use crate::everything::MaskThresholds;
-use crate::{DeviceKind, Error, Result};
+use crate::segmenter_options::SegmenterOptions;
+use crate::{Error, Result};
 
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
 ///
@@ -48,6 +50,7 @@ struct Inner {
     model: Model,
     config: ModelConfig,
     device: Device,
+    threads: Threads,
     fingerprint: OnceLock<String>,
 }
 
@@ -59,21 +62,32 @@ impl Segmenter {
     ///
     /// # Errors
     /// The checkpoint is unreadable or does not fit, or the device is not available.
-    pub fn load(checkpoint: impl AsRef<Path>, device: DeviceKind) -> Result<Self> {
-        Self::from_checkpoint(&Checkpoint::open(checkpoint)?, device)
+    pub fn load(
+        checkpoint: impl AsRef<Path>,
+        options: impl Into<SegmenterOptions>,
+    ) -> Result<Self> {
+        Self::from_checkpoint(&Checkpoint::open(checkpoint)?, options)
     }
 
     /// Loads an opened checkpoint, with the [`CandidateHead`] and the [`Calibration`] in it, if there are any.
     ///
     /// # Errors
     /// The tensors do not fit the model, or the head, the calibration or the name is damaged.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, device: DeviceKind) -> Result<Self> {
-        Self::on_device(checkpoint, &device.open()?)
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        options: impl Into<SegmenterOptions>,
+    ) -> Result<Self> {
+        let options = options.into();
+        Self::on_device(checkpoint, &options.device().open()?, options.threads()?)
     }
 
-    pub(crate) fn on_device(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+    pub(crate) fn on_device(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        threads: Threads,
+    ) -> Result<Self> {
         let config = checkpoint.config()?;
-        let model = checkpoint.load_with(&config, device)?;
+        let model = threads.run(|| checkpoint.load_with(&config, device))?;
         let calibration = Calibration::of_checkpoint(checkpoint)?;
         let head = checkpoint.head_tensors(CANDIDATE_HEAD)?;
         let head = CandidateHead::from_tensors(head, config.mask_tokens());
@@ -91,14 +105,19 @@ impl Segmenter {
         Ok(Self {
             name: name.map(|name| name.as_str().into()),
             thresholds,
-            ..Self::from_model(model, config, device)
+            ..Self::from_model(model, config, device, threads)
                 .with_candidate_head(head)
                 .with_calibration(calibration)
         })
     }
 
     /// Wraps a model that is already there.
-    pub(crate) fn from_model(model: Model, config: ModelConfig, device: &Device) -> Self {
+    pub(crate) fn from_model(
+        model: Model,
+        config: ModelConfig,
+        device: &Device,
+        threads: Threads,
+    ) -> Self {
         let device = device.clone();
         let fingerprint = OnceLock::new();
         Self {
@@ -106,6 +125,7 @@ impl Segmenter {
                 model,
                 config,
                 device,
+                threads,
                 fingerprint,
             }),
             candidate_head: None,
@@ -201,7 +221,7 @@ impl Segmenter {
     /// The image has no pixels, or the device failed.
     pub fn embed(&self, image: &RgbImage) -> Result<Embedding> {
         let frame = self.frame(image.width(), image.height())?;
-        let features = in_pool(|| {
+        let features = self.threads().run(|| {
             let pixels = self.preprocess(image, &frame);
             self.inner.model.encode_image(pixels)
         });
@@ -211,6 +231,26 @@ impl Segmenter {
             features,
             image_digest(image),
         ))
+    }
+
+    /// Computes the embeddings of images, one after the other. `progress` hears of every image how many are
+    /// done, and can stop the work.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed); [`Error::Cancelled`] when `progress` broke off.
+    pub fn embed_batch<'a>(
+        &self,
+        images: impl IntoIterator<Item = &'a RgbImage>,
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Embedding>> {
+        let mut embeddings = Vec::new();
+        for image in images {
+            embeddings.push(self.embed(image)?);
+            if progress(embeddings.len()).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(embeddings)
     }
 
     /// The model's input `[1, 3, side, side]`: resized as Pillow does it, normalised, then padded
@@ -262,6 +302,10 @@ impl Segmenter {
     /// The model itself.
     pub(crate) fn model(&self) -> &Model {
         &self.inner.model
+    }
+
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.inner.threads
     }
 
     pub(crate) fn device(&self) -> &Device {

@@ -4,7 +4,7 @@
 //! may change them in a minor release.
 
 use samara_image::RgbImage;
-use samara_kernels::threads::in_pool;
+use samara_kernels::threads::Threads;
 pub use samara_model as model;
 use samara_model::burn::tensor::{Device, Tensor};
 use samara_model::checkpoint::Checkpoint;
@@ -26,12 +26,12 @@ pub fn open_device(kind: DeviceKind) -> Result<Device> {
 /// # Errors
 /// As [`Segmenter::from_checkpoint`].
 pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Segmenter> {
-    Segmenter::on_device(checkpoint, device)
+    Segmenter::on_device(checkpoint, device, Threads::global())
 }
 
 /// A segmenter of a model that is already there, without a candidate head or a calibration.
 pub fn segmenter(model: Model, config: ModelConfig, device: &Device) -> Segmenter {
-    Segmenter::from_model(model, config, device)
+    Segmenter::from_model(model, config, device, Threads::global())
 }
 
 /// The model of a segmenter.
@@ -79,10 +79,13 @@ pub fn prompt_batch(embedding: &Embedding, prompts: &[Prompt]) -> Result<PromptB
 /// As [`Embedding::predict`].
 pub fn token_attention(embedding: &Embedding, prompt: &Prompt) -> Result<TokenAttention> {
     let batch = prompt_batch(embedding, std::slice::from_ref(prompt))?;
-    let model = embedding.segmenter().model();
-    Ok(in_pool(|| {
-        model.token_attention(&embedding.features, &batch)
-    }))
+    let segmenter = embedding.segmenter();
+    let look = || {
+        segmenter
+            .model()
+            .token_attention(&embedding.features, &batch)
+    };
+    Ok(segmenter.threads().run(look))
 }
 
 /// Reads a tensor back from its device.

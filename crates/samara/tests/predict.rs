@@ -7,13 +7,16 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+
 use common::{HEIGHT, WIDTH, checkpoint, difference, largest_difference, picture, segmenter};
 use samara::checkpoint::Checkpoint;
 use samara::image::{Frame, RgbImage};
 use samara::tensors::model::burn::tensor::{Device, Tensor, TensorData};
 use samara::tensors::model::sam::{PIXEL_MEAN, PIXEL_STD, PromptBatch, Sam};
 use samara::{
-    Candidates, Embedding, Logits, Mask, MaskPrompt, OriginalBox, Prompt, Segmenter, StabilityScore,
+    Candidates, Embedding, Error, Logits, Mask, MaskGenerator, MaskGeneratorOptions, MaskPrompt,
+    OriginalBox, Prompt, Segmenter, StabilityScore,
 };
 
 /// What rounding may change between one prompt and a batch.
@@ -434,4 +437,32 @@ fn an_image_without_pixels_is_refused() {
         message,
         "picture size: 0x7 pixels: a picture needs at least one"
     );
+}
+
+#[test]
+fn long_work_is_told_of_and_can_be_stopped() {
+    let images = [picture(60, 40), picture(40, 60), picture(50, 50)];
+    let mut heard = Vec::new();
+    let embeddings = segmenter().embed_batch(&images, |done| {
+        heard.push(done);
+        ControlFlow::Continue(())
+    });
+    assert_eq!((embeddings.unwrap().len(), heard), (3, vec![1, 2, 3]));
+    let stopped = segmenter().embed_batch(&images, |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+
+    let generator = MaskGenerator::new(segmenter(), MaskGeneratorOptions::default()).unwrap();
+    let embedding = segmenter().embed(&images[0]).unwrap();
+    let mut shares = Vec::new();
+    let stopped = generator.generate_from(&images[0], &embedding, |share| {
+        shares.push(share);
+        if share > 0.1 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    let last = shares.last().copied().unwrap();
+    assert!(shares.len() > 3 && last < 0.2, "{shares:?}");
 }

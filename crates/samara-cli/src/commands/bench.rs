@@ -67,13 +67,13 @@ const MEMORIES: usize = 7;
 /// Measures the model that the flags name.
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let image = match &flags.image {
         Some(path) => read_image(path, &Limits::default())?,
         None => pattern(1800, 1200),
     };
     let start = Instant::now();
-    let segmenter = Segmenter::from_checkpoint(&checkpoint, device)?;
+    let segmenter = Segmenter::from_checkpoint(&checkpoint, place)?;
     let load = milliseconds(start);
     let embedding = segmenter.embed(&image)?;
     let prompts = grid(&image, flags.prompts);

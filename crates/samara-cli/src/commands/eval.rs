@@ -83,9 +83,9 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
 }
 
 fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(checkpoint, device)
+        Segmenter::from_checkpoint(checkpoint, place)
     })?;
     Ok(segmenter)
 }
@@ -160,9 +160,9 @@ fn video(flags: &EvalFlags) -> Result<()> {
     let mut model = None;
     if flags.predictions.is_none() {
         let checkpoint = checkpoint(&flags.model)?;
-        let device = flags.model.device.device.available()?;
+        let place = flags.model.device.options()?;
         let segmenter = terminal::spin("loading the model", || {
-            Segmenter::from_checkpoint(&checkpoint, device)
+            Segmenter::from_checkpoint(&checkpoint, place)
         })?;
         let description = describe(&flags.model, checkpoint.path(), &segmenter)?;
         model = Some((segmenter, description));

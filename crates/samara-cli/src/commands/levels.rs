@@ -19,9 +19,9 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     super::check_not_input("--out", &flags.out, &data)?;
     super::tell_elsewhere("--out", &flags.out, &data);
 
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, device)
+        Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     let options = LevelsOptions {
         limit: flags.limit,

@@ -31,7 +31,7 @@ struct Object {
 pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let outputs = Outputs::resolve(flags)?;
     let limits = Limits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
@@ -44,7 +44,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
         terminal::spin("loading the model", || {
-            Segmenter::from_checkpoint(&checkpoint, device)
+            Segmenter::from_checkpoint(&checkpoint, place)
         })
     })?;
     tell_unused_intent(flags.meaning.intent, &segmenter);

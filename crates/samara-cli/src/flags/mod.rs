@@ -11,7 +11,7 @@ mod video;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara::{DeviceKind, Intent, Limits};
+use samara::{DeviceKind, Intent, Limits, SegmenterOptions};
 
 pub(crate) use attention::AttentionFlags;
 pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
@@ -276,4 +276,15 @@ pub(crate) struct DeviceFlag {
         help_heading = "Model"
     )]
     pub(crate) device: DeviceKind,
+}
+
+impl DeviceFlag {
+    /// How models are loaded: this program has the machine, and rayon's global pool, to itself.
+    ///
+    /// # Errors
+    /// This build does not support the device.
+    pub(crate) fn options(&self) -> samara::Result<SegmenterOptions> {
+        let options = SegmenterOptions::new().with_device(self.device.available()?);
+        Ok(options.with_global_thread_pool().with_pinned_threads(true))
+    }
 }

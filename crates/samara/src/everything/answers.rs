@@ -1,6 +1,6 @@
 //! What the model says to the points of one crop, through the filters that look at a mask alone.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::candidate_head::{CandidateFeatures, CandidateHead};
 use crate::candidates::{PredictedIou, StabilityScore};
 use crate::embedding::{MAX_BATCH, ScoredPrompts};
 use crate::logits::{Logits, Upsampler};
-use crate::{Embedding, Mask, Prompt, Result};
+use crate::{Embedding, Error, Mask, Prompt, Result};
 
 /// The points of one crop and the model's answers to them.
 pub(super) struct Answers<'a> {
@@ -71,20 +71,32 @@ impl<'a> Answers<'a> {
     }
 
     /// Masks of all points of a grid, point by point. Tells `progress` how many were asked.
-    pub(super) fn of_grid(&self, grid: &PointGrid, progress: impl Fn(usize)) -> Result<Vec<Found>> {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when `progress` broke off, or the device failed.
+    pub(super) fn of_grid(
+        &self,
+        grid: &PointGrid,
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Found>> {
+        let mut advance = |asked| match progress(asked) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        };
         let (width, height) = (f64::from(self.crop.width()), f64::from(self.crop.height()));
         let points: Vec<[f64; 2]> = grid.iter().map(|[x, y]| [x * width, y * height]).collect();
         let count = self.options.points_per_batch.min(MAX_BATCH);
+        let threads = self.embedding.segmenter().threads();
         if self.options.adaptive {
             let mut found = Vec::new();
             let mut open = AdaptiveGrid::new(grid);
             while let Some(batch) = open.next(count) {
-                for answer in self.of_batch(&points, &batch)? {
+                for answer in threads.run(|| self.of_batch(&points, &batch))? {
                     open.cover(answer.level, &answer.mask, &points);
                     let at = answer.point;
                     found.extend(self.uncut(answer, &points).map(|mask| (at, mask)));
                 }
-                progress(open.done());
+                advance(open.done())?;
             }
             // In the order of the grid, as without leaving out.
             found.sort_by_key(|(at, _)| *at);
@@ -93,11 +105,18 @@ impl<'a> Answers<'a> {
         let mut found = Vec::new();
         let all: Vec<usize> = (0..points.len()).collect();
         for batch in all.chunks(count) {
-            let answers = self.of_batch(&points, batch)?.into_par_iter();
-            found.par_extend(answers.filter_map(|answer| self.uncut(answer, &points)));
-            progress(batch.last().map_or(0, |last| last + 1));
+            found.extend(threads.run(|| self.uncut_of_batch(&points, batch))?);
+            advance(batch.last().map_or(0, |last| last + 1))?;
         }
         Ok(found)
+    }
+
+    /// Masks in the whole image for some of the points.
+    fn uncut_of_batch(&self, points: &[[f64; 2]], batch: &[usize]) -> Result<Vec<Found>> {
+        let answers = self.of_batch(points, batch)?.into_par_iter();
+        Ok(answers
+            .filter_map(|answer| self.uncut(answer, points))
+            .collect())
     }
 
     /// Confident masks for some of the points.

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use rayon::prelude::*;
 use samara_image::Rle;
 use serde::Serialize;
 
@@ -34,11 +33,11 @@ pub struct Hierarchy {
 impl Hierarchy {
     /// The tree of these masks, which are those of one image.
     pub fn of(records: &[MaskRecord]) -> Self {
-        let masks: Vec<Shape> = records.par_iter().map(Shape::of).collect();
+        let masks: Vec<Shape> = records.iter().map(Shape::of).collect();
         let mut by_area: Vec<usize> = (0..masks.len()).collect();
         by_area.sort_by_key(|&i| (masks[i].area, Reverse(i)));
         let parents: Vec<Option<usize>> = by_area
-            .par_iter()
+            .iter()
             .enumerate()
             .map(|(rank, &i)| {
                 let larger = by_area[rank + 1..].iter().copied();

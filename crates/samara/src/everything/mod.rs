@@ -18,6 +18,8 @@ mod record;
 mod small_regions;
 mod thresholds;
 
+use std::ops::ControlFlow;
+
 use samara_image::{RgbImage, Rle, crop_image};
 
 pub use grid::PointGrid;
@@ -107,19 +109,20 @@ impl MaskGenerator {
     /// The image has too few pixels for the crops, or the device failed.
     pub fn generate(&self, image: &RgbImage) -> Result<Vec<MaskRecord>> {
         let embedding = self.segmenter.embed(image)?;
-        self.generate_from(image, &embedding, |_| ())
+        self.generate_from(image, &embedding, |_| ControlFlow::Continue(()))
     }
 
-    /// As [`generate`](Self::generate), with the image's embedding at hand; tells `progress` from
-    /// 0 to 1.
+    /// As [`generate`](Self::generate), with the image's embedding at hand. `progress` hears, on the calling
+    /// thread and several times a second, how much is done, from 0 to 1, and can stop the work.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate).
+    /// As [`generate`](Self::generate); [`Error::Cancelled`](crate::Error::Cancelled) when `progress` broke
+    /// off.
     pub fn generate_from(
         &self,
         image: &RgbImage,
         embedding: &Embedding,
-        progress: impl Fn(f64),
+        mut progress: impl FnMut(f64) -> ControlFlow<()>,
     ) -> Result<Vec<MaskRecord>> {
         let options = &self.options;
         let size = image.dimensions();
@@ -141,9 +144,8 @@ impl MaskGenerator {
             };
             let grid = &self.grids[*layer];
             let answers = Answers::new(embedding, options, self.thresholds, *crop, size)?;
-            let mut masks = answers.of_grid(grid, |asked| {
-                progress((done + asked) as f64 / total as f64);
-            })?;
+            let mut masks =
+                answers.of_grid(grid, |asked| progress((done + asked) as f64 / total as f64))?;
             done += grid.len();
             suppress(&mut masks, options.box_nms_thresh, |m| {
                 (m.score, m.raw_score)
@@ -157,7 +159,8 @@ impl MaskGenerator {
         }
         if options.min_mask_region_area > 0 {
             let thresh = options.box_nms_thresh.max(options.crop_nms_thresh);
-            found = small_regions::remove(found, options.min_mask_region_area, thresh)?;
+            let remove = || small_regions::remove(found, options.min_mask_region_area, thresh);
+            found = self.segmenter.threads().run(remove)?;
         }
         found.into_iter().map(|m| self.record(m)).collect()
     }

@@ -1,7 +1,6 @@
 //! A frame of a video as a model sees it.
 
 use samara_image::{Frame, RgbImage, resize_bicubic};
-use samara_kernels::threads::in_pool;
 use samara_model::{Model, ModelConfig};
 
 use super::VideoSession;
@@ -48,7 +47,7 @@ impl Segmenter {
     /// The image has no pixels, or the device failed.
     pub fn embed_frame(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
         let geometry = self.frame(picture.width(), picture.height())?;
-        let features = in_pool(|| match (self.model(), self.config()) {
+        let features = self.threads().run(|| match (self.model(), self.config()) {
             (Model::Sam2(sam2), ModelConfig::Sam2(_)) => {
                 let (width, height) = geometry.content_size();
                 sam2.encode_frame(self.pixels(&resize_bicubic(picture, width, height)))

@@ -208,6 +208,16 @@ impl VideoSession {
         object: ObjectId,
         prompt: &Prompt,
     ) -> Result<ObjectMask> {
+        let threads = self.segmenter.threads().clone();
+        threads.run(|| self.answer(frame, object, prompt))
+    }
+
+    fn answer(
+        &mut self,
+        frame: &VideoFrame,
+        object: ObjectId,
+        prompt: &Prompt,
+    ) -> Result<ObjectMask> {
         let upsampler = self.enter(frame)?;
         prompt.validate(frame.embedding.frame(), self.segmenter.logits_side())?;
         // An object appears only once its prompt was answered.
@@ -227,6 +237,11 @@ impl VideoSession {
     /// # Errors
     /// There is no object yet, the frame is of another video, or the device failed.
     pub fn track(&mut self, frame: &VideoFrame, direction: Direction) -> Result<FrameMasks> {
+        let threads = self.segmenter.threads().clone();
+        threads.run(|| self.find(frame, direction))
+    }
+
+    fn find(&mut self, frame: &VideoFrame, direction: Direction) -> Result<FrameMasks> {
         let upsampler = self.enter(frame)?;
         if self.objects.is_empty() {
             let why = "no object to follow: prompt one first";

@@ -3,7 +3,6 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use samara_image::FrameSource;
-use samara_kernels::threads::in_pool;
 
 use super::{Direction, FrameMasks, VideoFrame, VideoSession};
 use crate::{Error, Result, Segmenter};
@@ -33,6 +32,7 @@ impl VideoSession {
         mut found: impl FnMut(&Self, FrameMasks) -> ControlFlow<()>,
     ) -> Result<Progress> {
         let segmenter = self.segmenter.clone();
+        let threads = segmenter.threads();
         let mut order: Box<dyn Iterator<Item = usize> + Send> = match direction {
             Direction::Forward => Box::new(frames),
             Direction::Backward => Box::new(frames.rev()),
@@ -44,7 +44,7 @@ impl VideoSession {
         let mut current = read_next()?;
         while let Some(frame) = current {
             let (masks, next) =
-                in_pool(|| rayon::join(|| self.track(&frame, direction), &mut read_next));
+                threads.run(|| rayon::join(|| self.track(&frame, direction), &mut read_next));
             if found(self, masks?).is_break() {
                 return Ok(Progress::Stopped(frame.index));
             }

@@ -219,7 +219,8 @@ impl Embedding {
     ) -> Result<Candidates> {
         self.check_zoom(image, zoom)?;
         let first = self.predict(prompt)?;
-        self.again(image, prompt, first, zoom)
+        let again = || self.again(image, prompt, first, zoom);
+        self.segmenter().threads().run(again)
     }
 
     /// The second half of [`Embedding::predict_zoomed`]: looks again where the first answer to the
@@ -235,7 +236,8 @@ impl Embedding {
         zoom: Zoom,
     ) -> Result<Candidates> {
         self.check_zoom(image, zoom)?;
-        self.again(image, prompt, first, zoom)
+        let again = || self.again(image, prompt, first, zoom);
+        self.segmenter().threads().run(again)
     }
 
     /// Answers one prompt from this part of the image alone, in pixels of the whole image. Clicks
@@ -268,7 +270,8 @@ impl Embedding {
             let why = format!("nothing of the prompt lies in the part {part}");
             return Err(Error::Prompt(why));
         }
-        let mut answers = self.answers_there(part, &closer, &[moved])?;
+        let look = || self.answers_there(part, &closer, &[moved]);
+        let mut answers = self.segmenter().threads().run(look)?;
         let answer = answers.pop();
         answer.ok_or_else(|| Error::Prompt("the prompt was not answered".into()))
     }

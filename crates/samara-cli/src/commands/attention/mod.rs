@@ -56,7 +56,7 @@ struct Timing {
 pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let outputs = Outputs::resolve(flags)?;
     let limits = Limits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
@@ -66,7 +66,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
         terminal::spin("loading the model", || {
-            Segmenter::from_checkpoint(&checkpoint, device)
+            Segmenter::from_checkpoint(&checkpoint, place)
         })
     })?;
     let embedding = timed(&mut timing.embed, || {

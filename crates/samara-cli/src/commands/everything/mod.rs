@@ -8,6 +8,7 @@ mod results;
 
 use std::fmt::Write;
 use std::fs;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -34,7 +35,7 @@ const WAITING: usize = 1;
 pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let options = MaskGeneratorOptions {
         output_mode: flags.output_mode,
         ..flags.generator.options()?
@@ -54,7 +55,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
 
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, device)
+        Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
     let results = Results::new(&flags.out, &flags.format);
@@ -77,6 +78,7 @@ fn one(
     let bar = terminal::steps_bar(100, "masks");
     let records = generator.generate_from(image, &embedding, |share| {
         bar.set_position((share * 100.0) as u64);
+        ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
     let tree = Hierarchy::of(&records);
@@ -237,7 +239,7 @@ fn segment(
     image: &RgbImage,
     embedding: &Embedding,
 ) -> Result<Outcome> {
-    let records = match generator.generate_from(image, embedding, |_| ()) {
+    let records = match generator.generate_from(image, embedding, |_| ControlFlow::Continue(())) {
         Ok(records) => records,
         Err(error) => {
             let error = format!("{}: {error}", input.path.display());

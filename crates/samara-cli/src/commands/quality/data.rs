@@ -56,9 +56,9 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     check_keep(flags, &data)?;
     let head = load_head(flags.head.as_deref())?;
 
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, device)
+        Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
     let worst = flags.worst.unwrap_or(WORST);

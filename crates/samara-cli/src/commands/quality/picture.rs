@@ -53,7 +53,7 @@ struct Report<'a> {
 pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     check_outputs(flags)?;
     let limits = Limits::from(&flags.limits);
     let image = read_image(&flags.input, &limits)?;
@@ -61,7 +61,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let head = load_head(flags.head.as_deref())?;
 
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, device)
+        Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
     let (qualities, source) = terminal::spin("assessing", || {

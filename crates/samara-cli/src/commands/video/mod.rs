@@ -37,7 +37,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(20);
 pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let device = flags.model.device.device.available()?;
+    let place = flags.model.device.options()?;
     let limits = Limits::from(&flags.limits);
     let mut source = open_video(&flags.input, &limits)?;
     let prompts = prompts::prompts(flags, &limits, source.size())?;
@@ -48,7 +48,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         outputs::check_overlay(&flags.out, &*source)?;
     }
     let segmenter = terminal::spin("loading the model", || {
-        Segmenter::from_checkpoint(&checkpoint, device)
+        Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     tell_unused_intent(flags.meaning.intent, &segmenter);
 
