@@ -12,13 +12,13 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use samara::image::{
-    Overlay, RgbImage, heat_map, montage, resize_bilinear, save_image, write_atomic,
-};
-use samara::{DeviceKind, Granularity, Limits, OriginalPx, Prompt, Segmenter, read_image};
+use samara::{DeviceKind, Granularity, ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
 use samara_attention::{
     AttentionMap, AttentionOptions, AttentionTargets, HeadFusion, Resampling, TokenAttention,
     rollout,
+};
+use samara_image::{
+    Overlay, RgbImage, heat_map, montage, resize_bilinear, save_image, write_atomic,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     };
     let (x, y) = click.split_once(',').ok_or("the click is X,Y")?;
     let click = OriginalPx::new(x.parse()?, y.parse()?);
-    let photo = read_image(input, &Limits::default())?;
+    let photo = read_image(input, &ImageLimits::default())?;
     let out = Path::new(out);
     fs::create_dir_all(out)?;
 

@@ -15,7 +15,7 @@ use std::error::Error;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use samara::{DeviceKind, Granularity, Limits, Mask, Prompt, Segmenter};
+use samara::{DeviceKind, Granularity, ImageLimits, Mask, Prompt, Segmenter};
 use samara_attention::{AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets};
 use samara_data::prompts::eval_click;
 use samara_data::{DataSet, ImageRecord};
@@ -109,7 +109,7 @@ fn main() -> Result<()> {
 /// The cases of one image.
 fn picture(segmenter: &Segmenter, record: &ImageRecord, any_size: bool) -> Result<Vec<Case>> {
     let things = things(record, any_size)?;
-    let limits = Limits::default();
+    let limits = ImageLimits::default();
     let embedding = segmenter.embed(&record.load_image(&limits)?)?;
     let mut rng = ChaCha8Rng::seed_from_u64(record.id);
     let mut cases = Vec::new();
@@ -118,7 +118,7 @@ fn picture(segmenter: &Segmenter, record: &ImageRecord, any_size: bool) -> Resul
         let Some(click) = eval_click(&inside, None, &[])? else {
             continue;
         };
-        let targets = AttentionTargets::of(&embedding, &[Prompt::new().and_click(click)])?;
+        let targets = AttentionTargets::of(&embedding, &[Prompt::new().with_click(click)])?;
         for (source, mask) in [(Granularity::Whole, &person), (level, &thing)] {
             let picked = GRIDS.map(|grid| {
                 let blur = BLURS[rng.random_range(0..BLURS.len())];
@@ -151,7 +151,7 @@ fn picture(segmenter: &Segmenter, record: &ImageRecord, any_size: bool) -> Resul
 
 /// Garments and the largest connected piece of small things, each with the person.
 fn things(record: &ImageRecord, any_size: bool) -> Result<Vec<(Granularity, Mask, Mask)>> {
-    let limits = Limits::default();
+    let limits = ImageLimits::default();
     let is = |level: &str| {
         let level = level.to_owned();
         move |o: &&samara_data::ObjectRecord| o.level.as_deref() == Some(level.as_str())

@@ -90,7 +90,7 @@ impl Rollout {
 /// let layer = [0.0, 1.0, 0.0, 1.0];
 /// let seen = rollout(&[&layer, &layer], 1, 2, HeadFusion::Mean)?;
 /// assert_eq!(seen.values(), [0.25, 0.75, 0.0, 1.0]);
-/// # Ok::<(), samara::RolloutError>(())
+/// # Ok::<(), samara_attention::RolloutError>(())
 /// ```
 pub fn rollout(
     layers: &[&[f32]],

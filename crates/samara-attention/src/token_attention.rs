@@ -88,11 +88,11 @@ impl TokenAttention {
     /// Where the tokens of the mask decoder look while they answer `prompt`.
     ///
     /// ```no_run
-    /// use samara::{DeviceKind, Limits, Prompt, Segmenter, read_image};
+    /// use samara::{DeviceKind, ImageLimits, Prompt, Segmenter, read_image};
     /// use samara_attention::TokenAttention;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let photo = read_image("photo.jpg", &Limits::default())?;
+    /// let photo = read_image("photo.jpg", &ImageLimits::default())?;
     /// let embedding = Segmenter::load("mobile_sam.pt", DeviceKind::Cpu)?.embed(&photo)?;
     /// let attention = TokenAttention::of(&embedding, &Prompt::point(520.0, 360.0))?;
     /// let last = attention.layers() - 1;
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn maps_end_where_the_picture_ends() {
         let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
-        let prompt = Prompt::point(160.0, 80.0).and_background(20.0, 20.0);
+        let prompt = Prompt::point(160.0, 80.0).with_negative_point(20.0, 20.0);
         let maps = attention(&segmenter, &prompt, (320, 160));
         // An embedding's cell is 16 model pixels wide.
         let side = segmenter.input_side() as usize / 16;
@@ -213,7 +213,7 @@ mod tests {
         let segmenter = Segmenter::load(path, DeviceKind::Cpu).unwrap();
         let prompt = Prompt::bbox(20.0, 10.0, 200.0, 90.0)
             .unwrap()
-            .and_point(60.0, 50.0);
+            .with_point(60.0, 50.0);
         let maps = attention(&segmenter, &prompt, (240, 100));
         assert_eq!(maps.width(), maps.height());
         let tokens = "object score, iou, mask 0, mask 1, mask 2, mask 3, corner 0, corner 1, point 0, \

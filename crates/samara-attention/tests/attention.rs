@@ -90,7 +90,11 @@ fn maps_and_prompts_together_are_as_one_by_one() {
 
 #[test]
 fn one_candidate_is_never_decided() {
-    let targets = targets(WIDTH, HEIGHT, &[Prompt::point(60.0, 60.0).single()]);
+    let targets = targets(
+        WIDTH,
+        HEIGHT,
+        &[Prompt::point(60.0, 60.0).with_single_mask()],
+    );
     let map = map_of(&targets.candidates()[0].as_slice()[0].mask);
     let found = &targets.analyse(&map, &AttentionOptions::default()).unwrap()[0];
     assert_eq!(

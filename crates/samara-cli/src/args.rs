@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::{Checkpoint, registry};
-use samara::{Click, Granularity, Limits, OriginalBox, OriginalPx, Select, read_mask};
+use samara::{Click, ImageLimits, OriginalBox, OriginalPx, ParseError, Select, read_mask};
 
 use crate::error::{CliError, Result};
 use crate::flags::ModelFlags;
@@ -81,50 +81,23 @@ impl FromStr for SelectArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(level) = Granularity::ALL
-            .into_iter()
-            .find(|level| level.name() == text)
-        {
-            return Ok(Self::How(Select::Granularity(level)));
+        match text.split_once('=') {
+            Some(("oracle", file)) => Ok(Self::Oracle(file.into())),
+            None if text == "all" => Ok(Self::All),
+            _ => match text.parse() {
+                Ok(select) => Ok(Self::How(select)),
+                Err(samara::Error::Parse(ParseError { expected, .. })) => {
+                    Err(format!("expected {expected}; or oracle=FILE, all"))
+                }
+                Err(error) => Err(error.to_string()),
+            },
         }
-        if let Some((key, value)) = text.split_once('=') {
-            return match key {
-                "area" => match parse_number(value)? {
-                    r if r > 0.0 && r <= 1.0 => Ok(Self::How(Select::AreaRatio(r))),
-                    _ => Err("area=R is a share of the image, more than 0 and at most 1".into()),
-                },
-                "box" => Ok(Self::How(Select::ForBox(parse_box(value)?))),
-                "oracle" => Ok(Self::Oracle(value.into())),
-                _ => Err(format!(
-                    "unknown strategy {key}=; with a value: area, box, oracle"
-                )),
-            };
-        }
-        Ok(Self::How(match text {
-            "all" => return Ok(Self::All),
-            "best" => Select::Best,
-            "learned" => Select::Learned,
-            "score" => Select::Score,
-            "largest" => Select::Largest,
-            "smallest" => Select::Smallest,
-            "union" => Select::Union,
-            "intersection" => Select::Intersection,
-            "weighted" => Select::Weighted,
-            "vote" => Select::Vote,
-            _ => {
-                return Err(
-                    "one of best, learned, score, whole, part, subpart, largest, smallest, area=R, \
-                    box=X0,Y0,X1,Y1, union, intersection, weighted, vote, oracle=FILE, all"
-                        .into(),
-                );
-            }
-        }))
     }
 }
 
 impl SelectArg {
     /// The strategy, with its file read.
-    pub(crate) fn resolve(&self, limits: &Limits) -> Result<Select> {
+    pub(crate) fn resolve(&self, limits: &ImageLimits) -> Result<Select> {
         Ok(match self {
             Self::How(select) => select.clone(),
             Self::All => Select::Best,

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use samara::{CalibrationError, OptionError, PromptError};
 use samara_attention::AttentionError;
 use samara_eval::EvalError;
 use samara_quality::QualityError;
@@ -43,9 +44,30 @@ impl From<samara::Error> for CliError {
     fn from(error: samara::Error) -> Self {
         match error {
             // These come from the flags.
-            samara::Error::Prompt(_) | samara::Error::Options(_) => Self::usage(error),
+            samara::Error::Prompt(_)
+            | samara::Error::Select(_)
+            | samara::Error::Option(_)
+            | samara::Error::Parse(_) => Self::usage(error),
             _ => Self::failed(error),
         }
+    }
+}
+
+impl From<PromptError> for CliError {
+    fn from(error: PromptError) -> Self {
+        samara::Error::from(error).into()
+    }
+}
+
+impl From<OptionError> for CliError {
+    fn from(error: OptionError) -> Self {
+        samara::Error::from(error).into()
+    }
+}
+
+impl From<CalibrationError> for CliError {
+    fn from(error: CalibrationError) -> Self {
+        samara::Error::from(error).into()
     }
 }
 
@@ -78,8 +100,8 @@ impl From<AttentionError> for CliError {
     }
 }
 
-impl From<samara::image::ImageError> for CliError {
-    fn from(error: samara::image::ImageError) -> Self {
+impl From<samara_image::Error> for CliError {
+    fn from(error: samara_image::Error) -> Self {
         Self::failed(error)
     }
 }

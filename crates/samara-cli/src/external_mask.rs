@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use samara::image::{CocoRle, RgbImage, read_gray16};
-use samara::{Limits, Mask, read_mask};
+use samara::{ImageLimits, Mask, read_mask};
 use samara_data::Segmentation;
+use samara_image::{CocoRle, RgbImage, read_gray16};
 use samara_quality::{ExternalMask, SoftMask};
 use serde::Deserialize;
 
@@ -23,7 +23,7 @@ pub(crate) fn read(
     path: &Path,
     soft: bool,
     image: &RgbImage,
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<Vec<NamedMask>> {
     let (width, height) = image.dimensions();
     let extension = path.extension().unwrap_or_default();
@@ -93,7 +93,7 @@ struct Annotation {
     segmentation: Segmentation,
 }
 
-fn read_json(path: &Path, size: (u32, u32), limits: &Limits) -> Result<Vec<NamedMask>> {
+fn read_json(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Result<Vec<NamedMask>> {
     let failed = |why: &dyn std::fmt::Display| failed(path, why);
     let length = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
     if length > limits.max_bytes {
@@ -146,7 +146,7 @@ fn read_json(path: &Path, size: (u32, u32), limits: &Limits) -> Result<Vec<Named
 fn decode(
     shape: &Segmentation,
     (width, height): (u32, u32),
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<Mask, String> {
     if let Segmentation::Rle(rle) = shape
         && rle.size != [height, width]

@@ -10,9 +10,9 @@ use half::{bf16, f16};
 use npyz::{NpyFile, TypeChar};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use samara::Limits;
-use samara::image::read_gray;
+use samara::ImageLimits;
 use samara_attention::AttentionMap;
+use samara_image::read_gray;
 
 use crate::error::{CliError, Result};
 
@@ -77,7 +77,7 @@ pub(crate) fn read(
     path: &Path,
     grid: Option<Grid>,
     tensor: Option<&str>,
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<Vec<FileMap>> {
     let extension = path
         .extension()
@@ -259,7 +259,7 @@ fn read_npy(path: &Path) -> Result<Array> {
 }
 
 /// One tensor, or all of them in the order of their names.
-fn read_tensors(path: &Path, tensor: Option<&str>, limits: &Limits) -> Result<Vec<Array>> {
+fn read_tensors(path: &Path, tensor: Option<&str>, limits: &ImageLimits) -> Result<Vec<Array>> {
     let size = std::fs::metadata(path).map_err(|e| failed(path, e))?.len();
     if size > limits.max_bytes {
         let most = limits.max_bytes;

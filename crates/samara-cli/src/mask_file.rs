@@ -6,13 +6,13 @@ use std::path::Path;
 
 use npyz::{NpyFile, TypeChar};
 use safetensors::{Dtype, SafeTensors};
-use samara::{Limits, Logits, Mask, MaskPrompt, read_mask};
+use samara::{ImageLimits, Logits, Mask, MaskPrompt, read_mask};
 
 use crate::error::{CliError, Result};
 use crate::terminal;
 
 /// Reads a mask prompt; the kind of file is told by its extension.
-pub(crate) fn read(path: &Path, limits: &Limits) -> Result<MaskPrompt> {
+pub(crate) fn read(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
     let extension = path
         .extension()
         .map(|e| e.to_string_lossy().to_ascii_lowercase());

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use samara::image::{BBox, Rle};
 use samara::{Candidate, Candidates, Intent, Mask, PixelRect, Selection};
+use samara_image::{BBox, Rle};
 use serde::Serialize;
 
 /// Milliseconds that each stage took.

@@ -11,8 +11,8 @@ use std::process::Output;
 
 use common::{Bench, assert_fails, model, npy, stderr, stdout};
 use safetensors::tensor::{Dtype, TensorView};
-use samara::Limits;
-use samara::image::{GrayImage16, RgbImage, read_image, save_png};
+use samara::ImageLimits;
+use samara_image::{GrayImage16, RgbImage, read_image, save_png};
 use serde_json::Value;
 
 fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
@@ -65,7 +65,7 @@ fn without_an_output_flag_a_picture_and_a_table_appear() {
     }
     assert!(text.ends_with("wrote photo.attention.png\n"), "{text}");
     assert!(stderr(&output).is_empty(), "no bar without a terminal");
-    let picture = read_image(bench.path("photo.attention.png"), &Limits::default()).unwrap();
+    let picture = read_image(bench.path("photo.attention.png"), &ImageLimits::default()).unwrap();
     assert_eq!(
         picture.dimensions(),
         (5 * 96 + 4 * 8, 64),
@@ -273,7 +273,7 @@ fn many_heads_are_summed_up() {
         stderr(&output)
     );
     assert!(text.contains("  layer 3: whole "), "{text}");
-    let picture = read_image(bench.path("picture.jpg"), &Limits::default()).unwrap();
+    let picture = read_image(bench.path("picture.jpg"), &ImageLimits::default()).unwrap();
     assert_eq!(picture.height(), 64, "the mean map alone");
 }
 

@@ -9,7 +9,7 @@ mod common;
 
 use common::{Bench, assert_fails, model, stderr, stdout};
 use samara::Mask;
-use samara::image::{RgbImage, save_object_map, save_png};
+use samara_image::{RgbImage, save_object_map, save_png};
 use serde_json::{Value, json};
 
 /// A COCO folder `data` with two images in `val`, one in `train`, and a damaged record.

@@ -14,8 +14,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use common::{Bench, assert_fails, model, photo, stderr, stdout};
-use samara::Limits;
-use samara::image::{Rle, read_label_map, read_mask, save_png};
+use samara::ImageLimits;
+use samara_image::{Rle, read_label_map, read_mask, save_png};
 use serde_json::Value;
 
 /// The random test model answers with masks whose scores mean nothing, so all are kept that do not
@@ -89,7 +89,10 @@ fn all_formats_tell_the_same() {
     let coco = json(&bench.path("out/annotations.json"));
     assert_eq!(coco["images"][0]["file_name"], "photo.png");
     assert_eq!(coco["images"][0]["width"], 96);
-    let labels = read_label_map(bench.path("out/photo.png.labels.png"), &Limits::default());
+    let labels = read_label_map(
+        bench.path("out/photo.png.labels.png"),
+        &ImageLimits::default(),
+    );
     let labels = labels.unwrap();
     let table = fs::read_to_string(bench.path("out/photo.png.masks/metadata.csv")).unwrap();
     assert_eq!(table.lines().count(), records.len() + 1);
@@ -102,7 +105,7 @@ fn all_formats_tell_the_same() {
         assert_eq!(record["bbox"], serde_json::json!(bbox));
         assert_eq!(record["crop_box"], serde_json::json!([0, 0, 96, 64]));
         let png = bench.path(&format!("out/photo.png.masks/{i}.png"));
-        assert_eq!(read_mask(png, &Limits::default()).unwrap(), mask);
+        assert_eq!(read_mask(png, &ImageLimits::default()).unwrap(), mask);
 
         let annotation = &coco["annotations"][i];
         assert_eq!(annotation["id"], i + 1);

@@ -9,7 +9,7 @@ mod common;
 
 use common::{Bench, assert_fails, disc, json_of, npy, run, stderr, stdout};
 use samara::Mask;
-use samara::image::{GrayImage16, read_image, save_png};
+use samara_image::{GrayImage16, read_image, save_png};
 use serde_json::{Value, json};
 
 /// A photo, and its disc in every form that is read.
@@ -170,7 +170,7 @@ fn a_table_a_picture_and_the_refined_mask() {
         text.ends_with("wrote both.png\nwrote refined.png\n"),
         "{text}"
     );
-    let limits = samara::Limits::default();
+    let limits = samara::ImageLimits::default();
     let both = read_image(bench.path("both.png"), &limits).unwrap();
     assert!(both.width() > 2 * 96 && both.height() == 64);
     let refined = samara::read_mask(bench.path("refined.png"), &limits).unwrap();

@@ -8,7 +8,7 @@
 mod common;
 
 use common::{Bench, assert_fails, disc, json_of, run, stderr, stdout};
-use samara::image::{save_object_map, save_png};
+use samara_image::{save_object_map, save_png};
 use serde_json::json;
 
 /// Four objects, of which the first two are the same, and a record that cannot be read.

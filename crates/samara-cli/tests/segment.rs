@@ -9,8 +9,8 @@ mod common;
 
 use common::{Bench, golden, npy, photo, stderr, stdout};
 use safetensors::SafeTensors;
-use samara::image::{RgbImage, Rle, read_mask, save_png};
-use samara::{Limits, Mask};
+use samara::{ImageLimits, Mask};
+use samara_image::{RgbImage, Rle, read_mask, save_png};
 use serde_json::Value;
 
 fn mask_of(record: &Value) -> Mask {
@@ -152,7 +152,7 @@ fn a_folder_gets_everything() {
     assert!(output.status.success(), "{}", stderr(&output));
     let json: Value =
         serde_json::from_slice(&std::fs::read(bench.path("result/photo.json")).unwrap()).unwrap();
-    let read = |name: &str| read_mask(bench.path(name), &Limits::default()).unwrap();
+    let read = |name: &str| read_mask(bench.path(name), &ImageLimits::default()).unwrap();
     assert_eq!(read("result/photo.mask.png"), mask_of(&json["selected"]));
     for i in 0..3 {
         let name = format!("result/photo.candidate-{i}.png");

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use samara_image::{
-    CocoRle, ImageError, Limits, Mask, RgbImage, Rle, coco_polygons_to_mask, read_image,
+    CocoRle, Error as ImageError, ImageLimits, Mask, RgbImage, Rle, coco_polygons_to_mask,
+    read_image,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -90,7 +91,7 @@ impl Segmentation {
     ///
     /// # Errors
     /// Why it cannot be read, in one line.
-    pub fn to_mask(&self, width: u32, height: u32, limits: &Limits) -> Result<Mask, String> {
+    pub fn to_mask(&self, width: u32, height: u32, limits: &ImageLimits) -> Result<Mask, String> {
         let mask = match self {
             Self::Rle(rle) => Rle::try_from(rle.clone()).and_then(|rle| rle.to_mask_within(limits)),
             Self::Polygons(rings) => coco_polygons_to_mask(rings, width, height),
@@ -170,7 +171,7 @@ impl ImageRecord {
     ///
     /// # Errors
     /// As [`load_image`](Self::load_image).
-    pub fn load(&self, limits: &Limits) -> Result<Sample, BadRecord> {
+    pub fn load(&self, limits: &ImageLimits) -> Result<Sample, BadRecord> {
         let image = self.load_image(limits)?;
         let mut skipped = Skipped::default();
         let mut objects = Vec::with_capacity(self.objects.len());
@@ -196,7 +197,7 @@ impl ImageRecord {
     ///
     /// # Errors
     /// A missing or corrupt image, one above `limits`, and one of another size than annotated.
-    pub fn load_image(&self, limits: &Limits) -> Result<RgbImage, BadRecord> {
+    pub fn load_image(&self, limits: &ImageLimits) -> Result<RgbImage, BadRecord> {
         let image = read_image(&self.path, limits).map_err(|error| {
             let fault = match error {
                 ImageError::Io { .. } => Fault::MissingImage,
@@ -219,7 +220,7 @@ impl ImageRecord {
     ///
     /// # Errors
     /// A segmentation that cannot be read, one of another size, and one without a pixel.
-    pub fn mask(&self, object: &ObjectRecord, limits: &Limits) -> Result<Mask, BadRecord> {
+    pub fn mask(&self, object: &ObjectRecord, limits: &ImageLimits) -> Result<Mask, BadRecord> {
         let bad = |fault, what: String| {
             let record = format!("{}, annotation {}", self.name(), object.id);
             BadRecord::new(fault, record, what)

@@ -12,7 +12,7 @@ fn open(folder: &Folder, split: Option<&str>) -> DataSet {
 fn polygons_and_both_kinds_of_run_lengths_give_the_same_mask() {
     let folder = Folder::with_every_fault();
     let set = open(&folder, Some("train"));
-    let sample = set.images[0].load(&Limits::default()).unwrap();
+    let sample = set.images[0].load(&ImageLimits::default()).unwrap();
     assert_eq!(sample.image.dimensions(), (60, 40));
     assert!(sample.skipped.is_empty());
     let expected = rectangle((60, 40), [5, 5, 30, 20]);
@@ -27,7 +27,7 @@ fn polygons_and_both_kinds_of_run_lengths_give_the_same_mask() {
 fn bad_objects_are_left_out_and_counted_by_kind() {
     let folder = Folder::with_every_fault();
     let set = open(&folder, None);
-    let sample = set.images[1].load(&Limits::default()).unwrap();
+    let sample = set.images[1].load(&ImageLimits::default()).unwrap();
     assert_eq!(
         sample.objects.iter().map(|o| o.id).collect::<Vec<_>>(),
         [4, 5]
@@ -50,7 +50,7 @@ fn bad_images_are_errors_that_name_them() {
     let set = open(&folder, Some("train"));
     let fault = |id: u64| {
         let image = set.images.iter().find(|image| image.id == id).unwrap();
-        let bad = image.load(&Limits::default()).unwrap_err();
+        let bad = image.load(&ImageLimits::default()).unwrap_err();
         assert!(bad.record.ends_with(&format!("image {id}")), "{bad}");
         assert!(!bad.to_string().contains('\n'));
         bad.fault
@@ -88,7 +88,7 @@ fn a_file_is_opened_like_its_folder_and_pictures_may_lie_beside_it() {
     }]);
     folder.annotate(&images, &annotations);
     let set = DataSet::open(folder.path().join("annotations.json"), None).unwrap();
-    let sample = set.images[0].load(&Limits::default()).unwrap();
+    let sample = set.images[0].load(&ImageLimits::default()).unwrap();
     assert_eq!(sample.objects[0].mask.area(), 16);
     let object = &set.images[0].objects[0];
     assert_eq!(
@@ -148,7 +148,7 @@ fn every_value_of_a_label_map_is_an_object_and_subfolders_are_splits() {
 
     let set = open(&folder, Some("train"));
     assert_eq!(set.images.len(), 2);
-    let sample = set.images[0].load(&Limits::default()).unwrap();
+    let sample = set.images[0].load(&ImageLimits::default()).unwrap();
     assert_eq!(
         sample.objects.iter().map(|o| o.id).collect::<Vec<_>>(),
         [5, 9]

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use samara_image::{ImageError, Limits, Rle, read_label_map};
+use samara_image::{Error as ImageError, ImageLimits, Rle, read_label_map};
 
 use super::dataset::{
     DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split, reason,
@@ -105,7 +105,7 @@ fn label_path(root: &Path, split: Option<&str>, image: &Path) -> PathBuf {
 }
 
 fn image_record(pair: Pair) -> Result<ImageRecord, BadRecord> {
-    let map = read_label_map(&pair.label, &Limits::default()).map_err(|error| {
+    let map = read_label_map(&pair.label, &ImageLimits::default()).map_err(|error| {
         let fault = match error {
             ImageError::Io { .. } => Fault::MissingLabelMap,
             _ => Fault::BadLabelMap,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
 use samara::Intent;
-use samara_image::{Limits, Mask, RgbImage};
+use samara_image::{ImageLimits, Mask, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::augment::{Augmentation, View, check_share};
@@ -285,7 +285,7 @@ impl Drawing<'_> {
         rng: &mut impl Rng,
         skipped: &mut Skipped,
     ) -> Result<Option<Example>, BadRecord> {
-        let limits = Limits::default();
+        let limits = ImageLimits::default();
         let may = |object: &&ObjectRecord| self.source.spec.may_choose(object, self.image);
         let mut objects: Vec<&ObjectRecord> = self.image.objects.iter().filter(may).collect();
         objects.shuffle(rng);
@@ -337,7 +337,7 @@ impl Drawing<'_> {
     }
 
     fn decode(&self, view: &View, object: &ObjectRecord, skipped: &mut Skipped) -> Option<Mask> {
-        match self.image.mask(object, &Limits::default()) {
+        match self.image.mask(object, &ImageLimits::default()) {
             Ok(mask) => self.see(view, &mask),
             Err(bad) => {
                 skipped.add(bad);

@@ -1,6 +1,6 @@
 //! Calibrating the predicted IoU on evaluated objects.
 
-use samara::{Calibration, CalibrationCurve, Error, PredictedIou};
+use samara::{Calibration, CalibrationCurve, CalibrationError, PredictedIou};
 
 use super::evaluate::Evaluation;
 use super::isotonic::fit_curve;
@@ -18,7 +18,7 @@ pub enum CalibrationKind {
 }
 
 impl CalibrationKind {
-    fn fit(self, samples: &[(f64, f64)]) -> Result<CalibrationCurve, Error> {
+    fn fit(self, samples: &[(f64, f64)]) -> Result<CalibrationCurve, CalibrationError> {
         match self {
             Self::Isotonic => fit_curve(samples),
             Self::Temperature => fit_temperature(samples),
@@ -34,11 +34,11 @@ impl CalibrationKind {
 /// landed.
 ///
 /// # Errors
-/// No score is finite.
+/// [`CalibrationError::NoScore`]: no score is finite.
 pub fn fit_calibration(
     evaluations: &[Evaluation],
     kind: CalibrationKind,
-) -> Result<Calibration, Error> {
+) -> Result<Calibration, CalibrationError> {
     let objects = || evaluations.iter().flat_map(|e| &e.objects);
     let single = |o: &ObjectOutcome| {
         o.single
@@ -57,7 +57,7 @@ pub fn fit_calibration(
 fn fit_best_matching<'a>(
     objects: impl Iterator<Item = &'a ObjectOutcome>,
     kind: CalibrationKind,
-) -> Result<CalibrationCurve, Error> {
+) -> Result<CalibrationCurve, CalibrationError> {
     let clicks = objects.flat_map(|o| &o.first);
     let samples: Vec<(f64, f64)> = clicks.map(|click| pair(click.best())).collect();
     kind.fit(&samples)

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use samara::{Intent, Limits, Segmenter, Zoom};
+use samara::{ImageLimits, Intent, Segmenter, Zoom};
 use serde::{Serialize, Serializer};
 
 use super::clicks::{Clicked, first_clicks};
@@ -50,7 +50,7 @@ pub struct EvalOptions {
     pub max_area: Option<u64>,
     /// Limits for images.
     #[serde(skip)]
-    pub limits: Limits,
+    pub limits: ImageLimits,
 }
 
 impl Default for EvalOptions {
@@ -68,7 +68,7 @@ impl Default for EvalOptions {
             limit: None,
             min_area: 1,
             max_area: None,
-            limits: Limits::default(),
+            limits: ImageLimits::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use samara::{Granularity, Hierarchy, Limits, MaskGenerator};
+use samara::{Granularity, Hierarchy, ImageLimits, MaskGenerator};
 use samara_image::Mask;
 use serde::Serialize;
 
@@ -82,7 +82,7 @@ pub fn evaluate_everything(
         if progress(i, records.len()).is_break() {
             return Err(EvalError::Cancelled);
         }
-        let sample = match record.load(&Limits::default()) {
+        let sample = match record.load(&ImageLimits::default()) {
             Ok(sample) => sample,
             Err(bad) => {
                 skipped.add(bad);

@@ -1,8 +1,8 @@
 //! The best and the worst cases, as small images.
 
 use samara::Mask;
-use samara::image::{
-    BBox, ImageError, OriginalPx, Overlay, Rgb, RgbImage, encode_jpeg, resize_bilinear,
+use samara_image::{
+    BBox, Error as ImageError, OriginalPx, Overlay, Rgb, RgbImage, encode_jpeg, resize_bilinear,
 };
 
 use super::outcome::Case;
@@ -168,8 +168,8 @@ mod tests {
             Some(OriginalPx::new(9.5, 9.5)),
         );
         let jpeg = jpeg.unwrap();
-        let limits = samara::Limits::default();
-        let decoded = samara::image::decode_image(&jpeg, "case", &limits).unwrap();
+        let limits = samara::ImageLimits::default();
+        let decoded = samara_image::decode_image(&jpeg, "case", &limits).unwrap();
         assert_eq!(decoded.dimensions(), (320, 240));
         // The truth is tinted, the rest is not.
         let [r, _, b] = decoded.get_pixel(120, 20).0;

@@ -1,6 +1,6 @@
 //! Fitting a monotone curve from score to IoU.
 
-use samara::{CalibrationCurve, Error};
+use samara::{CalibrationCurve, CalibrationError};
 
 /// Samples that share one fitted value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,9 +62,12 @@ pub fn pool_adjacent_violators(samples: &[(f64, f64)]) -> Vec<Block> {
 /// more blocks than a curve has knots, the two neighbours that lose least are joined.
 ///
 /// # Errors
-/// No sample is finite.
-pub fn fit_curve(samples: &[(f64, f64)]) -> Result<CalibrationCurve, Error> {
+/// [`CalibrationError::NoScore`]: no sample is finite.
+pub fn fit_curve(samples: &[(f64, f64)]) -> Result<CalibrationCurve, CalibrationError> {
     let mut blocks = pool_adjacent_violators(samples);
+    if blocks.is_empty() {
+        return Err(CalibrationError::NoScore);
+    }
     while blocks.len() > CalibrationCurve::MAX_KNOTS {
         let costs = blocks.windows(2).map(|pair| pair[0].cost(pair[1]));
         let cheapest = costs.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));

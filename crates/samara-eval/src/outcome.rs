@@ -1,7 +1,7 @@
 //! What is noted of every object; all figures are made of these.
 
-use samara::image::OriginalPx;
 use samara::{Candidate, Mask};
+use samara_image::OriginalPx;
 use serde::Serialize;
 
 use super::metrics::number_of_clicks;

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use rayon::prelude::*;
-use samara::image::{BOUNDARY_RATIO, OriginalPx, boundary_iou};
 use samara::{Candidates, Click, Embedding, Logits, Mask, Prompt, Select, Zoom};
+use samara_image::{BOUNDARY_RATIO, OriginalPx, boundary_iou};
 
 use super::clicks::Clicked;
 use super::error::EvalError;
@@ -99,7 +99,7 @@ impl ImageProtocol<'_> {
             .iter()
             .filter_map(|o| Some((o, o.clicks.first()?.1)));
         let clicked: Vec<(&Clicked<'o>, Click)> = clicked.collect();
-        let prompt = |&(_, click): &(_, Click)| Prompt::new().and_click(click);
+        let prompt = |&(_, click): &(_, Click)| Prompt::new().with_click(click);
         let prompts: Vec<Prompt> = clicked.iter().map(prompt).collect();
         let answers = self.answer(prompts, timing)?;
         timed(&mut timing.scoring, || {
@@ -121,7 +121,7 @@ impl ImageProtocol<'_> {
         let mut active: Vec<&mut Target<'_>> = targets
             .filter(|target| target.clicked.clicks.len() > number)
             .collect();
-        let prompt = |t: &&mut Target<'_>| Prompt::new().and_click(t.clicked.clicks[number].1);
+        let prompt = |t: &&mut Target<'_>| Prompt::new().with_click(t.clicked.clicks[number].1);
         let prompts: Vec<Prompt> = active.iter().map(prompt).collect();
         let answers = self.answer(prompts, timing)?;
         timed(&mut timing.scoring, || {
@@ -331,9 +331,9 @@ impl Target<'_> {
     fn refinement(&self) -> Prompt {
         let clicks = self.clicks.iter().copied();
         clicks
-            .fold(Prompt::new(), Prompt::and_click)
-            .and_refine(&self.logits)
-            .single()
+            .fold(Prompt::new(), Prompt::with_click)
+            .with_mask(self.logits.clone())
+            .with_single_mask()
     }
 
     /// Goes on with the answer to a further click.
@@ -371,7 +371,7 @@ impl<'a> Shown<'a> {
 
 fn tight_box(mask: &Mask) -> Result<Prompt, EvalError> {
     let [x, y, w, h] = mask.bbox().map_or([0; 4], |b| b.xywh()).map(f64::from);
-    Ok(Prompt::bbox(x, y, x + w, y + h)?.single())
+    Ok(Prompt::bbox(x, y, x + w, y + h)?.with_single_mask())
 }
 
 /// Runs `work` and adds the seconds it took.

@@ -1,6 +1,6 @@
 //! Fitting one number to score and IoU.
 
-use samara::{CalibrationCurve, Error};
+use samara::{CalibrationCurve, CalibrationError};
 
 /// Scores are kept this far from 0 and 1, where their logit has no end.
 const MARGIN: f64 = 1e-3;
@@ -15,15 +15,15 @@ const HALVINGS: usize = 50;
 /// cannot bend it. What is not finite is skipped.
 ///
 /// # Errors
-/// No sample is finite.
-pub fn fit_temperature(samples: &[(f64, f64)]) -> Result<CalibrationCurve, Error> {
+/// [`CalibrationError::NoScore`]: no sample is finite.
+pub fn fit_temperature(samples: &[(f64, f64)]) -> Result<CalibrationCurve, CalibrationError> {
     let logits = samples
         .iter()
         .filter(|(score, iou)| score.is_finite() && iou.is_finite())
         .map(|&(score, iou)| (logit(score.clamp(MARGIN, 1.0 - MARGIN)), iou));
     let logits: Vec<(f64, f64)> = logits.collect();
     if logits.is_empty() {
-        return Err(Error::Calibration("no score is finite".into()));
+        return Err(CalibrationError::NoScore);
     }
     // The cross-entropy is convex in the inverse: where its slope is 0, it is least.
     let slope = |inverse: f64| -> f64 {

@@ -6,22 +6,23 @@ use std::path::Path;
 
 use image::error::{ImageError as CodecError, LimitErrorKind};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use crate::complete::is_complete;
-use crate::error::ImageError;
+use crate::error::Error;
+use crate::input::flatten;
 use crate::label_map::GrayImage16;
 
 /// How large an image may be. Checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ImageLimits {
     /// Most pixels, width × height, of a decoded image.
     pub max_pixels: u64,
     /// Most bytes of the file, and of the decoded buffer.
     pub max_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for ImageLimits {
     /// 100 million pixels and 1 GiB.
     fn default() -> Self {
         Self {
@@ -31,17 +32,17 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ImageLimits {
     /// Refuses a size above [`max_pixels`](Self::max_pixels).
     ///
     /// # Errors
-    /// [`ImageError::Limits`] naming `name`, the size and the limit.
-    pub fn check_pixels(&self, width: u32, height: u32, name: &str) -> Result<(), ImageError> {
+    /// [`Error::Limits`] naming `name`, the size and the limit.
+    pub fn check_pixels(&self, width: u32, height: u32, name: &str) -> Result<(), Error> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels <= self.max_pixels {
             return Ok(());
         }
-        Err(ImageError::limits(
+        Err(Error::limits(
             name,
             format!(
                 "{width}x{height} is {pixels} pixels, the limit is {} (raise max_pixels to read it)",
@@ -50,11 +51,11 @@ impl Limits {
         ))
     }
 
-    fn check_bytes(&self, bytes: u64, what: &str, name: &str) -> Result<(), ImageError> {
+    fn check_bytes(&self, bytes: u64, what: &str, name: &str) -> Result<(), Error> {
         if bytes <= self.max_bytes {
             return Ok(());
         }
-        Err(ImageError::limits(
+        Err(Error::limits(
             name,
             format!(
                 "{what} is {bytes} bytes, the limit is {} (raise max_bytes to read it)",
@@ -73,10 +74,10 @@ impl Limits {
 /// profile; colour profiles are ignored everywhere, as Pillow does.
 ///
 /// # Errors
-/// One line naming the file: [`ImageError::Io`] (missing, a folder, not readable),
-/// [`ImageError::Decoding`] (empty, truncated, not an image, damaged), [`ImageError::Limits`]
-/// (too large, decided from the header), [`ImageError::Unsupported`] (another format).
-pub fn read_image(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, ImageError> {
+/// One line naming the file: [`Error::Io`] (missing, a folder, not readable),
+/// [`Error::Decoding`] (empty, truncated, not an image, damaged), [`Error::Limits`]
+/// (too large, decided from the header), [`Error::Unsupported`] (another format).
+pub fn read_image(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbImage, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
     decode_image(&bytes, &path.display().to_string(), limits)
@@ -87,8 +88,8 @@ pub fn read_image(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, I
 /// See [`read_image`] for formats and conversions.
 ///
 /// # Errors
-/// As [`read_image`], without [`ImageError::Io`].
-pub fn decode_image(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, ImageError> {
+/// As [`read_image`], without [`Error::Io`].
+pub fn decode_image(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<RgbImage, Error> {
     decode_dynamic(bytes, name, limits).map(flatten)
 }
 
@@ -97,15 +98,15 @@ pub fn decode_image(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImag
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn read_gray16(path: impl AsRef<Path>, limits: &Limits) -> Result<GrayImage16, ImageError> {
+pub fn read_gray16(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayImage16, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
     Ok(decode_dynamic(&bytes, &path.display().to_string(), limits)?.into_luma16())
 }
 
-/// The whole file, if it is a regular one within [`Limits::max_bytes`].
-pub(crate) fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ImageError> {
-    let fail = |source| ImageError::io(path, "cannot be read", source);
+/// The whole file, if it is a regular one within [`ImageLimits::max_bytes`].
+pub(crate) fn read_bytes(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, Error> {
+    let fail = |source| Error::io(path, "cannot be read", source);
     let name = path.display().to_string();
     let meta = fs::metadata(path).map_err(fail)?;
     if meta.is_dir() {
@@ -126,15 +127,15 @@ pub(crate) fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ImageE
 pub(crate) fn decode_dynamic(
     bytes: &[u8],
     name: &str,
-    limits: &Limits,
-) -> Result<DynamicImage, ImageError> {
+    limits: &ImageLimits,
+) -> Result<DynamicImage, Error> {
     limits.check_bytes(bytes.len() as u64, "the file", name)?;
     if bytes.is_empty() {
-        return Err(ImageError::decoding(name, "the file is empty"));
+        return Err(Error::decoding(name, "the file is empty"));
     }
     let format = recognise(bytes, name)?;
     let failed = |error| match translate(error, name, limits) {
-        ImageError::Decoding { .. } if !is_complete(bytes, format) => truncated(name),
+        Error::Decoding { .. } if !is_complete(bytes, format) => truncated(name),
         other => other,
     };
     let reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -143,7 +144,7 @@ pub(crate) fn decode_dynamic(
     limits.check_pixels(width, height, name)?;
     limits.check_bytes(decoder.total_bytes(), "the decoded picture", name)?;
     if width == 0 || height == 0 {
-        return Err(ImageError::decoding(
+        return Err(Error::decoding(
             name,
             format!("the picture has no pixels: {width}x{height}"),
         ));
@@ -161,7 +162,7 @@ pub(crate) fn decode_dynamic(
     Ok(picture)
 }
 
-fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, ImageError> {
+fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, Error> {
     const READ: &str = "JPEG, PNG, WebP, TIFF, BMP and GIF are read";
     match image::guess_format(bytes) {
         Ok(
@@ -172,31 +173,28 @@ fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, ImageError> {
             | ImageFormat::Bmp
             | ImageFormat::Gif),
         ) => Ok(format),
-        Ok(other) => Err(ImageError::unsupported(
+        Ok(other) => Err(Error::unsupported(
             name,
             format!("is {}; {READ}", format!("{other:?}").to_uppercase()),
         )),
-        Err(_) => Err(ImageError::decoding(
-            name,
-            format!("is not a picture; {READ}"),
-        )),
+        Err(_) => Err(Error::decoding(name, format!("is not a picture; {READ}"))),
     }
 }
 
-fn truncated(name: &str) -> ImageError {
-    ImageError::decoding(name, "the file is truncated: the picture ends too early")
+fn truncated(name: &str) -> Error {
+    Error::decoding(name, "the file is truncated: the picture ends too early")
 }
 
 /// Puts a codec's error into one line of ours.
-fn translate(error: CodecError, name: &str, limits: &Limits) -> ImageError {
+fn translate(error: CodecError, name: &str, limits: &ImageLimits) -> Error {
     let text = error.to_string();
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match error {
         CodecError::Limits(limit) => match limit.kind() {
             LimitErrorKind::DimensionError => {
-                ImageError::limits(name, "the picture's sides are too large to decode")
+                Error::limits(name, "the picture's sides are too large to decode")
             }
-            _ => ImageError::limits(
+            _ => Error::limits(
                 name,
                 format!(
                     "decoding needs more than the limit of {} bytes (raise max_bytes to read it)",
@@ -204,10 +202,10 @@ fn translate(error: CodecError, name: &str, limits: &Limits) -> ImageError {
                 ),
             ),
         },
-        CodecError::Unsupported(_) => ImageError::unsupported(name, line),
+        CodecError::Unsupported(_) => Error::unsupported(name, line),
         CodecError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => truncated(name),
         _ if says_truncated(&line) => truncated(name),
-        _ => ImageError::decoding(name, format!("the picture is damaged: {line}")),
+        _ => Error::decoding(name, format!("the picture is damaged: {line}")),
     }
 }
 
@@ -225,23 +223,4 @@ fn says_truncated(line: &str) -> bool {
     ]
     .iter()
     .any(|words| line.contains(words))
-}
-
-/// 8-bit RGB, with transparent pixels over white.
-fn flatten(picture: DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let rgba = picture.into_rgba8();
-    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
-        let alpha = u32::from(from[3]);
-        let over_white = |c: u8| ((u32::from(c) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
-        *to = Rgb([
-            over_white(from[0]),
-            over_white(from[1]),
-            over_white(from[2]),
-        ]);
-    }
-    rgb
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Every message is one line and names the file or the parameter it is about.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ImageError {
+pub enum Error {
     /// The file system refused: missing file, folder instead of file, no permission, full disk.
     #[error("{name}: {what}")]
     Io {
@@ -27,7 +27,7 @@ pub enum ImageError {
         /// What is wrong with the content.
         what: String,
     },
-    /// The image is valid so far but larger than the [`Limits`](crate::Limits) allow.
+    /// The image is valid so far but larger than the [`ImageLimits`](crate::ImageLimits) allow.
     #[error("{name}: {what}")]
     Limits {
         /// The file, or the name given for the bytes.
@@ -53,7 +53,7 @@ pub enum ImageError {
     },
 }
 
-impl ImageError {
+impl Error {
     pub(crate) fn io(path: &Path, doing: &str, source: io::Error) -> Self {
         let what = match source.kind() {
             io::ErrorKind::NotFound => format!("{doing}: no such file or folder"),

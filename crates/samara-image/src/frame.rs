@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ImageError;
+use crate::error::Error;
 use crate::mask::BBox;
 
 /// A point in pixels of the original image.
@@ -53,10 +53,10 @@ impl OriginalBox {
     /// The box between two opposite corners, given in any order.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when a coordinate is not finite or the box has no area.
-    pub fn new(x0: f64, y0: f64, x1: f64, y1: f64) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when a coordinate is not finite or the box has no area.
+    pub fn new(x0: f64, y0: f64, x1: f64, y1: f64) -> Result<Self, Error> {
         let refuse = |why: &str| {
-            Err(ImageError::parameter(
+            Err(Error::parameter(
                 "box",
                 format!("{x0},{y0},{x1},{y1} {why}"),
             ))
@@ -121,9 +121,9 @@ impl From<BBox> for OriginalBox {
 struct RawBox([f64; 4]);
 
 impl TryFrom<RawBox> for OriginalBox {
-    type Error = ImageError;
+    type Error = Error;
 
-    fn try_from(RawBox([x0, y0, x1, y1]): RawBox) -> Result<Self, ImageError> {
+    fn try_from(RawBox([x0, y0, x1, y1]): RawBox) -> Result<Self, Error> {
         Self::new(x0, y0, x1, y1)
     }
 }
@@ -164,8 +164,8 @@ impl Frame {
     /// A side that would round to zero pixels is one pixel, where the official code fails.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when a size is zero.
-    pub fn longest_side(width: u32, height: u32, side: u32) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when a size is zero.
+    pub fn longest_side(width: u32, height: u32, side: u32) -> Result<Self, Error> {
         let scale = f64::from(side) / f64::from(width.max(height).max(1));
         let scaled = |x: u32| ((f64::from(x) * scale + 0.5) as u32).max(1);
         let content = (scaled(width), scaled(height));
@@ -175,8 +175,8 @@ impl Frame {
     /// SAM 2: both sides become `side`, whatever the ratio.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when a size is zero.
-    pub fn stretch(width: u32, height: u32, side: u32) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when a size is zero.
+    pub fn stretch(width: u32, height: u32, side: u32) -> Result<Self, Error> {
         Self::checked((width, height), (side, side), side, true)
     }
 
@@ -185,20 +185,20 @@ impl Frame {
         content: (u32, u32),
         side: u32,
         stretched: bool,
-    ) -> Result<Self, ImageError> {
+    ) -> Result<Self, Error> {
         if original.0 == 0 || original.1 == 0 {
             let what = format!(
                 "{}x{} pixels: a picture needs at least one",
                 original.0, original.1
             );
-            return Err(ImageError::parameter("picture size", what));
+            return Err(Error::parameter("picture size", what));
         }
         if side == 0 || !(1..=side).contains(&content.0) || !(1..=side).contains(&content.1) {
             let what = format!(
                 "content of {}x{} pixels does not fit a model input of side {side}",
                 content.0, content.1
             );
-            return Err(ImageError::parameter("frame", what));
+            return Err(Error::parameter("frame", what));
         }
         Ok(Self {
             original,
@@ -280,9 +280,9 @@ struct RawFrame {
 }
 
 impl TryFrom<RawFrame> for Frame {
-    type Error = ImageError;
+    type Error = Error;
 
-    fn try_from(raw: RawFrame) -> Result<Self, ImageError> {
+    fn try_from(raw: RawFrame) -> Result<Self, Error> {
         Self::checked(raw.original, raw.content, raw.side, raw.stretched)
     }
 }

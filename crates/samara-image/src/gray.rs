@@ -4,8 +4,8 @@ use std::path::Path;
 
 use image::DynamicImage;
 
-use crate::decode::{Limits, decode_dynamic, read_bytes};
-use crate::error::ImageError;
+use crate::decode::{ImageLimits, decode_dynamic, read_bytes};
+use crate::error::Error;
 
 /// A grey image of floating-point values.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +23,8 @@ pub struct GrayValues {
 /// passes when red, green and blue are equal everywhere. Opacity is ignored.
 ///
 /// # Errors
-/// As [`read_image`](crate::read_image); [`ImageError::Unsupported`] also for an image in colour.
-pub fn read_gray(path: impl AsRef<Path>, limits: &Limits) -> Result<GrayValues, ImageError> {
+/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for an image in colour.
+pub fn read_gray(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayValues, Error> {
     let path = path.as_ref();
     let name = path.display().to_string();
     let picture = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
@@ -42,7 +42,7 @@ pub fn read_gray(path: impl AsRef<Path>, limits: &Limits) -> Result<GrayValues, 
             let rgb = picture.into_rgb32f();
             if rgb.pixels().any(|p| p[0] != p[1] || p[0] != p[2]) {
                 let what = "is a picture in colour, and grey values are wanted";
-                return Err(ImageError::unsupported(&name, what));
+                return Err(Error::unsupported(&name, what));
             }
             rgb.pixels().map(|p| p[0]).collect()
         }
@@ -65,7 +65,7 @@ mod tests {
     fn values_keep_their_bits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("map.png");
-        let read = || read_gray(&path, &Limits::default());
+        let read = || read_gray(&path, &ImageLimits::default());
         save_png(
             &path,
             &GrayImage16::from_fn(3, 2, |x, y| Luma([(1000 + x + 3 * y) as u16])),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, Luma};
 
-use crate::decode::{Limits, decode_dynamic, read_bytes};
-use crate::error::ImageError;
+use crate::decode::{ImageLimits, decode_dynamic, read_bytes};
+use crate::error::Error;
 use crate::mask::Mask;
 use crate::rle::Rle;
 
@@ -29,8 +29,8 @@ pub struct LabelMap {
 /// ignored. Lossless formats only make sense (PNG, TIFF).
 ///
 /// # Errors
-/// As [`read_image`](crate::read_image); [`ImageError::Unsupported`] also for other sample types.
-pub fn read_label_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelMap, ImageError> {
+/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for other sample types.
+pub fn read_label_map(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<LabelMap, Error> {
     let path = path.as_ref();
     let name = path.display().to_string();
     let picture = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
@@ -54,12 +54,12 @@ pub fn read_label_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelMa
                 "a label map has 8- or 16-bit values, not {:?}",
                 other.color()
             );
-            return Err(ImageError::unsupported(&name, what));
+            return Err(Error::unsupported(&name, what));
         }
     };
     if u32::try_from(values.len()).is_err() {
         let what = format!("{width}x{height} is too large for a label map");
-        return Err(ImageError::limits(&name, what));
+        return Err(Error::limits(&name, what));
     }
     Ok(LabelMap::of_values((width, height), &values))
 }
@@ -79,16 +79,12 @@ impl LabelMap {
 /// comes with its number, and has its number + 1 for a value.
 ///
 /// # Errors
-/// [`ImageError::Parameter`] when a number needs more than 16 bits, or a mask has another size.
-pub fn label_map(
-    width: u32,
-    height: u32,
-    masks: &[(usize, &Mask)],
-) -> Result<GrayImage16, ImageError> {
+/// [`Error::Parameter`] when a number needs more than 16 bits, or a mask has another size.
+pub fn label_map(width: u32, height: u32, masks: &[(usize, &Mask)]) -> Result<GrayImage16, Error> {
     let mut map = GrayImage16::new(width, height);
     for (number, mask) in masks {
         let value = u16::try_from(number + 1).map_err(|_| {
-            ImageError::parameter("label map", "more than 65535 masks need more than 16 bits")
+            Error::parameter("label map", "more than 65535 masks need more than 16 bits")
         })?;
         if (mask.width(), mask.height()) != (width, height) {
             let what = format!(
@@ -96,7 +92,7 @@ pub fn label_map(
                 mask.width(),
                 mask.height()
             );
-            return Err(ImageError::parameter("label map", what));
+            return Err(Error::parameter("label map", what));
         }
         for (x, y) in mask.iter_set() {
             map.put_pixel(x, y, Luma([value]));
@@ -174,14 +170,14 @@ mod tests {
         ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(6, 5, |x, y| Luma([value(x, y) as u16]))
             .save(&path)
             .unwrap();
-        let map = read_label_map(&path, &Limits::default()).unwrap();
+        let map = read_label_map(&path, &ImageLimits::default()).unwrap();
         check(&map, [3, 7, 300], value);
 
         let colour = |x, y| [0, (value(x, y) >> 8) as u8, value(x, y) as u8];
         RgbImage::from_fn(6, 5, |x, y| Rgb(colour(x, y)))
             .save(&path)
             .unwrap();
-        let map = read_label_map(&path, &Limits::default()).unwrap();
+        let map = read_label_map(&path, &ImageLimits::default()).unwrap();
         check(&map, [3, 7, 300], value);
     }
 
@@ -193,7 +189,7 @@ mod tests {
         let all = Mask::full(6, 5);
         let numbered = [(8, &all), (2, &masks[0]), (6, &masks[1]), (299, &masks[2])];
         save_png(&path, &label_map(6, 5, &numbered).unwrap()).unwrap();
-        let map = read_label_map(&path, &Limits::default()).unwrap();
+        let map = read_label_map(&path, &ImageLimits::default()).unwrap();
         assert_eq!(
             map.objects.keys().copied().collect::<Vec<_>>(),
             [3, 7, 9, 300]
@@ -208,7 +204,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.png");
         std::fs::write(&path, b"not a picture").unwrap();
-        let error = read_label_map(&path, &Limits::default()).unwrap_err();
+        let error = read_label_map(&path, &ImageLimits::default()).unwrap_err();
         assert!(error.to_string().contains("labels.png"), "{error}");
     }
 }

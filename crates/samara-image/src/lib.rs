@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "ndarray")]
+mod array;
 #[cfg(feature = "overlay")]
 pub mod bars;
 mod bits;
@@ -19,6 +21,7 @@ pub mod error;
 pub mod frame;
 pub mod gray;
 pub mod heat;
+mod input;
 pub mod label_map;
 pub mod mask;
 pub mod montage;
@@ -41,13 +44,14 @@ pub mod video;
 pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
-pub use decode::{Limits, decode_image, read_gray16, read_image};
+pub use decode::{ImageLimits, decode_image, read_gray16, read_image};
 pub use distance::DistanceTransform;
-pub use error::ImageError;
+pub use error::Error;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
 pub use gray::{GrayValues, read_gray};
 pub use heat::heat_map;
 pub use image::{GrayImage, Rgb, RgbImage};
+pub use input::{InputImage, PixelFormat, Pixels};
 pub use label_map::{GrayImage16, LabelMap, label_map, read_label_map};
 pub use mask::{BBox, Mask, decode_mask, read_mask};
 pub use montage::montage;

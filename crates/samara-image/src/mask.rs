@@ -4,10 +4,12 @@ use std::ops::Not;
 use std::path::Path;
 
 use image::{DynamicImage, GrayImage};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bits;
-use crate::decode::{Limits, decode_dynamic, read_bytes};
-use crate::error::ImageError;
+use crate::decode::{ImageLimits, decode_dynamic, read_bytes};
+use crate::error::Error;
+use crate::rle::Rle;
 use crate::save::save_png;
 
 /// A binary mask: one bit a pixel, row by row.
@@ -16,7 +18,7 @@ use crate::save::save_png;
 /// padding bits are always zero. Outside of its own size a mask is unset everywhere.
 ///
 /// Making a mask takes an eighth of a byte a pixel; check a size that comes from outside with
-/// [`Limits::check_pixels`] first.
+/// [`ImageLimits::check_pixels`] first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mask {
     width: u32,
@@ -95,8 +97,8 @@ impl Mask {
     /// A mask from one `bool` a pixel, row by row.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the slice does not hold `width × height` values.
-    pub fn from_bools(width: u32, height: u32, values: &[bool]) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when the slice does not hold `width × height` values.
+    pub fn from_bools(width: u32, height: u32, values: &[bool]) -> Result<Self, Error> {
         check_len("mask values", values.len(), width, height)?;
         Ok(Self::from_slice(width, height, values, |&v| v))
     }
@@ -105,13 +107,13 @@ impl Mask {
     /// A logit that is not a number is unset.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the slice does not hold `width × height` values.
+    /// [`Error::Parameter`] when the slice does not hold `width × height` values.
     pub fn from_logits(
         logits: &[f32],
         width: u32,
         height: u32,
         threshold: f32,
-    ) -> Result<Self, ImageError> {
+    ) -> Result<Self, Error> {
         check_len("mask logits", logits.len(), width, height)?;
         Ok(Self::from_slice(width, height, logits, |&v| v > threshold))
     }
@@ -295,36 +297,36 @@ impl Mask {
     /// Pixels set in both.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the sizes differ.
-    pub fn and(&self, other: &Self) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when the sizes differ.
+    pub fn and(&self, other: &Self) -> Result<Self, Error> {
         self.combine(other, |a, b| a & b)
     }
 
     /// Pixels set in at least one.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the sizes differ.
-    pub fn or(&self, other: &Self) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when the sizes differ.
+    pub fn or(&self, other: &Self) -> Result<Self, Error> {
         self.combine(other, |a, b| a | b)
     }
 
     /// Pixels set here and not in `other`.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the sizes differ.
-    pub fn and_not(&self, other: &Self) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when the sizes differ.
+    pub fn and_not(&self, other: &Self) -> Result<Self, Error> {
         self.combine(other, |a, b| a & !b)
     }
 
     /// Pixels set in exactly one.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the sizes differ.
-    pub fn xor(&self, other: &Self) -> Result<Self, ImageError> {
+    /// [`Error::Parameter`] when the sizes differ.
+    pub fn xor(&self, other: &Self) -> Result<Self, Error> {
         self.combine(other, |a, b| a ^ b)
     }
 
-    fn combine(&self, other: &Self, op: impl Fn(u64, u64) -> u64) -> Result<Self, ImageError> {
+    fn combine(&self, other: &Self, op: impl Fn(u64, u64) -> u64) -> Result<Self, Error> {
         self.check_same_size(other)?;
         Ok(self.combine_same_size(other, op))
     }
@@ -344,11 +346,11 @@ impl Mask {
         }
     }
 
-    pub(crate) fn check_same_size(&self, other: &Self) -> Result<(), ImageError> {
+    pub(crate) fn check_same_size(&self, other: &Self) -> Result<(), Error> {
         if (self.width, self.height) == (other.width, other.height) {
             return Ok(());
         }
-        Err(ImageError::parameter(
+        Err(Error::parameter(
             "mask size",
             format!(
                 "{}x{} and {}x{} cannot be combined",
@@ -433,8 +435,30 @@ impl Mask {
     ///
     /// # Errors
     /// As [`save_png`].
-    pub fn save_png(&self, path: impl AsRef<Path>) -> Result<(), ImageError> {
+    pub fn save_png(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         save_png(path, &self.to_luma())
+    }
+}
+
+impl From<&Mask> for GrayImage {
+    /// 255 where set, 0 elsewhere.
+    fn from(mask: &Mask) -> Self {
+        mask.to_luma()
+    }
+}
+
+/// As COCO's run lengths, `{"size": [h, w], "counts": …}`.
+impl Serialize for Mask {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_rle().serialize(serializer)
+    }
+}
+
+/// From COCO's run lengths, of a size within the default [`ImageLimits`].
+impl<'de> Deserialize<'de> for Mask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rle = Rle::deserialize(deserializer)?;
+        rle.to_mask().map_err(serde::de::Error::custom)
     }
 }
 
@@ -457,7 +481,7 @@ impl Not for &Mask {
 ///
 /// # Errors
 /// As [`read_image`](crate::read_image).
-pub fn read_mask(path: impl AsRef<Path>, limits: &Limits) -> Result<Mask, ImageError> {
+pub fn read_mask(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Mask, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
     decode_mask(&bytes, &path.display().to_string(), limits)
@@ -467,7 +491,7 @@ pub fn read_mask(path: impl AsRef<Path>, limits: &Limits) -> Result<Mask, ImageE
 ///
 /// # Errors
 /// As [`decode_image`](crate::decode_image).
-pub fn decode_mask(bytes: &[u8], name: &str, limits: &Limits) -> Result<Mask, ImageError> {
+pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mask, Error> {
     let picture = decode_dynamic(bytes, name, limits)?;
     if picture.color().has_alpha() {
         let rgba = picture.to_rgba8();
@@ -499,11 +523,11 @@ fn ratio(part: u64, whole: u64) -> f64 {
     }
 }
 
-fn check_len(what: &str, len: usize, width: u32, height: u32) -> Result<(), ImageError> {
+fn check_len(what: &str, len: usize, width: u32, height: u32) -> Result<(), Error> {
     if len as u64 == u64::from(width) * u64::from(height) {
         return Ok(());
     }
-    Err(ImageError::parameter(
+    Err(Error::parameter(
         what,
         format!("{len} values for {width}x{height} pixels"),
     ))

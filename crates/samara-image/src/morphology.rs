@@ -1,7 +1,7 @@
 //! Erosion, dilation and boundaries, 64 pixels at a time.
 
 use crate::bits;
-use crate::error::ImageError;
+use crate::error::Error;
 use crate::mask::Mask;
 
 /// The boundary width that Cheng et al. (2021) use, as a share of the image diagonal.
@@ -63,12 +63,12 @@ impl Mask {
 /// [`BOUNDARY_RATIO`].
 ///
 /// # Errors
-/// [`ImageError::Parameter`] when the sizes differ, or the ratio is negative or not finite.
-pub fn boundary_iou(a: &Mask, b: &Mask, ratio: f64) -> Result<f64, ImageError> {
+/// [`Error::Parameter`] when the sizes differ, or the ratio is negative or not finite.
+pub fn boundary_iou(a: &Mask, b: &Mask, ratio: f64) -> Result<f64, Error> {
     a.check_same_size(b)?;
     if !(ratio.is_finite() && ratio >= 0.0) {
         let what = format!("{ratio} is not a share of the image diagonal (0.02 is usual)");
-        return Err(ImageError::parameter("boundary ratio", what));
+        return Err(Error::parameter("boundary ratio", what));
     }
     let diagonal = f64::from(a.width()).hypot(f64::from(a.height()));
     let radius = (ratio * diagonal).round_ties_even().max(1.0) as u32;

@@ -4,8 +4,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use crate::decode::{Limits, read_bytes};
-use crate::error::ImageError;
+use crate::decode::{ImageLimits, read_bytes};
+use crate::error::Error;
 use crate::label_map::{LabelMap, read_label_map};
 use crate::mask::Mask;
 use crate::save::write_atomic;
@@ -26,13 +26,13 @@ pub fn object_color(index: u8) -> [u8; 3] {
 /// Writes the objects of a frame as a palette image. Where objects overlap, the first one counts.
 ///
 /// # Errors
-/// [`ImageError::Parameter`] for a mask of another size, [`ImageError::Io`] when the file cannot be
+/// [`Error::Parameter`] for a mask of another size, [`Error::Io`] when the file cannot be
 /// written.
 pub fn save_object_map(
     path: impl AsRef<Path>,
     (width, height): (u32, u32),
     objects: &[(u8, &Mask)],
-) -> Result<(), ImageError> {
+) -> Result<(), Error> {
     let path = path.as_ref();
     let mut indices = vec![0; width as usize * height as usize];
     for (object, mask) in objects.iter().rev() {
@@ -42,7 +42,7 @@ pub fn save_object_map(
                 mask.width(),
                 mask.height()
             );
-            return Err(ImageError::parameter(&path.display().to_string(), what));
+            return Err(Error::parameter(&path.display().to_string(), what));
         }
         for (x, y) in mask.iter_set() {
             indices[(y * width + x) as usize] = *object;
@@ -51,7 +51,7 @@ pub fn save_object_map(
     let encoded = encode((width, height), &indices);
     let bytes = encoded.map_err(|e| {
         let source = std::io::Error::other(e.to_string());
-        ImageError::io(path, "cannot be encoded", source)
+        Error::io(path, "cannot be encoded", source)
     })?;
     write_atomic(path, &bytes)
 }
@@ -72,7 +72,7 @@ fn encode((width, height): (u32, u32), indices: &[u8]) -> Result<Vec<u8>, png::E
 ///
 /// # Errors
 /// As [`read_label_map`].
-pub fn read_object_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelMap, ImageError> {
+pub fn read_object_map(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<LabelMap, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
     match indices(&bytes, limits) {
@@ -83,7 +83,7 @@ pub fn read_object_map(path: impl AsRef<Path>, limits: &Limits) -> Result<LabelM
 }
 
 /// Size and indices of a palette PNG.
-fn indices(bytes: &[u8], limits: &Limits) -> Option<((u32, u32), Vec<u32>)> {
+fn indices(bytes: &[u8], limits: &ImageLimits) -> Option<((u32, u32), Vec<u32>)> {
     let most = usize::try_from(limits.max_bytes).unwrap_or(usize::MAX);
     let most = png::Limits { bytes: most };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), most);
@@ -136,7 +136,7 @@ mod tests {
         let left = Mask::from_fn(9, 5, |x, _| x < 4);
         let top = Mask::from_fn(9, 5, |_, y| y < 2);
         save_object_map(&path, (9, 5), &[(4, &left), (200, &top)]).unwrap();
-        let map = read_object_map(&path, &Limits::default()).unwrap();
+        let map = read_object_map(&path, &ImageLimits::default()).unwrap();
         assert_eq!((map.width, map.height), (9, 5));
         assert_eq!(map.objects[&4], left.to_rle());
         assert_eq!(map.objects[&200], top.and_not(&left).unwrap().to_rle());
@@ -160,13 +160,13 @@ mod tests {
             .unwrap();
         drop(writer);
         std::fs::write(&path, &bytes).unwrap();
-        let map = read_object_map(&path, &Limits::default()).unwrap();
+        let map = read_object_map(&path, &ImageLimits::default()).unwrap();
         let labels: Vec<(u32, u64)> = map.objects.iter().map(|(&l, r)| (l, r.area())).collect();
         assert_eq!(labels, [(1, 1), (2, 1), (3, 1)]);
 
         let grey = image::GrayImage::from_raw(2, 1, vec![0, 7]).unwrap();
         crate::save_png(&path, &grey).unwrap();
-        let map = read_object_map(&path, &Limits::default()).unwrap();
+        let map = read_object_map(&path, &ImageLimits::default()).unwrap();
         assert!(map.objects.keys().eq(&[7]));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::contour::outlines;
-use crate::error::ImageError;
+use crate::error::Error;
 use crate::frame::OriginalPx;
 use crate::mask::Mask;
 use crate::rasterise::Raster;
@@ -29,11 +29,11 @@ impl Ring {
     /// A ring from COCO's flat list `[x0, y0, x1, y1, …]`.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] for an odd number of values, fewer than three points, or a value
+    /// [`Error::Parameter`] for an odd number of values, fewer than three points, or a value
     /// that is not finite.
-    pub fn from_coco(flat: &[f64]) -> Result<Self, ImageError> {
+    pub fn from_coco(flat: &[f64]) -> Result<Self, Error> {
         let (pairs, rest) = flat.as_chunks::<2>();
-        let refuse = |what: String| Err(ImageError::parameter("polygon", what));
+        let refuse = |what: String| Err(Error::parameter("polygon", what));
         if !rest.is_empty() {
             return refuse(format!("{} values are not pairs of x and y", flat.len()));
         }
@@ -140,7 +140,7 @@ impl Polygon {
     ///
     /// # Errors
     /// As [`polygons_to_mask`].
-    pub fn to_mask(&self, width: u32, height: u32) -> Result<Mask, ImageError> {
+    pub fn to_mask(&self, width: u32, height: u32) -> Result<Mask, Error> {
         polygons_to_mask(std::slice::from_ref(self), width, height)
     }
 }
@@ -174,9 +174,9 @@ impl Mask {
 /// Each ring is filled as [`coco_polygons_to_mask`] fills it.
 ///
 /// # Errors
-/// [`ImageError::Parameter`] for a coordinate that is not finite, [`ImageError::Limits`] for a
-/// mask above the default [`Limits`](crate::Limits).
-pub fn polygons_to_mask(polygons: &[Polygon], width: u32, height: u32) -> Result<Mask, ImageError> {
+/// [`Error::Parameter`] for a coordinate that is not finite, [`Error::Limits`] for a
+/// mask above the default [`ImageLimits`](crate::ImageLimits).
+pub fn polygons_to_mask(polygons: &[Polygon], width: u32, height: u32) -> Result<Mask, Error> {
     let mut all = Raster::new(width, height)?;
     let mut one = Raster::new(width, height)?;
     let mut hole = Raster::new(width, height)?;
@@ -201,7 +201,7 @@ pub fn coco_polygons_to_mask(
     segmentation: &[Vec<f64>],
     width: u32,
     height: u32,
-) -> Result<Mask, ImageError> {
+) -> Result<Mask, Error> {
     let mut all = Raster::new(width, height)?;
     let mut one = Raster::new(width, height)?;
     for flat in segmentation {

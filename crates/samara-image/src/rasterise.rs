@@ -5,8 +5,8 @@
 //! middle column of a pixel column, the pixels below change between outside and inside.
 
 use crate::bits;
-use crate::decode::Limits;
-use crate::error::ImageError;
+use crate::decode::ImageLimits;
+use crate::error::Error;
 use crate::mask::Mask;
 use crate::polygon::Ring;
 
@@ -25,8 +25,8 @@ pub(crate) struct Raster {
 }
 
 impl Raster {
-    pub(crate) fn new(width: u32, height: u32) -> Result<Self, ImageError> {
-        Limits::default().check_pixels(width, height, "mask size")?;
+    pub(crate) fn new(width: u32, height: u32) -> Result<Self, Error> {
+        ImageLimits::default().check_pixels(width, height, "mask size")?;
         let columns = vec![0; bits::words_for(height) * width as usize];
         Ok(Self {
             width,
@@ -36,13 +36,13 @@ impl Raster {
     }
 
     /// The area inside `ring`, and nothing else.
-    pub(crate) fn fill(&mut self, ring: &Ring) -> Result<(), ImageError> {
+    pub(crate) fn fill(&mut self, ring: &Ring) -> Result<(), Error> {
         self.columns.fill(0);
         let mut corners = Vec::with_capacity(ring.points.len() + 1);
         for p in &ring.points {
             if !(p.x.abs() <= FARTHEST && p.y.abs() <= FARTHEST) {
                 let what = format!("({}, {}) is not a point of a picture", p.x, p.y);
-                return Err(ImageError::parameter("polygon", what));
+                return Err(Error::parameter("polygon", what));
             }
             corners.push((fine(p.x), fine(p.y)));
         }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bits;
-use crate::decode::Limits;
-use crate::error::ImageError;
+use crate::decode::ImageLimits;
+use crate::error::Error;
 use crate::mask::{BBox, Mask};
 
 /// A mask as COCO run lengths: down the columns from left to right, beginning with a (possibly
@@ -42,9 +42,9 @@ pub enum RleCounts {
 }
 
 impl TryFrom<CocoRle> for Rle {
-    type Error = ImageError;
+    type Error = Error;
 
-    fn try_from(coco: CocoRle) -> Result<Self, ImageError> {
+    fn try_from(coco: CocoRle) -> Result<Self, Error> {
         match coco.counts {
             RleCounts::Compressed(text) => Self::from_compressed_string(coco.size, &text),
             RleCounts::Uncompressed(counts) => {
@@ -56,6 +56,12 @@ impl TryFrom<CocoRle> for Rle {
                 Ok(rle)
             }
         }
+    }
+}
+
+impl From<&Mask> for Rle {
+    fn from(mask: &Mask) -> Self {
+        mask.to_rle()
     }
 }
 
@@ -106,9 +112,9 @@ impl Rle {
     /// Reads the string of `pycocotools` for a mask of `size` (height, width).
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] for a character outside of the code, a number cut short, a run
+    /// [`Error::Parameter`] for a character outside of the code, a number cut short, a run
     /// that is negative or too long, and runs that do not add up to the size.
-    pub fn from_compressed_string(size: [u32; 2], text: &str) -> Result<Self, ImageError> {
+    pub fn from_compressed_string(size: [u32; 2], text: &str) -> Result<Self, Error> {
         let mut counts: Vec<u32> = Vec::new();
         let mut bytes = text.bytes().enumerate().peekable();
         while bytes.peek().is_some() {
@@ -123,7 +129,7 @@ impl Rle {
                     counts.len(),
                     before + difference
                 );
-                ImageError::parameter("RLE counts", what)
+                Error::parameter("RLE counts", what)
             })?;
             counts.push(count);
         }
@@ -132,20 +138,20 @@ impl Rle {
         Ok(rle)
     }
 
-    /// The mask, if it has no more pixels than the [`Limits`] by default allow.
+    /// The mask, if it has no more pixels than the [`ImageLimits`] by default allow.
     ///
     /// # Errors
     /// As [`to_mask_within`](Self::to_mask_within).
-    pub fn to_mask(&self) -> Result<Mask, ImageError> {
-        self.to_mask_within(&Limits::default())
+    pub fn to_mask(&self) -> Result<Mask, Error> {
+        self.to_mask_within(&ImageLimits::default())
     }
 
     /// The mask, within `limits`.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when the runs do not add up to the size, [`ImageError::Limits`]
+    /// [`Error::Parameter`] when the runs do not add up to the size, [`Error::Limits`]
     /// when the mask has too many pixels.
-    pub fn to_mask_within(&self, limits: &Limits) -> Result<Mask, ImageError> {
+    pub fn to_mask_within(&self, limits: &ImageLimits) -> Result<Mask, Error> {
         let [height, width] = self.size;
         limits.check_pixels(width, height, "RLE size")?;
         self.check_sum()?;
@@ -225,7 +231,7 @@ impl Rle {
         area
     }
 
-    fn check_sum(&self) -> Result<(), ImageError> {
+    fn check_sum(&self) -> Result<(), Error> {
         let [height, width] = self.size;
         let pixels = u64::from(height) * u64::from(width);
         let sum: u64 = self.counts.iter().map(|&n| u64::from(n)).sum();
@@ -233,12 +239,12 @@ impl Rle {
             return Ok(());
         }
         let what = format!("the runs add up to {sum}, but {height}x{width} has {pixels} pixels");
-        Err(ImageError::parameter("RLE counts", what))
+        Err(Error::parameter("RLE counts", what))
     }
 }
 
-fn read_number(bytes: &mut impl Iterator<Item = (usize, u8)>) -> Result<i64, ImageError> {
-    let refuse = |what: String| Err(ImageError::parameter("RLE counts", what));
+fn read_number(bytes: &mut impl Iterator<Item = (usize, u8)>) -> Result<i64, Error> {
+    let refuse = |what: String| Err(Error::parameter("RLE counts", what));
     let mut value = 0;
     // A difference of 32-bit numbers has 33 bits with its sign: seven groups of five.
     for shift in (0..35).step_by(5) {

@@ -8,7 +8,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{GrayImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
 use tempfile::{Builder, NamedTempFile};
 
-use crate::error::ImageError;
+use crate::error::Error;
 use crate::label_map::GrayImage16;
 
 /// JPEG quality of saved overlays: no visible artefacts on thin contours.
@@ -21,9 +21,9 @@ const JPEG_QUALITY: u8 = 92;
 /// (`/dev/stdout`, a pipe) is written directly, because renaming would replace it.
 ///
 /// # Errors
-/// [`ImageError::Io`] naming `path` when the folder is missing or not writable, `path` is a
+/// [`Error::Io`] naming `path` when the folder is missing or not writable, `path` is a
 /// folder, or the disk is full.
-pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ImageError> {
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
@@ -34,9 +34,9 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ImageErr
 pub fn write_atomic_with(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<(), ImageError> {
+) -> Result<(), Error> {
     let path = path.as_ref();
-    let fail = |source| ImageError::io(path, "cannot be written", source);
+    let fail = |source| Error::io(path, "cannot be written", source);
     let buffered = |file: &mut dyn Write| {
         let mut file = BufWriter::new(file);
         write(&mut file)?;
@@ -75,13 +75,13 @@ pub(crate) fn temporary_beside(target: &Path) -> std::io::Result<NamedTempFile> 
 /// A folder of that name is replaced.
 ///
 /// # Errors
-/// [`ImageError::Io`] naming `path` when it cannot be made, and what `fill` returns.
+/// [`Error::Io`] naming `path` when it cannot be made, and what `fill` returns.
 pub fn write_folder_atomic(
     path: impl AsRef<Path>,
-    fill: impl FnOnce(&Path) -> Result<(), ImageError>,
-) -> Result<(), ImageError> {
+    fill: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
     let path = path.as_ref();
-    let fail = |source| ImageError::io(path, "cannot be written", source);
+    let fail = |source| Error::io(path, "cannot be written", source);
     let mut builder = temporary();
     #[cfg(unix)]
     {
@@ -146,9 +146,9 @@ png_source!(RgbImage, RgbaImage, GrayImage, GrayImage16);
 /// Saves an image as PNG, whatever the extension of `path`, [atomically](write_atomic).
 ///
 /// # Errors
-/// [`ImageError::Io`] when the file cannot be written, [`ImageError::Parameter`] when the image
+/// [`Error::Io`] when the file cannot be written, [`Error::Parameter`] when the image
 /// has no pixels.
-pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), ImageError> {
+pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), Error> {
     let bytes = image.to_png().map_err(|e| encoding(path.as_ref(), &e))?;
     write_atomic(path, &bytes)
 }
@@ -157,8 +157,8 @@ pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), Im
 /// `.png`, or `.jpg`/`.jpeg` (quality 92). A path without extension becomes PNG.
 ///
 /// # Errors
-/// [`ImageError::Unsupported`] for another extension, otherwise as [`save_png`].
-pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageError> {
+/// [`Error::Unsupported`] for another extension, otherwise as [`save_png`].
+pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), Error> {
     let path = path.as_ref();
     match PictureFormat::of(path)? {
         PictureFormat::Png => save_png(path, image),
@@ -172,8 +172,8 @@ pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), ImageE
 /// The image as the bytes of a JPEG file; `quality` is 1 to 100.
 ///
 /// # Errors
-/// [`ImageError::Parameter`] when the image has no pixels or a side above 65 535.
-pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
+/// [`Error::Parameter`] when the image has no pixels or a side above 65 535.
+pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, Error> {
     jpeg(image, quality).map_err(|e| encoding(Path::new("JPEG"), &e))
 }
 
@@ -202,15 +202,15 @@ impl PictureFormat {
     /// The format that the extension of `path` names; PNG without an extension.
     ///
     /// # Errors
-    /// [`ImageError::Unsupported`] for another extension.
-    pub fn of(path: &Path) -> Result<Self, ImageError> {
+    /// [`Error::Unsupported`] for another extension.
+    pub fn of(path: &Path) -> Result<Self, Error> {
         let extension = path
             .extension()
             .map(|e| e.to_string_lossy().to_ascii_lowercase());
         match extension.as_deref() {
             None | Some("png") => Ok(Self::Png),
             Some("jpg" | "jpeg") => Ok(Self::Jpeg),
-            Some(other) => Err(ImageError::unsupported(
+            Some(other) => Err(Error::unsupported(
                 &path.display().to_string(),
                 format!("pictures are saved as .png, .jpg or .jpeg, not .{other}"),
             )),
@@ -218,8 +218,8 @@ impl PictureFormat {
     }
 }
 
-fn encoding(path: &Path, error: &image::ImageError) -> ImageError {
-    ImageError::parameter(
+fn encoding(path: &Path, error: &image::ImageError) -> Error {
+    Error::parameter(
         &path.display().to_string(),
         format!("cannot be encoded: {error}"),
     )

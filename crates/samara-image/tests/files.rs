@@ -8,8 +8,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use samara_image::{
-    ImageError, Limits, Mask, RgbImage, decode_image, decode_mask, read_image, read_mask,
-    save_image, save_png, write_atomic,
+    Error as ImageError, ImageLimits, Mask, RgbImage, decode_image, decode_mask, read_image,
+    read_mask, save_image, save_png, write_atomic,
 };
 
 const FORMATS: [ImageFormat; 6] = [
@@ -34,7 +34,7 @@ fn photo(width: u32, height: u32) -> RgbImage {
 }
 
 fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    decode_image(bytes, "picture", &Limits::default())
+    decode_image(bytes, "picture", &ImageLimits::default())
 }
 
 /// A PNG of one declared size and no pixels.
@@ -65,7 +65,7 @@ fn formats_are_recognised_by_content() {
     for format in FORMATS {
         let path = folder.path().join("wrong.extension");
         fs::write(&path, encode(&image.clone().into(), format)).unwrap();
-        let read = read_image(&path, &Limits::default()).unwrap();
+        let read = read_image(&path, &ImageLimits::default()).unwrap();
         assert_eq!(read.dimensions(), (40, 30), "{format:?}");
         let lossless = !matches!(format, ImageFormat::Jpeg | ImageFormat::Gif);
         assert!(!lossless || read == image, "{format:?}");
@@ -105,7 +105,7 @@ fn damaged_files_give_an_error_or_a_picture_of_the_declared_size() {
             .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % n
     };
-    let limits = Limits {
+    let limits = ImageLimits {
         max_pixels: 1 << 16,
         max_bytes: 1 << 20,
     };
@@ -129,7 +129,7 @@ fn what_is_no_picture_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let words = |path: &Path| {
-        read_image(path, &Limits::default())
+        read_image(path, &ImageLimits::default())
             .unwrap_err()
             .to_string()
     };
@@ -169,7 +169,7 @@ fn limits_are_decided_from_the_header() {
     );
     let bytes = encode(&photo(100, 100).into(), ImageFormat::Png);
     let refuse = |max_pixels, max_bytes| {
-        let limits = Limits {
+        let limits = ImageLimits {
             max_pixels,
             max_bytes,
         };
@@ -182,9 +182,9 @@ fn limits_are_decided_from_the_header() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.png");
     fs::write(&path, &bytes).unwrap();
-    let limits = Limits {
+    let limits = ImageLimits {
         max_bytes: 10,
-        ..Limits::default()
+        ..ImageLimits::default()
     };
     assert!(matches!(
         read_image(&path, &limits),
@@ -193,9 +193,9 @@ fn limits_are_decided_from_the_header() {
     // Every format refuses by its own header.
     for format in FORMATS {
         let bytes = encode(&photo(100, 100).into(), format);
-        let limits = Limits {
+        let limits = ImageLimits {
             max_pixels: 5_000,
-            ..Limits::default()
+            ..ImageLimits::default()
         };
         let error = decode_image(&bytes, "p", &limits).unwrap_err();
         assert!(
@@ -247,7 +247,7 @@ fn exif_orientation_is_applied() {
 #[test]
 fn masks_come_from_luma_or_alpha() {
     let shape = Mask::from_fn(20, 10, |x, y| x > 3 && y < 6);
-    let limits = Limits::default();
+    let limits = ImageLimits::default();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mask.png");
     shape.save_png(&path).unwrap();
@@ -268,7 +268,7 @@ fn saving_is_atomic_and_names_the_path() {
     let image = photo(9, 9);
     let png = folder.path().join("a.png");
     save_png(&png, &image).unwrap();
-    assert_eq!(read_image(&png, &Limits::default()).unwrap(), image);
+    assert_eq!(read_image(&png, &ImageLimits::default()).unwrap(), image);
     save_image(folder.path().join("a.JPG"), &image).unwrap();
     save_image(folder.path().join("plain"), &image).unwrap();
     let error = save_image(folder.path().join("a.xyz"), &image).unwrap_err();

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use image::Rgb;
 use samara_image::{
-    FfmpegVideo, FrameFolder, FrameSource, ImageError, Limits, RgbImage, VideoWriter, open_video,
-    save_image,
+    Error as ImageError, FfmpegVideo, FrameFolder, FrameSource, ImageLimits, RgbImage, VideoWriter,
+    open_video, save_image,
 };
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ fn make(folder: &TempDir, name: &str, size: &str, frames: usize, options: &[&str
 }
 
 fn open(path: &Path) -> Result<FfmpegVideo, ImageError> {
-    FfmpegVideo::open(path, &Limits::default())
+    FfmpegVideo::open(path, &ImageLimits::default())
 }
 
 /// All frames in order, and what came instead of the next one.
@@ -216,9 +216,9 @@ fn what_is_no_video_is_refused() {
     let missing = open(&folder.path().join("none.mp4")).unwrap_err();
     assert!(missing.to_string().ends_with("no such file or folder"));
     assert!(matches!(open(folder.path()), Err(ImageError::Io { .. })));
-    let limits = Limits {
+    let limits = ImageLimits {
         max_pixels: 1000,
-        ..Limits::default()
+        ..ImageLimits::default()
     };
     let error = FfmpegVideo::open(&path, &limits).unwrap_err();
     assert!(matches!(error, ImageError::Limits { .. }), "{error}");
@@ -250,7 +250,7 @@ fn a_written_video_is_read_back() {
     writer.finish().unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 
-    let mut video = open_video(&path, &Limits::default()).unwrap();
+    let mut video = open_video(&path, &ImageLimits::default()).unwrap();
     assert_eq!((video.size(), video.len_hint()), ((64, 48), Some(10)));
     assert!((video.frame_rate().unwrap() - 29.97).abs() < 0.001);
     let (frames, end) = sequence(video.as_mut());
@@ -318,7 +318,7 @@ fn a_folder_is_a_video_in_natural_order() {
     fs::write(at(".1.png"), "hidden").unwrap();
     fs::write(at("notes.txt"), "not a picture").unwrap();
     fs::create_dir(at("3.png")).unwrap();
-    let mut video = FrameFolder::open(folder.path(), &Limits::default()).unwrap();
+    let mut video = FrameFolder::open(folder.path(), &ImageLimits::default()).unwrap();
     assert_eq!((video.size(), video.len_hint()), ((8, 6), Some(4)));
     assert_eq!((video.frame_rate(), video.file_stem(3)), (None, Some("10")));
     assert_eq!(
@@ -329,7 +329,7 @@ fn a_folder_is_a_video_in_natural_order() {
         assert_eq!(video.read(i).unwrap().unwrap()[(3, 3)][0], level);
     }
     assert_eq!(video.read(4).unwrap(), None);
-    assert!(open_video(folder.path(), &Limits::default()).is_ok());
+    assert!(open_video(folder.path(), &ImageLimits::default()).is_ok());
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_frame_of_another_size_is_an_error_of_its_own() {
     }
     let broken = folder.path().join("00003.png");
     fs::write(broken, "not a picture").unwrap();
-    let mut video = FrameFolder::open(folder.path(), &Limits::default()).unwrap();
+    let mut video = FrameFolder::open(folder.path(), &ImageLimits::default()).unwrap();
     let text = video.read(1).unwrap_err().to_string();
     let wanted = "00001.png: the frame is 9x6, the first frame (00000.png) 8x6; \
                   all must have one size";
@@ -360,7 +360,7 @@ fn a_frame_of_another_size_is_an_error_of_its_own() {
 fn folders_that_are_no_videos_are_refused() {
     let folder = TempDir::new().unwrap();
     let error = || {
-        let error = FrameFolder::open(folder.path(), &Limits::default()).unwrap_err();
+        let error = FrameFolder::open(folder.path(), &ImageLimits::default()).unwrap_err();
         error.to_string()
     };
     assert!(error().ends_with(": the folder holds no pictures"));
@@ -371,7 +371,7 @@ fn folders_that_are_no_videos_are_refused() {
         text.contains(": 1.jpg and 1.png would be one frame"),
         "{text}"
     );
-    let missing = FrameFolder::open(folder.path().join("none"), &Limits::default());
+    let missing = FrameFolder::open(folder.path().join("none"), &ImageLimits::default());
     assert!(
         missing
             .unwrap_err()

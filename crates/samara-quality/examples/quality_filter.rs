@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use samara_data::{Damage, DataSet, ImageRecord};
-use samara_image::{BBox, Limits, Mask, write_atomic};
+use samara_image::{BBox, ImageLimits, Mask, write_atomic};
 use serde_json::{Value, json};
 
 /// Draws until a mask is damaged badly enough; there are six kinds.
@@ -144,7 +144,7 @@ fn drop_images(file: &mut Value, left_out: &HashSet<u64>) {
 
 /// All annotations of the split but crowds, by image and id; a share of them damaged.
 fn damage_all(data: &DataSet, arguments: &Arguments) -> HashMap<(u64, u64), Outcome> {
-    let limits = Limits::default();
+    let limits = ImageLimits::default();
     let masks: Vec<Vec<(u64, Mask)>> = data.images.iter().map(|i| masks(i, &limits)).collect();
     let mut places: Vec<(usize, usize)> = Vec::new();
     for (image, masks) in masks.iter().enumerate() {
@@ -184,7 +184,7 @@ fn damage_all(data: &DataSet, arguments: &Arguments) -> HashMap<(u64, u64), Outc
     outcomes
 }
 
-fn masks(record: &ImageRecord, limits: &Limits) -> Vec<(u64, Mask)> {
+fn masks(record: &ImageRecord, limits: &ImageLimits) -> Vec<(u64, Mask)> {
     let objects = record.objects.iter().filter(|object| !object.iscrowd);
     let masks = objects.filter_map(|object| Some((object.id, record.mask(object, limits).ok()?)));
     masks.collect()

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use samara::{Embedding, Limits, Mask, OriginalBox, Prompt, Segmenter};
+use samara::{Embedding, ImageLimits, Mask, OriginalBox, Prompt, Segmenter};
 use samara_image::RgbImage;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub struct AuditOptions {
     /// Images of as many of the worst are made.
     pub pictures: usize,
     /// Limits for images.
-    pub limits: Limits,
+    pub limits: ImageLimits,
 }
 
 /// What the model thinks of one annotation.
@@ -333,7 +333,7 @@ impl<'a> Subject<'a> {
 }
 
 /// The image, unless it cannot be used.
-fn load(record: &ImageRecord, limits: &Limits, skipped: &mut Skipped) -> Option<RgbImage> {
+fn load(record: &ImageRecord, limits: &ImageLimits, skipped: &mut Skipped) -> Option<RgbImage> {
     let image = record.load_image(limits);
     image.map_err(|bad| skipped.add(bad)).ok()
 }
@@ -369,7 +369,7 @@ fn claim(
     let sides = |b: &OriginalBox| [b.min.x, b.min.y, b.max.x, b.max.y];
     let pairs = sides(annotated).into_iter().zip(sides(own));
     let furthest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    let claim = Prompt::new().and_box(*annotated);
+    let claim = Prompt::new().with_box(*annotated);
     (furthest > DERIVED_WITHIN && claim.check(width, height).is_ok()).then_some(claim)
 }
 

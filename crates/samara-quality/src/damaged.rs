@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use samara::{Limits, Mask, Prompt, Segmenter};
+use samara::{ImageLimits, Mask, Prompt, Segmenter};
 
 use samara_data::{Damage, DataSet, Sample};
 use samara_eval::EvalError;
@@ -79,7 +79,7 @@ pub fn damaged_masks(
     options: &DamageOptions,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<DamagedMask>> {
-    let limits = Limits::default();
+    let limits = ImageLimits::default();
     let count = data.images.len();
     let looked_at = options.limit.unwrap_or(count).min(count);
     let strangers = strangers(data, options, &limits);
@@ -158,7 +158,7 @@ fn external(
         && let Some(tight) = truth.bbox()
         && let Some(claim) = noisy_box(tight, (truth.width(), truth.height()), &ROUGH, rng)
     {
-        external = external.with_claim(Prompt::new().and_box(claim));
+        external = external.with_claim(Prompt::new().with_box(claim));
     }
     Ok(Drawn {
         external,
@@ -168,7 +168,7 @@ fn external(
 }
 
 /// Masks of objects all over the data set.
-fn strangers(data: &DataSet, options: &DamageOptions, limits: &Limits) -> Vec<Mask> {
+fn strangers(data: &DataSet, options: &DamageOptions, limits: &ImageLimits) -> Vec<Mask> {
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let mut strangers = Vec::new();
     let annotated: Vec<_> = data

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use samara::{Candidate, Embedding, Logits, MaskTokens, PredictedIou, Prompt};
+use samara::{Candidate, DeviceError, Embedding, Logits, MaskTokens, PredictedIou, Prompt};
 use samara_image::RgbImage;
 use serde::Serialize;
 
@@ -189,8 +189,7 @@ impl<'a> QualityEstimator<'a> {
         let aligned = candidates.iter().map(|c| (c.mask.iou(&external.mask), c));
         let best = aligned.rev().max_by(|a, b| a.0.total_cmp(&b.0));
         let Some((alignment_iou, refined)) = best else {
-            let why = "the model gave no candidate";
-            return Err(samara::Error::Device(why.into()).into());
+            return Err(samara::Error::from(DeviceError::NoAnswer).into());
         };
         let estimate = if let Some(head) = &self.head {
             head.estimate(&evidence)?

@@ -1,7 +1,9 @@
 //! What speaks for and against an external mask.
 
 use rayon::prelude::*;
-use samara::{Click, Embedding, Logits, MaskPrompt, MaskTokens, Prompt, StabilityScore};
+use samara::{
+    Click, DeviceError, Embedding, Logits, MaskPrompt, MaskTokens, Prompt, StabilityScore,
+};
 use samara_image::{Mask, OriginalBox, OriginalPx, RgbImage, resize_bilinear};
 
 use super::contrast::Features;
@@ -94,8 +96,7 @@ impl<'a> Scene<'a> {
             values.extend(self.edges.measures(&small));
             values.extend(self.features.measures(&small, self.embedding.frame()));
             if values.iter().any(|v| !v.is_finite()) {
-                let why = "the model's answer is not finite";
-                return Err(samara::Error::Device(why.into()).into());
+                return Err(samara::Error::from(DeviceError::NotFinite).into());
             }
             Ok(Evidence(values))
         });
@@ -114,10 +115,13 @@ pub(super) fn prompts(external: &ExternalMask, logits: &Logits) -> Result<[Promp
     let (Some(click), Some(bbox)) = (click, bbox) else {
         return Err(QualityError::EmptyMask);
     };
-    let (clicked, boxed) = (Prompt::new().and_click(click), Prompt::new().and_box(bbox));
+    let (clicked, boxed) = (
+        Prompt::new().with_click(click),
+        Prompt::new().with_box(bbox),
+    );
     Ok([
-        clicked.clone().and_mask(mask()),
-        boxed.clone().and_mask(mask()),
+        clicked.clone().with_mask(mask()),
+        boxed.clone().with_mask(mask()),
         boxed,
         clicked,
     ])

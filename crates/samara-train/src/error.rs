@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use samara_image::ImageError;
+use samara_image::Error as ImageError;
 use samara_model::checkpoint::CheckpointError;
 use samara_quality::QualityError;
 

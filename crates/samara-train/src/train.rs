@@ -102,7 +102,10 @@ fn metadata(
         .collect();
     let of_start = start.map(MaskThresholds::of_checkpoint).transpose()?;
     if let Some(thresholds) = recipe.everything.or(of_start.flatten()) {
-        metadata.push((MaskThresholds::KEY, thresholds.to_json()?));
+        metadata.push((
+            MaskThresholds::KEY,
+            thresholds.to_json().map_err(samara::Error::from)?,
+        ));
     }
     Ok(metadata)
 }

@@ -8,10 +8,10 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
 
-use samara::image::{Overlay, RgbImage, montage, palette, resize_bilinear, save_image};
 use samara::{
-    Candidates, DeviceKind, Limits, Mask, OriginalPx, Prompt, Segmenter, Select, read_image,
+    Candidates, DeviceKind, ImageLimits, Mask, OriginalPx, Prompt, Segmenter, Select, read_image,
 };
+use samara_image::{Overlay, RgbImage, montage, palette, resize_bilinear, save_image};
 
 /// Of every panel, in pixels.
 const WIDTH: u32 = 320;
@@ -97,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new("docs/gallery");
     let mut page = INTRODUCTION.to_owned();
     for (file, clicks) in PHOTOS {
-        let photo = read_image(folder.join(file), &Limits::default())?;
+        let photo = read_image(folder.join(file), &ImageLimits::default())?;
         let stem = Path::new(file).file_stem().unwrap_or_default();
         let stem = stem.to_string_lossy();
         let embeddings = [models[0].1.embed(&photo)?, models[1].1.embed(&photo)?];

@@ -5,8 +5,8 @@
 
 use std::error::Error;
 
-use samara::image::{Overlay, RgbImage, montage, palette, save_image};
-use samara::{DeviceKind, Limits, OriginalPx, Prompt, Segmenter, read_image};
+use samara::{DeviceKind, ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
+use samara_image::{Overlay, RgbImage, montage, palette, save_image};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (x, y) = click.split_once(',').ok_or("the click is X,Y")?;
     let click = OriginalPx::new(x.parse()?, y.parse()?);
 
-    let photo = read_image(input, &Limits::default())?;
+    let photo = read_image(input, &ImageLimits::default())?;
     let embedding = Segmenter::embedded(DeviceKind::Cpu)?.embed(&photo)?;
     let candidates = embedding.predict(&Prompt::point(click.x, click.y))?;
 

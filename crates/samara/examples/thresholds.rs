@@ -5,10 +5,10 @@
 use std::error::Error;
 use std::ops::ControlFlow;
 
-use samara::image::{Overlay, RgbImage, montage, palette, resize_bilinear, save_image};
 use samara::{
-    DeviceKind, Limits, Mask, MaskGenerator, MaskGeneratorOptions, Segmenter, read_image,
+    DeviceKind, ImageLimits, Mask, MaskGenerator, MaskGeneratorOptions, Segmenter, read_image,
 };
+use samara_image::{Overlay, RgbImage, montage, palette, resize_bilinear, save_image};
 
 /// A name, and what it changes in the options.
 type Setting = (&'static str, f64, fn(&mut MaskGeneratorOptions, f64));
@@ -39,15 +39,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [input, output] = &arguments[..] else {
         return Err("usage: thresholds INPUT OUTPUT".into());
     };
-    let photo = read_image(input, &Limits::default())?;
+    let photo = read_image(input, &ImageLimits::default())?;
     let segmenter = Segmenter::embedded(DeviceKind::Cpu)?;
     let embedding = segmenter.embed(&photo)?;
     let mut panels: Vec<RgbImage> = Vec::new();
     for (name, value, set) in SETTINGS {
-        let mut options = MaskGeneratorOptions {
-            points_per_side: Some(16),
-            ..MaskGeneratorOptions::default()
-        };
+        let mut options = MaskGeneratorOptions::default().with_points_per_side(16);
         set(&mut options, value);
         let generator = MaskGenerator::new(&segmenter, options)?;
         let records = generator.generate_from(&photo, &embedding, |_| ControlFlow::Continue(()))?;

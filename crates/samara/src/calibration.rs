@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::PredictedIou;
-use crate::{Error, Result};
+use crate::{OptionError, Result};
 use samara_model::checkpoint::{Checkpoint, CheckpointError};
 
 /// A monotone, piecewise-linear map from a raw score to an IoU in 0..=1, flat beyond its ends.
@@ -21,24 +21,24 @@ impl CalibrationCurve {
     /// A curve through the given pairs of raw score and IoU.
     ///
     /// # Errors
-    /// [`Error::Calibration`]: there are no knots or more than [`Self::MAX_KNOTS`], the scores do
+    /// [`CalibrationError`]: there are no knots or more than [`Self::MAX_KNOTS`], the scores do
     /// not increase, the IoU decreases or leaves 0..=1, or a value is not finite.
-    pub fn new(knots: Vec<[f32; 2]>) -> Result<Self> {
-        let wrong = |reason: String| Err(Error::Calibration(reason));
+    pub fn new(knots: Vec<[f32; 2]>) -> Result<Self, CalibrationError> {
         if knots.is_empty() || knots.len() > Self::MAX_KNOTS {
-            let (most, found) = (Self::MAX_KNOTS, knots.len());
-            return wrong(format!("{found} knots, a curve has 1 to {most}"));
+            return Err(CalibrationError::Knots(knots.len()));
         }
         for (i, &[score, iou]) in knots.iter().enumerate() {
             if !score.is_finite() || !(0.0..=1.0).contains(&iou) {
-                return wrong(format!(
-                    "knot {i} maps {score} to {iou}, which is no IoU of a score"
-                ));
+                return Err(CalibrationError::NoIou {
+                    knot: i,
+                    score,
+                    iou,
+                });
             }
         }
         let falls = |w: &[[f32; 2]]| w[0][0] >= w[1][0] || w[0][1] > w[1][1];
         if let Some(i) = knots.windows(2).position(falls) {
-            return wrong(format!("knot {} does not rise above knot {i}", i + 1));
+            return Err(CalibrationError::Falls { knot: i + 1 });
         }
         Ok(Self { knots })
     }
@@ -68,9 +68,9 @@ impl CalibrationCurve {
 }
 
 impl TryFrom<Vec<[f32; 2]>> for CalibrationCurve {
-    type Error = Error;
+    type Error = CalibrationError;
 
-    fn try_from(knots: Vec<[f32; 2]>) -> Result<Self> {
+    fn try_from(knots: Vec<[f32; 2]>) -> Result<Self, CalibrationError> {
         Self::new(knots)
     }
 }
@@ -79,6 +79,34 @@ impl From<CalibrationCurve> for Vec<[f32; 2]> {
     fn from(curve: CalibrationCurve) -> Self {
         curve.knots
     }
+}
+
+/// A curve that is none.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrationError {
+    /// There is nothing to fit a curve to.
+    #[error("no score is finite")]
+    NoScore,
+    /// It has no knots, or too many.
+    #[error("{0} knots, a curve has 1 to {max}", max = CalibrationCurve::MAX_KNOTS)]
+    Knots(usize),
+    /// A knot whose score is not finite, or whose IoU is not in 0..=1.
+    #[error("knot {knot} maps {score} to {iou}, which is no IoU of a score")]
+    NoIou {
+        /// Its position.
+        knot: usize,
+        /// Its score.
+        score: f32,
+        /// Its IoU.
+        iou: f32,
+    },
+    /// A knot that does not rise above the one before.
+    #[error("knot {knot} does not rise above knot {}", knot - 1)]
+    Falls {
+        /// Its position.
+        knot: usize,
+    },
 }
 
 /// The curves of a model: one for the candidates of an ambiguous prompt, one for the single mask,
@@ -116,9 +144,10 @@ impl Calibration {
     /// The JSON for a checkpoint's metadata.
     ///
     /// # Errors
-    /// Never, as far as we know; [`Error::Calibration`] stands for what the serialiser says.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|e| Error::Calibration(e.to_string()))
+    /// Never, as far as we know; [`OptionError`] stands for what the serialiser says.
+    pub fn to_json(&self) -> Result<String, OptionError> {
+        let json = serde_json::to_string(self);
+        json.map_err(|e| OptionError::new(Self::KEY, e.to_string()))
     }
 
     /// The IoU of a mask that the given mask token (0: the single mask) scored so.

@@ -15,10 +15,9 @@ use samara_model::checkpoint::{HeadTensor, HeadTensors};
 use crate::candidates::{MaskTokens, MatchProbability, PredictedIou};
 use crate::intent::Intent;
 use crate::logits::Logits;
-use crate::mlp::{DenseLayer, Mlp, sigmoid};
+use crate::mlp::{DenseLayer, Mlp, MlpError, sigmoid};
 use crate::prompt::{MaskPrompt, Prompt};
 use crate::select::supported;
-use crate::{Error, Result};
 
 /// Scores of a decoder are limited to this, both ways.
 const SCORE_LIMIT: f32 = 4.0;
@@ -40,6 +39,50 @@ pub struct CandidateHead {
     tokens: usize,
     predicted_iou: Mlp,
     matching: Mlp,
+}
+
+/// Layers or tensors that make no head, or none for this model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// The layers of a network do not follow on each other, or hold a value that is not finite.
+    #[error("{network}: {source}")]
+    Layers {
+        /// The network: `predicted_iou` or `match`.
+        network: &'static str,
+        /// What is wrong with its layers.
+        source: MlpError,
+    },
+    /// A network takes another number of inputs than the model gives.
+    #[error(
+        "{network} takes {found} numbers, this model with {tokens} mask tokens gives {expected}"
+    )]
+    Inputs {
+        /// The network: `predicted_iou` or `match`.
+        network: &'static str,
+        /// Numbers that it takes.
+        found: usize,
+        /// Mask tokens of the model.
+        tokens: usize,
+        /// Numbers that the model gives.
+        expected: usize,
+    },
+    /// A tensor that belongs to no layer.
+    #[error("{0} belongs to no layer")]
+    Unused(String),
+    /// A tensor that is missing.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// A bias that does not fit its weight.
+    #[error("{tensor} has the shape {shape:?} beside a weight of {weight:?}")]
+    Shape {
+        /// The bias.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The shape of the weight.
+        weight: Vec<usize>,
+    },
 }
 
 /// What the heads see of the mask tokens of one answer: [`CandidateHead::inputs`] numbers for each of them.
@@ -166,21 +209,24 @@ impl CandidateHead {
     /// Heads for a model with so many mask tokens.
     ///
     /// # Errors
-    /// [`Error::CandidateHead`]: the layers do not follow on each other or do not fit the number of
+    /// [`HeadError`]: the layers do not follow on each other or do not fit the number of
     /// tokens, or a value is not finite.
     pub fn new(
         tokens: usize,
         predicted_iou: Vec<DenseLayer>,
         matching: Vec<DenseLayer>,
-    ) -> Result<Self> {
-        let network = |layers, more: usize, name: &str| {
-            let wrong = |why: String| Error::CandidateHead(format!("{name}layers: {why}"));
-            let mlp = Mlp::new(layers).map_err(|e| wrong(e.to_string()))?;
+    ) -> Result<Self, HeadError> {
+        let network = |layers, more: usize, name: &'static str| {
+            let network = name.trim_end_matches('.');
+            let mlp = Mlp::new(layers).map_err(|source| HeadError::Layers { network, source })?;
             let (found, expected) = (mlp.inputs(), Self::inputs(tokens) + more);
             if found != expected {
-                return Err(wrong(format!(
-                    "they take {found} numbers, this model with {tokens} mask tokens gives {expected}"
-                )));
+                return Err(HeadError::Inputs {
+                    network,
+                    found,
+                    tokens,
+                    expected,
+                });
             }
             Ok(mlp)
         };
@@ -195,17 +241,18 @@ impl CandidateHead {
     /// tensor.
     ///
     /// # Errors
-    /// [`Error::CandidateHead`] names the tensor that is missing or wrong.
-    pub fn from_tensors(mut tensors: HeadTensors, tokens: usize) -> Result<Option<Self>> {
+    /// [`HeadError`] names the tensor that is missing or wrong.
+    pub fn from_tensors(
+        mut tensors: HeadTensors,
+        tokens: usize,
+    ) -> Result<Option<Self>, HeadError> {
         if tensors.is_empty() {
             return Ok(None);
         }
         let [predicted_iou, matching] = NETWORKS.map(|name| layers(&mut tensors, name));
         let head = Self::new(tokens, predicted_iou?, matching?)?;
         match tensors.keys().next() {
-            Some(unused) => Err(Error::CandidateHead(format!(
-                "{unused} belongs to no layer"
-            ))),
+            Some(unused) => Err(HeadError::Unused(unused.clone())),
             None => Ok(Some(head)),
         }
     }
@@ -296,18 +343,18 @@ fn softmax(values: &[f32]) -> impl Iterator<Item = f32> {
 }
 
 /// The layers of one network, taken out of the tensors.
-fn layers(tensors: &mut HeadTensors, network: &str) -> Result<Vec<DenseLayer>> {
-    let wrong = |why: String| Error::CandidateHead(why);
+fn layers(tensors: &mut HeadTensors, network: &str) -> Result<Vec<DenseLayer>, HeadError> {
     let mut layers = Vec::new();
     while let Some(weight) = tensors.remove(&format!("{network}layers.{}.weight", layers.len())) {
         let name = format!("{network}layers.{}.bias", layers.len());
         let bias = tensors.remove(&name);
-        let bias = bias.ok_or_else(|| wrong(format!("{name} is missing")))?;
+        let bias = bias.ok_or_else(|| HeadError::Missing(name.clone()))?;
         if weight.shape.len() != 2 || bias.shape != weight.shape[..1] {
-            return Err(wrong(format!(
-                "{name} has the shape {:?} beside a weight of {:?}",
-                bias.shape, weight.shape
-            )));
+            return Err(HeadError::Shape {
+                tensor: name,
+                shape: bias.shape,
+                weight: weight.shape,
+            });
         }
         layers.push(DenseLayer {
             weight: weight.values,

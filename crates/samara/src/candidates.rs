@@ -1,18 +1,20 @@
 //! The model's answer to a prompt: candidate masks with their scores.
 
 use std::fmt;
+use std::ops::Index;
 
 use rayon::prelude::*;
 use samara_image::{Frame, Mask};
 use samara_model::ModelConfig;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::device::DeviceError;
 use crate::granularity::{Granularity, granularities};
 use crate::logits::Logits;
 use crate::prompt::Prompt;
 use crate::segmenter::Segmenter;
-use crate::select::{Select, Selection, expected_ious};
+use crate::select::{Select, Selection, best_index, expected_ious};
 use crate::token_score::TokenScores;
 use crate::zoom::PixelRect;
 
@@ -21,18 +23,18 @@ use crate::zoom::PixelRect;
 ///
 /// In 0..=1 from a [`CandidateHead`](crate::CandidateHead) or a [`Calibration`](crate::Calibration). A
 /// decoder's own score (SAM's "predicted IoU") is not bounded: it can exceed 1.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct PredictedIou(pub f32);
 
 /// The probability that a candidate is the one that the prompt means, given that one of them is: over the
 /// candidates of a prompt it adds up to 1.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct MatchProbability(pub f32);
 
 /// How little a mask changes with its threshold: area above +offset over area above −offset,
 /// from full-resolution logits (`calculate_stability_score` of the official code). 0 for a mask
 /// without any pixel above −offset.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct StabilityScore(pub f32);
 
 impl StabilityScore {
@@ -69,6 +71,7 @@ impl fmt::Display for StabilityScore {
 
 /// One candidate mask.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct Candidate {
     /// Position in the model's answer.
     pub index: usize,
@@ -94,6 +97,7 @@ pub struct Candidate {
 /// What the decoder said, mask token by mask token: token 0 is the single mask, the others the
 /// candidates of an ambiguous prompt. Scores are raw.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct MaskTokens {
     /// Logits of every token.
     pub low_res_logits: Vec<Logits>,
@@ -110,7 +114,20 @@ impl MaskTokens {
 }
 
 /// The answer to one prompt: three candidates, or one when a single mask was asked for.
+///
+/// ```no_run
+/// # fn run(embedding: samara::Embedding) -> samara::Result<()> {
+/// use samara::{Prompt, Select};
+///
+/// let candidates = embedding.predict(&Prompt::point(520.0, 360.0))?;
+/// println!("{} {:.2}", candidates[0].granularity, candidates[0].predicted_iou);
+/// println!("{} pixels", candidates.best().mask.area());
+/// let part = candidates.select(&"part".parse()?)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(Serialize))]
 pub struct Candidates {
     all: Vec<Candidate>,
     tokens: MaskTokens,
@@ -132,7 +149,7 @@ impl Candidates {
         let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
             .par_iter()
             .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
-            .collect::<Result<_>>()?;
+            .collect::<Result<_, _>>()?;
         let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
         let candidates = masks
             .into_iter()
@@ -154,11 +171,15 @@ impl Candidates {
                 },
             )
             .collect();
-        Ok(Self {
-            all: candidates,
-            tokens,
-            view: None,
-        })
+        Self::checked(candidates, tokens, None)
+    }
+
+    /// Refuses an answer without a candidate, which no model gives.
+    fn checked(all: Vec<Candidate>, tokens: MaskTokens, view: Option<PixelRect>) -> Result<Self> {
+        if all.is_empty() {
+            return Err(DeviceError::NoAnswer.into());
+        }
+        Ok(Self { all, tokens, view })
     }
 
     /// The answer to a part of an image as one to the image of `size`, with its logits laid anew
@@ -218,7 +239,7 @@ impl Candidates {
         self.all.len()
     }
 
-    /// True without any candidate, which no model answers.
+    /// Never: there is at least one.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -240,12 +261,48 @@ impl Candidates {
         expected_ious(&self.all)
     }
 
+    /// The candidate that [`Select::Best`] chooses.
+    pub fn best(&self) -> &Candidate {
+        &self.all[best_index(&self.all)]
+    }
+
+    /// That candidate, without the others.
+    pub fn into_best(mut self) -> Candidate {
+        let best = best_index(&self.all);
+        self.all.swap_remove(best)
+    }
+
     /// Picks a mask; see [`Select`].
     ///
     /// # Errors
     /// The strategy's parameter makes no sense for this image.
     pub fn select(&self, select: &Select) -> Result<Selection> {
         select.apply(&self.all)
+    }
+}
+
+impl Index<usize> for Candidates {
+    type Output = Candidate;
+
+    /// # Panics
+    /// There are not as many candidates; see [`as_slice`](Candidates::as_slice).
+    fn index(&self, index: usize) -> &Candidate {
+        &self.all[index]
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> Deserialize<'de> for Candidates {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The same, unchecked.
+        #[derive(Deserialize)]
+        struct Unchecked {
+            all: Vec<Candidate>,
+            tokens: MaskTokens,
+            view: Option<PixelRect>,
+        }
+        let Unchecked { all, tokens, view } = Deserialize::deserialize(deserializer)?;
+        Self::checked(all, tokens, view).map_err(serde::de::Error::custom)
     }
 }
 

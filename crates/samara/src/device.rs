@@ -5,11 +5,18 @@ use std::str::FromStr;
 
 use samara_model::burn::tensor::Device;
 
+use crate::error::ParseError;
 use crate::{Error, Result};
 
 /// A kind of device. Which of them work depends on the cargo features of the build; `cpu` needs
 /// nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// The processor, in pure Rust.
     #[default]
@@ -79,9 +86,8 @@ impl DeviceKind {
                 } else {
                     absent.name()
                 };
-                Err(Error::Device(format!(
-                    "{absent} is not part of this build; build with --features {feature}"
-                )))
+                let device = absent;
+                Err(DeviceError::Absent { device, feature }.into())
             }
         }
     }
@@ -97,10 +103,31 @@ impl FromStr for DeviceKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let names = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| Error::Device(format!("unknown device {name:?}: one of {}", names())))
+        let named = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        let names = Self::ALL.map(Self::name);
+        named.ok_or_else(|| ParseError::none_of("device", name, &names).into())
     }
+}
+
+/// A device that this build does not have, or that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// This build has no support for it.
+    #[error("{device} is not part of this build; build with --features {feature}")]
+    Absent {
+        /// The device.
+        device: DeviceKind,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
+    /// It failed while it computed, or a value could not be read back.
+    #[error("{0}")]
+    Failed(String),
+    /// It gave no answer to a prompt.
+    #[error("the prompt was not answered")]
+    NoAnswer,
+    /// It gave an answer that is NaN or infinite.
+    #[error("the model's answer is not finite")]
+    NotFinite,
 }

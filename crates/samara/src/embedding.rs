@@ -14,8 +14,9 @@ use samara_model::sam::{ImageTokens, PromptBatch};
 use samara_model::{FeaturesError, ImageFeatures, Scored, is_cpu};
 
 use crate::candidates::{Candidates, MaskTokens, PredictedIou, StabilityScore};
+use crate::device::DeviceError;
 use crate::logits::Logits;
-use crate::prompt::{MaskPrompt, Prompt};
+use crate::prompt::{MaskPrompt, Prompt, PromptError};
 use crate::segmenter::{Segmenter, image_digest};
 use crate::zoom::LastView;
 use crate::{Error, Result};
@@ -108,9 +109,7 @@ impl Embedding {
     /// The prompt is empty, lies outside the image, or carries logits of another size.
     pub fn predict(&self, prompt: &Prompt) -> Result<Candidates> {
         let mut answers = self.predict_batch(std::slice::from_ref(prompt))?;
-        answers
-            .pop()
-            .ok_or_else(|| Error::Prompt("the prompt was not answered".into()))
+        answers.pop().ok_or_else(|| DeviceError::NoAnswer.into())
     }
 
     /// Answers many prompts, in the given order. Prompts of the same shape are decoded together.
@@ -136,10 +135,11 @@ impl Embedding {
         for (i, prompt) in prompts.iter().enumerate() {
             let checked = prompt.validate(&self.frame, logits_side);
             checked.map_err(|error| match error {
-                Error::Prompt(why) if prompts.len() > 1 => {
-                    Error::Prompt(format!("prompt {i}: {why}"))
-                }
-                other => other,
+                error if prompts.len() > 1 => PromptError::OfBatch {
+                    index: i,
+                    source: Box::new(error),
+                },
+                error => error,
             })?;
         }
         let mut order: Vec<usize> = (0..prompts.len()).collect();
@@ -171,8 +171,7 @@ impl Embedding {
     /// The tokens belong to another model, or there is no such token.
     pub fn mask_of(&self, tokens: &MaskTokens, token: usize) -> Result<Mask> {
         let logits = tokens.low_res_logits.get(token);
-        let logits =
-            logits.ok_or_else(|| Error::Prompt(format!("there is no mask token {token}")))?;
+        let logits = logits.ok_or(PromptError::NoToken(token))?;
         Ok(logits.upsample(&self.frame, StabilityScore::OFFSET)?.0)
     }
 
@@ -276,7 +275,7 @@ impl Embedding {
     /// The file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let failed = |reason: String| Error::Embedding {
+        let failed = |reason: String| Error::Saved {
             path: path.into(),
             reason,
         };
@@ -292,7 +291,7 @@ impl Embedding {
         ]);
         let file = self.features.to_safetensors(metadata);
         let file = file.map_err(|error| match error {
-            FeaturesError::Device(why) => Error::Device(why),
+            FeaturesError::Device(why) => DeviceError::Failed(why).into(),
             other => failed(other.to_string()),
         })?;
         Ok(write_atomic(path, &file)?)
@@ -301,11 +300,11 @@ impl Embedding {
     /// Loads an embedding that the same weights made.
     ///
     /// # Errors
-    /// [`Error::Embedding`] when the file is missing, damaged, no embedding, or made by other
+    /// [`Error::Saved`] when the file is missing, damaged, no embedding, or made by other
     /// weights.
     pub fn load(path: impl AsRef<Path>, segmenter: &Segmenter) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |reason: String| Error::Embedding {
+        let failed = |reason: String| Error::Saved {
             path: path.into(),
             reason,
         };
@@ -400,5 +399,5 @@ impl fmt::Debug for Embedding {
 pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor
         .try_into_vec_as::<f32>()
-        .map_err(|e| Error::Device(e.to_string()))
+        .map_err(|e| DeviceError::Failed(e.to_string()).into())
 }

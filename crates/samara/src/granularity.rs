@@ -1,9 +1,13 @@
 //! Whole, part and subpart: what a candidate is relative to the others.
 
 use std::fmt;
+use std::str::FromStr;
 
 use samara_image::Mask;
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::error::ParseError;
 
 /// Level of a mask among the candidates of one prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +41,17 @@ impl Granularity {
 impl fmt::Display for Granularity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl FromStr for Granularity {
+    type Err = Error;
+
+    /// `whole`, `part` or `subpart`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let named = Self::ALL.into_iter().find(|level| level.name() == text);
+        let names = Self::ALL.map(Self::name);
+        named.ok_or_else(|| ParseError::none_of("granularity", text, &names).into())
     }
 }
 

@@ -6,12 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::error::ParseError;
 
 /// What a click usually means in the work at hand. The same click on a sleeve means the person to one who
 /// counts people, and the shirt to one who outlines every segment; a head that chooses among the candidates
 /// is told by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Intent {
     /// Nothing is known: a balance of both.
     #[default]
@@ -47,10 +49,8 @@ impl FromStr for Intent {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let named = Self::ALL.into_iter().find(|intent| intent.name() == text);
-        named.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::Prompt(format!("intent {text:?}: expected one of {names}"))
-        })
+        let names = Self::ALL.map(Self::name);
+        named.ok_or_else(|| ParseError::none_of("intent", text, &names).into())
     }
 }
 

@@ -31,6 +31,7 @@ mod prompt;
 mod segmenter;
 mod segmenter_options;
 mod select;
+mod setters;
 #[cfg(feature = "tensors")]
 pub mod tensors;
 mod token_score;
@@ -38,16 +39,18 @@ mod token_score;
 mod video;
 mod zoom;
 
-pub use calibration::{Calibration, CalibrationCurve};
-pub use candidate_head::{CandidateFeatures, CandidateHead, INTENT_NUMBERS, intent_numbers};
+pub use calibration::{Calibration, CalibrationCurve, CalibrationError};
+pub use candidate_head::{
+    CandidateFeatures, CandidateHead, HeadError, INTENT_NUMBERS, intent_numbers,
+};
 pub use candidates::{
     Candidate, Candidates, MaskTokens, MatchProbability, PredictedIou, StabilityScore,
 };
-pub use device::DeviceKind;
+pub use device::{DeviceError, DeviceKind};
 #[cfg(feature = "embedded")]
 pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
 pub use embedding::Embedding;
-pub use error::{Error, Result};
+pub use error::{Error, OptionError, ParseError, Result};
 pub use everything::{
     Hierarchy, MaskGenerator, MaskGeneratorOptions, MaskRecord, MaskThresholds, Node, OutputMode,
     PointGrid, Segmentation,
@@ -56,17 +59,39 @@ pub use granularity::Granularity;
 pub use intent::Intent;
 pub use logits::Logits;
 pub use mlp::{DenseLayer, Mlp, MlpError};
-pub use prompt::{Click, MaskPrompt, Prompt};
+pub use prompt::{Click, MaskPrompt, Prompt, PromptError};
 pub use segmenter::Segmenter;
 pub use segmenter_options::SegmenterOptions;
-pub use select::{Select, Selection};
+pub use select::{Select, SelectError, Selection};
 #[cfg(feature = "video")]
 pub use video::{
-    Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
-    VideoSession,
+    Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoError, VideoFrame,
+    VideoOptions, VideoSession,
 };
 pub use zoom::{PixelRect, Zoom};
 
-pub use samara_image as image;
-pub use samara_image::{Limits, Mask, OriginalBox, OriginalPx, read_image, read_mask};
+pub use samara_image;
+#[cfg(feature = "overlay")]
+pub use samara_image::Overlay;
+pub use samara_image::{
+    BBox, CocoRle, Frame, ImageLimits, InputImage, Mask, OriginalBox, OriginalPx, PixelFormat,
+    Pixels, Polygon, RgbImage, Rle, decode_image, decode_mask, palette, read_image, read_mask,
+};
+#[cfg(feature = "video")]
+pub use samara_image::{FrameSource, VideoWriter, open_video};
 pub use samara_model::checkpoint;
+
+/// What most programs need.
+///
+/// ```
+/// use samara::prelude::*;
+/// ```
+pub mod prelude {
+    pub use crate::{
+        Candidate, Candidates, DeviceKind, Embedding, Granularity, Hierarchy, ImageLimits, Intent,
+        Mask, MaskGenerator, MaskGeneratorOptions, Prompt, Segmenter, SegmenterOptions, Select,
+        Selection, read_image, read_mask,
+    };
+    #[cfg(feature = "video")]
+    pub use crate::{Direction, VideoOptions, VideoSession, open_video};
+}

@@ -6,15 +6,44 @@ use samara_image::coverage::coverage;
 use samara_image::{Frame, Mask};
 
 use crate::candidates::StabilityScore;
-use crate::{Error, Result};
+use crate::prompt::PromptError;
 
 /// Mask logits as the decoder gives them: one value per cell of a square grid that covers the
 /// model's input (256×256 cells of 4×4 model pixels for SAM), padding included. Positive means
 /// inside.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "Values", into = "Values")
+)]
 pub struct Logits {
     side: usize,
     values: Vec<f32>,
+}
+
+/// Logits in a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Values {
+    side: usize,
+    values: Vec<f32>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Values> for Logits {
+    type Error = PromptError;
+
+    fn try_from(Values { side, values }: Values) -> Result<Self, PromptError> {
+        Self::new(side, values)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Logits> for Values {
+    fn from(Logits { side, values }: Logits) -> Self {
+        Self { side, values }
+    }
 }
 
 impl Logits {
@@ -22,19 +51,16 @@ impl Logits {
     ///
     /// # Errors
     /// The number of values is not `side²`, or one of them is not finite.
-    pub fn new(side: usize, values: Vec<f32>) -> Result<Self> {
+    pub fn new(side: usize, values: Vec<f32>) -> Result<Self, PromptError> {
         if side == 0 || values.len() != side * side {
-            return Err(Error::Prompt(format!(
-                "mask logits: {} values do not make a {side}×{side} grid",
-                values.len()
-            )));
+            let values = values.len();
+            return Err(PromptError::LogitsLength { values, side });
         }
         if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::Prompt(format!(
-                "mask logits: the value at row {}, column {} is not a finite number",
-                bad / side,
-                bad % side
-            )));
+            return Err(PromptError::LogitsNotFinite {
+                row: bad / side,
+                column: bad % side,
+            });
         }
         Ok(Self { side, values })
     }
@@ -108,7 +134,11 @@ impl Logits {
     ///
     /// # Errors
     /// The model's input is smaller than the grid: the logits do not belong to such a frame.
-    pub fn upsample(&self, frame: &Frame, offset: f32) -> Result<(Mask, StabilityScore)> {
+    pub fn upsample(
+        &self,
+        frame: &Frame,
+        offset: f32,
+    ) -> Result<(Mask, StabilityScore), PromptError> {
         Ok(Upsampler::new(self.side, frame)?.mask(&self.values, offset))
     }
 }
@@ -123,12 +153,12 @@ pub(crate) struct Upsampler {
 
 impl Upsampler {
     /// For logits of `side`² values. Errors as [`Logits::upsample`].
-    pub(crate) fn new(side: usize, frame: &Frame) -> Result<Self> {
+    pub(crate) fn new(side: usize, frame: &Frame) -> Result<Self, PromptError> {
         if (frame.side() as usize) < side {
-            return Err(Error::Prompt(format!(
-                "mask logits of {side}×{side} values do not belong to a model input of {0}×{0} pixels",
-                frame.side()
-            )));
+            return Err(PromptError::LogitsTooFine {
+                side,
+                input: frame.side(),
+            });
         }
         let ((width, height), content) = (frame.original_size(), frame.content_size());
         let taps = |content: u32, out: u32| {

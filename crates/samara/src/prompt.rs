@@ -3,19 +3,28 @@
 use samara_image::{Frame, Mask, OriginalBox, OriginalPx};
 
 use crate::logits::Logits;
-use crate::{Error, Intent, Result};
+use crate::select::Selection;
+use crate::zoom::PixelRect;
+use crate::{Intent, Result};
 
 /// A click.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Click {
     /// Where, in original pixels.
     pub at: OriginalPx,
-    /// True on the object, false off it.
+    /// True on the object; false beside it, which makes a negative click.
     pub positive: bool,
 }
 
 /// A mask prompt.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
 pub enum MaskPrompt {
     /// Logits, such as those of an earlier answer.
     Logits(Logits),
@@ -30,16 +39,23 @@ pub enum MaskPrompt {
 ///
 /// # fn main() -> samara::Result<()> {
 /// let click = Prompt::point(520.0, 360.0);
-/// let corrected = click.clone().and_point(610.0, 350.0).and_background(420.0, 200.0);
+/// let corrected = click.clone().with_point(610.0, 350.0).with_negative_point(420.0, 200.0);
 /// let boxed = Prompt::bbox(300.0, 120.0, 700.0, 560.0)?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Prompt {
     pub(crate) clicks: Vec<Click>,
+    #[cfg_attr(feature = "serde", serde(rename = "box"))]
     pub(crate) bbox: Option<OriginalBox>,
     pub(crate) mask: Option<MaskPrompt>,
+    #[cfg_attr(feature = "serde", serde(rename = "single_mask"))]
     pub(crate) single: bool,
     pub(crate) intent: Intent,
 }
@@ -52,7 +68,7 @@ impl Prompt {
 
     /// A click on the object.
     pub fn point(x: f64, y: f64) -> Self {
-        Self::new().and_point(x, y)
+        Self::new().with_point(x, y)
     }
 
     /// A box around the object; corners in any order.
@@ -60,59 +76,83 @@ impl Prompt {
     /// # Errors
     /// The box has no area or a coordinate is not finite.
     pub fn bbox(x0: f64, y0: f64, x1: f64, y1: f64) -> Result<Self> {
-        Ok(Self::new().and_box(OriginalBox::new(x0, y0, x1, y1)?))
+        Ok(Self::new().with_box(OriginalBox::new(x0, y0, x1, y1)?))
     }
 
     /// A mask, rough or external.
     pub fn mask(mask: Mask) -> Self {
-        Self::new().and_mask(MaskPrompt::Mask(mask))
+        Self::new().with_mask(mask)
     }
 
     /// Adds a click on the object.
-    pub fn and_point(self, x: f64, y: f64) -> Self {
-        self.and_click(Click {
+    pub fn with_point(self, x: f64, y: f64) -> Self {
+        self.with_click(Click {
             at: OriginalPx::new(x, y),
             positive: true,
         })
     }
 
-    /// Adds a click beside the object.
-    pub fn and_background(self, x: f64, y: f64) -> Self {
-        self.and_click(Click {
+    /// Adds a negative click: one beside the object.
+    pub fn with_negative_point(self, x: f64, y: f64) -> Self {
+        self.with_click(Click {
             at: OriginalPx::new(x, y),
             positive: false,
         })
     }
 
     /// Adds a click.
-    pub fn and_click(mut self, click: Click) -> Self {
+    pub fn with_click(mut self, click: Click) -> Self {
         self.clicks.push(click);
         self
     }
 
     /// Sets the box.
-    pub fn and_box(mut self, bbox: OriginalBox) -> Self {
+    pub fn with_box(mut self, bbox: OriginalBox) -> Self {
         self.bbox = Some(bbox);
         self
     }
 
-    /// Sets the mask.
-    pub fn and_mask(mut self, mask: MaskPrompt) -> Self {
-        self.mask = Some(mask);
+    /// Sets the mask: a [`Mask`] or [`Logits`].
+    pub fn with_mask(mut self, mask: impl Into<MaskPrompt>) -> Self {
+        self.mask = Some(mask.into());
         self
     }
 
-    /// Refines an earlier answer: its logits become the mask prompt.
-    pub fn and_refine(self, previous: &Logits) -> Self {
-        self.and_mask(MaskPrompt::Logits(previous.clone()))
-    }
-
-    /// Asks for one mask instead of three: better when the prompt is not ambiguous, such as
-    /// several clicks. A model with a [`CandidateHead`](crate::CandidateHead) answers with that of all its masks
-    /// which has the highest expected IoU, others as the official code does.
-    pub fn single(mut self) -> Self {
+    /// Asks for one mask instead of three (`multimask_output=False` of the official code): better when the
+    /// prompt is not ambiguous, such as several clicks. A model with a
+    /// [`CandidateHead`](crate::CandidateHead) answers with that of all its masks which has the highest
+    /// expected IoU, others as the official code does.
+    pub fn with_single_mask(mut self) -> Self {
         self.single = true;
         self
+    }
+
+    /// Says what is usually meant, for a model with a head that chooses among the candidates.
+    pub fn with_intent(mut self, intent: Intent) -> Self {
+        self.intent = intent;
+        self
+    }
+
+    /// The same prompt as a correction of an earlier answer: the logits of the selected mask become the mask
+    /// prompt (its pixels, if it was made of several candidates), and one mask is asked for.
+    ///
+    /// ```no_run
+    /// # fn run(embedding: samara::Embedding) -> samara::Result<()> {
+    /// use samara::{Prompt, Select};
+    ///
+    /// let click = Prompt::point(520.0, 360.0);
+    /// let first = embedding.predict(&click)?.select(&Select::Best)?;
+    /// let corrected = click.with_negative_point(420.0, 200.0).refine(&first);
+    /// let second = embedding.predict(&corrected)?.select(&Select::Best)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refine(self, previous: &Selection) -> Self {
+        let prompt = self.with_single_mask();
+        match &previous.low_res_logits {
+            Some(logits) => prompt.with_mask(logits.clone()),
+            None => prompt.with_mask(previous.mask.clone()),
+        }
     }
 
     /// Whether there is nothing to answer.
@@ -123,12 +163,6 @@ impl Prompt {
     /// Whether it can mean several objects, and all are asked for.
     pub(crate) fn is_ambiguous(&self) -> bool {
         !self.single && self.bbox.is_none() && self.mask.is_none()
-    }
-
-    /// Says what is usually meant, for a model with a head that chooses among the candidates.
-    pub fn with_intent(mut self, intent: Intent) -> Self {
-        self.intent = intent;
-        self
     }
 
     /// What is usually meant.
@@ -146,54 +180,56 @@ impl Prompt {
         self.bbox.as_ref()
     }
 
+    /// The mask.
+    pub fn mask_prompt(&self) -> Option<&MaskPrompt> {
+        self.mask.as_ref()
+    }
+
     /// Checks the prompt against an image of `width`×`height` original pixels: it has content, its
     /// points lie in the image, and its box overlaps it. [`Embedding::predict`](crate::Embedding)
     /// checks that too; this is for saying so before a model is loaded.
     ///
     /// # Errors
-    /// [`Error::Prompt`], naming the point or box.
-    pub fn check(&self, width: u32, height: u32) -> Result<()> {
+    /// [`PromptError`], naming the point or box.
+    pub fn check(&self, width: u32, height: u32) -> Result<(), PromptError> {
         if self.is_empty() {
-            return Err(Error::Prompt("the prompt has no point, box or mask".into()));
+            return Err(PromptError::Empty);
         }
         if let Some(MaskPrompt::Mask(mask)) = &self.mask
             && mask.is_empty()
         {
-            return Err(Error::Prompt("the mask prompt has no pixel set".into()));
+            return Err(PromptError::EmptyMask);
         }
         let (w, h) = (f64::from(width), f64::from(height));
-        let outside = |what: String| {
-            Err(Error::Prompt(format!(
-                "{what} lies outside the image of {width}×{height} pixels"
-            )))
-        };
-        if let Some(Click { at, .. }) = self
-            .clicks
-            .iter()
-            .find(|click| !click.at.is_inside(width, height))
-        {
-            return outside(format!("point {},{}", at.x, at.y));
+        let inside = |click: &&Click| click.at.is_inside(width, height);
+        if let Some(&Click { at, .. }) = self.clicks.iter().find(|click| !inside(click)) {
+            return Err(PromptError::PointOutside { at, width, height });
         }
-        if let Some(OriginalBox { min, max }) = &self.bbox {
-            // False also when a coordinate is not a number.
+        if let Some(bbox) = self.bbox {
+            let OriginalBox { min, max } = bbox;
+            // False also when a coordinate is NaN.
             let overlaps = min.x < w && min.y < h && max.x > 0.0 && max.y > 0.0;
             if !overlaps {
-                return outside(format!("box {},{},{},{}", min.x, min.y, max.x, max.y));
+                return Err(PromptError::BoxOutside {
+                    bbox,
+                    width,
+                    height,
+                });
             }
         }
         Ok(())
     }
 
     /// Checks the prompt against an embedded image and the model's grid of mask logits.
-    pub(crate) fn validate(&self, frame: &Frame, logits_side: usize) -> Result<()> {
+    pub(crate) fn validate(&self, frame: &Frame, logits_side: usize) -> Result<(), PromptError> {
         let (width, height) = frame.original_size();
         self.check(width, height)?;
         match &self.mask {
             Some(MaskPrompt::Logits(logits)) if logits.side() != logits_side => {
-                Err(Error::Prompt(format!(
-                    "mask logits of {0}×{0} values, the model takes {logits_side}×{logits_side}",
-                    logits.side()
-                )))
+                Err(PromptError::LogitsSide {
+                    found: logits.side(),
+                    expected: logits_side,
+                })
             }
             _ => Ok(()),
         }
@@ -204,4 +240,123 @@ impl Prompt {
     pub(crate) fn shape(&self) -> (usize, bool, bool) {
         (self.clicks.len(), self.bbox.is_some(), self.mask.is_some())
     }
+}
+
+impl From<Mask> for MaskPrompt {
+    fn from(mask: Mask) -> Self {
+        Self::Mask(mask)
+    }
+}
+
+impl From<Logits> for MaskPrompt {
+    fn from(logits: Logits) -> Self {
+        Self::Logits(logits)
+    }
+}
+
+/// A prompt that makes no sense for the image or the model.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromptError {
+    /// There is nothing to answer.
+    #[error("the prompt has no point, box or mask")]
+    Empty,
+    /// The mask shows nothing.
+    #[error("the mask prompt has no pixel set")]
+    EmptyMask,
+    /// A click outside of the image.
+    #[error("point {},{} lies outside the image of {width}×{height} pixels", at.x, at.y)]
+    PointOutside {
+        /// The click, in original pixels.
+        at: OriginalPx,
+        /// Width of the image.
+        width: u32,
+        /// Height of the image.
+        height: u32,
+    },
+    /// A box that shares nothing with the image.
+    #[error(
+        "box {},{},{},{} lies outside the image of {width}×{height} pixels",
+        bbox.min.x, bbox.min.y, bbox.max.x, bbox.max.y
+    )]
+    BoxOutside {
+        /// The box, in original pixels.
+        bbox: OriginalBox,
+        /// Width of the image.
+        width: u32,
+        /// Height of the image.
+        height: u32,
+    },
+    /// Mask logits that make no square.
+    #[error("mask logits: {values} values do not make a {side}×{side} grid")]
+    LogitsLength {
+        /// How many there are.
+        values: usize,
+        /// The side that they should have.
+        side: usize,
+    },
+    /// Mask logits with a value that is NaN or infinite.
+    #[error("mask logits: the value at row {row}, column {column} is not a finite number")]
+    LogitsNotFinite {
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+    },
+    /// Mask logits of another model.
+    #[error("mask logits of {found}×{found} values, the model takes {expected}×{expected}")]
+    LogitsSide {
+        /// Their side.
+        found: usize,
+        /// The side that the model takes.
+        expected: usize,
+    },
+    /// Mask logits that are finer than the model's input.
+    #[error(
+        "mask logits of {side}×{side} values do not belong to a model input of {input}×{input} pixels"
+    )]
+    LogitsTooFine {
+        /// Their side.
+        side: usize,
+        /// Side of the model's input, in model pixels.
+        input: u32,
+    },
+    /// There is no such mask token.
+    #[error("there is no mask token {0}")]
+    NoToken(usize),
+    /// Prompts that cannot be decoded together.
+    #[error("the prompts have different shapes")]
+    Shapes,
+    /// One of several prompts.
+    #[error("prompt {index}: {source}")]
+    OfBatch {
+        /// Its position.
+        index: usize,
+        /// What is wrong with it.
+        source: Box<PromptError>,
+    },
+    /// The image of a second look is not the one that was embedded.
+    #[error(
+        "zoom: the image of {}×{} pixels is not the embedded one of {}×{}",
+        image.0, image.1, embedded.0, embedded.1
+    )]
+    OtherImage {
+        /// Width and height of the image.
+        image: (u32, u32),
+        /// Width and height of the embedded one.
+        embedded: (u32, u32),
+    },
+    /// A part that the image does not have.
+    #[error("part {part} is none of the image of {width}×{height} pixels")]
+    PartOutside {
+        /// The part, in original pixels.
+        part: PixelRect,
+        /// Width of the image.
+        width: u32,
+        /// Height of the image.
+        height: u32,
+    },
+    /// A part in which nothing of the prompt lies.
+    #[error("nothing of the prompt lies in the part {0}")]
+    NothingInside(PixelRect),
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use burn_store::ModuleSnapshot;
-use samara_image::{Frame, RgbImage, resize_bilinear, resize_bilinear_f32};
+use samara_image::{Frame, InputImage, RgbImage, resize_bilinear, resize_bilinear_f32};
 use samara_kernels::threads::Threads;
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint, CheckpointError};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::calibration::Calibration;
 use crate::candidate_head::CandidateHead;
 use crate::candidates::PredictedIou;
+use crate::device::DeviceError;
 use crate::embedding::Embedding;
 use crate::everything::MaskThresholds;
 use crate::segmenter_options::SegmenterOptions;
@@ -25,11 +26,11 @@ use crate::{Error, Result};
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
 ///
 /// ```no_run
-/// use samara::{DeviceKind, Limits, Prompt, Segmenter, Select, read_image};
+/// use samara::{DeviceKind, ImageLimits, Prompt, Segmenter, Select, read_image};
 ///
 /// # fn main() -> samara::Result<()> {
 /// let segmenter = Segmenter::load("sam_vit_b_01ec64.pth", DeviceKind::Cpu)?;
-/// let image = read_image("photo.jpg", &Limits::default())?;
+/// let image = read_image("photo.jpg", &ImageLimits::default())?;
 /// let embedding = segmenter.embed(&image)?;
 /// let candidates = embedding.predict(&Prompt::point(520.0, 360.0))?;
 /// let chosen = candidates.select(&Select::Best)?;
@@ -215,11 +216,30 @@ impl Segmenter {
         })
     }
 
-    /// Computes the image embedding: the expensive step, done once per image.
+    /// Computes the image embedding: the expensive step, done once per image. Takes anything that
+    /// [`InputImage`] is made from: `RgbImage`, `DynamicImage`, [`Pixels`](crate::Pixels) in memory, arrays.
+    ///
+    /// ```no_run
+    /// # fn run(segmenter: samara::Segmenter, frame: &[u8]) -> samara::Result<()> {
+    /// use samara::{PixelFormat, Pixels};
+    ///
+    /// let camera = Pixels::new(frame, 1920, 1080, PixelFormat::Bgr8).with_stride(5888);
+    /// let embedding = segmenter.embed(camera)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// The image has no pixels, or the device failed.
-    pub fn embed(&self, image: &RgbImage) -> Result<Embedding> {
+    /// The image has no pixels or is none, or the device failed.
+    pub fn embed<'a>(
+        &self,
+        image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
+    ) -> Result<Embedding> {
+        let image = image.try_into().map_err(Into::into)?;
+        self.embed_rgb(&image)
+    }
+
+    fn embed_rgb(&self, image: &RgbImage) -> Result<Embedding> {
         let frame = self.frame(image.width(), image.height())?;
         let features = self.threads().run(|| {
             let pixels = self.preprocess(image, &frame);
@@ -240,7 +260,7 @@ impl Segmenter {
     /// As [`embed`](Self::embed); [`Error::Cancelled`] when `progress` broke off.
     pub fn embed_batch<'a>(
         &self,
-        images: impl IntoIterator<Item = &'a RgbImage>,
+        images: impl IntoIterator<Item: TryInto<InputImage<'a>, Error: Into<Error>>>,
         mut progress: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Embedding>> {
         let mut embeddings = Vec::new();
@@ -289,7 +309,7 @@ impl Segmenter {
         for tensor in &tensors {
             let values = tensor
                 .to_bytes()
-                .map_err(|e| Error::Device(e.to_string()))?;
+                .map_err(|e| DeviceError::Failed(e.to_string()))?;
             hash.update(format!("{} {:?}\n", tensor.name, &tensor.shape[..]));
             hash.update(&values[..]);
         }

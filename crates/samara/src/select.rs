@@ -1,13 +1,28 @@
 //! Which of the candidates to use.
 
-use samara_image::{ImageError, Mask, OriginalBox};
+use std::fmt;
+use std::str::FromStr;
 
-use crate::candidates::{Candidate, PredictedIou};
+use samara_image::{Mask, OriginalBox};
+
+use crate::candidates::{Candidate, MatchProbability, PredictedIou};
+use crate::error::ParseError;
 use crate::granularity::Granularity;
+use crate::logits::Logits;
 use crate::{Error, Result};
 
 /// A strategy that turns candidates into one mask.
+///
+/// As text, which [`FromStr`] reads and [`Display`](fmt::Display) writes: `best`, `learned`, `score`, `largest`,
+/// `smallest`, `area=R`, `box=X0,Y0,X1,Y1`, `whole`, `part`, `subpart`, `union`, `intersection`, `weighted`,
+/// `vote`. An [`Oracle`](Self::Oracle) is written as `oracle` and not read, as its mask is no text.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
 pub enum Select {
     /// [`Learned`](Self::Learned) where the model has match probabilities, else [`Score`](Self::Score).
     #[default]
@@ -39,13 +54,21 @@ pub enum Select {
     Oracle(Mask),
 }
 
-/// The outcome of a [`Select`].
+/// The outcome of a [`Select`]. [`Prompt::refine`](crate::Prompt::refine) corrects it.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Selection {
     /// The mask in original pixels.
     pub mask: Mask,
     /// The candidate that was chosen; `None` when the mask is made of several.
     pub index: Option<usize>,
+    /// The predicted IoU of that candidate.
+    pub predicted_iou: Option<PredictedIou>,
+    /// The probability that it is what the prompt means.
+    pub match_probability: Option<MatchProbability>,
+    /// Its logits.
+    pub low_res_logits: Option<Logits>,
     /// Why, in one line.
     pub reason: String,
 }
@@ -57,24 +80,20 @@ impl Select {
     /// There is no candidate, the ratio is not in (0, 1], or the truth has another size.
     pub fn apply(&self, candidates: &[Candidate]) -> Result<Selection> {
         let Some(first) = candidates.first() else {
-            return Err(Error::Prompt("there is no candidate to select from".into()));
+            return Err(SelectError::NoCandidate.into());
         };
         match self {
-            Self::Best => Ok(expected_ious(candidates).map_or_else(
-                || {
-                    let chosen = best(candidates.iter()).unwrap_or(first);
-                    let reason = format!("highest predicted IoU: {}", scores(candidates));
-                    one(chosen, &reason)
-                },
-                |expected| learned(candidates, &expected),
-            )),
+            Self::Best => Ok(if let Some(expected) = expected_ious(candidates) {
+                learned(candidates, &expected)
+            } else {
+                let chosen = best(candidates.iter()).unwrap_or(first);
+                let reason = format!("highest predicted IoU: {}", scores(candidates));
+                one(chosen, &reason)
+            }),
             // The only mask is all that can be meant.
             Self::Learned if candidates.len() == 1 => Self::Best.apply(candidates),
             Self::Learned => {
-                let expected = expected_ious(candidates).ok_or_else(|| {
-                    let why = "this model has no candidate head, which a learned selection needs";
-                    Error::Prompt(why.into())
-                })?;
+                let expected = expected_ious(candidates).ok_or(SelectError::NoHead)?;
                 Ok(learned(candidates, &expected))
             }
             Self::Score => {
@@ -114,13 +133,11 @@ impl Select {
             Self::Granularity(level) => Ok(granularity(*level, candidates, first)),
             Self::Oracle(truth) => {
                 if (truth.width(), truth.height()) != (first.mask.width(), first.mask.height()) {
-                    return Err(Error::Prompt(format!(
-                        "the truth has {}×{} pixels, the image {}×{}",
-                        truth.width(),
-                        truth.height(),
-                        first.mask.width(),
-                        first.mask.height()
-                    )));
+                    return Err(SelectError::TruthSize {
+                        truth: (truth.width(), truth.height()),
+                        image: (first.mask.width(), first.mask.height()),
+                    }
+                    .into());
                 }
                 let (chosen, iou) = max_by(candidates, |c| c.mask.iou(truth));
                 Ok(one(chosen, &format!("closest to the truth (IoU {iou:.3})")))
@@ -137,11 +154,104 @@ impl Select {
     }
 }
 
+impl fmt::Display for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.pad("best"),
+            Self::Learned => f.pad("learned"),
+            Self::Score => f.pad("score"),
+            Self::Largest => f.pad("largest"),
+            Self::Smallest => f.pad("smallest"),
+            Self::AreaRatio(ratio) => write!(f, "area={ratio}"),
+            Self::ForBox(OriginalBox { min, max }) => {
+                write!(f, "box={},{},{},{}", min.x, min.y, max.x, max.y)
+            }
+            Self::Granularity(level) => level.fmt(f),
+            Self::Union => f.pad("union"),
+            Self::Intersection => f.pad("intersection"),
+            Self::Weighted => f.pad("weighted"),
+            Self::Vote => f.pad("vote"),
+            Self::Oracle(_) => f.pad("oracle"),
+        }
+    }
+}
+
+impl FromStr for Select {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        const NAMES: &str = "one of best, learned, score, whole, part, subpart, largest, smallest, area=R, \
+            box=X0,Y0,X1,Y1, union, intersection, weighted, vote";
+        if let Ok(level) = text.parse() {
+            return Ok(Self::Granularity(level));
+        }
+        let unknown = |expected: &str| Error::from(ParseError::new("selection", text, expected));
+        match text.split_once('=') {
+            Some(("area", ratio)) => {
+                let share = ratio.trim().parse().ok().filter(|r| *r > 0.0 && *r <= 1.0);
+                return share.map(Self::AreaRatio).ok_or_else(|| {
+                    unknown("area=R, a share of the image, more than 0 and at most 1")
+                });
+            }
+            Some(("box", corners)) => {
+                let corners: Result<Vec<f64>, _> =
+                    corners.split(',').map(|v| v.trim().parse()).collect();
+                let [x0, y0, x1, y1] = corners.as_deref().unwrap_or_default() else {
+                    return Err(unknown("box=X0,Y0,X1,Y1, in original pixels"));
+                };
+                return Ok(Self::ForBox(OriginalBox::new(*x0, *y0, *x1, *y1)?));
+            }
+            _ => (),
+        }
+        Ok(match text {
+            "best" => Self::Best,
+            "learned" => Self::Learned,
+            "score" => Self::Score,
+            "largest" => Self::Largest,
+            "smallest" => Self::Smallest,
+            "union" => Self::Union,
+            "intersection" => Self::Intersection,
+            "weighted" => Self::Weighted,
+            "vote" => Self::Vote,
+            _ => return Err(unknown(NAMES)),
+        })
+    }
+}
+
+/// A selection that makes no sense for the candidates.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// There is nothing to select from.
+    #[error("there is no candidate to select from")]
+    NoCandidate,
+    /// The model says nothing of what a prompt means.
+    #[error("this model has no candidate head, which a learned selection needs")]
+    NoHead,
+    /// A ratio that no area has.
+    #[error("area ratio {0}: a share of the image, more than 0 and at most 1")]
+    AreaRatio(f64),
+    /// The truth is of another image.
+    #[error(
+        "the truth has {}×{} pixels, the image {}×{}",
+        truth.0, truth.1, image.0, image.1
+    )]
+    TruthSize {
+        /// Width and height of the truth.
+        truth: (u32, u32),
+        /// Width and height of the image.
+        image: (u32, u32),
+    },
+}
+
 /// Chooses one candidate.
 fn one(candidate: &Candidate, reason: &str) -> Selection {
     Selection {
         mask: candidate.mask.clone(),
         index: Some(candidate.index),
+        predicted_iou: Some(candidate.predicted_iou),
+        match_probability: candidate.match_probability,
+        low_res_logits: Some(candidate.low_res_logits.clone()),
         reason: format!("candidate {}: {reason}", candidate.index),
     }
 }
@@ -169,12 +279,12 @@ fn lowest_if_nan(PredictedIou(iou): PredictedIou) -> f32 {
     if iou.is_nan() { f32::NEG_INFINITY } else { iou }
 }
 
-/// The first candidate with the highest value, and the value.
+/// The first candidate with the highest value, and the value. NaN is lower than all others.
 fn max_by(candidates: &[Candidate], value: impl Fn(&Candidate) -> f64) -> (&Candidate, f64) {
     let mut found = (&candidates[0], value(&candidates[0]));
     for candidate in &candidates[1..] {
         let value = value(candidate);
-        if value > found.1 {
+        if value > found.1 || found.1.is_nan() {
             found = (candidate, value);
         }
     }
@@ -183,9 +293,7 @@ fn max_by(candidates: &[Candidate], value: impl Fn(&Candidate) -> f64) -> (&Cand
 
 fn area_ratio(target: f64, candidates: &[Candidate]) -> Result<Selection> {
     if !(target > 0.0 && target <= 1.0) {
-        return Err(Error::Prompt(format!(
-            "area ratio {target}: a share of the image, more than 0 and at most 1"
-        )));
+        return Err(SelectError::AreaRatio(target).into());
     }
     let ratio = |c: &Candidate| {
         c.mask.area() as f64 / (f64::from(c.mask.width()) * f64::from(c.mask.height()))
@@ -222,10 +330,16 @@ fn granularity(level: Granularity, candidates: &[Candidate], first: &Candidate) 
 
 /// A mask that is made of all candidates.
 fn combined(candidates: &[Candidate], name: &str, mask: Mask) -> Selection {
-    let reason = format!("{name} of {} candidates", candidates.len());
+    of_several(mask, format!("{name} of {} candidates", candidates.len()))
+}
+
+fn of_several(mask: Mask, reason: String) -> Selection {
     Selection {
         mask,
         index: None,
+        predicted_iou: None,
+        match_probability: None,
+        low_res_logits: None,
         reason,
     }
 }
@@ -233,7 +347,7 @@ fn combined(candidates: &[Candidate], name: &str, mask: Mask) -> Selection {
 /// All masks joined by `op`.
 fn fold(
     candidates: &[Candidate],
-    op: impl Fn(&Mask, &Mask) -> Result<Mask, ImageError>,
+    op: impl Fn(&Mask, &Mask) -> Result<Mask, samara_image::Error>,
 ) -> Result<Mask> {
     let first = candidates[0].mask.clone();
     Ok(candidates[1..]
@@ -274,11 +388,7 @@ fn weighted(candidates: &[Candidate]) -> Result<Selection> {
         "weighted vote of the candidates with weights {}",
         shown.join(", ")
     );
-    Ok(Selection {
-        mask,
-        index: None,
-        reason,
-    })
+    Ok(of_several(mask, reason))
 }
 
 /// Softmax of the scores. A score that is not a number has no weight, unless all are.
@@ -322,16 +432,31 @@ pub(crate) fn supported(weights: &[f32], iou: impl Fn(usize, usize) -> f32) -> V
     (0..weights.len()).map(support).collect()
 }
 
+/// The position of the candidate that [`Select::Best`] chooses; 0 without any.
+pub(crate) fn best_index(candidates: &[Candidate]) -> usize {
+    if let Some(expected) = expected_ious(candidates) {
+        return first_highest(&expected);
+    }
+    let chosen = best(candidates.iter());
+    chosen.map_or(0, |chosen| {
+        let is_it = |c: &Candidate| std::ptr::eq(c, chosen);
+        candidates.iter().position(is_it).unwrap_or(0)
+    })
+}
+
+/// The position of the highest value, the first of equals; NaN is lower than all others.
+fn first_highest(values: &[f32]) -> usize {
+    let comparable = values.iter().map(|v| lowest_if_nan(PredictedIou(*v)));
+    let ordered = comparable.enumerate().rev();
+    ordered
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map_or(0, |(position, _)| position)
+}
+
 /// The highest expected IoU, the first of equals.
 fn learned(candidates: &[Candidate], expected: &[f32]) -> Selection {
-    let value = |c: &Candidate| {
-        let of_this = candidates
-            .iter()
-            .zip(expected)
-            .find(|(other, _)| std::ptr::eq(*other, c));
-        of_this.map_or(f64::NEG_INFINITY, |(_, &iou)| f64::from(iou))
-    };
-    let (chosen, iou) = max_by(candidates, value);
+    let position = first_highest(expected);
+    let (chosen, iou) = (&candidates[position], f64::from(expected[position]));
     let (p, q) = (
         chosen.match_probability.map_or(0.0, |p| p.0),
         chosen.predicted_iou.0,

@@ -11,12 +11,12 @@ use samara_model::checkpoint::Checkpoint;
 use samara_model::sam::PromptBatch;
 use samara_model::{ImageFeatures, Model, ModelConfig, TokenAttention};
 
-use crate::{DeviceKind, Embedding, Error, Prompt, Result, Segmenter};
+use crate::{DeviceKind, Embedding, Prompt, PromptError, Result, Segmenter};
 
 /// The device of this kind.
 ///
 /// # Errors
-/// [`Error::Device`]: this build has no support for it.
+/// [`DeviceError::Absent`](crate::DeviceError::Absent): this build has no support for it.
 pub fn open_device(kind: DeviceKind) -> Result<Device> {
     kind.open()
 }
@@ -58,16 +58,16 @@ pub fn features_of(embedding: &Embedding) -> &ImageFeatures {
 /// Prompts of one shape, in model pixels of the embedding's frame.
 ///
 /// # Errors
-/// [`Error::Prompt`]: a prompt makes no sense for the image, or has another shape than the first; or
+/// [`PromptError`]: a prompt makes no sense for the image, or has another shape than the first; or
 /// there is none.
 pub fn prompt_batch(embedding: &Embedding, prompts: &[Prompt]) -> Result<PromptBatch> {
     let Some(first) = prompts.first() else {
-        return Err(Error::Prompt("there is no prompt".into()));
+        return Err(PromptError::Empty.into());
     };
     for prompt in prompts {
         prompt.validate(embedding.frame(), embedding.segmenter().logits_side())?;
         if prompt.shape() != first.shape() {
-            return Err(Error::Prompt("the prompts have different shapes".into()));
+            return Err(PromptError::Shapes.into());
         }
     }
     Ok(embedding.batch(&prompts.iter().collect::<Vec<_>>()))

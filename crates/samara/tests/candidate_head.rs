@@ -101,7 +101,7 @@ fn any_model_of_the_family_takes_a_head() {
         assert_eq!(official.index, before.select(&Select::Best).unwrap().index);
 
         // A single mask is all that can be meant.
-        let single = embedding.predict(&prompt.single()).unwrap();
+        let single = embedding.predict(&prompt.with_single_mask()).unwrap();
         assert_eq!(single.as_slice()[0].match_probability, None);
     }
 }
@@ -112,7 +112,9 @@ fn a_single_mask_is_the_heads_choice_among_all() {
     let tokens = plain.mask_tokens();
     let inputs = CandidateHead::inputs(tokens);
     let image = picture(WIDTH, HEIGHT);
-    let prompt = Prompt::point(70.0, 60.0).and_point(90.0, 30.0).single();
+    let prompt = Prompt::point(70.0, 60.0)
+        .with_point(90.0, 30.0)
+        .with_single_mask();
     let official = plain.embed(&image).unwrap().predict(&prompt).unwrap();
     let all = official.tokens().clone();
     for token in 0..tokens {
@@ -201,10 +203,7 @@ fn a_head_travels_in_a_checkpoint_with_name_and_thresholds() {
     assert!(loaded.architecture().starts_with("sam-"));
     let generator = MaskGenerator::new(&loaded, MaskGeneratorOptions::default()).unwrap();
     assert_eq!(generator.thresholds(), thresholds);
-    let options = MaskGeneratorOptions {
-        pred_iou_thresh: Some(0.1),
-        ..MaskGeneratorOptions::default()
-    };
+    let options = MaskGeneratorOptions::default().with_pred_iou_thresh(0.1);
     let generator = MaskGenerator::new(&loaded, options).unwrap();
     assert_eq!(generator.thresholds().pred_iou_thresh, 0.1);
     assert_eq!(generator.thresholds().stability_score_thresh, 0.6);
@@ -270,12 +269,12 @@ fn everything_is_filtered_by_the_head() {
     let plain = segmenter("sam_vit.pth");
     let tokens = plain.mask_tokens();
     let ranked = plain.with_candidate_head(Some(head(tokens)));
-    let options = |pred_iou_thresh| MaskGeneratorOptions {
-        points_per_side: Some(4),
-        pred_iou_thresh: Some(pred_iou_thresh),
-        stability_score_thresh: Some(0.0),
-        box_nms_thresh: 1.0,
-        ..MaskGeneratorOptions::default()
+    let options = |pred_iou_thresh| {
+        MaskGeneratorOptions::default()
+            .with_points_per_side(4)
+            .with_pred_iou_thresh(pred_iou_thresh)
+            .with_stability_score_thresh(0.0)
+            .with_box_nms_thresh(1.0)
     };
     let image = picture(WIDTH, HEIGHT);
     let count = |thresh| {

@@ -2,8 +2,8 @@
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use samara::image::coco_polygons_to_mask;
-use samara::{DeviceKind, Limits, Mask, Prompt, Segmenter, read_image};
+use samara::{DeviceKind, ImageLimits, Mask, Prompt, Segmenter, read_image};
+use samara_image::coco_polygons_to_mask;
 
 /// The saucer with everything on it, traced by hand: x, y in pixels of `docs/coffee.png`.
 const SAUCER: &[f64] = &[
@@ -32,7 +32,7 @@ const COFFEE: &[f64] = &[
 fn boxes_and_clicks_find_what_is_in_the_picture() {
     let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     let path = format!("{folder}/../../docs/coffee.png");
-    let photo = read_image(path, &Limits::default()).unwrap();
+    let photo = read_image(path, &ImageLimits::default()).unwrap();
     let (width, height) = photo.dimensions();
     let traced = |outline: &[f64]| -> Mask {
         coco_polygons_to_mask(&[outline.to_vec()], width, height).unwrap()

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use common::{HEIGHT, WIDTH, checkpoint, difference, picture, segmenter};
 use safetensors::SafeTensors;
 use samara::checkpoint::{Checkpoint, StorageType};
-use samara::image::Frame;
 use samara::{DeviceKind, Embedding, Error, Prompt, Segmenter};
+use samara_image::Frame;
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -59,7 +59,7 @@ fn refusal(path: &Path, segmenter: &Segmenter) -> String {
     let Err(error) = Embedding::load(path, segmenter) else {
         panic!("{} was accepted", path.display());
     };
-    let Error::Embedding { path: named, .. } = &error else {
+    let Error::Saved { path: named, .. } = &error else {
         panic!("not an error of an embedding: {error}");
     };
     assert_eq!(named, path);
@@ -131,7 +131,7 @@ fn an_embedding_knows_its_image() {
         assert!(!embedding.is_of(&other), "one pixel differs");
         // The same bytes in rows of another length.
         let raw = picture(WIDTH, HEIGHT).into_raw();
-        let reshaped = samara::image::RgbImage::from_raw(HEIGHT, WIDTH, raw).unwrap();
+        let reshaped = samara_image::RgbImage::from_raw(HEIGHT, WIDTH, raw).unwrap();
         assert!(!embedding.is_of(&reshaped));
     }
 }

@@ -14,7 +14,9 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use samara::{DeviceKind, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, read_image};
+use samara::{
+    DeviceKind, Embedding, ImageLimits, Logits, MaskPrompt, Prompt, Segmenter, read_image,
+};
 
 /// Bars of the project: relative L2 of embedding and logits, largest difference of the predicted
 /// IoU, smallest IoU of a mask. A point that is off by 0.15 model pixels moves the logits by 5e-4.
@@ -44,7 +46,7 @@ fn check(model: &Path, photo: &Path) {
     let bytes = std::fs::read(model.with_extension("expected.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let segmenter = Segmenter::load(model, DeviceKind::Cpu).unwrap();
-    let photo = read_image(photo, &Limits::default()).unwrap();
+    let photo = read_image(photo, &ImageLimits::default()).unwrap();
     let embedding = segmenter.embed(&photo).unwrap();
     let wanted = floats(&expected, "image_embedding").unwrap();
     let error = relative_l2(&embedding.values().unwrap().0, &wanted);
@@ -70,7 +72,7 @@ fn check(model: &Path, photo: &Path) {
 fn compare(embedding: &Embedding, expected: &SafeTensors<'_>, case: &str, kind: &str) {
     let mut prompts = prompts(expected, case);
     if kind == "single" {
-        prompts = prompts.into_iter().map(Prompt::single).collect();
+        prompts = prompts.into_iter().map(Prompt::with_single_mask).collect();
     }
     let answers = embedding.predict_batch(&prompts).unwrap();
     let all = || answers.iter().flat_map(|candidates| candidates.iter());
@@ -119,9 +121,9 @@ fn prompts(expected: &SafeTensors<'_>, case: &str) -> Vec<Prompt> {
             for (at, label) in of(points, i).chunks_exact(2).zip(of(labels, i)) {
                 let (x, y) = (f64::from(at[0]), f64::from(at[1]));
                 prompt = if label > 0.5 {
-                    prompt.and_point(x, y)
+                    prompt.with_point(x, y)
                 } else {
-                    prompt.and_background(x, y)
+                    prompt.with_negative_point(x, y)
                 };
             }
         }
@@ -130,11 +132,11 @@ fn prompts(expected: &SafeTensors<'_>, case: &str) -> Vec<Prompt> {
             let [x0, y0, x1, y1] = corners[..] else {
                 panic!("{corners:?}")
             };
-            prompt = prompt.and_box(samara::OriginalBox::new(x0, y0, x1, y1).unwrap());
+            prompt = prompt.with_box(samara::OriginalBox::new(x0, y0, x1, y1).unwrap());
         }
         if let Some(masks) = &masks {
             let logits = Logits::new(256, of(masks, i)).unwrap();
-            prompt = prompt.and_mask(MaskPrompt::Logits(logits));
+            prompt = prompt.with_mask(MaskPrompt::Logits(logits));
         }
         prompt
     };

@@ -17,13 +17,11 @@ fn work(segmenter: &Segmenter) -> usize {
     let embedding = segmenter.embed(&image).unwrap();
     let candidates = embedding.predict(&Prompt::point(70.0, 60.0)).unwrap();
     candidates.select(&Select::Best).unwrap();
-    let options = MaskGeneratorOptions {
-        points_per_side: Some(4),
-        pred_iou_thresh: Some(0.0),
-        stability_score_thresh: Some(0.0),
-        min_mask_region_area: 10,
-        ..MaskGeneratorOptions::default()
-    };
+    let options = MaskGeneratorOptions::default()
+        .with_points_per_side(4)
+        .with_pred_iou_thresh(0.0)
+        .with_stability_score_thresh(0.0)
+        .with_min_mask_region_area(10);
     let masks = MaskGenerator::new(segmenter, options)
         .unwrap()
         .generate(&image)

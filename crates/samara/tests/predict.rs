@@ -11,13 +11,13 @@ use std::ops::ControlFlow;
 
 use common::{HEIGHT, WIDTH, checkpoint, difference, largest_difference, picture, segmenter};
 use samara::checkpoint::Checkpoint;
-use samara::image::{Frame, RgbImage};
 use samara::tensors::model::burn::tensor::{Device, Tensor, TensorData};
 use samara::tensors::model::sam::{PIXEL_MEAN, PIXEL_STD, PromptBatch, Sam};
 use samara::{
     Candidates, Embedding, Error, Logits, Mask, MaskGenerator, MaskGeneratorOptions, MaskPrompt,
     OriginalBox, Prompt, Segmenter, StabilityScore,
 };
+use samara_image::{Frame, RgbImage};
 
 /// What rounding may change between one prompt and a batch.
 const ROUNDING: f32 = 1e-5;
@@ -58,18 +58,18 @@ fn middle(width: u32, height: u32) -> Mask {
 fn mixed_prompts(previous: &Logits) -> Vec<Prompt> {
     vec![
         Prompt::point(70.0, 60.0),
-        Prompt::new().and_box(bbox()),
+        Prompt::new().with_box(bbox()),
         Prompt::mask(middle(WIDTH, HEIGHT)),
-        Prompt::point(150.0, 30.0).single(),
-        Prompt::point(70.0, 60.0).and_background(180.0, 10.0),
-        Prompt::point(70.0, 60.0).and_box(bbox()),
-        Prompt::point(70.0, 60.0).and_refine(previous),
-        Prompt::new().and_refine(previous).single(),
-        Prompt::new().and_box(bbox()).and_refine(previous),
-        Prompt::point(60.0, 50.0).and_point(80.0, 70.0),
+        Prompt::point(150.0, 30.0).with_single_mask(),
+        Prompt::point(70.0, 60.0).with_negative_point(180.0, 10.0),
+        Prompt::point(70.0, 60.0).with_box(bbox()),
+        Prompt::point(70.0, 60.0).with_mask(previous.clone()),
+        Prompt::new().with_mask(previous.clone()).with_single_mask(),
+        Prompt::new().with_box(bbox()).with_mask(previous.clone()),
+        Prompt::point(60.0, 50.0).with_point(80.0, 70.0),
         Prompt::point(70.0, 60.0)
-            .and_box(bbox())
-            .and_mask(MaskPrompt::Mask(middle(50, 30))),
+            .with_box(bbox())
+            .with_mask(MaskPrompt::Mask(middle(50, 30))),
     ]
 }
 
@@ -91,7 +91,8 @@ fn assert_batch_equals_singles(embedding: &Embedding, prompts: &[Prompt]) {
             let difference = difference(batched, single);
             if i == j {
                 assert!(difference <= ROUNDING, "prompt {i}: {difference:e}");
-            } else if prompts[i].clone().single() != prompts[j].clone().single() {
+            } else if prompts[i].clone().with_single_mask() != prompts[j].clone().with_single_mask()
+            {
                 // Without this, a model that ignored its prompts would keep any order.
                 assert!(
                     difference > 100.0 * ROUNDING,
@@ -112,7 +113,7 @@ fn a_point_gives_three_candidates_and_single_gives_one() {
     let embedding = embedding();
     let prompt = Prompt::point(70.0, 60.0);
     let three = embedding.predict(&prompt).unwrap();
-    let one = embedding.predict(&prompt.single()).unwrap();
+    let one = embedding.predict(&prompt.with_single_mask()).unwrap();
     for (answer, first_token, count) in [(&three, 1, 3), (&one, 0, 1)] {
         let tokens = answer.tokens();
         assert_eq!((tokens.iou.len(), tokens.low_res_logits.len()), (4, 4));
@@ -174,8 +175,8 @@ fn decoding_and_making_candidates_are_the_halves_of_predicting() {
     let embedding = embedding();
     let prompts = [
         Prompt::point(70.0, 60.0),
-        Prompt::new().and_box(bbox()),
-        Prompt::point(150.0, 30.0).single(),
+        Prompt::new().with_box(bbox()),
+        Prompt::point(150.0, 30.0).with_single_mask(),
     ];
     let whole = embedding.predict_batch(&prompts).unwrap();
     let tokens = embedding.decode(&prompts).unwrap();
@@ -198,7 +199,7 @@ fn previous_logits_change_the_answer() {
     let refined = |candidate: usize| {
         let previous = &first.as_slice()[candidate].low_res_logits;
         embedding
-            .predict(&click.clone().and_refine(previous))
+            .predict(&click.clone().with_mask(previous.clone()))
             .unwrap()
     };
     assert!(difference(&first, &refined(0)) > 1e-2);
@@ -236,9 +237,9 @@ fn answers_equal_those_of_the_model_for_coordinates_scaled_by_hand() {
     let (expected_logits, expected_iou) = (values(expected.low_res_logits), values(expected.iou));
 
     let prompt = Prompt::point(70.0, 60.0)
-        .and_background(180.0, 10.0)
-        .and_box(bbox())
-        .and_refine(&Logits::new(32, logits).unwrap());
+        .with_negative_point(180.0, 10.0)
+        .with_box(bbox())
+        .with_mask(Logits::new(32, logits).unwrap());
     let answer = embedding.predict(&prompt).unwrap();
     for (token, iou) in answer.tokens().iou.iter().enumerate() {
         let logits = answer.tokens().low_res_logits[token].values();
@@ -336,7 +337,7 @@ fn an_empty_prompt_is_refused() {
         "the prompt has no point, box or mask"
     );
     assert_eq!(
-        error(&embedding(), &Prompt::new().single()),
+        error(&embedding(), &Prompt::new().with_single_mask()),
         "the prompt has no point, box or mask"
     );
 }
@@ -355,7 +356,10 @@ fn points_outside_the_image_are_refused() {
         let message = format!("point {shown} lies outside the image of 200×120 pixels");
         assert_eq!(error(&embedding, &Prompt::point(x, y)), message);
         assert_eq!(
-            error(&embedding, &Prompt::point(5.0, 5.0).and_background(x, y)),
+            error(
+                &embedding,
+                &Prompt::point(5.0, 5.0).with_negative_point(x, y)
+            ),
             message
         );
     }
@@ -380,7 +384,7 @@ fn only_boxes_fully_outside_the_image_are_refused() {
     let mut no_number = bbox();
     no_number.max.x = f64::NAN;
     assert_eq!(
-        error(&embedding, &Prompt::new().and_box(no_number)),
+        error(&embedding, &Prompt::new().with_box(no_number)),
         "box 30,20,NaN,95 lies outside the image of 200×120 pixels"
     );
     let beyond = Prompt::bbox(-5.0, -5.0, 300.0, 300.0).unwrap();
@@ -406,7 +410,10 @@ fn logits_of_another_side_are_refused() {
     let logits = Logits::new(16, vec![0.0; 256]).unwrap();
     let message = "mask logits of 16×16 values, the model takes 32×32";
     assert_eq!(
-        error(&embedding(), &Prompt::point(5.0, 5.0).and_refine(&logits)),
+        error(
+            &embedding(),
+            &Prompt::point(5.0, 5.0).with_mask(logits.clone())
+        ),
         message
     );
 }

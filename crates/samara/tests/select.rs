@@ -74,6 +74,7 @@ fn chosen(select: &Select, candidates: &[Candidate]) -> usize {
         mask,
         index,
         reason,
+        ..
     } = apply(select, candidates);
     let index = index.unwrap();
     let position = candidates.iter().position(|c| c.index == index).unwrap();

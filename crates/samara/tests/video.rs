@@ -6,12 +6,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use samara::image::{FrameSource, ImageError, RgbImage};
 use samara::tensors::model::checkpoint::Checkpoint;
 use samara::{
     DeviceKind, Direction, Error, FrameMasks, Mask, ObjectId, Progress, Prompt, Segmenter,
     VideoFrame, VideoOptions, VideoSession,
 };
+use samara_image::{Error as ImageError, FrameSource, RgbImage};
 
 const SIZE: (u32, u32) = (96, 64);
 
@@ -103,7 +103,7 @@ fn ids(masks: &FrameMasks) -> Vec<ObjectId> {
 /// What the error says, which is one line about the video.
 fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     let error = result.unwrap_err();
-    assert!(matches!(error, Error::Video(_)), "{error:?}");
+    assert!(matches!(error, Error::Video(_) | Error::Saved { .. }), "{error:?}");
     let text = error.to_string();
     assert!(!text.contains('\n'), "{text}");
     text
@@ -188,10 +188,7 @@ fn nothing_can_be_tracked_without_an_object() {
     session.prompt(&first, 1, &on_disc()).unwrap();
     assert_eq!(ids(&track(&mut session, 0)), [1]);
 
-    let options = VideoOptions {
-        num_frames: Some(3),
-        ..VideoOptions::default()
-    };
+    let options = VideoOptions::default().with_num_frames(3);
     let mut short = VideoSession::new(&segmenter, options);
     let why = told(short.prompt(&frame(&segmenter, 3), 1, &on_disc()));
     assert_eq!(why, "there is no frame 3: the video has 3");
@@ -207,7 +204,7 @@ fn a_saved_session_goes_on_as_if_it_had_not_been() {
         track(&mut session, index);
     }
     // One answer that tracking has not taken up yet.
-    let correction = Prompt::point(36.0, 22.0).and_background(5.0, 60.0);
+    let correction = Prompt::point(36.0, 22.0).with_negative_point(5.0, 60.0);
     session
         .prompt(&frame(&segmenter, 4), 1, &correction)
         .unwrap();

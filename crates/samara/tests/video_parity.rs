@@ -16,11 +16,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use samara::image::{FrameSource, ImageError, RgbImage, open_video};
 use samara::{
-    DeviceKind, Direction, FrameMasks, Limits, Mask, ObjectMask, Prompt, Segmenter, VideoFrame,
-    VideoOptions, VideoSession,
+    DeviceKind, Direction, FrameMasks, ImageLimits, Mask, ObjectMask, Prompt, Segmenter,
+    VideoFrame, VideoOptions, VideoSession,
 };
+use samara_image::{Error as ImageError, FrameSource, RgbImage, open_video};
 
 /// Bars of the project: relative L2 of the logits of prompted and of tracked frames, and the largest
 /// difference of the predicted IoU and of the object score.
@@ -68,7 +68,7 @@ fn every_reference_in_the_folder() {
         for file in files {
             let name = file.file_name().unwrap().to_str().unwrap();
             let model = name.strip_suffix(&suffix).unwrap();
-            let source = open_video(folder.join("frames"), &Limits::default()).unwrap();
+            let source = open_video(folder.join("frames"), &ImageLimits::default()).unwrap();
             let checkpoint = folder.join(format!("{model}.pth"));
             let start = std::time::Instant::now();
             let run = Run::new(&checkpoint, source, Expected::read(&file), as_cond);
@@ -145,11 +145,8 @@ impl Run {
         as_cond: bool,
     ) -> Self {
         let segmenter = Segmenter::load(checkpoint, DeviceKind::Cpu).unwrap();
-        let options = VideoOptions {
-            num_frames: source.len_hint(),
-            add_all_frames_to_correct_as_cond: as_cond,
-            ..VideoOptions::default()
-        };
+        let mut options = VideoOptions::default().with_all_corrections_as_cond(as_cond);
+        options.num_frames = source.len_hint();
         Self {
             session: VideoSession::new(&segmenter, options),
             segmenter,
@@ -173,12 +170,12 @@ impl Run {
         self.prompt("mask", 2, 2, &Prompt::mask(mask));
         let (on, also, off) = (at(0.55, 0.45), at(0.3, 0.7), at(0.85, 0.1));
         let points = Prompt::point(on.0, on.1)
-            .and_point(also.0, also.1)
-            .and_background(off.0, off.1);
+            .with_point(also.0, also.1)
+            .with_negative_point(off.0, off.1);
         self.prompt("points", 5, 2, &points);
         self.propagate("forward", last, Direction::Forward);
         let (on, off) = (at(0.4, 0.6), at(0.6, 0.2));
-        let correction = Prompt::point(on.0, on.1).and_background(off.0, off.1);
+        let correction = Prompt::point(on.0, on.1).with_negative_point(off.0, off.1);
         self.prompt("correction", 6, 1, &correction);
         self.propagate("backward", 6, Direction::Backward);
         self.found

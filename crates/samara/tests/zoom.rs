@@ -8,10 +8,10 @@
 mod common;
 
 use common::{HEIGHT, WIDTH, difference, picture, segmenter};
-use samara::image::{RgbImage, crop_image};
 use samara::{
     Candidates, DeviceKind, Embedding, Mask, MaskPrompt, PixelRect, Prompt, Segmenter, Zoom,
 };
+use samara_image::{RgbImage, crop_image};
 
 fn embedding() -> Embedding {
     segmenter().embed(&picture(WIDTH, HEIGHT)).unwrap()
@@ -33,7 +33,7 @@ fn masks(answer: &Candidates) -> Vec<Mask> {
 /// A box with a click in it, moved by this much.
 fn prompt(x: f64, y: f64) -> Prompt {
     let boxed = Prompt::bbox(x, y, x + 9.0, y + 7.0).unwrap();
-    boxed.and_point(x + 4.0, y + 3.5)
+    boxed.with_point(x + 4.0, y + 3.5)
 }
 
 /// Asks for a part, and the model for the crop alone.
@@ -48,7 +48,7 @@ fn check_part(segmenter: &Segmenter, image: &RgbImage, part: PixelRect) {
             let within = (part.x..part.x + part.width).contains(&x)
                 && (part.y..part.y + part.height).contains(&y);
             if !within {
-                there = there.and_background(f64::from(x), f64::from(y));
+                there = there.with_negative_point(f64::from(x), f64::from(y));
             }
         }
         let answer = embedding.predict_within(image, &there, part).unwrap();
@@ -144,7 +144,7 @@ fn an_answer_from_a_part_can_be_refined() {
         .unwrap();
     // Cells of 6 pixels blur what random weights draw.
     assert!(again.iou(&chosen.mask) > 0.7, "{}", again.iou(&chosen.mask));
-    let refined = click.clone().and_refine(&chosen.low_res_logits);
+    let refined = click.clone().with_mask(chosen.low_res_logits.clone());
     let whole = embedding.predict(&refined).unwrap();
     assert!(difference(&whole, &embedding.predict(&click).unwrap()) > 1e-2);
     let closer = embedding.predict_within(&image, &refined, part).unwrap();
@@ -157,7 +157,7 @@ fn a_mask_prompt_reaches_the_part() {
     let embedding = embedding();
     let part = rect(40, 30, 60, 60);
     let within = |mask: Mask| {
-        let prompt = Prompt::point(70.0, 60.0).and_mask(MaskPrompt::Mask(mask));
+        let prompt = Prompt::point(70.0, 60.0).with_mask(MaskPrompt::Mask(mask));
         embedding.predict_within(&image, &prompt, part).unwrap()
     };
     let disc = |width: u32, height: u32| {
@@ -168,7 +168,7 @@ fn a_mask_prompt_reaches_the_part() {
     };
     let crop = crop_image(&image, 40, 30, 60, 60);
     let by_hand = Prompt::point(30.0, 30.0)
-        .and_mask(MaskPrompt::Mask(disc(WIDTH, HEIGHT).crop(40, 30, 60, 60)));
+        .with_mask(MaskPrompt::Mask(disc(WIDTH, HEIGHT).crop(40, 30, 60, 60)));
     let expected = segmenter().embed(&crop).unwrap().predict(&by_hand).unwrap();
     let answer = within(disc(WIDTH, HEIGHT));
     assert_eq!(answer.tokens().iou, expected.tokens().iou);
@@ -246,7 +246,7 @@ fn zooms_are_read_and_written() {
     }
     for bad in ["", "on", "2x", "auto "] {
         let message = bad.parse::<Zoom>().unwrap_err().to_string();
-        let expected = format!("zoom {bad:?}: off, auto or a factor of more than 1");
+        let expected = format!("zoom {bad:?}: expected off, auto or a factor of more than 1");
         assert_eq!(message, expected);
     }
 }

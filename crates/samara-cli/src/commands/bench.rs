@@ -6,10 +6,10 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use samara::image::{Rgb, RgbImage, write_atomic};
 use samara::{
-    Direction, Embedding, Limits, Prompt, Segmenter, VideoOptions, VideoSession, read_image,
+    Direction, Embedding, ImageLimits, Prompt, Segmenter, VideoOptions, VideoSession, read_image,
 };
+use samara_image::{Rgb, RgbImage, write_atomic};
 use samara_kernels::isa::Isa;
 use samara_kernels::meter;
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options()?;
     let image = match &flags.image {
-        Some(path) => read_image(path, &Limits::default())?,
+        Some(path) => read_image(path, &ImageLimits::default())?,
         None => pattern(1800, 1200),
     };
     let start = Instant::now();

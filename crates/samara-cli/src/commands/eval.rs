@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use samara::checkpoint::{Checkpoint, StorageType};
-use samara::image::write_atomic;
 use samara::{Calibration, MaskGenerator, Segmenter};
 use samara_data::DataSet;
 use samara_eval::{
@@ -14,6 +13,7 @@ use samara_eval::{
     VideoSubject, cross_fit, evaluate, evaluate_everything, evaluate_together, evaluate_video,
     fit_calibration,
 };
+use samara_image::write_atomic;
 use serde_json::json;
 
 use crate::args::{check_parent, checkpoint, named_checkpoint};

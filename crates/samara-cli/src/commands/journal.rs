@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Error, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use samara::image::write_atomic_with;
+use samara_image::write_atomic_with;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! `samara levels`.
 
-use samara::{Limits, Segmenter};
+use samara::{ImageLimits, Segmenter};
 use samara_data::DataSet;
 use samara_quality::{LevelsOptions, propose_levels};
 
@@ -27,7 +27,7 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
         limit: flags.limit,
         min_score: flags.min_score,
         with_annotations: flags.with_annotations,
-        limits: Limits::from(&flags.limits),
+        limits: ImageLimits::from(&flags.limits),
     };
     let levels = with_bar(&data.name, |progress| {
         propose_levels(&segmenter, &data, &options, progress)

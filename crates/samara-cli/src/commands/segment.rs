@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use safetensors::tensor::{Dtype, TensorView};
-use samara::image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
 use samara::{
-    Candidate, Candidates, Embedding, Limits, Logits, MaskPrompt, Prompt, Segmenter, Selection,
-    Zoom, read_image,
+    Candidate, Candidates, Embedding, ImageLimits, Logits, MaskPrompt, Prompt, Segmenter,
+    Selection, Zoom, read_image,
 };
+use samara_image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
 
 use super::tell_unused_intent;
 use crate::args::{SelectArg, check_parent, checkpoint};
@@ -33,7 +33,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options()?;
     let outputs = Outputs::resolve(flags)?;
-    let limits = Limits::from(&flags.limits);
+    let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
     let prompts = prompts(flags, &image, &limits)?;
     let select = flags.select.resolve(&limits)?;
@@ -106,14 +106,18 @@ fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
 }
 
 /// One prompt of all points, the box and the mask; or one for each of several boxes.
-fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &Limits) -> Result<Vec<Prompt>> {
+fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &ImageLimits) -> Result<Vec<Prompt>> {
     if flags.points.is_empty() && flags.boxes.is_empty() && flags.mask.is_none() {
         return Err(CliError::usage(
             "no prompt: give --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE",
         ));
     }
     let blank = Prompt::new().with_intent(flags.meaning.intent);
-    let blank = if flags.single { blank.single() } else { blank };
+    let blank = if flags.single {
+        blank.with_single_mask()
+    } else {
+        blank
+    };
     if flags.boxes.len() > 1 {
         if !flags.points.is_empty() || flags.mask.is_some() {
             return Err(CliError::usage(
@@ -123,19 +127,19 @@ fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &Limits) -> Result<Ve
         return Ok(flags
             .boxes
             .iter()
-            .map(|b| blank.clone().and_box(*b))
+            .map(|b| blank.clone().with_box(*b))
             .collect());
     }
-    let mut prompt = flags.points.iter().copied().fold(blank, Prompt::and_click);
+    let mut prompt = flags.points.iter().copied().fold(blank, Prompt::with_click);
     if let Some(b) = flags.boxes.first() {
-        prompt = prompt.and_box(*b);
+        prompt = prompt.with_box(*b);
     }
     if let Some(path) = &flags.mask {
         let mask = mask_file::read(path, limits)?;
         if let MaskPrompt::Mask(mask) = &mask {
             mask_file::tell_stretched(path, (mask.width(), mask.height()), image.dimensions());
         }
-        prompt = prompt.and_mask(mask);
+        prompt = prompt.with_mask(mask);
     }
     Ok(vec![prompt])
 }

@@ -11,7 +11,7 @@ mod video;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara::{DeviceKind, Intent, Limits, SegmenterOptions};
+use samara::{DeviceKind, ImageLimits, Intent, SegmenterOptions};
 
 pub(crate) use attention::AttentionFlags;
 pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
@@ -149,7 +149,7 @@ pub(crate) struct LimitFlags {
     pub(crate) max_bytes: u64,
 }
 
-impl From<&LimitFlags> for Limits {
+impl From<&LimitFlags> for ImageLimits {
     fn from(flags: &LimitFlags) -> Self {
         Self {
             max_pixels: flags.max_pixels,

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use samara::Mask;
-use samara::image::{RgbImage, save_png};
+use samara_image::{RgbImage, save_png};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -17,10 +17,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Bench, assert_fails, stderr, stdout};
-use samara::image::{
+use samara::{ImageLimits, Mask};
+use samara_image::{
     RgbImage, Rle, VideoWriter, open_video, read_object_map, save_object_map, save_png,
 };
-use samara::{Limits, Mask};
 use serde_json::{Value, json};
 
 const FRAMES: u32 = 8;
@@ -180,7 +180,7 @@ fn palette_pictures_and_masklets_tell_the_same() {
     assert_eq!(pictures.count(), 8);
     for frame in 0..FRAMES {
         let path = bench.path(&format!("out/masks/{}.png", frame_name(frame + 5)));
-        let map = read_object_map(path, &Limits::default()).unwrap();
+        let map = read_object_map(path, &ImageLimits::default()).unwrap();
         assert_eq!((map.width, map.height), SIZE);
         let [one, two] = [&found[&1][frame as usize], &found[&2][frame as usize]];
         // The first object lies on top.
@@ -310,7 +310,7 @@ fn objects_share_no_pixel_if_so_wanted() {
 
 /// All frames of a video.
 fn frames_of(path: &Path) -> Vec<RgbImage> {
-    let mut source = open_video(path, &Limits::default()).unwrap();
+    let mut source = open_video(path, &ImageLimits::default()).unwrap();
     (0..).map_while(|i| source.read(i).unwrap()).collect()
 }
 
@@ -336,14 +336,14 @@ fn a_video_file_gets_an_overlay_of_as_many_frames() {
         frames_of(&bench.path("clip.mp4")),
     );
     assert_eq!((drawn.len(), clip.len()), (8, 8));
-    let overlay = open_video(bench.path("out/overlay.mp4"), &Limits::default()).unwrap();
+    let overlay = open_video(bench.path("out/overlay.mp4"), &ImageLimits::default()).unwrap();
     assert_eq!((overlay.size(), overlay.frame_rate()), (SIZE, Some(12.5)));
     assert!(drawn.iter().zip(&clip).all(|(a, b)| a != b));
     let all = json(&bench.path("out/masklets.json"));
     assert_eq!(all["video_duration"], 8.0 / 12.5);
     for frame in 0..FRAMES {
         let path = bench.path(&format!("out/masks/{frame:05}.png"));
-        assert!(read_object_map(path, &Limits::default()).is_ok());
+        assert!(read_object_map(path, &ImageLimits::default()).is_ok());
     }
 
     // A folder has no rate of its own.

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use samara::image::{RgbImage, save_png};
+use samara_image::{RgbImage, save_png};
 
 use super::common::{Bench, assert_fails, stderr};
 use super::{DISC, FORMAT, FRAMES, command, frame_name, journal, tracked, video, with_frames};

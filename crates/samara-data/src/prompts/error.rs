@@ -1,6 +1,6 @@
 //! Why a prompt could not be simulated.
 
-use samara_image::ImageError;
+use samara_image::Error as ImageError;
 
 /// What can go wrong with simulated prompts. The caller knows the record and names it.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use samara::Limits;
+use samara::ImageLimits;
 use samara_image::{Mask, Rle, read_object_map};
 
 use crate::error::EvalError;
@@ -120,7 +120,7 @@ impl VideoSequence {
     }
 
     /// Reads the annotations.
-    pub(super) fn load(&self, limits: &Limits) -> Result<Annotations, EvalError> {
+    pub(super) fn load(&self, limits: &ImageLimits) -> Result<Annotations, EvalError> {
         let folder = &self.annotations;
         let objects = entries(folder, Path::is_dir, Path::file_name)?;
         let mut size = None;
@@ -141,7 +141,7 @@ impl VideoSequence {
     /// The objects of palette images, at least one.
     fn palettes(
         &self,
-        limits: &Limits,
+        limits: &ImageLimits,
         size: &mut Option<(u32, u32)>,
     ) -> Result<Vec<Track>, EvalError> {
         let folder = &self.annotations;
@@ -175,7 +175,7 @@ impl VideoSequence {
     fn object(
         &self,
         name: String,
-        limits: &Limits,
+        limits: &ImageLimits,
         size: &mut Option<(u32, u32)>,
     ) -> Result<Track, EvalError> {
         let folder = self.annotations.join(&name);
@@ -228,14 +228,14 @@ pub(super) fn fault(path: &Path, what: impl Into<String>) -> EvalError {
     })
 }
 
-pub(super) fn image(error: samara_image::ImageError) -> EvalError {
+pub(super) fn image(error: samara_image::Error) -> EvalError {
     EvalError::Model(error.into())
 }
 
 /// The objects of an image, which has to have the size of the images before it.
 pub(super) fn read_map(
     path: &Path,
-    limits: &Limits,
+    limits: &ImageLimits,
     size: &mut Option<(u32, u32)>,
 ) -> Result<BTreeMap<u32, Rle>, EvalError> {
     let map = read_object_map(path, limits).map_err(image)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use samara::{
-    Direction, FrameMasks, Limits, ObjectId, Prompt, Segmenter, VideoOptions, VideoSession,
+    Direction, FrameMasks, ImageLimits, ObjectId, Prompt, Segmenter, VideoOptions, VideoSession,
 };
 use samara_image::{FrameSource, Mask, Rle, open_video};
 
@@ -85,7 +85,7 @@ pub fn evaluate_video(
     let mut run = Run {
         subject,
         options,
-        limits: Limits::default(),
+        limits: ImageLimits::default(),
         seconds: 0.0,
         frames: 0,
         left_out: 0,
@@ -106,7 +106,7 @@ pub fn evaluate_video(
 struct Run<'a> {
     subject: VideoSubject<'a>,
     options: &'a VideoEvalOptions,
-    limits: Limits,
+    limits: ImageLimits,
     seconds: f64,
     frames: usize,
     left_out: usize,
@@ -222,7 +222,7 @@ fn score(
 fn read(
     folder: &Path,
     annotations: &Annotations,
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<Vec<Prediction>, EvalError> {
     let mut maps: HashMap<&str, BTreeMap<u32, Rle>> = HashMap::new();
     let mut predictions = Vec::new();
@@ -271,16 +271,14 @@ fn follow(
     segmenter: &Segmenter,
     sequence: &VideoSequence,
     annotations: &Annotations,
-    limits: &Limits,
+    limits: &ImageLimits,
     tick: Tick<'_>,
 ) -> Result<Tracked, EvalError> {
     let mut source = open_video(&sequence.frames, limits).map_err(image)?;
     let plan = Plan::new(sequence, annotations, &*source)?;
-    let options = VideoOptions {
-        num_frames: source.len_hint(),
-        non_overlap_masks: !annotations.per_object,
-        ..VideoOptions::default()
-    };
+    let mut options = VideoOptions::default();
+    options.num_frames = source.len_hint();
+    options.non_overlap_masks = !annotations.per_object;
     let mut session = VideoSession::new(segmenter, options);
     let mut predictions: Vec<Prediction> = Vec::new();
     predictions.resize_with(annotations.tracks.len(), Prediction::new);

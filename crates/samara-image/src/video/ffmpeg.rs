@@ -10,8 +10,8 @@ use super::FrameSource;
 use super::probe::{Probe, probe};
 use super::process::Programs;
 use super::stream::FrameStream;
-use crate::decode::Limits;
-use crate::error::ImageError;
+use crate::decode::ImageLimits;
+use crate::error::Error;
 
 /// Most bytes of frames that are kept once a video was read backwards.
 const KEPT_BYTES: usize = 256 << 20;
@@ -51,17 +51,17 @@ struct End {
 
 impl FfmpegVideo {
     /// Starts reading the first video stream of `path`. The size of a frame must be within
-    /// [`Limits::max_pixels`]; the file may be of any length.
+    /// [`ImageLimits::max_pixels`]; the file may be of any length.
     ///
     /// # Errors
-    /// [`ImageError::Io`] when the file is missing or a folder, [`ImageError::Unsupported`] when
-    /// ffmpeg is not installed, [`ImageError::Decoding`] when it cannot make one frame of the file,
-    /// [`ImageError::Limits`] when the frames are too large.
-    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, ImageError> {
+    /// [`Error::Io`] when the file is missing or a folder, [`Error::Unsupported`] when
+    /// ffmpeg is not installed, [`Error::Decoding`] when it cannot make one frame of the file,
+    /// [`Error::Limits`] when the frames are too large.
+    pub fn open(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Self, Error> {
         Self::open_with(Programs::default(), path.as_ref(), limits)
     }
 
-    fn open_with(programs: Programs, path: &Path, limits: &Limits) -> Result<Self, ImageError> {
+    fn open_with(programs: Programs, path: &Path, limits: &ImageLimits) -> Result<Self, Error> {
         let name = path.display().to_string();
         check_file(path)?;
         let probe = probe(&programs, path)?;
@@ -69,12 +69,12 @@ impl FfmpegVideo {
         let Some(size) = stream.header().unwrap_or_default() else {
             let why = stream.finish().map(|why| format!(": {why}"));
             let what = format!("holds no frames{}", why.unwrap_or_default());
-            return Err(ImageError::decoding(&name, what));
+            return Err(Error::decoding(&name, what));
         };
         limits.check_pixels(size.0, size.1, &name)?;
         let frame = stream
             .pixels(size, Vec::new())
-            .map_err(|error| ImageError::io(path, "ffmpeg cannot be read", error))?;
+            .map_err(|error| Error::io(path, "ffmpeg cannot be read", error))?;
         Ok(Self {
             path: path.to_path_buf(),
             programs,
@@ -99,7 +99,7 @@ impl FfmpegVideo {
     }
 
     /// Decodes from the beginning, to keep `index` and what fits before it.
-    fn restart(&mut self, index: usize) -> Result<(), ImageError> {
+    fn restart(&mut self, index: usize) -> Result<(), Error> {
         let frame_bytes = self.size.0 as usize * self.size.1 as usize * 3;
         self.capacity = (self.kept_bytes / frame_bytes.max(1)).max(1);
         self.kept.clear();
@@ -158,8 +158,8 @@ impl FfmpegVideo {
             .unwrap_or_default()
     }
 
-    fn damaged(&self, frames: usize, why: &str) -> ImageError {
-        ImageError::decoding(
+    fn damaged(&self, frames: usize, why: &str) -> Error {
+        Error::decoding(
             &self.path.display().to_string(),
             format!("the video is damaged or cut off; ffmpeg read {frames} frames: {why}"),
         )
@@ -182,7 +182,7 @@ impl FrameSource for FfmpegVideo {
         self.probe.rate
     }
 
-    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, ImageError> {
+    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, Error> {
         loop {
             if let Some(frame) = self.kept(index) {
                 return Ok(Some(frame.clone()));
@@ -205,8 +205,8 @@ impl FrameSource for FfmpegVideo {
 }
 
 /// Our own words for what ffmpeg would say less clearly.
-fn check_file(path: &Path) -> Result<(), ImageError> {
-    let fail = |source| ImageError::io(path, "cannot be read", source);
+fn check_file(path: &Path) -> Result<(), Error> {
+    let fail = |source| Error::io(path, "cannot be read", source);
     let meta = fs::metadata(path).map_err(fail)?;
     let name = path.display().to_string();
     if meta.is_dir() {
@@ -214,10 +214,10 @@ fn check_file(path: &Path) -> Result<(), ImageError> {
     }
     if !meta.is_file() {
         let what = "a video must be a file, because it is read more than once";
-        return Err(ImageError::unsupported(&name, what));
+        return Err(Error::unsupported(&name, what));
     }
     if meta.len() == 0 {
-        return Err(ImageError::decoding(&name, "the file is empty"));
+        return Err(Error::decoding(&name, "the file is empty"));
     }
     Ok(())
 }
@@ -232,7 +232,7 @@ mod tests {
     const SIZE: (u32, u32) = (32, 24);
     const FRAMES: usize = 20;
 
-    fn small_video(folder: &Path) -> Result<FfmpegVideo, ImageError> {
+    fn small_video(folder: &Path) -> Result<FfmpegVideo, Error> {
         let path = folder.join("small.mp4");
         let mut writer = VideoWriter::create(&path, SIZE, 10.0)?;
         for i in 0..FRAMES {
@@ -240,7 +240,7 @@ mod tests {
             writer.write(&RgbImage::from_pixel(SIZE.0, SIZE.1, Rgb([grey; 3])))?;
         }
         writer.finish()?;
-        FfmpegVideo::open(&path, &Limits::default())
+        FfmpegVideo::open(&path, &ImageLimits::default())
     }
 
     fn is_frame(frame: Option<&RgbImage>, number: usize) -> bool {
@@ -291,7 +291,7 @@ mod tests {
             ffmpeg: "no-such-ffmpeg".into(),
             ffprobe: "no-such-ffprobe".into(),
         };
-        let error = FfmpegVideo::open_with(programs, &path, &Limits::default()).unwrap_err();
+        let error = FfmpegVideo::open_with(programs, &path, &ImageLimits::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(

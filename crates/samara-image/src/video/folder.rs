@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::FrameSource;
-use crate::decode::{Limits, read_image};
-use crate::error::ImageError;
+use crate::decode::{ImageLimits, read_image};
+use crate::error::Error;
 
 /// What [`read_image`] reads, by the extensions it comes with.
 const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
@@ -20,7 +20,7 @@ pub struct FrameFolder {
     frames: Vec<PathBuf>,
     stems: Vec<String>,
     size: (u32, u32),
-    limits: Limits,
+    limits: ImageLimits,
 }
 
 impl FrameFolder {
@@ -28,17 +28,17 @@ impl FrameFolder {
     /// other files and folders in it are ignored.
     ///
     /// # Errors
-    /// [`ImageError::Io`] when the folder cannot be listed, [`ImageError::Decoding`] when it holds
-    /// no image, [`ImageError::Unsupported`] when two images differ in their extension only (as
+    /// [`Error::Io`] when the folder cannot be listed, [`Error::Decoding`] when it holds
+    /// no image, [`Error::Unsupported`] when two images differ in their extension only (as
     /// results are named after frames), and those of [`read_image`] for the first image.
-    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, ImageError> {
+    pub fn open(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Self, Error> {
         let path = path.as_ref();
         let mut frames = pictures(path)?;
         frames.sort_by_cached_key(|frame| NaturalKey(name_of(frame)));
         let stems: Vec<String> = frames.iter().map(|frame| stem_of(frame)).collect();
         refuse_same_stems(path, &frames, &stems)?;
         let Some(first) = frames.first() else {
-            return Err(ImageError::decoding(
+            return Err(Error::decoding(
                 &path.display().to_string(),
                 "the folder holds no pictures",
             ));
@@ -75,7 +75,7 @@ impl FrameSource for FrameFolder {
             .map_or_else(|| format!("{index:05}"), str::to_owned)
     }
 
-    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, ImageError> {
+    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, Error> {
         let Some(path) = self.frames.get(index) else {
             return Ok(None);
         };
@@ -84,7 +84,7 @@ impl FrameSource for FrameFolder {
             return Ok(Some(frame));
         }
         let ((width, height), first) = (self.size, name_of(&self.frames[0]));
-        Err(ImageError::unsupported(
+        Err(Error::unsupported(
             &path.display().to_string(),
             format!(
                 "the frame is {}x{}, the first frame ({first}) {width}x{height}; \
@@ -96,8 +96,8 @@ impl FrameSource for FrameFolder {
     }
 }
 
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    let fail = |source| ImageError::io(folder, "cannot be listed", source);
+fn pictures(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let fail = |source| Error::io(folder, "cannot be listed", source);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
@@ -115,15 +115,11 @@ fn is_picture(path: &Path) -> bool {
     extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str())) && !name_of(path).starts_with('.')
 }
 
-fn refuse_same_stems(
-    folder: &Path,
-    frames: &[PathBuf],
-    stems: &[String],
-) -> Result<(), ImageError> {
+fn refuse_same_stems(folder: &Path, frames: &[PathBuf], stems: &[String]) -> Result<(), Error> {
     let mut seen = HashMap::new();
     for (frame, stem) in frames.iter().zip(stems) {
         if let Some(other) = seen.insert(stem, frame) {
-            return Err(ImageError::unsupported(
+            return Err(Error::unsupported(
                 &folder.display().to_string(),
                 format!(
                     "{} and {} would be one frame; keep one kind of picture in the folder",

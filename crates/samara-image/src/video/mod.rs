@@ -14,8 +14,8 @@ use std::path::Path;
 
 use image::RgbImage;
 
-use crate::decode::Limits;
-use crate::error::ImageError;
+use crate::decode::ImageLimits;
+use crate::error::Error;
 
 pub use ffmpeg::FfmpegVideo;
 pub use folder::FrameFolder;
@@ -45,7 +45,7 @@ pub trait FrameSource: Send {
     /// # Errors
     /// One line naming the file: the frame cannot be read, is damaged, or is of another size. Other
     /// frames can still be read.
-    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, ImageError>;
+    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, Error>;
 }
 
 /// Opens a folder of images as [`FrameFolder`], anything else as [`FfmpegVideo`].
@@ -54,8 +54,8 @@ pub trait FrameSource: Send {
 /// As [`FrameFolder::open`] and [`FfmpegVideo::open`].
 pub fn open_video(
     path: impl AsRef<Path>,
-    limits: &Limits,
-) -> Result<Box<dyn FrameSource>, ImageError> {
+    limits: &ImageLimits,
+) -> Result<Box<dyn FrameSource>, Error> {
     let path = path.as_ref();
     if path.is_dir() {
         return Ok(Box::new(FrameFolder::open(path, limits)?));

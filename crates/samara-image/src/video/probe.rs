@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::process::{Programs, command, essence, not_started, url};
-use crate::error::ImageError;
+use crate::error::Error;
 
 /// The first video stream of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +53,9 @@ struct Library {
 /// Asks ffprobe about `path`.
 ///
 /// # Errors
-/// [`ImageError::Unsupported`] when ffprobe is missing, [`ImageError::Decoding`] when `path` is
+/// [`Error::Unsupported`] when ffprobe is missing, [`Error::Decoding`] when `path` is
 /// nothing that it reads or holds no moving image.
-pub(super) fn probe(programs: &Programs, path: &Path) -> Result<Probe, ImageError> {
+pub(super) fn probe(programs: &Programs, path: &Path) -> Result<Probe, Error> {
     let name = path.display().to_string();
     let url = url(path);
     let output = command(&programs.ffprobe)
@@ -71,15 +71,15 @@ pub(super) fn probe(programs: &Programs, path: &Path) -> Result<Probe, ImageErro
         let prefix = format!("{}: ", url.to_string_lossy());
         let last = text.lines().rev().find(|line| !line.trim().is_empty());
         let why = last.map_or("", |line| essence(line, &prefix));
-        return Err(ImageError::decoding(
+        return Err(Error::decoding(
             &name,
             format!("is not a video that ffmpeg reads: {why}"),
         ));
     }
     let report = serde_json::from_slice(&output.stdout).map_err(|error| {
-        ImageError::decoding(&name, format!("ffprobe's answer makes no sense: {error}"))
+        Error::decoding(&name, format!("ffprobe's answer makes no sense: {error}"))
     })?;
-    understand(report).ok_or_else(|| ImageError::decoding(&name, "holds no video"))
+    understand(report).ok_or_else(|| Error::decoding(&name, "holds no video"))
 }
 
 /// `None` without a video stream.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
-use crate::error::ImageError;
+use crate::error::Error;
 
 /// The programs to run; tests put others in their place.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(super) fn command(program: &OsStr) -> Command {
 }
 
 /// Why a program did not start, for the file that needed it.
-pub(super) fn not_started(program: &OsStr, path: &Path, error: &io::Error) -> ImageError {
+pub(super) fn not_started(program: &OsStr, path: &Path, error: &io::Error) -> Error {
     let program = program.to_string_lossy();
     let what = match error.kind() {
         io::ErrorKind::NotFound => format!(
@@ -51,7 +51,7 @@ pub(super) fn not_started(program: &OsStr, path: &Path, error: &io::Error) -> Im
         ),
         _ => format!("{program} cannot be started: {error}"),
     };
-    ImageError::unsupported(&path.display().to_string(), what)
+    Error::unsupported(&path.display().to_string(), what)
 }
 
 /// A running child. Dropping it kills and reaps it.
@@ -76,7 +76,7 @@ struct Complaints {
 
 impl Process {
     /// Starts `command`, whose file is `path`, and reads its standard error from then on.
-    pub(super) fn start(mut command: Command, path: &Path) -> Result<Self, ImageError> {
+    pub(super) fn start(mut command: Command, path: &Path) -> Result<Self, Error> {
         let mut child = command
             .stderr(Stdio::piped())
             .spawn()
@@ -90,7 +90,7 @@ impl Process {
         };
         if let Some(stderr) = stderr {
             let thread = thread::Builder::new().spawn(move || listen(stderr, &prefix));
-            let failed = |error| ImageError::io(path, "ffmpeg cannot be followed", error);
+            let failed = |error| Error::io(path, "ffmpeg cannot be followed", error);
             process.complaints = Some(thread.map_err(failed)?);
         }
         Ok(process)
@@ -197,7 +197,7 @@ fn says_damaged(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Result<Process, ImageError> {
+    fn shell(script: &str) -> Result<Process, Error> {
         let mut command = command(OsStr::new("sh"));
         command.args(["-c", script]).stdout(Stdio::piped());
         Process::start(command, Path::new("a.mp4"))

@@ -7,7 +7,7 @@ use std::process::{ChildStdout, Stdio};
 use image::RgbImage;
 
 use super::process::{Process, Programs, command, url};
-use crate::error::ImageError;
+use crate::error::Error;
 
 /// Frames as a sequence of PPM images: raw bytes that say their size, so that rotation and
 /// whatever else ffmpeg does by itself need not be foreseen.
@@ -24,7 +24,7 @@ impl FrameStream {
         path: &Path,
         has_fps_mode: bool,
         first: usize,
-    ) -> Result<Self, ImageError> {
+    ) -> Result<Self, Error> {
         let mut command = command(&programs.ffmpeg);
         command.args(["-nostdin", "-loglevel", "error"]);
         // Go on after damage, but say so at the end.
@@ -44,7 +44,7 @@ impl FrameStream {
         let mut process = Process::start(command, path)?;
         let stdout = process.stdout().ok_or_else(|| {
             let closed = io::ErrorKind::BrokenPipe.into();
-            ImageError::io(path, "ffmpeg cannot be read", closed)
+            Error::io(path, "ffmpeg cannot be read", closed)
         })?;
         Ok(Self {
             process,

@@ -9,7 +9,7 @@ use image::RgbImage;
 use tempfile::TempPath;
 
 use super::process::{Process, Programs, command, url};
-use crate::error::ImageError;
+use crate::error::Error;
 use crate::save::temporary_beside;
 
 /// x264's quality: no visible artefacts on thin contours.
@@ -37,15 +37,15 @@ impl VideoWriter {
     /// name is replaced when the video is finished.
     ///
     /// # Errors
-    /// [`ImageError::Unsupported`] when the extension is there and not `.mp4` or when ffmpeg is not
-    /// installed, [`ImageError::Parameter`] for a size without pixels or a rate that is not
-    /// positive, [`ImageError::Io`] when the folder is missing or not writable or `path` is a
+    /// [`Error::Unsupported`] when the extension is there and not `.mp4` or when ffmpeg is not
+    /// installed, [`Error::Parameter`] for a size without pixels or a rate that is not
+    /// positive, [`Error::Io`] when the folder is missing or not writable or `path` is a
     /// folder.
     pub fn create(
         path: impl AsRef<Path>,
         size: (u32, u32),
         frame_rate: f64,
-    ) -> Result<Self, ImageError> {
+    ) -> Result<Self, Error> {
         Self::create_with(&Programs::default(), path.as_ref(), size, frame_rate)
     }
 
@@ -54,11 +54,11 @@ impl VideoWriter {
         path: &Path,
         size: (u32, u32),
         frame_rate: f64,
-    ) -> Result<Self, ImageError> {
+    ) -> Result<Self, Error> {
         check(path, size, frame_rate)?;
         let target = target_of(path)?;
         let file = temporary_beside(&target)
-            .map_err(|source| ImageError::io(path, "cannot be written", source))?
+            .map_err(|source| Error::io(path, "cannot be written", source))?
             .into_temp_path();
         let command = encoder(programs, &file, size, frame_rate);
         let mut process = Process::start(command, path)?;
@@ -76,9 +76,9 @@ impl VideoWriter {
     /// Appends a frame.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] for a frame of another size, which is not written;
-    /// [`ImageError::Io`] when ffmpeg gave up, for instance on a full disk.
-    pub fn write(&mut self, frame: &RgbImage) -> Result<(), ImageError> {
+    /// [`Error::Parameter`] for a frame of another size, which is not written;
+    /// [`Error::Io`] when ffmpeg gave up, for instance on a full disk.
+    pub fn write(&mut self, frame: &RgbImage) -> Result<(), Error> {
         if frame.dimensions() != self.size {
             let ((width, height), (w, h)) = (self.size, frame.dimensions());
             return Err(self.unusable(format!("the frame is {w}x{h}, the video {width}x{height}")));
@@ -90,7 +90,7 @@ impl VideoWriter {
         if let Err(error) = written {
             return Err(match self.end() {
                 Err(why) => why,
-                Ok(()) => ImageError::io(&self.path, "cannot be written", error),
+                Ok(()) => Error::io(&self.path, "cannot be written", error),
             });
         }
         self.frames += 1;
@@ -100,57 +100,57 @@ impl VideoWriter {
     /// Ends the video and puts it in its place.
     ///
     /// # Errors
-    /// [`ImageError::Parameter`] when no frame was written, [`ImageError::Io`] when the file cannot
+    /// [`Error::Parameter`] when no frame was written, [`Error::Io`] when the file cannot
     /// be completed. Nothing is left then.
-    pub fn finish(mut self) -> Result<(), ImageError> {
+    pub fn finish(mut self) -> Result<(), Error> {
         if self.frames == 0 {
             return Err(self.unusable("a video needs at least one frame".to_owned()));
         }
         self.end()?;
         self.file
             .persist(&self.target)
-            .map_err(|e| ImageError::io(&self.path, "cannot be written", e.error))
+            .map_err(|e| Error::io(&self.path, "cannot be written", e.error))
     }
 
     /// Closes the pipe and waits for ffmpeg.
-    fn end(&mut self) -> Result<(), ImageError> {
+    fn end(&mut self) -> Result<(), Error> {
         self.pipe = None;
-        let fail = |error| ImageError::io(&self.path, "cannot be written", error);
+        let fail = |error| Error::io(&self.path, "cannot be written", error);
         match self.process.wait().map_err(fail)?.failure() {
             Some(why) => Err(fail(std::io::Error::other(format!("ffmpeg: {why}")))),
             None => Ok(()),
         }
     }
 
-    fn unusable(&self, what: String) -> ImageError {
-        ImageError::parameter(&self.path.display().to_string(), what)
+    fn unusable(&self, what: String) -> Error {
+        Error::parameter(&self.path.display().to_string(), what)
     }
 }
 
-fn check(path: &Path, (width, height): (u32, u32), frame_rate: f64) -> Result<(), ImageError> {
+fn check(path: &Path, (width, height): (u32, u32), frame_rate: f64) -> Result<(), Error> {
     let name = path.display().to_string();
     let extension = path.extension().map(|e| e.to_string_lossy());
     if let Some(other) = extension.filter(|e| !e.eq_ignore_ascii_case("mp4")) {
         let what = format!("videos are saved as .mp4, not .{other}");
-        return Err(ImageError::unsupported(&name, what));
+        return Err(Error::unsupported(&name, what));
     }
     if width == 0 || height == 0 {
         let what = format!("a video needs pixels, not {width}x{height}");
-        return Err(ImageError::parameter(&name, what));
+        return Err(Error::parameter(&name, what));
     }
     if !frame_rate.is_finite() || frame_rate <= 0.0 {
         let what = format!("{frame_rate} frames per second are not possible");
-        return Err(ImageError::parameter(&name, what));
+        return Err(Error::parameter(&name, what));
     }
     Ok(())
 }
 
 /// The file to replace: a symbolic link stays and what it points to is replaced.
-fn target_of(path: &Path) -> Result<PathBuf, ImageError> {
-    let fail = |source| ImageError::io(path, "cannot be written", source);
+fn target_of(path: &Path) -> Result<PathBuf, Error> {
+    let fail = |source| Error::io(path, "cannot be written", source);
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err(fail(std::io::ErrorKind::IsADirectory.into())),
-        Ok(meta) if !meta.is_file() => Err(ImageError::unsupported(
+        Ok(meta) if !meta.is_file() => Err(Error::unsupported(
             &path.display().to_string(),
             "a video is written to a file, nothing else",
         )),

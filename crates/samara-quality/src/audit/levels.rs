@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use samara::{Embedding, Granularity, Limits, Mask, Prompt, Segmenter};
+use samara::{Embedding, Granularity, ImageLimits, Mask, Prompt, Segmenter};
 use samara_image::{Rle, write_atomic_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub struct LevelsOptions {
     /// Whether the annotations of the data set are written too.
     pub with_annotations: bool,
     /// Limits for images.
-    pub limits: Limits,
+    pub limits: ImageLimits,
 }
 
 /// Annotations of three granularities.

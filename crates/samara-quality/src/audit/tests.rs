@@ -155,7 +155,7 @@ fn suspects_are_left_out_and_the_rest_stays_as_it_is() {
     after["annotations"] = before["annotations"].clone();
     assert_eq!(after, before);
     let kept = DataSet::open(&out, None).unwrap();
-    assert!(kept.images[0].load(&Limits::default()).is_ok());
+    assert!(kept.images[0].load(&ImageLimits::default()).is_ok());
 
     let nothing = audit.suspects(Filter::Drop(0.0));
     keep_others(&data, &nothing[..0], &out).unwrap();

@@ -50,7 +50,7 @@ pub(super) fn collect(
         let drawn = clicker.boxes(&mut rng).into_iter();
         boxes.extend(drawn.map(|bbox| Asked {
             object,
-            prompt: Prompt::new().and_box(bbox),
+            prompt: Prompt::new().with_box(bbox),
         }));
     }
     let answers = picture.answer(&first)?;
@@ -153,11 +153,11 @@ impl Picture<'_> {
         })?;
         Ok(click.map(|click| {
             let clicks = clicks.iter().copied().chain([click]);
-            let prompt = clicks.fold(Prompt::new(), Prompt::and_click);
+            let prompt = clicks.fold(Prompt::new(), Prompt::with_click);
             let logits = &answer.tokens.low_res_logits[token];
             Asked {
                 object: before.object,
-                prompt: prompt.and_refine(logits),
+                prompt: prompt.with_mask(logits.clone()),
             }
         }))
     }

@@ -107,7 +107,7 @@ impl Fit<'_> {
         };
         let matching = scale.layers(&network)?;
         let head = CandidateHead::new(self.tokens, predicted_iou.into(), matching.into());
-        Ok(Some(head?))
+        Ok(Some(head.map_err(samara::Error::from)?))
     }
 
     fn network(&self, inputs: usize) -> DenseNetwork {

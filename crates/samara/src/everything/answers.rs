@@ -137,7 +137,9 @@ impl<'a> Answers<'a> {
         let mut asked = Vec::new();
         for (&point, logits) in batch.iter().zip(drawn.chunks_exact(scored.tokens())) {
             for (level, logits) in logits[shown.clone()].iter().enumerate() {
-                let again = click(&point).and_refine(&logits.limited(limit)).single();
+                let again = click(&point)
+                    .with_mask(logits.limited(limit))
+                    .with_single_mask();
                 asked.push((again, point, level));
             }
         }

@@ -2,7 +2,7 @@
 
 use samara_image::{BBox, Mask};
 
-use crate::{Error, Result};
+use crate::error::OptionError;
 
 /// Distance to a crop's edge, in pixels, below which a mask counts as cut off by it.
 const EDGE_TOLERANCE: f32 = 20.0;
@@ -80,7 +80,7 @@ pub(super) fn crop_boxes(
     (width, height): (u32, u32),
     layers: u32,
     overlap_ratio: f64,
-) -> Result<Vec<(CropBox, usize)>> {
+) -> Result<Vec<(CropBox, usize)>, OptionError> {
     let whole = CropBox {
         x0: 0,
         y0: 0,
@@ -98,10 +98,10 @@ pub(super) fn crop_boxes(
         for x0 in starts(crop_w) {
             for y0 in starts(crop_h) {
                 if x0 >= width || y0 >= height {
-                    return Err(Error::Options(format!(
-                        "crop_n_layers {layers}: {width}×{height} pixels are too few for \
-                         {per_side}×{per_side} crops"
-                    )));
+                    let why = format!(
+                        "{layers}: {width}×{height} pixels are too few for {per_side}×{per_side} crops"
+                    );
+                    return Err(OptionError::new("crop_n_layers", why));
                 }
                 let (x1, y1) = ((x0 + crop_w).min(width), (y0 + crop_h).min(height));
                 boxes.push((CropBox { x0, y0, x1, y1 }, layer as usize));

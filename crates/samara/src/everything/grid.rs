@@ -1,6 +1,6 @@
 //! Where the generator clicks.
 
-use crate::{Error, Result};
+use crate::error::OptionError;
 
 /// Points of one layer of crops, x and y from 0 to 1 of the crop's size.
 pub type PointGrid = Vec<[f64; 2]>;
@@ -29,14 +29,19 @@ pub(super) fn even(per_side: u32) -> PointGrid {
 }
 
 /// A grid for the image and for each layer of crops (`build_all_layer_point_grids`).
-pub(super) fn all_layers(per_side: u32, layers: usize, downscale: u32) -> Result<Vec<PointGrid>> {
+pub(super) fn all_layers(
+    per_side: u32,
+    layers: usize,
+    downscale: u32,
+) -> Result<Vec<PointGrid>, OptionError> {
     (0..layers)
         .map(|layer| {
             let divisor = f64::from(downscale).powi(layer as i32);
             match (f64::from(per_side) / divisor) as u32 {
-                0 => Err(Error::Options(format!(
-                    "crop_n_points_downscale_factor {downscale} leaves no point in crop layer {layer}"
-                ))),
+                0 => Err(OptionError::new(
+                    "crop_n_points_downscale_factor",
+                    format!("{downscale} leaves no point in crop layer {layer}"),
+                )),
                 side => Ok(even(side)),
             }
         })
@@ -44,11 +49,12 @@ pub(super) fn all_layers(per_side: u32, layers: usize, downscale: u32) -> Result
 }
 
 /// Points lie in the image.
-pub(super) fn check(grid: &PointGrid) -> Result<()> {
+pub(super) fn check(grid: &PointGrid) -> Result<(), OptionError> {
     match grid.iter().flatten().find(|v| !(0.0..=1.0).contains(*v)) {
-        Some(v) => Err(Error::Options(format!(
-            "point_grids: coordinate {v} is not between 0 and 1"
-        ))),
+        Some(v) => Err(OptionError::new(
+            "point_grids:",
+            format!("coordinate {v} is not between 0 and 1"),
+        )),
         None => Ok(()),
     }
 }

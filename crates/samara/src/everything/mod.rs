@@ -20,7 +20,7 @@ mod thresholds;
 
 use std::ops::ControlFlow;
 
-use samara_image::{RgbImage, Rle, crop_image};
+use samara_image::{InputImage, RgbImage, Rle, crop_image};
 
 pub use grid::PointGrid;
 pub use hierarchy::{Hierarchy, Node};
@@ -29,20 +29,20 @@ pub use record::{MaskRecord, Segmentation};
 pub use thresholds::MaskThresholds;
 
 use crate::candidates::{PredictedIou, StabilityScore};
-use crate::{Embedding, Result, Segmenter};
+use crate::{Embedding, Error, Result, Segmenter};
 use answers::Answers;
 use crop::{CropBox, crop_boxes};
 
 /// Finds all masks of an image.
 ///
 /// ```no_run
-/// use samara::{DeviceKind, Limits, MaskGenerator, Hierarchy, MaskGeneratorOptions, Segmenter, read_image};
+/// use samara::{DeviceKind, ImageLimits, MaskGenerator, Hierarchy, MaskGeneratorOptions, Segmenter, read_image};
 ///
 /// # fn main() -> samara::Result<()> {
 /// let segmenter = Segmenter::load("sam_vit_b_01ec64.pth", DeviceKind::Cpu)?;
 /// let options = MaskGeneratorOptions::default();
 /// let masks = MaskGenerator::new(&segmenter, options)?
-///     .generate(&read_image("photo.jpg", &Limits::default())?)?;
+///     .generate(&read_image("photo.jpg", &ImageLimits::default())?)?;
 /// let tree = Hierarchy::of(&masks);
 /// for (mask, node) in masks.iter().zip(tree.nodes()) {
 ///     println!("{} of {} pixels, inside {:?}", node.level, mask.area, node.parent);
@@ -76,7 +76,7 @@ impl MaskGenerator {
     /// A generator with these options.
     ///
     /// # Errors
-    /// [`Error::Options`](crate::Error::Options) names an option that makes no sense.
+    /// [`OptionError`](crate::OptionError) names an option that makes no sense.
     pub fn new(segmenter: &Segmenter, options: MaskGeneratorOptions) -> Result<Self> {
         let grids = options.grids()?;
         Ok(Self {
@@ -107,9 +107,13 @@ impl MaskGenerator {
     ///
     /// # Errors
     /// The image has too few pixels for the crops, or the device failed.
-    pub fn generate(&self, image: &RgbImage) -> Result<Vec<MaskRecord>> {
-        let embedding = self.segmenter.embed(image)?;
-        self.generate_from(image, &embedding, |_| ControlFlow::Continue(()))
+    pub fn generate<'a>(
+        &self,
+        image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
+    ) -> Result<Vec<MaskRecord>> {
+        let image = image.try_into().map_err(Into::into)?;
+        let embedding = self.segmenter.embed(&*image)?;
+        self.generate_from(&image, &embedding, |_| ControlFlow::Continue(()))
     }
 
     /// As [`generate`](Self::generate), with the image's embedding at hand. `progress` hears, on the calling

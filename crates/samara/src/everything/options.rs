@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::grid::{self, PointGrid};
 use super::thresholds::MaskThresholds;
-use crate::{Error, Result};
+use crate::error::OptionError;
+use crate::setters::setters;
 
 /// Deepest layer of crops: 256 crops, each embedded on its own.
 const MAX_CROP_LAYERS: u32 = 4;
@@ -26,8 +27,16 @@ pub enum OutputMode {
 
 /// Options of the official `SamAutomaticMaskGenerator`, under their names and with its defaults, but for the
 /// thresholds of scores, which are the model's own; `use_m2m` is that of SAM 2's generator, `adaptive` is ours.
+///
+/// ```
+/// use samara::MaskGeneratorOptions;
+///
+/// let fine = MaskGeneratorOptions::default().with_points_per_side(64).with_pred_iou_thresh(0.8);
+/// # assert!(fine.check().is_ok());
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MaskGeneratorOptions {
     /// Points along one side of the image, and of every crop of the first layer. `None` when
     /// [`point_grids`](Self::point_grids) says where the points are.
@@ -88,6 +97,47 @@ impl Default for MaskGeneratorOptions {
 }
 
 impl MaskGeneratorOptions {
+    /// Sets [`points_per_side`](Self::points_per_side), in the place of [`point_grids`](Self::point_grids).
+    pub fn with_points_per_side(mut self, points: u32) -> Self {
+        (self.points_per_side, self.point_grids) = (Some(points), None);
+        self
+    }
+
+    /// Sets [`point_grids`](Self::point_grids), in the place of [`points_per_side`](Self::points_per_side).
+    pub fn with_point_grids(mut self, grids: Vec<PointGrid>) -> Self {
+        (self.points_per_side, self.point_grids) = (None, Some(grids));
+        self
+    }
+
+    setters! {
+        /// Sets [`points_per_batch`](Self::points_per_batch).
+        with_points_per_batch(points: usize) => points_per_batch = points;
+        /// Sets [`pred_iou_thresh`](Self::pred_iou_thresh).
+        with_pred_iou_thresh(thresh: f32) => pred_iou_thresh = Some(thresh);
+        /// Sets [`stability_score_thresh`](Self::stability_score_thresh).
+        with_stability_score_thresh(thresh: f32) => stability_score_thresh = Some(thresh);
+        /// Sets [`stability_score_offset`](Self::stability_score_offset).
+        with_stability_score_offset(offset: f32) => stability_score_offset = offset;
+        /// Sets [`box_nms_thresh`](Self::box_nms_thresh).
+        with_box_nms_thresh(thresh: f64) => box_nms_thresh = thresh;
+        /// Sets [`crop_n_layers`](Self::crop_n_layers).
+        with_crop_n_layers(layers: u32) => crop_n_layers = layers;
+        /// Sets [`crop_nms_thresh`](Self::crop_nms_thresh).
+        with_crop_nms_thresh(thresh: f64) => crop_nms_thresh = thresh;
+        /// Sets [`crop_overlap_ratio`](Self::crop_overlap_ratio).
+        with_crop_overlap_ratio(ratio: f64) => crop_overlap_ratio = ratio;
+        /// Sets [`crop_n_points_downscale_factor`](Self::crop_n_points_downscale_factor).
+        with_crop_n_points_downscale_factor(factor: u32) => crop_n_points_downscale_factor = factor;
+        /// Sets [`min_mask_region_area`](Self::min_mask_region_area).
+        with_min_mask_region_area(pixels: u64) => min_mask_region_area = pixels;
+        /// Sets [`output_mode`](Self::output_mode).
+        with_output_mode(mode: OutputMode) => output_mode = mode;
+        /// Sets [`use_m2m`](Self::use_m2m).
+        with_m2m(on: bool) => use_m2m = on;
+        /// Sets [`adaptive`](Self::adaptive).
+        with_adaptive(on: bool) => adaptive = on;
+    }
+
     /// The thresholds that hold for a model with these of its own.
     pub(super) fn thresholds(&self, own: MaskThresholds) -> MaskThresholds {
         MaskThresholds {
@@ -102,53 +152,53 @@ impl MaskGeneratorOptions {
     /// is for saying so before a model is loaded.
     ///
     /// # Errors
-    /// [`Error::Options`] names the first one.
-    pub fn check(&self) -> Result<()> {
+    /// [`OptionError`] names the first one.
+    pub fn check(&self) -> Result<(), OptionError> {
         self.grids().map(drop)
     }
 
     /// The points of every layer of crops, from 0 to 1.
     ///
     /// # Errors
-    /// [`Error::Options`] names the first option that makes no sense.
-    pub(super) fn grids(&self) -> Result<Vec<PointGrid>> {
+    /// [`OptionError`] names the first option that makes no sense.
+    pub(super) fn grids(&self) -> Result<Vec<PointGrid>, OptionError> {
         self.check_numbers()?;
         let layers = self.crop_n_layers as usize + 1;
         match (self.points_per_side, &self.point_grids) {
             (Some(side), None) => {
                 if !(1..=MAX_POINTS_PER_SIDE).contains(&side) {
-                    let why = format!("points_per_side {side} is not in 1..={MAX_POINTS_PER_SIDE}");
-                    return Err(Error::Options(why));
+                    let why = format!("{side} is not in 1..={MAX_POINTS_PER_SIDE}");
+                    return Err(OptionError::new("points_per_side", why));
                 }
                 grid::all_layers(side, layers, self.crop_n_points_downscale_factor)
             }
             (None, Some(grids)) => {
                 if grids.len() < layers {
-                    return Err(Error::Options(format!(
-                        "point_grids has {} grids, {layers} layers need one each",
-                        grids.len()
-                    )));
+                    let why = format!("has {} grids, {layers} layers need one each", grids.len());
+                    return Err(OptionError::new("point_grids", why));
                 }
                 grids.iter().try_for_each(grid::check)?;
                 Ok(grids[..layers].to_vec())
             }
-            _ => Err(Error::Options(
-                "exactly one of points_per_side and point_grids is needed".into(),
+            _ => Err(OptionError::new(
+                "points_per_side",
+                "and point_grids: exactly one of them is needed",
             )),
         }
     }
 
-    fn check_numbers(&self) -> Result<()> {
-        let check = |holds: bool, why: String| {
+    fn check_numbers(&self) -> Result<(), OptionError> {
+        let check = |holds: bool, option: &'static str, why: String| {
             if holds {
                 Ok(())
             } else {
-                Err(Error::Options(why))
+                Err(OptionError::new(option, why))
             }
         };
         check(
             self.points_per_batch > 0,
-            "points_per_batch 0 decodes nothing".into(),
+            "points_per_batch",
+            "0 decodes nothing".into(),
         )?;
         let none = MaskThresholds {
             pred_iou_thresh: 0.0,
@@ -161,27 +211,32 @@ impl MaskGeneratorOptions {
         ] {
             check(
                 (0.0..=1.0).contains(&value),
-                format!("{name} {value} is not from 0 to 1"),
+                name,
+                format!("{value} is not from 0 to 1"),
             )?;
         }
         let offset = self.stability_score_offset;
         check(
             offset.is_finite() && offset >= 0.0,
-            format!("stability_score_offset {offset} is not a number from 0"),
+            "stability_score_offset",
+            format!("{offset} is not a number from 0"),
         )?;
         let layers = self.crop_n_layers;
         check(
             layers <= MAX_CROP_LAYERS,
-            format!("crop_n_layers {layers} is more than {MAX_CROP_LAYERS}"),
+            "crop_n_layers",
+            format!("{layers} is more than {MAX_CROP_LAYERS}"),
         )?;
         let overlap = self.crop_overlap_ratio;
         check(
             (0.0..1.0).contains(&overlap),
-            format!("crop_overlap_ratio {overlap} is not at least 0 and below 1"),
+            "crop_overlap_ratio",
+            format!("{overlap} is not at least 0 and below 1"),
         )?;
         check(
             self.crop_n_points_downscale_factor > 0,
-            "crop_n_points_downscale_factor 0 divides by nothing".into(),
+            "crop_n_points_downscale_factor",
+            "0 divides by nothing".into(),
         )
     }
 }

@@ -4,7 +4,7 @@ use samara_model::ModelConfig;
 use samara_model::checkpoint::{Checkpoint, CheckpointError};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{OptionError, Result};
 
 /// The thresholds of a [`MaskGenerator`](crate::MaskGenerator) that belong to a model. They are in the metadata of
 /// its checkpoint, or else those of the official code for its family.
@@ -61,14 +61,17 @@ impl MaskThresholds {
     /// Refuses what is not from 0 to 1.
     ///
     /// # Errors
-    /// [`Error::Options`] names the threshold.
-    pub fn check(&self) -> Result<()> {
+    /// [`OptionError`] names the threshold.
+    pub fn check(&self) -> Result<(), OptionError> {
         for (name, value) in [
             ("pred_iou_thresh", self.pred_iou_thresh),
             ("stability_score_thresh", self.stability_score_thresh),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::Options(format!("{name} {value} is not from 0 to 1")));
+                return Err(OptionError::new(
+                    name,
+                    format!("{value} is not from 0 to 1"),
+                ));
             }
         }
         Ok(())
@@ -77,8 +80,9 @@ impl MaskThresholds {
     /// The JSON for a checkpoint's metadata.
     ///
     /// # Errors
-    /// Never, as far as we know; [`Error::Options`] stands for what the serialiser says.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|e| Error::Options(e.to_string()))
+    /// Never, as far as we know; [`OptionError`] stands for what the serialiser says.
+    pub fn to_json(&self) -> Result<String, OptionError> {
+        let json = serde_json::to_string(self);
+        json.map_err(|e| OptionError::new(Self::KEY, e.to_string()))
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn answer(bank: &MemoryBank, frame: &VideoFrame, prompt: &Prompt) -> 
         _ => {
             let mut prompt = prompt.clone();
             if let (None, Some(previous)) = (&prompt.mask, bank.latest(frame.index)) {
-                prompt = prompt.and_refine(&logits_of(previous));
+                prompt = prompt.with_mask(logits_of(previous).clone());
             }
             let ambiguous = prompt.clicks().len() == 1 && prompt.box_prompt().is_none();
             prompt.single = !ambiguous;
@@ -88,7 +88,7 @@ pub(super) fn find(bank: &MemoryBank, frame: &VideoFrame, direction: Direction) 
         let (last, likeness) = looks.carried(last);
         let mut prompts = Vec::new();
         if let Some(bbox) = widened_box(&last, frame)? {
-            prompts.push(bbox.clone().and_refine(&last));
+            prompts.push(bbox.clone().with_mask(last.clone()));
             prompts.push(bbox);
         }
         let lost = age > 1;
@@ -181,7 +181,7 @@ fn widened_box(logits: &Logits, frame: &VideoFrame) -> Result<Option<Prompt>> {
     };
     let ((x0, x1), (y0, y1)) = (wider(x, width, w), wider(y, height, h));
     Ok(Some(
-        Prompt::new().and_box(OriginalBox::new(x0, y0, x1, y1)?),
+        Prompt::new().with_box(OriginalBox::new(x0, y0, x1, y1)?),
     ))
 }
 

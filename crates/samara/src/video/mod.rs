@@ -2,6 +2,7 @@
 
 mod bank;
 mod carried;
+mod error;
 mod frame;
 mod propagate;
 mod remembered;
@@ -14,12 +15,14 @@ use samara_image::Mask;
 use samara_model::Model;
 use serde::{Deserialize, Serialize};
 
+pub use error::VideoError;
 pub use frame::VideoFrame;
 pub use propagate::Progress;
 
 use crate::candidates::PredictedIou;
 use crate::logits::Upsampler;
-use crate::{Error, Logits, Prompt, Result, Segmenter};
+use crate::setters::setters;
+use crate::{Logits, Prompt, Result, Segmenter};
 use bank::{MemoryBank, Output};
 use remembered::Remembering;
 
@@ -67,6 +70,7 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[non_exhaustive]
 pub struct VideoOptions {
     /// Frames of the video, if that is known: object pointers of a video of fewer than 16 frames are
     /// dated otherwise.
@@ -84,6 +88,23 @@ pub struct VideoOptions {
     /// long past can be corrected in the light of their neighbours. Otherwise 16 frames
     /// around the last one and around every prompt are kept.
     pub keep_all: bool,
+}
+
+impl VideoOptions {
+    setters! {
+        /// Sets [`num_frames`](Self::num_frames).
+        with_num_frames(frames: usize) => num_frames = Some(frames);
+        /// Sets [`non_overlap_masks`](Self::non_overlap_masks).
+        with_non_overlap_masks(on: bool) => non_overlap_masks = on;
+        /// Sets [`fill_hole_area`](Self::fill_hole_area).
+        with_fill_hole_area(pixels: u64) => fill_hole_area = pixels;
+        /// Sets [`add_all_frames_to_correct_as_cond`](Self::add_all_frames_to_correct_as_cond).
+        with_all_corrections_as_cond(on: bool) => add_all_frames_to_correct_as_cond = on;
+        /// Sets [`clear_non_cond_mem_around_input`](Self::clear_non_cond_mem_around_input).
+        with_memory_cleared_around_input(on: bool) => clear_non_cond_mem_around_input = on;
+        /// Sets [`keep_all`](Self::keep_all).
+        with_all_kept(on: bool) => keep_all = on;
+    }
 }
 
 impl Default for VideoOptions {
@@ -139,8 +160,8 @@ pub struct FrameMasks {
 /// a camera. Frames are not kept, only what is remembered of them.
 ///
 /// ```no_run
-/// use samara::{Direction, DeviceKind, Limits, Prompt, Segmenter, VideoOptions, VideoSession};
-/// use samara::{read_image, image::RgbImage};
+/// use samara::{Direction, DeviceKind, Prompt, Segmenter, VideoOptions, VideoSession};
+/// use samara::RgbImage;
 ///
 /// # fn camera() -> impl Iterator<Item = RgbImage> { std::iter::empty() }
 /// # fn main() -> samara::Result<()> {
@@ -244,8 +265,7 @@ impl VideoSession {
     fn find(&mut self, frame: &VideoFrame, direction: Direction) -> Result<FrameMasks> {
         let upsampler = self.enter(frame)?;
         if self.objects.is_empty() {
-            let why = "no object to follow: prompt one first";
-            return Err(Error::Video(why.into()));
+            return Err(VideoError::NoObject.into());
         }
         for object in self.objects.keys().copied().collect::<Vec<_>>() {
             self.track_object(object, frame, direction)?;
@@ -326,7 +346,7 @@ impl VideoSession {
     pub fn remove(&mut self, object: ObjectId) -> Result<()> {
         match self.objects.remove(&object) {
             Some(_) => Ok(()),
-            None => Err(Error::Video(format!("there is no object {object}"))),
+            None => Err(VideoError::UnknownObject(object).into()),
         }
     }
 
@@ -336,20 +356,23 @@ impl VideoSession {
         let (width, height) = geometry.original_size();
         let (w, h) = *self.size.get_or_insert((width, height));
         if (w, h) != (width, height) {
-            return Err(Error::Video(format!(
-                "frame {} has {width}×{height} pixels, the video has {w}×{h}",
-                frame.index
-            )));
+            return Err(VideoError::FrameSize {
+                index: frame.index,
+                frame: (width, height),
+                video: (w, h),
+            }
+            .into());
         }
         if let Some(frames) = self.options.num_frames
             && frame.index >= frames
         {
-            return Err(Error::Video(format!(
-                "there is no frame {}: the video has {frames}",
-                frame.index
-            )));
+            return Err(VideoError::NoFrame {
+                index: frame.index,
+                frames,
+            }
+            .into());
         }
-        Upsampler::new(self.segmenter.logits_side(), geometry)
+        Ok(Upsampler::new(self.segmenter.logits_side(), geometry)?)
     }
 }
 

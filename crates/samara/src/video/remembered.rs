@@ -99,7 +99,7 @@ fn prompts(prompt: &Prompt, previous: Option<&Output>, frame: &VideoFrame) -> Pr
     if let (None, Some(previous)) = (&prompt.mask, previous) {
         let side = previous.low_res.len().isqrt();
         let logits = Logits::from_decoder(side, previous.low_res.clone());
-        prompt = prompt.and_refine(&logits.limited(Some(FED_BACK)));
+        prompt = prompt.with_mask(logits.limited(Some(FED_BACK)));
     }
     frame.embedding.batch(&[&prompt])
 }

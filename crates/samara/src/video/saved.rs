@@ -105,7 +105,7 @@ impl VideoSession {
     /// Loads a session that was saved with the same weights.
     ///
     /// # Errors
-    /// [`Error::Video`] when the file is missing, damaged, no session, or of other weights.
+    /// [`Error::Saved`] when the file is missing, damaged, no session, or of other weights.
     pub fn load(path: impl AsRef<Path>, segmenter: &Segmenter) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| wrong(path, &e))?;
@@ -145,7 +145,10 @@ impl VideoSession {
 }
 
 fn wrong(path: &Path, why: &dyn std::fmt::Display) -> Error {
-    Error::Video(format!("{}: {why}", path.display()))
+    Error::Saved {
+        path: path.into(),
+        reason: why.to_string(),
+    }
 }
 
 fn bytes_of(values: &[f32]) -> Vec<u8> {

@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use samara_image::{Mask, OriginalBox, OriginalPx, RgbImage, crop_image};
 
 use crate::candidates::{Candidate, Candidates};
+use crate::device::DeviceError;
 use crate::embedding::Embedding;
+use crate::error::{OptionError, ParseError};
 use crate::logits::Logits;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptError};
 use crate::select::Select;
 use crate::{Error, Result};
 
@@ -46,6 +48,12 @@ const SAME_OBJECT: f64 = 0.5;
 /// Whether, and how closely, small objects are looked at again; see
 /// [`Embedding::predict_zoomed`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
 pub enum Zoom {
     /// The answer from the whole image.
     #[default]
@@ -66,10 +74,11 @@ impl Zoom {
     fn check(self) -> Result<Self> {
         match self {
             Self::Factor(factor) if !(factor > 1.0 && factor <= Self::MOST) => {
-                Err(Error::Prompt(format!(
-                    "zoom {factor}: a factor is more than 1 and at most {}",
+                let why = format!(
+                    "{factor}: a factor is more than 1 and at most {}",
                     Self::MOST
-                )))
+                );
+                Err(OptionError::new("zoom", why).into())
             }
             other => Ok(other),
         }
@@ -94,12 +103,12 @@ impl FromStr for Zoom {
         match text {
             "off" => Ok(Self::Off),
             "auto" => Ok(Self::Auto),
-            _ => match text.parse() {
-                Ok(factor) => Self::Factor(factor).check(),
-                Err(_) => Err(Error::Prompt(format!(
-                    "zoom {text:?}: off, auto or a factor of more than 1"
-                ))),
-            },
+            _ => {
+                let expected = "off, auto or a factor of more than 1";
+                let factor = text.parse();
+                let factor = factor.map_err(|_| ParseError::new("zoom", text, expected))?;
+                Self::Factor(factor).check()
+            }
         }
     }
 }
@@ -149,8 +158,8 @@ fn pixel_of(at: OriginalPx) -> OriginalBox {
 fn refinement(prompt: &Prompt, candidate: &Candidate) -> Prompt {
     let mut refined = prompt
         .clone()
-        .and_refine(&candidate.low_res_logits)
-        .single();
+        .with_mask(candidate.low_res_logits.clone())
+        .with_single_mask();
     refined.bbox = refined
         .bbox
         .or(candidate.mask.bbox().map(OriginalBox::from));
@@ -209,8 +218,8 @@ impl Embedding {
     /// place, by clones of this embedding too.
     ///
     /// # Errors
-    /// As [`Embedding::predict`]; [`Error::Prompt`] for an image that is not the embedded one, or a
-    /// factor out of range.
+    /// As [`Embedding::predict`]; [`PromptError::OtherImage`], or [`OptionError`] for a factor
+    /// out of range.
     pub fn predict_zoomed(
         &self,
         image: &RgbImage,
@@ -244,8 +253,7 @@ impl Embedding {
     /// outside of the part are left out.
     ///
     /// # Errors
-    /// As [`Embedding::predict_zoomed`]; [`Error::Prompt`] for a part that is not one, or one in
-    /// which nothing of the prompt lies.
+    /// As [`Embedding::predict_zoomed`]; [`PromptError::PartOutside`]; [`PromptError::NothingInside`].
     pub fn predict_within(
         &self,
         image: &RgbImage,
@@ -256,10 +264,12 @@ impl Embedding {
         prompt.validate(self.frame(), self.segmenter().logits_side())?;
         let whole = PixelRect::whole(self.frame().original_size());
         if part.width == 0 || part.height == 0 || !whole.covers(&part) {
-            return Err(Error::Prompt(format!(
-                "part {part} is none of the image of {}×{} pixels",
-                whole.width, whole.height
-            )));
+            return Err(PromptError::PartOutside {
+                part,
+                width: whole.width,
+                height: whole.height,
+            }
+            .into());
         }
         if part == whole {
             return self.predict(prompt);
@@ -267,13 +277,12 @@ impl Embedding {
         let closer = self.closer(image, part, |kept| *kept == part)?.1;
         let moved = self.moved(part, &closer, prompt);
         if moved.is_empty() {
-            let why = format!("nothing of the prompt lies in the part {part}");
-            return Err(Error::Prompt(why));
+            return Err(PromptError::NothingInside(part).into());
         }
         let look = || self.answers_there(part, &closer, &[moved]);
         let mut answers = self.segmenter().threads().run(look)?;
         let answer = answers.pop();
-        answer.ok_or_else(|| Error::Prompt("the prompt was not answered".into()))
+        answer.ok_or_else(|| DeviceError::NoAnswer.into())
     }
 
     fn check_zoom(&self, image: &RgbImage, zoom: Zoom) -> Result<()> {
@@ -288,12 +297,11 @@ impl Embedding {
         if self.is_of(image) {
             return Ok(());
         }
-        let (width, height) = self.frame().original_size();
-        Err(Error::Prompt(format!(
-            "zoom: the image of {}×{} pixels is not the embedded one of {width}×{height}",
-            image.width(),
-            image.height()
-        )))
+        Err(PromptError::OtherImage {
+            image: image.dimensions(),
+            embedded: self.frame().original_size(),
+        }
+        .into())
     }
 
     fn again(

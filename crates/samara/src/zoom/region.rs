@@ -3,10 +3,10 @@
 use std::fmt;
 
 use samara_image::{BBox, OriginalBox};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A rectangle of whole pixels of the original image: `x..x + width` by `y..y + height`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PixelRect {
     /// The leftmost column.
     pub x: u32,

@@ -240,9 +240,9 @@ fn small_answers_are_looked_at_and_factors_always() {
     assert_eq!((near.width, near.height), (500, 500));
     assert_eq!(wish(200, &click, Zoom::Auto), None);
     // The clicks on the object are far apart.
-    let far = click.clone().and_point(20.0, 20.0);
+    let far = click.clone().with_point(20.0, 20.0);
     assert_eq!(wish(60, &far, Zoom::Auto), None);
-    let beside = click.clone().and_background(20.0, 20.0);
+    let beside = click.clone().with_negative_point(20.0, 20.0);
     assert!(wish(60, &beside, Zoom::Auto).is_some());
     let exact = wish(60, &click, Zoom::Factor(4.0)).unwrap();
     assert_eq!((exact.width, exact.height), (250, 250));
@@ -278,9 +278,9 @@ fn refining_an_answer_looks_at_the_same_crop() {
         assert!(chosen.mask.iou(&truth) > 0.9, "{}", chosen.mask.iou(&truth));
         let candidate = &answer.as_slice()[chosen.index.unwrap()];
         prompt = prompt
-            .and_point(x, y)
-            .and_refine(&candidate.low_res_logits)
-            .single();
+            .with_point(x, y)
+            .with_mask(candidate.low_res_logits.clone())
+            .with_single_mask();
     }
     assert_eq!(embedded(&embedding), 1);
     // Without a closer look the last answer is understood too.

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use samara::image::{Rgb, RgbImage};
 use samara::{Candidates, DeviceKind, Segmenter};
+use samara_image::{Rgb, RgbImage};
 
 /// The image's size; the scale to the model's 128 pixels differs between the axes.
 pub(crate) const WIDTH: u32 = 200;

@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use samara::image::{PictureFormat, RgbImage, save_image, write_atomic};
-use samara::{Candidates, Limits, OriginalPx, Prompt, Segmenter, read_image};
+use samara::{Candidates, ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
 use samara_attention::AttentionMap;
 use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
+use samara_image::{PictureFormat, RgbImage, save_image, write_atomic};
 
 use crate::args::{check_parent, checkpoint};
 use crate::error::{CliError, Result};
@@ -58,7 +58,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options()?;
     let outputs = Outputs::resolve(flags)?;
-    let limits = Limits::from(&flags.limits);
+    let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
     let maps = maps(flags, &image, &limits)?;
     let asked = prompts(flags, &image, &maps, &limits)?;
@@ -104,7 +104,7 @@ fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
 }
 
 /// The maps of the file, which must lie over the image.
-fn maps(flags: &AttentionFlags, image: &RgbImage, limits: &Limits) -> Result<Vec<FileMap>> {
+fn maps(flags: &AttentionFlags, image: &RgbImage, limits: &ImageLimits) -> Result<Vec<FileMap>> {
     let maps = map_file::read(&flags.map, flags.grid, flags.tensor.as_deref(), limits)?;
     let (width, height) = image.dimensions();
     for FileMap { map, .. } in &maps {
@@ -127,7 +127,7 @@ fn prompts(
     flags: &AttentionFlags,
     image: &RgbImage,
     maps: &[FileMap],
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<Vec<Asked>> {
     let place = |at: &OriginalPx, peak: bool| Asked {
         name: if peak {
@@ -141,13 +141,13 @@ fn prompts(
     let mut asked: Vec<Asked> = flags.points.iter().map(|at| place(at, false)).collect();
     asked.extend(flags.boxes.iter().map(|b| Asked {
         name: format!("{},{},{},{}", b.min.x, b.min.y, b.max.x, b.max.y),
-        prompt: Prompt::new().and_box(*b),
+        prompt: Prompt::new().with_box(*b),
         peak: false,
     }));
     if let Some(path) = &flags.mask {
         asked.push(Asked {
             name: "mask".into(),
-            prompt: Prompt::new().and_mask(mask_file::read(path, limits)?),
+            prompt: Prompt::new().with_mask(mask_file::read(path, limits)?),
             peak: false,
         });
     }

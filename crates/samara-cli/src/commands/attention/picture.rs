@@ -1,11 +1,11 @@
 //! The image of `attention`: map, candidates and measures in a row.
 
-use samara::image::{
-    BarGroup, Overlay, RgbImage, bar_chart, heat_map, montage, palette, resize_bilinear,
-};
 use samara::{Candidates, Granularity, OriginalBox, OriginalPx};
 use samara_attention::AttentionLevel;
 use samara_attention::AttentionMap;
+use samara_image::{
+    BarGroup, Overlay, RgbImage, bar_chart, heat_map, montage, palette, resize_bilinear,
+};
 
 use super::{Analysis, Asked, largest_first, mean};
 use crate::error::Result;

@@ -3,7 +3,7 @@
 use std::io::{self, Error, Write};
 use std::path::Path;
 
-use samara::image::{Rle, write_atomic_with};
+use samara_image::{Rle, write_atomic_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -13,11 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-use samara::image::RgbImage;
-use samara::{
-    Embedding, Hierarchy, Limits, MaskGenerator, MaskGeneratorOptions, MaskRecord, Segmenter,
-    read_image,
-};
+use samara::{Embedding, Hierarchy, ImageLimits, MaskGenerator, MaskRecord, Segmenter, read_image};
+use samara_image::RgbImage;
 use serde_json::{Value, json};
 
 use crate::args::checkpoint;
@@ -36,11 +33,9 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options()?;
-    let options = MaskGeneratorOptions {
-        output_mode: flags.output_mode,
-        ..flags.generator.options()?
-    };
-    let limits = Limits::from(&flags.limits);
+    let options = flags.generator.options()?;
+    let options = options.with_output_mode(flags.output_mode);
+    let limits = ImageLimits::from(&flags.limits);
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
     if inputs.iter().next().is_none() {
         let folder = flags.inputs[0].display();
@@ -126,7 +121,7 @@ fn many(
     generator: &MaskGenerator,
     results: &Results,
     inputs: &Inputs,
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<()> {
     let (mut manifest, before) =
         manifest::open(&flags.out, &header(flags, generator)?, flags.resume)?;
@@ -205,7 +200,12 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
 }
 
 /// The first stage. It ends when there is nothing left, or when the next one is gone.
-fn decode(inputs: &Inputs, before: &Done, limits: &Limits, next: &SyncSender<Staged<RgbImage>>) {
+fn decode(
+    inputs: &Inputs,
+    before: &Done,
+    limits: &ImageLimits,
+    next: &SyncSender<Staged<RgbImage>>,
+) {
     for input in inputs.iter().filter(|input| !before.contains(&input.name)) {
         let image = read_image(&input.path, limits).map_err(|e| e.to_string());
         if next.send((input, image)).is_err() {

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use samara::image::{Overlay, Rgb, RgbImage, montage, palette, resize_bilinear};
 use samara::{Granularity, Hierarchy, Mask};
+use samara_image::{Overlay, Rgb, RgbImage, montage, palette, resize_bilinear};
 
 /// Longest side of a panel of the hierarchy, in pixels.
 const PANEL: u32 = 960;

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use samara::image::{
-    ImageError, RgbImage, is_unfinished, label_map, save_png, write_atomic, write_folder_atomic,
-};
 use samara::{Granularity, Hierarchy, Mask, MaskRecord};
+use samara_image::{
+    Error as ImageError, RgbImage, is_unfinished, label_map, save_png, write_atomic,
+    write_folder_atomic,
+};
 use serde::Serialize;
 use walkdir::{DirEntry, WalkDir};
 

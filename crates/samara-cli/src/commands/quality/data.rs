@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use samara::image::write_atomic;
-use samara::{Limits, Segmenter};
+use samara::{ImageLimits, Segmenter};
 use samara_data::DataSet;
 use samara_eval::ModelDescription;
+use samara_image::write_atomic;
 use samara_quality::EstimateSource;
 use samara_quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others};
 use serde::Serialize;
@@ -66,7 +66,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         limit: flags.limit,
         min_area: flags.min_area.unwrap_or(0),
         pictures: if flags.report.is_some() { worst } else { 0 },
-        limits: Limits::from(&flags.limits),
+        limits: ImageLimits::from(&flags.limits),
     };
     let audit = with_bar(&data.name, |progress| {
         audit(&segmenter, head.as_ref(), &data, &options, progress)

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use samara::image::{
+use samara::{ImageLimits, Mask, Prompt, Segmenter, read_image};
+use samara_image::{
     BBox, Overlay, PictureFormat, Rgb, RgbImage, Rle, montage, save_image, write_atomic,
 };
-use samara::{Limits, Mask, Prompt, Segmenter, read_image};
 use samara_quality::{EstimateSource, MaskQuality, QualityEstimator, QualityHead};
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options()?;
     check_outputs(flags)?;
-    let limits = Limits::from(&flags.limits);
+    let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.input, &limits)?;
     let masks = masks(flags, &image, &limits)?;
     let head = load_head(flags.head.as_deref())?;
@@ -87,7 +87,7 @@ fn check_outputs(flags: &QualityFlags) -> Result<()> {
 }
 
 /// The masks of all files, each with what is known of the object.
-fn masks(flags: &QualityFlags, image: &RgbImage, limits: &Limits) -> Result<Vec<NamedMask>> {
+fn masks(flags: &QualityFlags, image: &RgbImage, limits: &ImageLimits) -> Result<Vec<NamedMask>> {
     let claim = claim(flags, image)?;
     let mut masks = Vec::new();
     for path in &flags.masks {
@@ -121,10 +121,10 @@ fn claim(flags: &QualityFlags, image: &RgbImage) -> Result<Option<Prompt>> {
                 "--point: the click is on the object, and has no label 0",
             ));
         }
-        claim = claim.and_click(click);
+        claim = claim.with_click(click);
     }
     if let Some(bbox) = flags.bbox {
-        claim = claim.and_box(bbox);
+        claim = claim.with_box(bbox);
     }
     claim.check(image.width(), image.height())?;
     Ok(Some(claim))

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use samara::image::{FrameSource, open_video};
 use samara::{
-    Direction, FrameMasks, Limits, Position, Progress, Segmenter, VideoOptions, VideoSession,
+    Direction, FrameMasks, ImageLimits, Position, Progress, Segmenter, VideoOptions, VideoSession,
 };
+use samara_image::{FrameSource, open_video};
 use serde_json::{Value, json};
 
 use crate::args::checkpoint;
@@ -38,7 +38,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options()?;
-    let limits = Limits::from(&flags.limits);
+    let limits = ImageLimits::from(&flags.limits);
     let mut source = open_video(&flags.input, &limits)?;
     let prompts = prompts::prompts(flags, &limits, source.size())?;
     let plan = Plan::new(flags, &prompts)?;
@@ -159,12 +159,10 @@ fn open_run(
 ) -> Result<(VideoSession, Journal<FrameRecord>)> {
     // That of a file is a guess.
     let num_frames = source.len_hint().filter(|_| flags.input.is_dir());
-    let options = VideoOptions {
-        num_frames,
-        non_overlap_masks: flags.non_overlap_masks,
-        fill_hole_area: flags.fill_hole_area,
-        ..VideoOptions::default()
-    };
+    let mut options = VideoOptions::default()
+        .with_non_overlap_masks(flags.non_overlap_masks)
+        .with_fill_hole_area(flags.fill_hole_area);
+    options.num_frames = num_frames;
     let header = header(flags, segmenter, &options, prompts)?;
     let saved = flags.out.join(SESSION);
     let mut session = if flags.resume && saved.exists() {

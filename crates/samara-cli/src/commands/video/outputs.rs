@@ -4,7 +4,7 @@ use std::io::{self, Error, Write};
 use std::path::{Path, PathBuf};
 
 use samara::Mask;
-use samara::image::{
+use samara_image::{
     FrameSource, Overlay, Rgb, VideoWriter, object_color, save_object_map, write_atomic_with,
 };
 use serde::Serialize;

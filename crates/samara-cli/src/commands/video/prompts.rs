@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use samara::image::{Rle, read_object_map};
-use samara::{Click, Limits, Mask, MaskPrompt, ObjectId, OriginalBox, OriginalPx, Prompt};
+use samara::{Click, ImageLimits, Mask, MaskPrompt, ObjectId, OriginalBox, OriginalPx, Prompt};
+use samara_image::{Rle, read_object_map};
 use serde::Deserialize;
 
 use crate::args::{PromptShape, VideoPromptArg};
@@ -27,7 +27,11 @@ struct Record {
 }
 
 /// All prompts of the flags, for frames of this size.
-pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> Result<Prompts> {
+pub(super) fn prompts(
+    flags: &VideoFlags,
+    limits: &ImageLimits,
+    size: (u32, u32),
+) -> Result<Prompts> {
     let mut prompts = Prompts::new();
     for VideoPromptArg {
         frame,
@@ -37,7 +41,7 @@ pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> 
     {
         let what = format!("--prompt {frame}:{object}");
         edit(&mut prompts, *frame, *object, |prompt| match shape {
-            PromptShape::Click(click) => Ok(prompt.and_click(*click)),
+            PromptShape::Click(click) => Ok(prompt.with_click(*click)),
             PromptShape::Box(bbox) => with_box(prompt, *bbox, &what),
         })?;
     }
@@ -61,7 +65,7 @@ pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> 
                     if label > 1 {
                         return Err(wrong(&format!("label {label} is neither 0 nor 1")));
                     }
-                    prompt = prompt.and_click(Click {
+                    prompt = prompt.with_click(Click {
                         at: OriginalPx::new(x, y),
                         positive: label == 1,
                     });
@@ -94,7 +98,7 @@ pub(super) fn prompts(flags: &VideoFlags, limits: &Limits, size: (u32, u32)) -> 
 fn add_masks(
     prompts: &mut Prompts,
     flags: &VideoFlags,
-    limits: &Limits,
+    limits: &ImageLimits,
     size: (u32, u32),
 ) -> Result<()> {
     for masks in &flags.masks {
@@ -126,7 +130,7 @@ fn add_masks(
                 )));
             }
             edit(prompts, masks.frame, object, |prompt| {
-                Ok(prompt.and_mask(MaskPrompt::Mask(mask)))
+                Ok(prompt.with_mask(MaskPrompt::Mask(mask)))
             })?;
         }
     }
@@ -150,5 +154,5 @@ fn with_box(prompt: Prompt, bbox: OriginalBox, what: &str) -> Result<Prompt> {
         let why = "an object has one box on a frame at most";
         return Err(CliError::usage(format!("{what}: {why}")));
     }
-    Ok(prompt.and_box(bbox))
+    Ok(prompt.with_box(bbox))
 }

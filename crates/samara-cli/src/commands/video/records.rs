@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Error};
 
 use samara::FrameMasks;
-use samara::image::Rle;
+use samara_image::Rle;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::journal::Journal;
