@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::bins::{blur, correlation, coverage};
 use crate::decision::{Undecided, decide};
-use crate::levels::{Level, levels};
+use crate::duplicates::duplicates;
 use crate::map::AttentionMap;
 use crate::measures::{Measures, Scores};
 use crate::resample::Resampling;
@@ -77,9 +77,8 @@ impl AttentionOptions {
 /// What a map says of one candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CandidateAttention {
-    /// Whole for the largest candidate; for a smaller one part or, below
-    /// [`SUBPART_SHARE`](crate::SUBPART_SHARE) of the whole's area, subpart. Two candidates can be
-    /// of one level, and duplicates always are.
+    /// [`Candidate::granularity`](samara::Candidate). Two candidates can be of one level, and duplicates
+    /// are.
     pub level: Granularity,
     /// The larger candidate that this one repeats (IoU above 0.95).
     pub duplicate_of: Option<usize>,
@@ -142,7 +141,8 @@ pub struct AttentionTargets {
 #[derive(Debug, Clone)]
 struct Target {
     masks: Vec<Mask>,
-    levels: Vec<Level>,
+    levels: Vec<Granularity>,
+    duplicate_of: Vec<Option<usize>>,
     stability: Vec<f64>,
 }
 
@@ -174,7 +174,8 @@ impl AttentionTargets {
             let masks: Vec<&Mask> = candidates.iter().map(|c| &c.mask).collect();
             let stability = candidates.iter().map(|c| f64::from(c.stability_score.0));
             Target {
-                levels: levels(&masks),
+                levels: candidates.iter().map(|c| c.granularity).collect(),
+                duplicate_of: duplicates(candidates),
                 stability: stability.collect(),
                 masks: masks
                     .into_iter()
@@ -318,8 +319,8 @@ impl Target {
                 .reduce(f64::max);
             let both = agreement.zip(measures.correlation);
             CandidateAttention {
-                level: self.levels[i].level,
-                duplicate_of: self.levels[i].duplicate_of,
+                level: self.levels[i],
+                duplicate_of: self.duplicate_of[i],
                 measures,
                 agreement,
                 confidence: both.map(|(agreement, correlation)| {

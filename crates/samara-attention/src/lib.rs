@@ -10,8 +10,8 @@
 mod analysis;
 mod bins;
 mod decision;
+mod duplicates;
 mod error;
-mod levels;
 mod map;
 mod measures;
 mod peaks;
@@ -22,7 +22,6 @@ mod token_attention;
 pub use analysis::{AttentionLevel, AttentionOptions, AttentionTargets, CandidateAttention};
 pub use decision::Undecided;
 pub use error::{AttentionError, Result};
-pub use levels::SUBPART_SHARE;
 pub use map::AttentionMap;
 pub use measures::Measures;
 pub use resample::Resampling;

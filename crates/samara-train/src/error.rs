@@ -7,8 +7,8 @@ use samara_model::checkpoint::CheckpointError;
 use samara_quality::QualityError;
 
 use crate::recipe::RecipeError;
+use crate::step::StepError;
 use samara_data::DataError;
-use samara_data::prompts::PromptError;
 
 /// Why training stopped or did not start; every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +28,13 @@ pub enum TrainError {
     /// The data is wrong.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A prompt could not be simulated.
-    #[error("example {example}: {why}")]
-    Prompt {
+    /// An example could not be worked on.
+    #[error("example {example}: {source}")]
+    Example {
         /// Data set and image id.
         example: String,
         /// What is wrong.
-        why: PromptError,
+        source: StepError,
     },
     /// A checkpoint could not be read or written.
     #[error(transparent)]

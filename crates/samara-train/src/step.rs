@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use samara::OriginalPx;
+use samara::tensors::read;
 use samara_image::Mask;
 use samara_model::burn::tensor::{Device, Int, Tensor, TensorData};
 use samara_model::sam::{DecodedMasks, PromptBatch};
@@ -18,6 +19,18 @@ use samara_data::prompts::{
 
 /// Model pixels per cell of the mask logits, of every model.
 const CELL: usize = 4;
+
+/// Why an example could not be worked on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// A prompt could not be simulated.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The model's answer could not be read.
+    #[error(transparent)]
+    Model(#[from] samara::Error),
+}
 
 /// How an example is worked on.
 #[derive(Debug, Clone)]
@@ -100,7 +113,7 @@ pub(crate) fn copied<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tens
 /// `[1]`; nothing flows from one round into the one before it.
 ///
 /// # Errors
-/// An object of the example has no pixel.
+/// An object of the example has no pixel, or the device failed.
 pub(crate) fn rounds(
     learner: Learner<'_>,
     features: &ImageFeatures,
@@ -108,7 +121,7 @@ pub(crate) fn rounds(
     config: &StepConfig,
     seed: u64,
     device: &Device,
-) -> Result<(Tensor<1>, StepMetrics), PromptError> {
+) -> Result<(Tensor<1>, StepMetrics), StepError> {
     let mut objects = simulate(example, config, seed)?;
     let side = config.side / CELL;
     let targets = targets(example, side, device);
@@ -313,10 +326,9 @@ fn observe(
 }
 
 /// Shows the user what was predicted, `[objects, 1, side, side]`.
-fn correct(objects: &mut [ObjectSimulation], logits: &Tensor<4>) -> Result<(), PromptError> {
+fn correct(objects: &mut [ObjectSimulation], logits: &Tensor<4>) -> Result<(), StepError> {
     let side = logits.dims()[2];
-    let values = logits.clone().into_data().try_into_vec::<f32>();
-    let values = values.unwrap_or_default();
+    let values = read(logits.clone())?;
     for (object, plane) in objects.iter_mut().zip(values.chunks_exact(side * side)) {
         let truth = object.truth();
         let prediction = Mask::from_fn(truth.width(), truth.height(), |x, y| {

@@ -383,9 +383,9 @@ impl Trainer {
                 .map(|(initial, features)| (*initial, features)),
         };
         let result = rounds(learner, &features, example, config, seed, &self.device);
-        let (loss, metrics) = result.map_err(|why| TrainError::Prompt {
+        let (loss, metrics) = result.map_err(|source| TrainError::Example {
             example: example.source.clone(),
-            why,
+            source,
         })?;
         let gradient = GradientsParams::from_grads(loss.backward(), model);
         Ok((gradient, metrics))
@@ -432,9 +432,9 @@ impl Trainer {
             let features = self.features(&model, example, config.side, &device)?;
             let learner = Learner::new(&model);
             let seen = rounds(learner, &features, example, &config, i as u64, &device);
-            let (_, metrics) = seen.map_err(|why| TrainError::Prompt {
+            let (_, metrics) = seen.map_err(|source| TrainError::Example {
                 example: example.source.clone(),
-                why,
+                source,
             })?;
             all.push(metrics);
         }

@@ -1,5 +1,6 @@
 //! Whole, part and subpart: what a candidate is relative to the others.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,15 +10,19 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::error::ParseError;
 
-/// Level of a mask among the candidates of one prompt.
+/// What a mask is among others of its image: the candidates of a prompt, or everything.
+///
+/// A mask is inside of a larger one when at least 90 % of its pixels are. Two masks with an IoU above 95 % are the
+/// same thing found twice: neither is inside of the other. This is the one meaning of these words everywhere: a
+/// [`Candidate`](crate::Candidate), a [`Node`](crate::Node) of a tree, a level that an attention map looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Granularity {
-    /// Inside no other candidate.
+    /// Inside of no other mask. A single mask is one.
     Whole,
-    /// Inside a whole.
+    /// Inside of a whole.
     Part,
-    /// Inside a part.
+    /// Inside of a part, or deeper; an empty mask is one, too.
     Subpart,
 }
 
@@ -55,43 +60,67 @@ impl FromStr for Granularity {
     }
 }
 
-/// A mask is part of another when at least this share of it lies inside.
-pub(crate) const CONTAINED: f64 = 0.9;
+/// A mask is inside of another when at least this share of it is.
+const CONTAINED: f64 = 0.9;
 
-/// The level of every mask, by area and containment: a mask that lies inside no larger one is a
-/// whole, inside a whole it is a part, inside a part a subpart. Duplicates count once and share
-/// their level, so three near-identical masks are all wholes; two masks side by side are both
-/// wholes too. An empty mask is a subpart: it says nothing about an object.
-pub(crate) fn granularities(masks: &[&Mask]) -> Vec<Granularity> {
-    let mut order: Vec<usize> = (0..masks.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(masks[i].area()));
-    let mut levels = vec![Granularity::Whole; masks.len()];
-    for (rank, &i) in order.iter().enumerate() {
-        let larger = &order[..rank];
-        let same = larger
-            .iter()
-            .find(|&&j| masks[i].iou(masks[j]) > Granularity::DUPLICATE_IOU);
-        levels[i] = if masks[i].is_empty() {
-            Granularity::Subpart
-        } else if let Some(&same) = same {
-            levels[same]
-        } else {
-            larger
-                .iter()
-                .filter(|&&j| masks[i].containment(masks[j]) >= CONTAINED)
-                .map(|&j| below(levels[j]))
-                .max()
-                .unwrap_or(Granularity::Whole)
-        };
-    }
-    levels
+/// Whether a mask of `area` pixels, of which `shared` are those of a larger one too, is inside of that one.
+/// Duplicates are not inside of each other, and an empty mask is inside of none.
+pub(crate) fn is_inside(area: u64, larger: u64, shared: u64) -> bool {
+    let (area, larger, shared) = (area as f64, larger as f64, shared as f64);
+    let union = area + larger - shared;
+    area > 0.0 && shared >= CONTAINED * area && shared <= Granularity::DUPLICATE_IOU * union
 }
 
-fn below(level: Granularity) -> Granularity {
-    match level {
-        Granularity::Whole => Granularity::Part,
-        Granularity::Part | Granularity::Subpart => Granularity::Subpart,
+/// The least pixels that a mask of `area` pixels shares with one that it is inside of.
+pub(crate) fn least_shared(area: u64) -> f64 {
+    CONTAINED * area as f64
+}
+
+/// How masks lie in each other: for each of them the smallest larger one that it is inside of.
+pub(crate) fn parents(
+    areas: &[u64],
+    is_inside: impl Fn(usize, usize) -> bool,
+) -> Vec<Option<usize>> {
+    let mut by_area: Vec<usize> = (0..areas.len()).collect();
+    by_area.sort_by_key(|&i| (areas[i], Reverse(i)));
+    let mut parents = vec![None; areas.len()];
+    for (rank, &i) in by_area.iter().enumerate() {
+        let mut larger = by_area[rank + 1..].iter().copied();
+        parents[i] = larger.find(|&j| is_inside(i, j));
     }
+    parents
+}
+
+/// How many masks each one is inside of, directly and by these.
+pub(crate) fn depths(parents: &[Option<usize>]) -> Vec<usize> {
+    let above = |i: &usize| parents[*i];
+    let depth = |i| std::iter::successors(Some(i), above).count() - 1;
+    (0..parents.len()).map(depth).collect()
+}
+
+impl Granularity {
+    /// The level of a mask of `area` pixels that is inside of so many others.
+    pub(crate) fn of(depth: usize, area: u64) -> Self {
+        match depth {
+            // It says nothing about an object.
+            _ if area == 0 => Self::Subpart,
+            0 => Self::Whole,
+            1 => Self::Part,
+            _ => Self::Subpart,
+        }
+    }
+}
+
+/// The level of every mask among the others. Duplicates share theirs, so three near-identical masks are all
+/// wholes; two masks side by side are both wholes too.
+pub(crate) fn granularities(masks: &[&Mask]) -> Vec<Granularity> {
+    let areas: Vec<u64> = masks.iter().map(|mask| mask.area()).collect();
+    let shared = |i: usize, j: usize| masks[i].intersection_area(masks[j]);
+    let parents = parents(&areas, |i, j| is_inside(areas[i], areas[j], shared(i, j)));
+    let levels = depths(&parents).into_iter().zip(&areas);
+    levels
+        .map(|(depth, &area)| Granularity::of(depth, area))
+        .collect()
 }
 
 #[cfg(test)]

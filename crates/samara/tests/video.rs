@@ -103,7 +103,10 @@ fn ids(masks: &FrameMasks) -> Vec<ObjectId> {
 /// What the error says, which is one line about the video.
 fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     let error = result.unwrap_err();
-    assert!(matches!(error, Error::Video(_) | Error::Saved { .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::Video(_) | Error::Saved { .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(!text.contains('\n'), "{text}");
     text

@@ -147,9 +147,9 @@ impl Picture<'_> {
         let placement = Placement::ALL[rng.random_range(0..Placement::ALL.len())];
         let clicks = before.prompt.clicks();
         let click = correction_at(placement, self.truth(before), &mask, clicks, rng);
-        let click = click.map_err(|why| TrainError::Prompt {
+        let click = click.map_err(|source| TrainError::Example {
             example: self.example.source.clone(),
-            why,
+            source: source.into(),
         })?;
         Ok(click.map(|click| {
             let clicks = clicks.iter().copied().chain([click]);

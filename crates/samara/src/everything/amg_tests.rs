@@ -122,7 +122,7 @@ fn suppression(rng: &mut Random) -> Vec<u64> {
     for _ in 0..rng.below(60) {
         let (x, y) = (rng.below(40), rng.below(40));
         boxes.push([x, y, x + rng.below(30), y + rng.below(30)]);
-        scores.push(f64::from(rng.below(20)) / 20.0);
+        scores.push([rng.below(20) as f32 / 20.0; 2]);
     }
     let thresh = f64::from(rng.below(100)) / 100.0;
     let kept = nms::keep(&boxes, &scores, thresh);

@@ -257,7 +257,8 @@ impl<'a> Answers<'a> {
 
     fn is_above(&self, score: PredictedIou) -> bool {
         let thresh = self.thresholds.pred_iou_thresh;
-        thresh <= 0.0 || score.0 > thresh
+        // Nothing is known of a mask whose score is NaN.
+        (thresh <= 0.0 && !score.0.is_nan()) || score.0 > thresh
     }
 
     /// The mask in the whole image, if it does not go on outside of the crop.

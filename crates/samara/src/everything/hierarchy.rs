@@ -1,12 +1,10 @@
 //! The tree of masks: which lies inside which.
 
-use std::cmp::Reverse;
-
 use samara_image::Rle;
 use serde::Serialize;
 
 use super::record::MaskRecord;
-use crate::granularity::{CONTAINED, Granularity};
+use crate::granularity::{Granularity, depths, is_inside, least_shared, parents};
 
 /// A mask's place in the tree. Numbers are positions among the records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -17,14 +15,13 @@ pub struct Node {
     pub children: Vec<usize>,
     /// Masks above this one.
     pub depth: usize,
-    /// Whole without a parent, part inside a whole, subpart below.
+    /// What it is among the others.
     pub level: Granularity,
 }
 
 /// The tree of whole ⊃ part ⊃ subpart over the masks of one image.
 ///
-/// A mask is inside a larger one when at least 90 % of its pixels are. Two masks with an IoU above
-/// 95 % are the same thing found twice: neither is inside the other.
+/// [`Granularity`] says when a mask is inside of a larger one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hierarchy {
     nodes: Vec<Node>,
@@ -34,38 +31,22 @@ impl Hierarchy {
     /// The tree of these masks, which are those of one image.
     pub fn of(records: &[MaskRecord]) -> Self {
         let masks: Vec<Shape> = records.iter().map(Shape::of).collect();
-        let mut by_area: Vec<usize> = (0..masks.len()).collect();
-        by_area.sort_by_key(|&i| (masks[i].area, Reverse(i)));
-        let parents: Vec<Option<usize>> = by_area
-            .iter()
-            .enumerate()
-            .map(|(rank, &i)| {
-                let larger = by_area[rank + 1..].iter().copied();
-                larger.into_iter().find(|&j| masks[i].is_inside(&masks[j]))
+        let areas: Vec<u64> = masks.iter().map(|mask| mask.area).collect();
+        let parents = parents(&areas, |i, j| masks[i].is_inside(&masks[j]));
+        let placed = parents.iter().zip(depths(&parents)).zip(&areas);
+        let mut nodes: Vec<Node> = placed
+            .map(|((&parent, depth), &area)| Node {
+                parent,
+                children: Vec::new(),
+                depth,
+                level: Granularity::of(depth, area),
             })
             .collect();
-
-        let blank = Node {
-            parent: None,
-            children: Vec::new(),
-            depth: 0,
-            level: Granularity::Whole,
-        };
-        let mut nodes = vec![blank; masks.len()];
-        // From large to small, so that a parent comes before its children.
-        for (&i, &parent) in by_area.iter().zip(&parents).rev() {
-            let Some(above) = parent else { continue };
-            nodes[above].children.push(i);
-            nodes[i].parent = parent;
-            nodes[i].depth = nodes[above].depth + 1;
-            nodes[i].level = match nodes[i].depth {
-                1 => Granularity::Part,
-                _ => Granularity::Subpart,
-            };
+        for (i, parent) in parents.iter().enumerate() {
+            if let Some(parent) = *parent {
+                nodes[parent].children.push(i);
+            }
         }
-        nodes
-            .iter_mut()
-            .for_each(|node| node.children.sort_unstable());
         Self { nodes }
     }
 
@@ -103,13 +84,13 @@ impl Shape {
 
     /// Whether this mask, the smaller one, is inside of `other`.
     fn is_inside(&self, other: &Self) -> bool {
-        let needed = CONTAINED * self.area as f64;
-        if self.area == 0 || (self.shared_box(other) as f64) < needed {
-            return false;
-        }
-        let shared = self.rle.intersection_area(&other.rle) as f64;
-        let union = (self.area + other.area) as f64 - shared;
-        shared >= needed && shared <= Granularity::DUPLICATE_IOU * union
+        // Boxes are compared faster than masks.
+        (self.shared_box(other) as f64) >= least_shared(self.area)
+            && is_inside(
+                self.area,
+                other.area,
+                self.rle.intersection_area(&other.rle),
+            )
     }
 
     /// Pixels of the intersection of the boxes, which the masks' own is not larger than.
@@ -127,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::OutputMode;
+    use crate::granularity::granularities;
 
     fn record(mask: &Mask) -> MaskRecord {
         MaskRecord::of_mask(mask, OutputMode::BinaryMask).unwrap()
@@ -156,10 +138,40 @@ mod tests {
         let levels: Vec<_> = tree.nodes().iter().map(|n| n.level.name()).collect();
         assert_eq!(
             levels,
-            ["subpart", "whole", "part", "whole", "subpart", "whole"]
+            ["subpart", "whole", "part", "whole", "subpart", "subpart"]
         );
         assert_eq!(tree.nodes()[1].children, [2]);
         assert_eq!(tree.root(4), 1);
+    }
+
+    #[test]
+    fn candidates_and_everything_mean_the_same_by_whole_part_and_subpart() {
+        let square = |x: u32, y: u32, side: u32| {
+            Mask::from_fn(100, 100, |px, py| {
+                (x..x + side).contains(&px) && (y..y + side).contains(&py)
+            })
+        };
+        let masks = [
+            square(5, 5, 80),
+            square(5, 5, 81),
+            square(10, 10, 40),
+            square(12, 12, 9),
+            square(88, 88, 10),
+            Mask::new(100, 100),
+        ];
+        let records: Vec<_> = masks.iter().map(record).collect();
+        let tree: Vec<_> = Hierarchy::of(&records)
+            .nodes()
+            .iter()
+            .map(|n| n.level)
+            .collect();
+        let candidates = granularities(&masks.iter().collect::<Vec<_>>());
+        assert_eq!(tree, candidates);
+        let names: Vec<_> = tree.iter().map(|level| level.name()).collect();
+        assert_eq!(
+            names,
+            ["whole", "whole", "part", "subpart", "whole", "subpart"]
+        );
     }
 
     #[test]

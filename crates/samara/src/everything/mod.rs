@@ -152,13 +152,13 @@ impl MaskGenerator {
                 answers.of_grid(grid, |asked| progress((done + asked) as f64 / total as f64))?;
             done += grid.len();
             suppress(&mut masks, options.box_nms_thresh, |m| {
-                (m.score, m.raw_score)
+                [m.score.0, m.raw_score.0]
             });
             found.append(&mut masks);
         }
         if crops.len() > 1 {
             suppress(&mut found, options.crop_nms_thresh, |m| {
-                1.0 / (m.crop.width() as f32 * m.crop.height() as f32)
+                [1.0 / (m.crop.width() as f32 * m.crop.height() as f32), 0.0]
             });
         }
         if options.min_mask_region_area > 0 {
@@ -184,9 +184,9 @@ impl MaskGenerator {
 }
 
 /// Drops masks whose boxes overlap that of a better one, and puts the best first.
-fn suppress<S: PartialOrd>(masks: &mut Vec<Found>, thresh: f64, score: impl FnMut(&Found) -> S) {
+fn suppress(masks: &mut Vec<Found>, thresh: f64, score: impl FnMut(&Found) -> [f32; 2]) {
     let boxes: Vec<_> = masks.iter().map(|m| m.corners).collect();
-    let scores: Vec<S> = masks.iter().map(score).collect();
+    let scores: Vec<[f32; 2]> = masks.iter().map(score).collect();
     let mut slots: Vec<Option<Found>> = masks.drain(..).map(Some).collect();
     let kept = nms::keep(&boxes, &scores, thresh).into_iter();
     masks.extend(kept.filter_map(|i| slots[i].take()));

@@ -4,13 +4,20 @@
 /// above `thresh`. Boxes are corners in pixels; equal scores keep their order.
 ///
 /// This is `torchvision.ops.nms` down to its single precision: on these coordinates the same
-/// boxes stay.
-pub(super) fn keep(boxes: &[[u32; 4]], scores: &[impl PartialOrd], thresh: f64) -> Vec<usize> {
+/// boxes stay. Of equal first scores the second ones decide; NaN is lower than all others.
+pub(super) fn keep(boxes: &[[u32; 4]], scores: &[[f32; 2]], thresh: f64) -> Vec<usize> {
+    let rank = |score: f32| {
+        if score.is_nan() {
+            f32::NEG_INFINITY
+        } else {
+            // Negative zero equals zero.
+            score + 0.0
+        }
+    };
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     order.sort_by(|&a, &b| {
-        scores[b]
-            .partial_cmp(&scores[a])
-            .unwrap_or(std::cmp::Ordering::Equal)
+        let ([a0, a1], [b0, b1]) = (scores[a].map(rank), scores[b].map(rank));
+        b0.total_cmp(&a0).then(b1.total_cmp(&a1))
     });
     let boxes: Vec<Rect> = order.iter().map(|&i| Rect::of(boxes[i])).collect();
     // One bit for every box, in the order of the scores.
@@ -66,19 +73,40 @@ mod tests {
     #[test]
     fn the_better_of_two_overlapping_boxes_stays() {
         let boxes = [[0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30]];
-        assert_eq!(keep(&boxes, &[0.5, 0.9, 0.7], 0.7), [1, 2]);
-        assert_eq!(keep(&boxes, &[0.5, 0.9, 0.7], 0.95), [1, 2, 0]);
+        assert_eq!(keep(&boxes, &[[0.5; 2], [0.9; 2], [0.7; 2]], 0.7), [1, 2]);
+        assert_eq!(
+            keep(&boxes, &[[0.5; 2], [0.9; 2], [0.7; 2]], 0.95),
+            [1, 2, 0]
+        );
     }
 
     #[test]
     fn equal_scores_keep_their_order_and_points_are_never_dropped() {
         let boxes = [[0, 0, 10, 10], [0, 0, 10, 10], [3, 3, 3, 3], [3, 3, 3, 3]];
-        assert_eq!(keep(&boxes, &[1.0; 4], 0.7), [0, 2, 3]);
+        assert_eq!(keep(&boxes, &[[1.0; 2]; 4], 0.7), [0, 2, 3]);
+    }
+
+    #[test]
+    fn what_has_no_score_comes_last_and_drops_nothing_better() {
+        let boxes = [
+            [0, 0, 10, 10],
+            [1, 0, 10, 10],
+            [20, 20, 30, 30],
+            [0, 0, 9, 10],
+        ];
+        let scores = [[f32::NAN; 2], [0.9; 2], [0.7, f32::NAN], [f32::NAN; 2]];
+        assert_eq!(keep(&boxes, &scores, 0.7), [1, 2]);
+        // Whatever the order in which they come.
+        let mut reversed = (boxes, scores);
+        reversed.0.reverse();
+        reversed.1.reverse();
+        assert_eq!(keep(&reversed.0, &reversed.1, 0.7), [2, 1]);
+        assert_eq!(keep(&boxes[..1], &[[f32::NAN; 2]], 0.7), [0]);
     }
 
     #[test]
     fn a_dropped_box_drops_no_other() {
         let chain = [[0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10]];
-        assert_eq!(keep(&chain, &[3.0, 2.0, 1.0], 0.6), [0, 2]);
+        assert_eq!(keep(&chain, &[[3.0; 2], [2.0; 2], [1.0; 2]], 0.6), [0, 2]);
     }
 }

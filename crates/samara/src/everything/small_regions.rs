@@ -21,7 +21,12 @@ pub(super) fn remove(found: Vec<Found>, min_area: u64, thresh: f64) -> Result<Ve
     let cleaned: Vec<(bool, Found)> = found.into_par_iter().map(clean).collect::<Result<_>>()?;
     let (unchanged, mut masks): (Vec<bool>, Vec<Found>) = cleaned.into_iter().unzip();
     let mut unchanged = unchanged.into_iter();
-    suppress(&mut masks, thresh, |_| unchanged.next());
+    let clean_first = |_: &Found| {
+        unchanged
+            .next()
+            .map_or([0.0; 2], |u| [f32::from(u8::from(u)); 2])
+    };
+    suppress(&mut masks, thresh, clean_first);
     Ok(masks)
 }
 
