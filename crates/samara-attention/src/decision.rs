@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::analysis::{AttentionOptions, CandidateAttention};
+use crate::options::{AttentionOptions, CandidateAttention};
 use samara::Granularity;
 
 /// Why no level is named.

@@ -1,8 +1,5 @@
 //! An attention map: one non-negative weight for every cell of a grid over the image.
 
-use samara_image::OriginalPx;
-
-use crate::peaks;
 use crate::resample::{Resampling, resample};
 use crate::{AttentionError, Result};
 
@@ -163,22 +160,6 @@ impl AttentionMap {
             (width, height),
             how,
         )
-    }
-
-    /// The highest local maxima, as points in original pixels of an image of `width × height`:
-    /// at most `count` of them, no two nearer to each other than `min_distance` original pixels
-    /// (the higher one stays), the highest first. A maximum is a cell that none of its eight
-    /// neighbours exceeds; connected cells of one value count once, by the cell next to their
-    /// centre.
-    ///
-    /// Meant for a map in the place of a click: where the map looks.
-    pub fn peaks(
-        &self,
-        (width, height): (u32, u32),
-        count: usize,
-        min_distance: f64,
-    ) -> Vec<OriginalPx> {
-        peaks::peaks(self, (width, height), count, min_distance)
     }
 }
 

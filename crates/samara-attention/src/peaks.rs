@@ -2,29 +2,37 @@
 
 use samara_image::OriginalPx;
 
-use super::map::AttentionMap;
+use crate::map::AttentionMap;
 
-/// See [`AttentionMap::peaks`].
-pub(super) fn peaks(
-    map: &AttentionMap,
-    (width, height): (u32, u32),
-    count: usize,
-    min_distance: f64,
-) -> Vec<OriginalPx> {
-    let across = f64::from(width) / f64::from(map.width());
-    let down = f64::from(height) / f64::from(map.height());
-    let mut kept: Vec<OriginalPx> = Vec::new();
-    for (x, y) in maxima(map) {
-        if kept.len() == count {
-            break;
+impl AttentionMap {
+    /// The highest local maxima, as points in original pixels of an image of `width × height`:
+    /// at most `count` of them, no two nearer to each other than `min_distance` original pixels
+    /// (the higher one stays), the highest first. A maximum is a cell that none of its eight
+    /// neighbours exceeds; connected cells of one value count once, by the cell next to their
+    /// centre.
+    ///
+    /// Meant for a map in the place of a click: where the map looks.
+    pub fn peaks(
+        &self,
+        (width, height): (u32, u32),
+        count: usize,
+        min_distance: f64,
+    ) -> Vec<OriginalPx> {
+        let across = f64::from(width) / f64::from(self.width());
+        let down = f64::from(height) / f64::from(self.height());
+        let mut kept: Vec<OriginalPx> = Vec::new();
+        for (x, y) in maxima(self) {
+            if kept.len() == count {
+                break;
+            }
+            let at = OriginalPx::new((f64::from(x) + 0.5) * across, (f64::from(y) + 0.5) * down);
+            let near = |other: &OriginalPx| (at.x - other.x).hypot(at.y - other.y) < min_distance;
+            if !kept.iter().any(near) {
+                kept.push(at);
+            }
         }
-        let at = OriginalPx::new((f64::from(x) + 0.5) * across, (f64::from(y) + 0.5) * down);
-        let near = |other: &OriginalPx| (at.x - other.x).hypot(at.y - other.y) < min_distance;
-        if !kept.iter().any(near) {
-            kept.push(at);
-        }
+        kept
     }
-    kept
 }
 
 /// Local maxima above zero, one cell for each, the highest first; equal ones row by row.

@@ -3,12 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use samara::checkpoint::cache::ModelCache;
-use samara::checkpoint::{Checkpoint, registry};
 use samara::{Click, ImageLimits, OriginalBox, OriginalPx, ParseError, Select, read_mask};
 
 use crate::error::{CliError, Result};
-use crate::flags::ModelFlags;
 
 /// `X,Y` or `X,Y,0|1`.
 pub(crate) fn parse_point(text: &str) -> Result<Click, String> {
@@ -188,57 +185,6 @@ impl FromStr for MaskPromptArg {
             file: file.into(),
         })
     }
-}
-
-/// The checkpoint that the flags name; without any, the embedded model.
-pub(crate) fn checkpoint(flags: &ModelFlags) -> Result<Checkpoint> {
-    match (&flags.checkpoint, flags.model.as_deref()) {
-        (Some(path), _) => Checkpoint::open(path).map_err(CliError::failed),
-        #[cfg(feature = "embedded")]
-        (None, None | Some(samara::EMBEDDED_MODEL)) => Ok(samara::embedded_checkpoint()?),
-        (None, Some(name)) => Checkpoint::open(downloaded(name)?).map_err(CliError::failed),
-        #[cfg(not(feature = "embedded"))]
-        (None, None) => Err(CliError::usage(
-            "no model: name a checkpoint with --checkpoint FILE, or a downloaded model with \
-             --model NAME (see 'samara models list')",
-        )),
-    }
-}
-
-/// The checkpoint that a flag names: the embedded model, a downloaded one, or a file.
-pub(crate) fn named_checkpoint(flag: &str, name: &str) -> Result<Checkpoint> {
-    #[cfg(feature = "embedded")]
-    if name == samara::EMBEDDED_MODEL {
-        return Ok(samara::embedded_checkpoint()?);
-    }
-    let path = if Path::new(name).is_file() {
-        name.into()
-    } else if let Ok(release) = registry::find(name) {
-        let cache = ModelCache::locate().map_err(CliError::failed)?;
-        cache.find(release).ok_or_else(|| {
-            CliError::failed(format!(
-                "{flag}: model {0} is not on this machine; run 'samara models download {0}'",
-                release.name
-            ))
-        })?
-    } else {
-        return Err(CliError::failed(format!(
-            "{flag} {name}: neither a file nor a model of 'samara models list'"
-        )));
-    };
-    Checkpoint::open(path).map_err(|e| CliError::failed(format!("{flag}: {e}")))
-}
-
-/// The file of a released model, which must be in the cache.
-pub(crate) fn downloaded(name: &str) -> Result<PathBuf> {
-    let release = registry::find(name).map_err(|e| CliError::usage(format!("--model: {e}")))?;
-    let cache = ModelCache::locate().map_err(CliError::failed)?;
-    cache.find(release).ok_or_else(|| {
-        CliError::failed(format!(
-            "model {0} is not on this machine; run 'samara models download {0}'",
-            release.name
-        ))
-    })
 }
 
 /// The folder of an output file must be there; better to say so before the work.

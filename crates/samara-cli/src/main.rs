@@ -11,6 +11,7 @@ mod flags;
 mod internal_error;
 mod map_file;
 mod mask_file;
+mod model;
 mod report;
 mod terminal;
 

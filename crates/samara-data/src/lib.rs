@@ -15,6 +15,7 @@ mod dataset;
 mod error;
 mod label_folder;
 mod loader;
+mod open;
 pub mod prompts;
 mod sampler;
 #[cfg(any(test, feature = "testing"))]

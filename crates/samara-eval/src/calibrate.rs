@@ -101,9 +101,9 @@ pub fn cross_fit(evaluations: &mut [Evaluation], kind: CalibrationKind) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::evaluate::Timing;
     use super::super::outcome::tests::{click, outcome};
     use super::*;
+    use crate::timing::Timing;
     use samara_data::prompts::Placement;
 
     pub(crate) fn evaluation(images: usize, objects: Vec<ObjectOutcome>) -> Evaluation {

@@ -8,7 +8,7 @@ use samara_image::DistanceTransform;
 use sha2::{Digest, Sha256};
 
 use super::error::EvalError;
-use super::evaluate::EvalOptions;
+use super::options::EvalOptions;
 use samara_data::SampleObject;
 use samara_data::prompts::{DepthWeights, Placement, centre_of, eval_click, random_pixel};
 

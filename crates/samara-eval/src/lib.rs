@@ -22,6 +22,7 @@ mod html;
 mod isotonic;
 pub mod metrics;
 mod notes;
+mod options;
 mod outcome;
 pub mod plot;
 mod protocol;
@@ -30,12 +31,13 @@ mod summary;
 mod table;
 mod temperature;
 mod text;
+mod timing;
 mod video;
 
 pub use bootstrap::{Bootstrap, Estimate, Figure};
 pub use calibrate::{CalibrationKind, cross_fit, fit_calibration};
 pub use error::EvalError;
-pub use evaluate::{EvalOptions, Evaluation, Timing, evaluate, evaluate_together, spread};
+pub use evaluate::{Evaluation, evaluate, evaluate_together, spread};
 pub use everything::{EverythingReport, TreeAgreement, evaluate_everything};
 pub use figures::{
     Estimates, FIRST_CLICK, FURTHER_PROMPTS, Figures, Group, Metric, PromptEstimates,
@@ -43,6 +45,7 @@ pub use figures::{
 };
 pub use gallery::Gallery;
 pub use isotonic::{Block, fit_curve, pool_adjacent_violators};
+pub use options::EvalOptions;
 pub use outcome::{BestAnnotator, Case, FirstClick, ObjectOutcome, Scored};
 pub use report::{
     CalibrationSource, DataSetDifference, DataSetReport, Difference, ModelDescription, ModelReport,
@@ -50,6 +53,7 @@ pub use report::{
 };
 pub use summary::{BINS, Reliability, Summary};
 pub use temperature::fit_temperature;
+pub use timing::Timing;
 pub use video::{
     Measure, ObjectFigures, Presence, SequenceFigures, VideoDataSet, VideoEvalOptions,
     VideoFigures, VideoProtocol, VideoReport, VideoSequence, VideoSubject, evaluate_video,

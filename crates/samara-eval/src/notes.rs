@@ -1,12 +1,23 @@
 //! What a report says beside its figures.
 
-use super::evaluate::EvalOptions;
-use super::report::{CalibrationSource, ModelReport};
+use super::options::EvalOptions;
 use samara_data::prompts::Placement;
 
+/// What notes depend on, beside the options.
+#[expect(clippy::struct_excessive_bools, reason = "each is a note of its own")]
+pub(super) struct Facts {
+    /// Two models were compared.
+    pub(super) compared: bool,
+    /// Scores were calibrated on one half of the images and measured on the other.
+    pub(super) cross_fitted: bool,
+    /// A model brought a calibration.
+    pub(super) calibrated: bool,
+    /// A data set has so few images that intervals mean little.
+    pub(super) few_images: bool,
+}
+
 /// What a reader of the report should know.
-pub(super) fn notes(options: &EvalOptions, models: &[Option<&ModelReport>]) -> Vec<String> {
-    let models = || models.iter().copied().flatten();
+pub(super) fn notes(options: &EvalOptions, facts: &Facts) -> Vec<String> {
     let mut notes = vec!["Intervals: 95 %, bootstrap over images.".to_owned()];
     notes.push(clicks_in_words(options));
     notes.push(
@@ -14,33 +25,27 @@ pub(super) fn notes(options: &EvalOptions, models: &[Option<&ModelReport>]) -> V
          with the highest true IoU, whose true IoU the predicted one is meant to say."
             .into(),
     );
-    if models().count() > 1 {
+    if facts.compared {
         notes.push(
             "A − B: paired, on the same objects and first clicks and under the same resamples."
                 .into(),
         );
     }
-    let cross_fitted = models()
-        .flat_map(|model| &model.data_sets)
-        .any(|set| set.reliability.calibrated.is_some());
-    if cross_fitted {
+    if facts.cross_fitted {
         notes.push(
             "Calibration fitted here: to best-matching masks on one half of the images, measured on \
              the other."
                 .into(),
         );
     }
-    if models().any(|model| model.calibration == CalibrationSource::Checkpoint) {
+    if facts.calibrated {
         notes.push(
             "Predicted IoU: by the calibration in the checkpoint; optimistic if it was fitted on \
              these images."
                 .into(),
         );
     }
-    if models()
-        .flat_map(|model| &model.data_sets)
-        .any(|set| set.images < 30)
-    {
+    if facts.few_images {
         notes.push("Fewer than 30 images: the intervals are too narrow.".into());
     }
     notes

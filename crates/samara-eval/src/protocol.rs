@@ -11,8 +11,9 @@ use super::clicks::Clicked;
 use super::error::EvalError;
 use super::gallery::{Gallery, picture};
 use super::metrics::MAX_CLICKS;
+use super::options::EvalOptions;
 use super::outcome::{BestAnnotator, Case, FirstClick, ObjectOutcome, Scored};
-use super::{EvalOptions, Timing};
+use super::timing::Timing;
 use samara_data::prompts::{Placement, PromptError, correction_at};
 use samara_data::{Sample, SampleObject};
 

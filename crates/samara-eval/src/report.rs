@@ -3,14 +3,19 @@
 use serde::Serialize;
 
 use super::bootstrap::Figure;
-use super::evaluate::{EvalOptions, Evaluation, Timing};
+use super::evaluate::Evaluation;
 use super::figures::{PromptEstimates, PromptFigures};
-use super::notes::notes;
+use super::notes::{Facts, notes};
+use super::options::EvalOptions;
 use super::outcome::Case;
 use super::summary::{Reliability, Summary};
+use super::timing::Timing;
 
 /// Seed of the resamples: the same evaluation gives the same intervals.
 const SEED: u64 = 0x5A3A_7A00;
+
+/// Intervals of fewer images are too narrow.
+const FEW_IMAGES: usize = 30;
 
 /// Where the calibrated scores come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -179,9 +184,22 @@ impl Report {
             difference = Some(estimates.minus(&of_other, names));
             compared_with = Some(ModelReport::new(other, options, &of_other));
         }
-        let models = [Some(&subject), compared_with.as_ref()];
+        let models = || {
+            [Some(&subject), compared_with.as_ref()]
+                .into_iter()
+                .flatten()
+        };
+        let any_set = |holds: fn(&DataSetReport) -> bool| {
+            models().flat_map(|model| &model.data_sets).any(holds)
+        };
+        let facts = Facts {
+            compared: compared_with.is_some(),
+            cross_fitted: any_set(|set| set.reliability.calibrated.is_some()),
+            calibrated: models().any(|m| m.calibration == CalibrationSource::Checkpoint),
+            few_images: any_set(|set| set.images < FEW_IMAGES),
+        };
         Self {
-            notes: notes(options, &models),
+            notes: notes(options, &facts),
             split: split.into(),
             options: options.clone(),
             subject,

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Estimate, Figure};
-use super::evaluate::EvalOptions;
 use super::figures::{Estimates, PromptEstimates};
 use super::metrics::{
     Bin, Spearman, expected_calibration_error, mean, mean_absolute_error, pearson, reliability,
 };
+use super::options::EvalOptions;
 use super::outcome::{FirstClick, ObjectOutcome, Scored, indicator};
 use samara_data::prompts::Placement;
 

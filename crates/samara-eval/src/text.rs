@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use samara::Zoom;
 
-use super::EvalOptions;
 use super::figures::{FIRST_CLICK, FURTHER_PROMPTS, Figures, PromptFigures};
+use super::options::EvalOptions;
 use super::report::{ModelReport, Report};
 use super::table::{Column, Table};
 

@@ -6,64 +6,12 @@ use std::path::Path;
 
 use image::error::{ImageError as CodecError, LimitErrorKind};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Luma, RgbImage};
 
 use crate::complete::is_complete;
 use crate::error::Error;
 use crate::input::flatten;
-use crate::label_map::GrayImage16;
-
-/// How large an image may be. Checked before anything is allocated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageLimits {
-    /// Most pixels, width × height, of a decoded image.
-    pub max_pixels: u64,
-    /// Most bytes of the file, and of the decoded buffer.
-    pub max_bytes: u64,
-}
-
-impl Default for ImageLimits {
-    /// 100 million pixels and 1 GiB.
-    fn default() -> Self {
-        Self {
-            max_pixels: 100_000_000,
-            max_bytes: 1 << 30,
-        }
-    }
-}
-
-impl ImageLimits {
-    /// Refuses a size above [`max_pixels`](Self::max_pixels).
-    ///
-    /// # Errors
-    /// [`Error::Limits`] naming `name`, the size and the limit.
-    pub fn check_pixels(&self, width: u32, height: u32, name: &str) -> Result<(), Error> {
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels <= self.max_pixels {
-            return Ok(());
-        }
-        Err(Error::limits(
-            name,
-            format!(
-                "{width}x{height} is {pixels} pixels, the limit is {} (raise max_pixels to read it)",
-                self.max_pixels
-            ),
-        ))
-    }
-
-    fn check_bytes(&self, bytes: u64, what: &str, name: &str) -> Result<(), Error> {
-        if bytes <= self.max_bytes {
-            return Ok(());
-        }
-        Err(Error::limits(
-            name,
-            format!(
-                "{what} is {bytes} bytes, the limit is {} (raise max_bytes to read it)",
-                self.max_bytes
-            ),
-        ))
-    }
-}
+use crate::limits::ImageLimits;
 
 /// Reads an image file as 8-bit RGB.
 ///
@@ -92,6 +40,9 @@ pub fn read_image(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbIma
 pub fn decode_image(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<RgbImage, Error> {
     decode_dynamic(bytes, name, limits).map(flatten)
 }
+
+/// An image of 16-bit grey levels.
+pub type GrayImage16 = ImageBuffer<Luma<u16>, Vec<u16>>;
 
 /// Reads an image file as 16-bit grey: 8-bit samples become 16-bit as `257 · v`, colours their luma;
 /// transparency is ignored.

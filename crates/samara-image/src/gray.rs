@@ -4,8 +4,9 @@ use std::path::Path;
 
 use image::DynamicImage;
 
-use crate::decode::{ImageLimits, decode_dynamic, read_bytes};
+use crate::decode::{decode_dynamic, read_bytes};
 use crate::error::Error;
+use crate::limits::ImageLimits;
 
 /// A grey image of floating-point values.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +58,7 @@ pub fn read_gray(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayVal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label_map::GrayImage16;
+    use crate::decode::GrayImage16;
     use crate::save::save_png;
     use image::{GrayImage, Luma, Rgb, RgbImage};
 

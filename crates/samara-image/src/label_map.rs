@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use image::{DynamicImage, ImageBuffer, Luma};
+use image::{DynamicImage, Luma};
 
-use crate::decode::{ImageLimits, decode_dynamic, read_bytes};
+use crate::decode::{GrayImage16, decode_dynamic, read_bytes};
 use crate::error::Error;
+use crate::limits::ImageLimits;
 use crate::mask::Mask;
 use crate::rle::Rle;
-
-/// A grey image with 16 bits a pixel.
-pub type GrayImage16 = ImageBuffer<Luma<u16>, Vec<u16>>;
 
 /// The objects of a label map; pixels with the value 0 are background.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +165,7 @@ mod tests {
     fn sixteen_bit_grey_and_colours_give_the_run_lengths_of_their_masks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.png");
-        ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(6, 5, |x, y| Luma([value(x, y) as u16]))
+        GrayImage16::from_fn(6, 5, |x, y| Luma([value(x, y) as u16]))
             .save(&path)
             .unwrap();
         let map = read_label_map(&path, &ImageLimits::default()).unwrap();

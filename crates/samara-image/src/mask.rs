@@ -4,12 +4,11 @@ use std::ops::Not;
 use std::path::Path;
 
 use image::{DynamicImage, GrayImage};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bits;
-use crate::decode::{ImageLimits, decode_dynamic, read_bytes};
+use crate::decode::{decode_dynamic, read_bytes};
 use crate::error::Error;
-use crate::rle::Rle;
+use crate::limits::ImageLimits;
 use crate::save::save_png;
 
 /// A binary mask: one bit a pixel, row by row.
@@ -444,21 +443,6 @@ impl From<&Mask> for GrayImage {
     /// 255 where set, 0 elsewhere.
     fn from(mask: &Mask) -> Self {
         mask.to_luma()
-    }
-}
-
-/// As COCO's run lengths, `{"size": [h, w], "counts": …}`.
-impl Serialize for Mask {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_rle().serialize(serializer)
-    }
-}
-
-/// From COCO's run lengths, of a size within the default [`ImageLimits`].
-impl<'de> Deserialize<'de> for Mask {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rle = Rle::deserialize(deserializer)?;
-        rle.to_mask().map_err(serde::de::Error::custom)
     }
 }
 

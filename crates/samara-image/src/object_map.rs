@@ -4,9 +4,10 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use crate::decode::{ImageLimits, read_bytes};
+use crate::decode::read_bytes;
 use crate::error::Error;
 use crate::label_map::{LabelMap, read_label_map};
+use crate::limits::ImageLimits;
 use crate::mask::Mask;
 use crate::save::write_atomic;
 

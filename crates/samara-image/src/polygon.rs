@@ -181,9 +181,9 @@ pub fn polygons_to_mask(polygons: &[Polygon], width: u32, height: u32) -> Result
     let mut one = Raster::new(width, height)?;
     let mut hole = Raster::new(width, height)?;
     for polygon in polygons {
-        one.fill(&polygon.outer)?;
+        one.fill(&polygon.outer.points)?;
         for ring in &polygon.holes {
-            hole.fill(ring)?;
+            hole.fill(&ring.points)?;
             one.subtract(&hole);
         }
         all.add(&one);
@@ -205,7 +205,7 @@ pub fn coco_polygons_to_mask(
     let mut all = Raster::new(width, height)?;
     let mut one = Raster::new(width, height)?;
     for flat in segmentation {
-        one.fill(&Ring::from_coco(flat)?)?;
+        one.fill(&Ring::from_coco(flat)?.points)?;
         all.add(&one);
     }
     Ok(all.into_mask())

@@ -5,10 +5,10 @@
 //! middle column of a pixel column, the pixels below change between outside and inside.
 
 use crate::bits;
-use crate::decode::ImageLimits;
 use crate::error::Error;
+use crate::frame::OriginalPx;
+use crate::limits::ImageLimits;
 use crate::mask::Mask;
-use crate::polygon::Ring;
 
 /// Grid points a pixel.
 const FINE: i64 = 5;
@@ -35,11 +35,11 @@ impl Raster {
         })
     }
 
-    /// The area inside `ring`, and nothing else.
-    pub(crate) fn fill(&mut self, ring: &Ring) -> Result<(), Error> {
+    /// The area inside the ring of these corners, and nothing else.
+    pub(crate) fn fill(&mut self, ring: &[OriginalPx]) -> Result<(), Error> {
         self.columns.fill(0);
-        let mut corners = Vec::with_capacity(ring.points.len() + 1);
-        for p in &ring.points {
+        let mut corners = Vec::with_capacity(ring.len() + 1);
+        for p in ring {
             if !(p.x.abs() <= FARTHEST && p.y.abs() <= FARTHEST) {
                 let what = format!("({}, {}) is not a point of a picture", p.x, p.y);
                 return Err(Error::parameter("polygon", what));

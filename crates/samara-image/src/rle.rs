@@ -1,10 +1,10 @@
 //! COCO run lengths.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bits;
-use crate::decode::ImageLimits;
 use crate::error::Error;
+use crate::limits::ImageLimits;
 use crate::mask::{BBox, Mask};
 
 /// A mask as COCO run lengths: down the columns from left to right, beginning with a (possibly
@@ -56,6 +56,21 @@ impl TryFrom<CocoRle> for Rle {
                 Ok(rle)
             }
         }
+    }
+}
+
+/// As COCO's run lengths, `{"size": [h, w], "counts": …}`.
+impl Serialize for Mask {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_rle().serialize(serializer)
+    }
+}
+
+/// From COCO's run lengths, of a size within the default [`ImageLimits`].
+impl<'de> Deserialize<'de> for Mask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rle = Rle::deserialize(deserializer)?;
+        rle.to_mask().map_err(serde::de::Error::custom)
     }
 }
 

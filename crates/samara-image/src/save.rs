@@ -8,8 +8,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{GrayImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
 use tempfile::{Builder, NamedTempFile};
 
+use crate::decode::GrayImage16;
 use crate::error::Error;
-use crate::label_map::GrayImage16;
 
 /// JPEG quality of saved overlays: no visible artefacts on thin contours.
 const JPEG_QUALITY: u8 = 92;

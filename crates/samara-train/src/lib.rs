@@ -29,5 +29,6 @@ pub mod trainer;
 pub use error::TrainError;
 pub use quality_head::{FitOptions, fit_quality_head};
 pub use recipe::Recipe;
+pub use step::StepReport;
 pub use train::{TrainWatcher, train};
-pub use trainer::{StepReport, Trainer, Watcher};
+pub use trainer::{Trainer, Watcher};

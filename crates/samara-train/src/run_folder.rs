@@ -22,7 +22,7 @@ use crate::TrainError;
 use crate::curves;
 use crate::recipe::Recipe;
 use crate::step::StepMetrics;
-use crate::trainer::StepReport;
+use crate::step::StepReport;
 
 /// Checkpoints that are kept.
 const KEEP: usize = 2;

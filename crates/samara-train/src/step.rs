@@ -84,6 +84,27 @@ impl StepMetrics {
     }
 }
 
+/// One optimizer step.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct StepReport {
+    /// Steps made, this one included.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient before it was clipped.
+    pub gradient_norm: f64,
+    /// Whether nothing was learnt, because loss or gradient was not finite.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// Seconds that the step took, waiting for examples included.
+    pub seconds: f64,
+    /// Means over its images.
+    #[serde(flatten)]
+    pub metrics: StepMetrics,
+}
+
 /// A model in training.
 #[derive(Debug, Clone, Copy)]
 pub struct Learner<'a> {

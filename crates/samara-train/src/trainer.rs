@@ -28,7 +28,7 @@ use crate::prepare;
 use crate::recipe::{Recipe, Stage};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
-use crate::step::{Learner, StepConfig, StepMetrics, copied, rounds};
+use crate::step::{Learner, StepConfig, StepMetrics, StepReport, copied, rounds};
 use samara_data::{Example, Loader, Sampler};
 
 /// Steps in a row that are skipped before a run gives up.
@@ -45,27 +45,6 @@ pub trait Watcher {
     fn validation(&mut self, step: u64, metrics: &StepMetrics);
     /// Something worth a line.
     fn note(&mut self, text: &str);
-}
-
-/// One optimizer step.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
-pub struct StepReport {
-    /// Steps made, this one included.
-    pub step: u64,
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Norm of the gradient before it was clipped.
-    pub gradient_norm: f64,
-    /// Whether nothing was learnt, because loss or gradient was not finite.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub skipped: bool,
-    /// Seconds that the step took, waiting for examples included.
-    pub seconds: f64,
-    /// Means over its images.
-    #[serde(flatten)]
-    pub metrics: StepMetrics,
 }
 
 /// A training run in a folder, which holds the recipe, checkpoints, the log and the model.

@@ -66,25 +66,6 @@ const PHOTOS: [Photo; 4] = [
     ),
 ];
 
-const INTRODUCTION: &str = "# 24 clicks
-
-What `lite`, the embedded model, chooses for one click, and beside it what MobileSAM as released chooses: the highest
-score. No intent is given. The clicks are written in the program that makes this page, they were put down before any
-answer was seen, and none was left out:
-
-```sh
-cargo run --release --example gallery -- mobile_sam.pt
-```
-
-The numbers are the predicted IoU of the masks, and of `lite` the match probability: how likely the mask is what the
-click means. Looked at, five answers differ in what they show. `lite` is nearer to what the click was named for on the nose (MobileSAM: the
-whole cat), the visor (the helmet; MobileSAM: a reflection in it) and the shuttle (the orbiter; MobileSAM: with one booster and a
-hole). It is farther from it on the suit (the whole person; MobileSAM: the suit) and the eye (the pupil; MobileSAM: the eye).
-
-The photographs come with scikit-image: `astronaut` (NASA, public domain), `chelsea` (Stefan van der Walt, CC0), `coffee` (Rachel
-Michetti, CC0), `rocket` (SpaceX, public domain).
-";
-
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [checkpoint] = &arguments[..] else {
@@ -95,7 +76,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("lite", Segmenter::embedded(DeviceKind::Cpu)?),
     ];
     let folder = Path::new("docs/gallery");
-    let mut page = INTRODUCTION.to_owned();
+    // What stands above the first photograph was written by somebody who looked.
+    let written = std::fs::read_to_string(folder.join("README.md"))?;
+    let (introduction, _) = written
+        .split_once("\n## ")
+        .ok_or("no photograph on the page")?;
+    let mut page = introduction.to_owned();
     for (file, clicks) in PHOTOS {
         let photo = read_image(folder.join(file), &ImageLimits::default())?;
         let stem = Path::new(file).file_stem().unwrap_or_default();

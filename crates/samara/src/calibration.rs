@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::candidates::PredictedIou;
-use crate::{OptionError, Result};
 use samara_model::checkpoint::{Checkpoint, CheckpointError};
+
+use crate::Result;
+use crate::error::{CalibrationError, OptionError};
+use crate::score::PredictedIou;
 
 /// A monotone, piecewise-linear map from a raw score to an IoU in 0..=1, flat beyond its ends.
 /// Stored as pairs `[score, IoU]`.
@@ -25,7 +27,10 @@ impl CalibrationCurve {
     /// not increase, the IoU decreases or leaves 0..=1, or a value is not finite.
     pub fn new(knots: Vec<[f32; 2]>) -> Result<Self, CalibrationError> {
         if knots.is_empty() || knots.len() > Self::MAX_KNOTS {
-            return Err(CalibrationError::Knots(knots.len()));
+            return Err(CalibrationError::Knots {
+                found: knots.len(),
+                most: Self::MAX_KNOTS,
+            });
         }
         for (i, &[score, iou]) in knots.iter().enumerate() {
             if !score.is_finite() || !(0.0..=1.0).contains(&iou) {
@@ -79,34 +84,6 @@ impl From<CalibrationCurve> for Vec<[f32; 2]> {
     fn from(curve: CalibrationCurve) -> Self {
         curve.knots
     }
-}
-
-/// A curve that is none.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CalibrationError {
-    /// There is nothing to fit a curve to.
-    #[error("no score is finite")]
-    NoScore,
-    /// It has no knots, or too many.
-    #[error("{0} knots, a curve has 1 to {max}", max = CalibrationCurve::MAX_KNOTS)]
-    Knots(usize),
-    /// A knot whose score is not finite, or whose IoU is not in 0..=1.
-    #[error("knot {knot} maps {score} to {iou}, which is no IoU of a score")]
-    NoIou {
-        /// Its position.
-        knot: usize,
-        /// Its score.
-        score: f32,
-        /// Its IoU.
-        iou: f32,
-    },
-    /// A knot that does not rise above the one before.
-    #[error("knot {knot} does not rise above knot {}", knot - 1)]
-    Falls {
-        /// Its position.
-        knot: usize,
-    },
 }
 
 /// The curves of a model: one for the candidates of an ambiguous prompt, one for the single mask,

@@ -12,12 +12,14 @@ use samara_image::Frame;
 use samara_kernels::candidate_features::{LogitGrid, PromptGeometry, candidate_features, numbers};
 use samara_model::checkpoint::{HeadTensor, HeadTensors};
 
-use crate::candidates::{MaskTokens, MatchProbability, PredictedIou};
+use crate::error::HeadError;
+use crate::expected_iou::supported;
 use crate::intent::Intent;
 use crate::logits::Logits;
-use crate::mlp::{DenseLayer, Mlp, MlpError, sigmoid};
+use crate::mask_tokens::MaskTokens;
+use crate::mlp::{DenseLayer, Mlp, sigmoid};
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::select::supported;
+use crate::score::{MatchProbability, PredictedIou};
 
 /// Scores of a decoder are limited to this, both ways.
 const SCORE_LIMIT: f32 = 4.0;
@@ -39,50 +41,6 @@ pub struct CandidateHead {
     tokens: usize,
     predicted_iou: Mlp,
     matching: Mlp,
-}
-
-/// Layers or tensors that make no head, or none for this model.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HeadError {
-    /// The layers of a network do not follow on each other, or hold a value that is not finite.
-    #[error("{network}: {source}")]
-    Layers {
-        /// The network: `predicted_iou` or `match`.
-        network: &'static str,
-        /// What is wrong with its layers.
-        source: MlpError,
-    },
-    /// A network takes another number of inputs than the model gives.
-    #[error(
-        "{network} takes {found} numbers, this model with {tokens} mask tokens gives {expected}"
-    )]
-    Inputs {
-        /// The network: `predicted_iou` or `match`.
-        network: &'static str,
-        /// Numbers that it takes.
-        found: usize,
-        /// Mask tokens of the model.
-        tokens: usize,
-        /// Numbers that the model gives.
-        expected: usize,
-    },
-    /// A tensor that belongs to no layer.
-    #[error("{0} belongs to no layer")]
-    Unused(String),
-    /// A tensor that is missing.
-    #[error("{0} is missing")]
-    Missing(String),
-    /// A bias that does not fit its weight.
-    #[error("{tensor} has the shape {shape:?} beside a weight of {weight:?}")]
-    Shape {
-        /// The bias.
-        tensor: String,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// The shape of the weight.
-        weight: Vec<usize>,
-    },
 }
 
 /// What the heads see of the mask tokens of one answer: [`CandidateHead::inputs`] numbers for each of them.

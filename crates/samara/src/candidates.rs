@@ -1,73 +1,19 @@
 //! The model's answer to a prompt: candidate masks with their scores.
 
-use std::fmt;
 use std::ops::Index;
 
 use rayon::prelude::*;
-use samara_image::{Frame, Mask};
-use samara_model::ModelConfig;
+use samara_image::Mask;
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::device::DeviceError;
+use crate::error::DeviceError;
 use crate::granularity::{Granularity, granularities};
 use crate::logits::Logits;
-use crate::prompt::Prompt;
-use crate::segmenter::Segmenter;
-use crate::select::{Select, Selection, best_index, expected_ious};
-use crate::token_score::TokenScores;
+use crate::mask_tokens::MaskTokens;
+use crate::score::{MatchProbability, PredictedIou, StabilityScore};
 use crate::zoom::PixelRect;
-
-/// How well a mask outlines what it depicts: the IoU with the (unknown) truth that is to be expected if
-/// the mask depicts what was meant. Whether it does is another question; see [`MatchProbability`].
-///
-/// In 0..=1 from a [`CandidateHead`](crate::CandidateHead) or a [`Calibration`](crate::Calibration). A
-/// decoder's own score (SAM's "predicted IoU") is not bounded: it can exceed 1.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct PredictedIou(pub f32);
-
-/// The probability that a candidate is the one that the prompt means, given that one of them is: over the
-/// candidates of a prompt it adds up to 1.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct MatchProbability(pub f32);
-
-/// How little a mask changes with its threshold: area above +offset over area above −offset,
-/// from full-resolution logits (`calculate_stability_score` of the official code). 0 for a mask
-/// without any pixel above −offset.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct StabilityScore(pub f32);
-
-impl StabilityScore {
-    /// Offset of the official code, in logits.
-    pub const OFFSET: f32 = 1.0;
-
-    /// From the pixels above +offset and those above −offset.
-    pub fn from_areas(high: u64, low: u64) -> Self {
-        Self(if low == 0 {
-            0.0
-        } else {
-            (high as f64 / low as f64) as f32
-        })
-    }
-}
-
-impl fmt::Display for PredictedIou {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for MatchProbability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for StabilityScore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// One candidate mask.
 #[derive(Debug, Clone)]
@@ -94,25 +40,6 @@ pub struct Candidate {
     pub low_res_logits: Logits,
 }
 
-/// What the decoder said, mask token by mask token: token 0 is the single mask, the others the
-/// candidates of an ambiguous prompt. Scores are raw.
-#[derive(Debug, Clone)]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
-pub struct MaskTokens {
-    /// Logits of every token.
-    pub low_res_logits: Vec<Logits>,
-    /// Predicted IoU of every token.
-    pub iou: Vec<PredictedIou>,
-}
-
-impl MaskTokens {
-    /// The token that answers in the official code when one mask is asked for.
-    pub(crate) fn single(&self, config: &ModelConfig) -> usize {
-        let iou: Vec<f32> = self.iou.iter().map(|iou| iou.0).collect();
-        config.single_token(self.low_res_logits[0].values(), &iou)
-    }
-}
-
 /// The answer to one prompt: three candidates, or one when a single mask was asked for.
 ///
 /// ```no_run
@@ -135,47 +62,12 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Turns the tokens that were asked for into masks of the original size.
-    pub(crate) fn new(
-        tokens: MaskTokens,
-        frame: &Frame,
-        prompt: &Prompt,
-        segmenter: &Segmenter,
-    ) -> Result<Self> {
-        let config = segmenter.config();
-        let token_scores = TokenScores::new(segmenter, &tokens, prompt, frame);
-        let shown = token_scores.shown();
-        let scores = token_scores.of(shown.clone());
-        let masks: Vec<(Mask, StabilityScore)> = tokens.low_res_logits[shown.clone()]
-            .par_iter()
-            .map(|logits| logits.upsample(frame, StabilityScore::OFFSET))
-            .collect::<Result<_, _>>()?;
-        let levels = granularities(&masks.iter().map(|(mask, _)| mask).collect::<Vec<_>>());
-        let candidates = masks
-            .into_iter()
-            .zip(shown)
-            .zip(levels)
-            .zip(scores)
-            .enumerate();
-        let candidates = candidates
-            .map(
-                |(index, ((((mask, stability_score), token), granularity), score))| Candidate {
-                    index,
-                    mask,
-                    predicted_iou: score.predicted_iou,
-                    raw_predicted_iou: tokens.iou[token],
-                    match_probability: score.match_probability,
-                    stability_score,
-                    granularity,
-                    low_res_logits: tokens.low_res_logits[token].limited(config.logits_limit()),
-                },
-            )
-            .collect();
-        Self::checked(candidates, tokens, None)
-    }
-
     /// Refuses an answer without a candidate, which no model gives.
-    fn checked(all: Vec<Candidate>, tokens: MaskTokens, view: Option<PixelRect>) -> Result<Self> {
+    pub(crate) fn new(
+        all: Vec<Candidate>,
+        tokens: MaskTokens,
+        view: Option<PixelRect>,
+    ) -> Result<Self> {
         if all.is_empty() {
             return Err(DeviceError::NoAnswer.into());
         }
@@ -229,6 +121,11 @@ impl Candidates {
         self.view
     }
 
+    /// One of them, without the others.
+    pub(crate) fn into_one(mut self, index: usize) -> Candidate {
+        self.all.swap_remove(index)
+    }
+
     /// The candidates, in the model's order.
     pub fn as_slice(&self) -> &[Candidate] {
         &self.all
@@ -253,32 +150,6 @@ impl Candidates {
     pub fn tokens(&self) -> &MaskTokens {
         &self.tokens
     }
-
-    /// The IoU to expect of every candidate with what was meant, whichever candidate that is; `None` for a
-    /// model without match probabilities. Candidate `i` has `Σⱼ pⱼ · qⱼ · IoU(i, j)`, where `p` is the match
-    /// probability and `q` the predicted IoU: alike candidates support each other.
-    pub fn expected_ious(&self) -> Option<Vec<f32>> {
-        expected_ious(&self.all)
-    }
-
-    /// The candidate that [`Select::Best`] chooses.
-    pub fn best(&self) -> &Candidate {
-        &self.all[best_index(&self.all)]
-    }
-
-    /// That candidate, without the others.
-    pub fn into_best(mut self) -> Candidate {
-        let best = best_index(&self.all);
-        self.all.swap_remove(best)
-    }
-
-    /// Picks a mask; see [`Select`].
-    ///
-    /// # Errors
-    /// The strategy's parameter makes no sense for this image.
-    pub fn select(&self, select: &Select) -> Result<Selection> {
-        select.apply(&self.all)
-    }
 }
 
 impl Index<usize> for Candidates {
@@ -302,7 +173,7 @@ impl<'de> Deserialize<'de> for Candidates {
             view: Option<PixelRect>,
         }
         let Unchecked { all, tokens, view } = Deserialize::deserialize(deserializer)?;
-        Self::checked(all, tokens, view).map_err(serde::de::Error::custom)
+        Self::new(all, tokens, view).map_err(serde::de::Error::custom)
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use samara_model::burn::tensor::Device;
 
-use crate::error::ParseError;
+use crate::error::{DeviceError, ParseError};
 use crate::{Error, Result};
 
 /// A kind of device. Which of them work depends on the cargo features of the build; `cpu` needs
@@ -86,7 +86,7 @@ impl DeviceKind {
                 } else {
                     absent.name()
                 };
-                let device = absent;
+                let device = absent.name();
                 Err(DeviceError::Absent { device, feature }.into())
             }
         }
@@ -107,27 +107,4 @@ impl FromStr for DeviceKind {
         let names = Self::ALL.map(Self::name);
         named.ok_or_else(|| ParseError::none_of("device", name, &names).into())
     }
-}
-
-/// A device that this build does not have, or that failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// This build has no support for it.
-    #[error("{device} is not part of this build; build with --features {feature}")]
-    Absent {
-        /// The device.
-        device: DeviceKind,
-        /// The cargo feature that brings it.
-        feature: &'static str,
-    },
-    /// It failed while it computed, or a value could not be read back.
-    #[error("{0}")]
-    Failed(String),
-    /// It gave no answer to a prompt.
-    #[error("the prompt was not answered")]
-    NoAnswer,
-    /// It gave an answer that is NaN or infinite.
-    #[error("the model's answer is not finite")]
-    NotFinite,
 }

@@ -23,11 +23,16 @@ mod embedded;
 mod embedding;
 mod error;
 mod everything;
+mod expected_iou;
 mod granularity;
 mod intent;
 mod logits;
+mod mask_tokens;
 mod mlp;
+mod predict;
+mod preprocess;
 mod prompt;
+mod score;
 mod segmenter;
 mod segmenter_options;
 mod select;
@@ -39,18 +44,19 @@ mod token_score;
 mod video;
 mod zoom;
 
-pub use calibration::{Calibration, CalibrationCurve, CalibrationError};
-pub use candidate_head::{
-    CandidateFeatures, CandidateHead, HeadError, INTENT_NUMBERS, intent_numbers,
-};
-pub use candidates::{
-    Candidate, Candidates, MaskTokens, MatchProbability, PredictedIou, StabilityScore,
-};
-pub use device::{DeviceError, DeviceKind};
+pub use calibration::{Calibration, CalibrationCurve};
+pub use candidate_head::{CandidateFeatures, CandidateHead, INTENT_NUMBERS, intent_numbers};
+pub use candidates::{Candidate, Candidates};
+pub use device::DeviceKind;
 #[cfg(feature = "embedded")]
 pub use embedded::{EMBEDDED_MODEL, embedded_checkpoint};
 pub use embedding::Embedding;
-pub use error::{Error, OptionError, ParseError, Result};
+#[cfg(feature = "video")]
+pub use error::VideoError;
+pub use error::{
+    CalibrationError, DeviceError, Error, HeadError, MlpError, OptionError, ParseError,
+    PromptError, Result, SelectError,
+};
 pub use everything::{
     Hierarchy, MaskGenerator, MaskGeneratorOptions, MaskRecord, MaskThresholds, Node, OutputMode,
     PointGrid, Segmentation,
@@ -58,15 +64,17 @@ pub use everything::{
 pub use granularity::Granularity;
 pub use intent::Intent;
 pub use logits::Logits;
-pub use mlp::{DenseLayer, Mlp, MlpError};
-pub use prompt::{Click, MaskPrompt, Prompt, PromptError};
+pub use mask_tokens::MaskTokens;
+pub use mlp::{DenseLayer, Mlp};
+pub use prompt::{Click, MaskPrompt, Prompt};
+pub use score::{MatchProbability, PredictedIou, StabilityScore};
 pub use segmenter::Segmenter;
 pub use segmenter_options::SegmenterOptions;
-pub use select::{Select, SelectError, Selection};
+pub use select::{Select, Selection};
 #[cfg(feature = "video")]
 pub use video::{
-    Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoError, VideoFrame,
-    VideoOptions, VideoSession,
+    Direction, FrameMasks, ObjectId, ObjectMask, Position, Progress, VideoFrame, VideoOptions,
+    VideoSession,
 };
 pub use zoom::{PixelRect, Zoom};
 

@@ -5,8 +5,8 @@ use std::ops::{Range, RangeInclusive};
 use samara_image::coverage::coverage;
 use samara_image::{Frame, Mask};
 
-use crate::candidates::StabilityScore;
-use crate::prompt::PromptError;
+use crate::error::PromptError;
+use crate::score::StabilityScore;
 
 /// Mask logits as the decoder gives them: one value per cell of a square grid that covers the
 /// model's input (256×256 cells of 4×4 model pixels for SAM), padding included. Positive means

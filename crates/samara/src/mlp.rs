@@ -1,5 +1,7 @@
 //! Small networks of dense layers, for heads beside a model.
 
+use crate::error::MlpError;
+
 /// A layer `y = weight · x + bias`, its weight `[outputs, inputs]` row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DenseLayer {
@@ -20,33 +22,6 @@ impl DenseLayer {
         rows.map(|(row, bias)| bias + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>())
             .collect()
     }
-}
-
-/// Layers that make no network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MlpError {
-    /// There is none.
-    #[error("there is no layer")]
-    Empty,
-    /// A layer has another shape than the one behind it takes.
-    #[error("layer {layer} has {weights} weights and {outputs} outputs, not {expected} outputs")]
-    Shape {
-        /// Its position.
-        layer: usize,
-        /// Its weights.
-        weights: usize,
-        /// Its outputs.
-        outputs: usize,
-        /// The outputs that the next layer takes.
-        expected: usize,
-    },
-    /// A value is NaN or infinite.
-    #[error("layer {layer} holds a value that is not finite")]
-    NotFinite {
-        /// Position of the layer.
-        layer: usize,
-    },
 }
 
 /// Dense layers with ReLU between them and one value behind the last.

@@ -2,10 +2,11 @@
 
 use samara_image::{Frame, Mask, OriginalBox, OriginalPx};
 
+use crate::Result;
+use crate::error::PromptError;
+use crate::intent::Intent;
 use crate::logits::Logits;
 use crate::select::Selection;
-use crate::zoom::PixelRect;
-use crate::{Intent, Result};
 
 /// A click.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -252,111 +253,4 @@ impl From<Logits> for MaskPrompt {
     fn from(logits: Logits) -> Self {
         Self::Logits(logits)
     }
-}
-
-/// A prompt that makes no sense for the image or the model.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PromptError {
-    /// There is nothing to answer.
-    #[error("the prompt has no point, box or mask")]
-    Empty,
-    /// The mask shows nothing.
-    #[error("the mask prompt has no pixel set")]
-    EmptyMask,
-    /// A click outside of the image.
-    #[error("point {},{} lies outside the image of {width}×{height} pixels", at.x, at.y)]
-    PointOutside {
-        /// The click, in original pixels.
-        at: OriginalPx,
-        /// Width of the image.
-        width: u32,
-        /// Height of the image.
-        height: u32,
-    },
-    /// A box that shares nothing with the image.
-    #[error(
-        "box {},{},{},{} lies outside the image of {width}×{height} pixels",
-        bbox.min.x, bbox.min.y, bbox.max.x, bbox.max.y
-    )]
-    BoxOutside {
-        /// The box, in original pixels.
-        bbox: OriginalBox,
-        /// Width of the image.
-        width: u32,
-        /// Height of the image.
-        height: u32,
-    },
-    /// Mask logits that make no square.
-    #[error("mask logits: {values} values do not make a {side}×{side} grid")]
-    LogitsLength {
-        /// How many there are.
-        values: usize,
-        /// The side that they should have.
-        side: usize,
-    },
-    /// Mask logits with a value that is NaN or infinite.
-    #[error("mask logits: the value at row {row}, column {column} is not a finite number")]
-    LogitsNotFinite {
-        /// Its row.
-        row: usize,
-        /// Its column.
-        column: usize,
-    },
-    /// Mask logits of another model.
-    #[error("mask logits of {found}×{found} values, the model takes {expected}×{expected}")]
-    LogitsSide {
-        /// Their side.
-        found: usize,
-        /// The side that the model takes.
-        expected: usize,
-    },
-    /// Mask logits that are finer than the model's input.
-    #[error(
-        "mask logits of {side}×{side} values do not belong to a model input of {input}×{input} pixels"
-    )]
-    LogitsTooFine {
-        /// Their side.
-        side: usize,
-        /// Side of the model's input, in model pixels.
-        input: u32,
-    },
-    /// There is no such mask token.
-    #[error("there is no mask token {0}")]
-    NoToken(usize),
-    /// Prompts that cannot be decoded together.
-    #[error("the prompts have different shapes")]
-    Shapes,
-    /// One of several prompts.
-    #[error("prompt {index}: {source}")]
-    OfBatch {
-        /// Its position.
-        index: usize,
-        /// What is wrong with it.
-        source: Box<PromptError>,
-    },
-    /// The image of a second look is not the one that was embedded.
-    #[error(
-        "zoom: the image of {}×{} pixels is not the embedded one of {}×{}",
-        image.0, image.1, embedded.0, embedded.1
-    )]
-    OtherImage {
-        /// Width and height of the image.
-        image: (u32, u32),
-        /// Width and height of the embedded one.
-        embedded: (u32, u32),
-    },
-    /// A part that the image does not have.
-    #[error("part {part} is none of the image of {width}×{height} pixels")]
-    PartOutside {
-        /// The part, in original pixels.
-        part: PixelRect,
-        /// Width of the image.
-        width: u32,
-        /// Height of the image.
-        height: u32,
-    },
-    /// A part in which nothing of the prompt lies.
-    #[error("nothing of the prompt lies in the part {0}")]
-    NothingInside(PixelRect),
 }

@@ -1,27 +1,24 @@
 //! A loaded model.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use burn_store::ModuleSnapshot;
-use samara_image::{Frame, InputImage, RgbImage, resize_bilinear, resize_bilinear_f32};
+use samara_image::Frame;
 use samara_kernels::threads::Threads;
-use samara_model::burn::tensor::{Device, Tensor, TensorData};
+use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint, CheckpointError};
-use samara_model::sam::{PIXEL_MEAN, PIXEL_STD};
 use samara_model::{Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
+use crate::Result;
 use crate::calibration::Calibration;
 use crate::candidate_head::CandidateHead;
-use crate::candidates::PredictedIou;
-use crate::device::DeviceError;
-use crate::embedding::Embedding;
+use crate::error::DeviceError;
 use crate::everything::MaskThresholds;
+use crate::score::PredictedIou;
 use crate::segmenter_options::SegmenterOptions;
-use crate::{Error, Result};
 
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
 ///
@@ -216,84 +213,6 @@ impl Segmenter {
         })
     }
 
-    /// Computes the image embedding: the expensive step, done once per image. Takes anything that
-    /// [`InputImage`] is made from: `RgbImage`, `DynamicImage`, [`Pixels`](crate::Pixels) in memory, arrays.
-    ///
-    /// ```no_run
-    /// # fn run(segmenter: samara::Segmenter, frame: &[u8]) -> samara::Result<()> {
-    /// use samara::{PixelFormat, Pixels};
-    ///
-    /// let camera = Pixels::new(frame, 1920, 1080, PixelFormat::Bgr8).with_stride(5888);
-    /// let embedding = segmenter.embed(camera)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The image has no pixels or is none, or the device failed.
-    pub fn embed<'a>(
-        &self,
-        image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
-    ) -> Result<Embedding> {
-        let image = image.try_into().map_err(Into::into)?;
-        self.embed_rgb(&image)
-    }
-
-    fn embed_rgb(&self, image: &RgbImage) -> Result<Embedding> {
-        let frame = self.frame(image.width(), image.height())?;
-        let features = self.threads().run(|| {
-            let pixels = self.preprocess(image, &frame);
-            self.inner.model.encode_image(pixels)
-        });
-        Ok(Embedding::new(
-            self.clone(),
-            frame,
-            features,
-            image_digest(image),
-        ))
-    }
-
-    /// Computes the embeddings of images, one after the other. `progress` hears of every image how many are
-    /// done, and can stop the work.
-    ///
-    /// # Errors
-    /// As [`embed`](Self::embed); [`Error::Cancelled`] when `progress` broke off.
-    pub fn embed_batch<'a>(
-        &self,
-        images: impl IntoIterator<Item: TryInto<InputImage<'a>, Error: Into<Error>>>,
-        mut progress: impl FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<Vec<Embedding>> {
-        let mut embeddings = Vec::new();
-        for image in images {
-            embeddings.push(self.embed(image)?);
-            if progress(embeddings.len()).is_break() {
-                return Err(Error::Cancelled);
-            }
-        }
-        Ok(embeddings)
-    }
-
-    /// The model's input `[1, 3, side, side]`: resized as Pillow does it, normalised, then padded
-    /// with zeros on the right and below (`Sam.preprocess` of the official code). For SAM 2 resized
-    /// without rounding to bytes (`SAM2Transforms`).
-    pub(crate) fn preprocess(&self, image: &RgbImage, frame: &Frame) -> Tensor<4> {
-        let (width, height) = frame.content_size();
-        match self.inner.config {
-            ModelConfig::Sam2(_) => {
-                let planes = normalise_planes(resize_bilinear_f32(image, width, height));
-                let side = self.input_side() as usize;
-                let planes = TensorData::new(planes, [1, 3, side, side]);
-                Tensor::from_data(planes, self.device())
-            }
-            ModelConfig::Sam(_) => self.pixels(&resize_bilinear(image, width, height)),
-        }
-    }
-
-    /// The model's input of an image that was resized.
-    pub(crate) fn pixels(&self, image: &RgbImage) -> Tensor<4> {
-        normalise_pixels(image, self.input_side() as usize, self.device())
-    }
-
     /// SHA-256 over the names, shapes and values of all weights, in hexadecimal. Computed on
     /// first use; the same weights give the same fingerprint whatever file they came from.
     ///
@@ -333,48 +252,10 @@ impl Segmenter {
     }
 }
 
-/// Pixels of an image of at most `side` × `side`, normalised by the models' mean and standard
-/// deviation and padded with zeros on the right and below: `[1, 3, side, side]`, in memory pixel by
-/// pixel, as convolutions read them.
-pub(crate) fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
-    let mut pixels = vec![0.0_f32; side * side * 3];
-    let lines = image
-        .as_raw()
-        .chunks_exact((3 * image.width() as usize).max(1));
-    for (line, source) in pixels.chunks_exact_mut(3 * side).zip(lines) {
-        for (out, rgb) in line.chunks_exact_mut(3).zip(source.chunks_exact(3)) {
-            for (channel, (out, value)) in out.iter_mut().zip(rgb).enumerate() {
-                *out = (f32::from(*value) - PIXEL_MEAN[channel]) / PIXEL_STD[channel];
-            }
-        }
-    }
-    let pixels = TensorData::new(pixels, [1, side, side, 3]);
-    Tensor::<4>::from_data(pixels, device).permute([0, 3, 1, 2])
-}
-
-/// Planes of red, green and blue from 0 to 1, normalised.
-fn normalise_planes(mut planes: Vec<f32>) -> Vec<f32> {
-    let size = (planes.len() / 3).max(1);
-    for (channel, plane) in planes.chunks_exact_mut(size).enumerate() {
-        let (mean, std) = (PIXEL_MEAN[channel] / 255.0, PIXEL_STD[channel] / 255.0);
-        plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
-    }
-    planes
-}
-
 impl fmt::Debug for Segmenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segmenter")
             .field("name", &self.name())
             .finish_non_exhaustive()
     }
-}
-
-/// SHA-256 over size and pixels, in hexadecimal: tells one image from another.
-pub(crate) fn image_digest(image: &RgbImage) -> String {
-    let size = format!("{}×{}\n", image.width(), image.height());
-    let hash = Sha256::new()
-        .chain_update(size)
-        .chain_update(image.as_raw());
-    hex::encode(hash.finalize())
 }

@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use samara_image::{Mask, OriginalBox};
 
-use crate::candidates::{Candidate, MatchProbability, PredictedIou};
-use crate::error::ParseError;
+use crate::candidates::{Candidate, Candidates};
+use crate::error::{ParseError, SelectError};
+use crate::expected_iou::supported;
 use crate::granularity::Granularity;
 use crate::logits::Logits;
+use crate::score::{MatchProbability, PredictedIou};
 use crate::{Error, Result};
 
 /// A strategy that turns candidates into one mask.
@@ -218,30 +220,32 @@ impl FromStr for Select {
     }
 }
 
-/// A selection that makes no sense for the candidates.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SelectError {
-    /// There is nothing to select from.
-    #[error("there is no candidate to select from")]
-    NoCandidate,
-    /// The model says nothing of what a prompt means.
-    #[error("this model has no candidate head, which a learned selection needs")]
-    NoHead,
-    /// A ratio that no area has.
-    #[error("area ratio {0}: a share of the image, more than 0 and at most 1")]
-    AreaRatio(f64),
-    /// The truth is of another image.
-    #[error(
-        "the truth has {}×{} pixels, the image {}×{}",
-        truth.0, truth.1, image.0, image.1
-    )]
-    TruthSize {
-        /// Width and height of the truth.
-        truth: (u32, u32),
-        /// Width and height of the image.
-        image: (u32, u32),
-    },
+impl Candidates {
+    /// The IoU to expect of every candidate with what was meant, whichever candidate that is; `None` for a
+    /// model without match probabilities. Candidate `i` has `Σⱼ pⱼ · qⱼ · IoU(i, j)`, where `p` is the match
+    /// probability and `q` the predicted IoU: alike candidates support each other.
+    pub fn expected_ious(&self) -> Option<Vec<f32>> {
+        expected_ious(self.as_slice())
+    }
+
+    /// The candidate that [`Select::Best`] chooses.
+    pub fn best(&self) -> &Candidate {
+        &self[best_index(self.as_slice())]
+    }
+
+    /// That candidate, without the others.
+    pub fn into_best(self) -> Candidate {
+        let best = best_index(self.as_slice());
+        self.into_one(best)
+    }
+
+    /// Picks a mask; see [`Select`].
+    ///
+    /// # Errors
+    /// The strategy's parameter makes no sense for this image.
+    pub fn select(&self, select: &Select) -> Result<Selection> {
+        select.apply(self.as_slice())
+    }
 }
 
 /// Chooses one candidate.
@@ -414,26 +418,15 @@ fn box_iou(mask: &Mask, b: &OriginalBox) -> f64 {
 }
 
 /// See [`Candidates::expected_ious`](crate::Candidates::expected_ious).
-pub(crate) fn expected_ious(candidates: &[Candidate]) -> Option<Vec<f32>> {
+fn expected_ious(candidates: &[Candidate]) -> Option<Vec<f32>> {
     let weight = |c: &Candidate| Some(c.match_probability?.0 * c.predicted_iou.0);
     let weights: Option<Vec<f32>> = candidates.iter().map(weight).collect();
     let iou = |i: usize, j: usize| candidates[i].mask.iou(&candidates[j].mask) as f32;
     Some(supported(&weights?, iou))
 }
 
-/// For each of several masks the sum of all weights, each times the IoU of its mask with this one.
-pub(crate) fn supported(weights: &[f32], iou: impl Fn(usize, usize) -> f32) -> Vec<f32> {
-    let support = |i: usize| {
-        let others = weights.iter().enumerate();
-        others
-            .map(|(j, weight)| if i == j { *weight } else { weight * iou(i, j) })
-            .sum()
-    };
-    (0..weights.len()).map(support).collect()
-}
-
 /// The position of the candidate that [`Select::Best`] chooses; 0 without any.
-pub(crate) fn best_index(candidates: &[Candidate]) -> usize {
+fn best_index(candidates: &[Candidate]) -> usize {
     if let Some(expected) = expected_ious(candidates) {
         return first_highest(&expected);
     }

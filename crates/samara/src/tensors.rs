@@ -42,7 +42,7 @@ pub fn model_of(segmenter: &Segmenter) -> &Model {
 /// The model's input `[1, 3, side, side]` of an image of at most `side` × `side` pixels: normalised by the models'
 /// mean and standard deviation and padded with zeros on the right and below, in memory pixel by pixel.
 pub fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
-    crate::segmenter::normalise_pixels(image, side, device)
+    crate::preprocess::normalise_pixels(image, side, device)
 }
 
 /// The configuration of a segmenter's model.

@@ -5,8 +5,9 @@ use std::ops::Range;
 use samara_image::Frame;
 
 use crate::candidate_head::{CandidateFeatures, CandidateHead};
-use crate::candidates::{MaskTokens, MatchProbability, PredictedIou};
+use crate::mask_tokens::MaskTokens;
 use crate::prompt::Prompt;
+use crate::score::{MatchProbability, PredictedIou};
 use crate::segmenter::Segmenter;
 
 /// What is said about the mask of one token.

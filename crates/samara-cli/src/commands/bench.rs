@@ -14,9 +14,9 @@ use samara_kernels::isa::Isa;
 use samara_kernels::meter;
 use serde::Serialize;
 
-use crate::args::checkpoint;
 use crate::error::{CliError, Result};
 use crate::flags::BenchFlags;
+use crate::model::checkpoint;
 use crate::terminal;
 
 /// How long the peak is looked for.

@@ -16,9 +16,10 @@ use samara_eval::{
 use samara_image::write_atomic;
 use serde_json::json;
 
-use crate::args::{check_parent, checkpoint, named_checkpoint};
+use crate::args::check_parent;
 use crate::error::{CliError, Result};
 use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
+use crate::model::{checkpoint, named_checkpoint};
 use crate::terminal;
 
 /// The split that means every image.

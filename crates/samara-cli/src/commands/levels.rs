@@ -5,9 +5,10 @@ use samara_data::DataSet;
 use samara_quality::{LevelsOptions, propose_levels};
 
 use super::eval::with_bar;
-use crate::args::{check_parent, checkpoint};
+use crate::args::check_parent;
 use crate::error::{CliError, Result};
 use crate::flags::LevelsFlags;
+use crate::model::checkpoint;
 use crate::terminal;
 
 pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {

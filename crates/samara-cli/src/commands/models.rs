@@ -10,9 +10,9 @@ use samara::checkpoint::registry::{Release, find, releases};
 use samara::checkpoint::{Checkpoint, Naming, StorageType};
 use serde_json::json;
 
-use crate::args::downloaded;
 use crate::error::{CliError, Result};
 use crate::flags::{DtypeFlag, ModelsCommand};
+use crate::model::downloaded;
 use crate::terminal;
 
 /// Runs a `models` sub-command.

@@ -14,9 +14,10 @@ use samara::{
 use samara_image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
 
 use super::tell_unused_intent;
-use crate::args::{SelectArg, check_parent, checkpoint};
+use crate::args::{SelectArg, check_parent};
 use crate::error::{CliError, Result};
 use crate::flags::SegmentFlags;
+use crate::model::checkpoint;
 use crate::report::{ImageRecord, ObjectRecord, Objects, Report, Timing, table};
 use crate::{mask_file, terminal};
 

@@ -5,8 +5,7 @@ use std::f64::consts::TAU;
 use rand::{Rng, RngExt};
 use samara::{OriginalBox, OriginalPx};
 use samara_image::{BBox, Mask};
-
-use super::recipe::{BoxNoise, NoiseShape};
+use serde::{Deserialize, Serialize};
 
 /// A kind of first prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +18,30 @@ pub enum FirstPrompt {
     Box,
     /// The mask.
     Mask,
+}
+
+/// Noise of each coordinate of a box.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoxNoise {
+    /// Normal (SAM) or uniform (SAM 2).
+    pub shape: NoiseShape,
+    /// The standard deviation (normal) or the largest offset (uniform), as a share of the box's
+    /// side.
+    pub share: f64,
+    /// No offset is larger than this, in pixels of an image whose longest side is 1024, as in the
+    /// model's input.
+    pub max_pixels: f64,
+}
+
+/// The distribution of the noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoiseShape {
+    /// Gaussian, cut at the largest offset.
+    Normal,
+    /// Between plus and minus the largest offset.
+    Uniform,
 }
 
 /// The centre of a pixel.

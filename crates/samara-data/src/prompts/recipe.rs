@@ -4,7 +4,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use super::error::PromptError;
-use super::first::FirstPrompt;
+use super::first::{BoxNoise, FirstPrompt, NoiseShape};
 
 /// Whose rules are followed where they are not numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,30 +97,6 @@ impl FirstPromptWeights {
         }
         drawn
     }
-}
-
-/// Noise of each coordinate of a box.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BoxNoise {
-    /// Normal (SAM) or uniform (SAM 2).
-    pub shape: NoiseShape,
-    /// The standard deviation (normal) or the largest offset (uniform), as a share of the box's
-    /// side.
-    pub share: f64,
-    /// No offset is larger than this, in pixels of an image whose longest side is 1024, as in the
-    /// model's input.
-    pub max_pixels: f64,
-}
-
-/// The distribution of the noise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoiseShape {
-    /// Gaussian, cut at the largest offset.
-    Normal,
-    /// Between plus and minus the largest offset.
-    Uniform,
 }
 
 impl Simulation {

@@ -10,8 +10,8 @@ use super::FrameSource;
 use super::probe::{Probe, probe};
 use super::process::Programs;
 use super::stream::FrameStream;
-use crate::decode::ImageLimits;
 use crate::error::Error;
+use crate::limits::ImageLimits;
 
 /// Most bytes of frames that are kept once a video was read backwards.
 const KEPT_BYTES: usize = 256 << 20;

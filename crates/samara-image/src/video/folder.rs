@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::FrameSource;
-use crate::decode::{ImageLimits, read_image};
+use crate::decode::read_image;
 use crate::error::Error;
+use crate::limits::ImageLimits;
 
 /// What [`read_image`] reads, by the extensions it comes with.
 const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];

@@ -14,8 +14,8 @@ use std::path::Path;
 
 use image::RgbImage;
 
-use crate::decode::ImageLimits;
 use crate::error::Error;
+use crate::limits::ImageLimits;
 
 pub use ffmpeg::FfmpegVideo;
 pub use folder::FrameFolder;

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use samara::{CandidateFeatures, Embedding, MaskTokens, Prompt, Segmenter};
 use samara_image::Mask;
 
-use super::CandidateHeadSpec;
 use super::observations::{self, Observation, Observations};
 use super::prompts::Clicker;
+use super::spec::CandidateHeadSpec;
 use crate::TrainError;
 use samara_data::Example;
 use samara_data::prompts::{Placement, correction_at};

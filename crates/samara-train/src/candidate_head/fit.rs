@@ -12,7 +12,7 @@ use samara_model::burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use samara_model::burn::tensor::{Device, Tensor, TensorData};
 
 use super::observations::Observations;
-use super::{CandidateHeadSpec, HeadWatcher};
+use super::spec::CandidateHeadSpec;
 use crate::TrainError;
 use crate::dense::{DenseNetwork, Standardization};
 use crate::random::seeded;
@@ -40,6 +40,14 @@ pub enum Head {
     PredictedIou,
     /// The match probability.
     Match,
+}
+
+/// What the training of the heads tells while it goes.
+pub trait HeadWatcher {
+    /// So many of all images have been answered.
+    fn collected(&mut self, done: u64, all: u64);
+    /// A part of the fitting is done.
+    fn fitted(&mut self, progress: &FitProgress);
 }
 
 /// A part of the fitting.

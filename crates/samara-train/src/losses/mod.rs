@@ -13,6 +13,7 @@ mod attention;
 mod iou;
 mod mask;
 mod promptable;
+mod weights;
 
 pub use attention::{
     AttentionKind, AttentionLossConfig, AttentionLossError, HierarchicalAttentionLoss, ScaleLoss,
@@ -23,9 +24,8 @@ pub use mask::{
     FocalConfig, MaskLosses, checkerboard_loss, dice_loss, mask_loss, mask_losses,
     min_over_candidates, sigmoid_focal_loss,
 };
-pub use promptable::{
-    LossConfig, LossWeights, Predictions, PromptableLoss, promptable_loss, retention_loss,
-};
+pub use promptable::{LossConfig, Predictions, PromptableLoss, promptable_loss, retention_loss};
+pub use weights::LossWeights;
 
 use samara_model::burn::tensor::Tensor;
 

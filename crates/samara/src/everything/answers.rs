@@ -4,16 +4,16 @@ use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
-use super::Found;
 use super::adaptive::AdaptiveGrid;
 use super::crop::{self, CropBox};
+use super::found::Found;
 use super::grid::PointGrid;
 use super::options::MaskGeneratorOptions;
 use super::thresholds::MaskThresholds;
 use crate::candidate_head::{CandidateFeatures, CandidateHead};
-use crate::candidates::{PredictedIou, StabilityScore};
-use crate::embedding::{MAX_BATCH, ScoredPrompts};
 use crate::logits::{Logits, Upsampler};
+use crate::predict::{MAX_BATCH, ScoredPrompts};
+use crate::score::{PredictedIou, StabilityScore};
 use crate::{Embedding, Error, Mask, Prompt, Result};
 
 /// The points of one crop and the model's answers to them.

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::options::OutputMode;
 use crate::Result;
-use crate::candidates::{PredictedIou, StabilityScore};
+use crate::score::{PredictedIou, StabilityScore};
 
 /// A mask in the form that was asked for.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 use samara_image::{Mask, Region, remove_small_regions};
 
-use super::{Found, crop, suppress};
+use super::crop;
+use super::found::{Found, suppress};
 use crate::Result;
 
 /// Fills holes and removes islands of fewer than `min_area` pixels, then drops what has become a

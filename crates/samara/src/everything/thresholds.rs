@@ -4,7 +4,8 @@ use samara_model::ModelConfig;
 use samara_model::checkpoint::{Checkpoint, CheckpointError};
 use serde::{Deserialize, Serialize};
 
-use crate::{OptionError, Result};
+use crate::Result;
+use crate::error::OptionError;
 
 /// The thresholds of a [`MaskGenerator`](crate::MaskGenerator) that belong to a model. They are in the metadata of
 /// its checkpoint, or else those of the official code for its family.

@@ -3,7 +3,6 @@
 use samara_image::{Frame, RgbImage, resize_bicubic};
 use samara_model::{Model, ModelConfig};
 
-use super::VideoSession;
 use crate::embedding::Embedding;
 use crate::{Result, Segmenter};
 
@@ -26,16 +25,6 @@ impl VideoFrame {
     /// How pixels of the frame and of the model relate.
     pub fn frame(&self) -> &Frame {
         self.embedding.frame()
-    }
-}
-
-impl VideoSession {
-    /// Embeds a frame; see [`Segmenter::embed_frame`].
-    ///
-    /// # Errors
-    /// The image has no pixels, or the device failed.
-    pub fn embed(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
-        self.segmenter.embed_frame(index, picture)
     }
 }
 

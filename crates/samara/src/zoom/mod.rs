@@ -5,6 +5,7 @@
 //! image, and shows the object larger. What the second look is asked for, and what of it is
 //! believed, was measured: see `docs/zoom.md`.
 
+mod last_view;
 mod mapping;
 mod region;
 #[cfg(test)]
@@ -12,19 +13,18 @@ mod tests;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use samara_image::{Mask, OriginalBox, OriginalPx, RgbImage, crop_image};
 
 use crate::candidates::{Candidate, Candidates};
-use crate::device::DeviceError;
 use crate::embedding::Embedding;
-use crate::error::{OptionError, ParseError};
+use crate::error::{DeviceError, OptionError, ParseError, PromptError};
 use crate::logits::Logits;
-use crate::prompt::{Prompt, PromptError};
+use crate::prompt::Prompt;
 use crate::select::Select;
 use crate::{Error, Result};
 
+pub(crate) use last_view::LastView;
 use mapping::{Part, prompt_into, resample};
 pub use region::PixelRect;
 use region::Target;
@@ -110,29 +110,6 @@ impl FromStr for Zoom {
                 Self::Factor(factor).check()
             }
         }
-    }
-}
-
-/// The crop that was looked at last, with its embedding.
-#[derive(Clone, Default)]
-pub(crate) struct LastView(Arc<Mutex<Views>>);
-
-#[derive(Default)]
-struct Views {
-    last: Option<(PixelRect, Embedding)>,
-    /// How many crops were embedded.
-    embedded: usize,
-}
-
-impl LastView {
-    /// Nothing is computed while this is held, and a thread that panicked left nothing half done.
-    fn with<T>(&self, work: impl FnOnce(&mut Views) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The crop that is there, if it will do.
-    fn suitable(&self, suits: impl Fn(&PixelRect) -> bool) -> Option<(PixelRect, Embedding)> {
-        self.with(|views| views.last.clone().filter(|(rect, _)| suits(rect)))
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 use samara_image::{Frame, Mask, Rgb};
 
 use super::*;
-use crate::candidates::{MaskTokens, PredictedIou};
 use crate::device::DeviceKind;
 use crate::logits::Logits;
+use crate::mask_tokens::MaskTokens;
+use crate::score::PredictedIou;
 use crate::segmenter::Segmenter;
 
 const SIZE: (u32, u32) = (200, 120);
@@ -136,7 +137,11 @@ fn answer(boxes: [(PixelRect, f32); 3], frame: &Frame) -> Candidates {
         low_res_logits: logits.clone().take(1).chain(logits).collect(),
         iou: scores.clone().take(1).chain(scores).collect(),
     };
-    Candidates::new(tokens, frame, &Prompt::point(1.0, 1.0), segmenter()).unwrap()
+    let (width, height) = frame.original_size();
+    let embedding = segmenter().embed(RgbImage::new(width, height)).unwrap();
+    embedding
+        .candidates(tokens, &Prompt::point(1.0, 1.0))
+        .unwrap()
 }
 
 fn first(scores: [f32; 3]) -> Candidates {

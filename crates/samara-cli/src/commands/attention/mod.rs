@@ -1,9 +1,9 @@
 //! `samara attention`.
 
+mod analysis;
 mod picture;
 mod records;
 
-use std::cmp::Reverse;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,44 +13,19 @@ use samara_attention::AttentionMap;
 use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
 use samara_image::{PictureFormat, RgbImage, save_image, write_atomic};
 
-use crate::args::{check_parent, checkpoint};
+use analysis::{Analysis, Asked, Timing, largest_first, mean};
+
+use crate::args::check_parent;
 use crate::error::{CliError, Result};
 use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;
+use crate::model::checkpoint;
 use crate::{map_file, mask_file, terminal};
 
 /// Maps that are analysed between two steps of the bar.
 const BAR_STEP: usize = 8;
 /// Least distance of two peaks, as a share of the image's longer side.
 const PEAK_DISTANCE: f64 = 0.05;
-
-/// A prompt and what it is called in tables.
-struct Asked {
-    name: String,
-    prompt: Prompt,
-    peak: bool,
-}
-
-/// Maps, prompts and what was found: for every map the result of every prompt.
-struct Analysis {
-    image: RgbImage,
-    maps: Vec<FileMap>,
-    asked: Vec<Asked>,
-    targets: AttentionTargets,
-    options: AttentionOptions,
-    found: Vec<Vec<AttentionLevel>>,
-    model: String,
-    timing: Timing,
-}
-
-/// Milliseconds that each stage took.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-struct Timing {
-    load: f64,
-    embed: f64,
-    decode: f64,
-    analyse: f64,
-}
 
 /// Says which level of the prompted objects the maps look at.
 pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
@@ -164,15 +139,6 @@ fn prompts(
     Ok(asked)
 }
 
-/// The mean map; the only one as it is.
-fn mean(maps: &[FileMap]) -> Result<AttentionMap> {
-    if let [only] = maps {
-        return Ok(only.map.clone());
-    }
-    let maps: Vec<AttentionMap> = maps.iter().map(|file| file.map.clone()).collect();
-    Ok(AttentionMap::mean("the mean map", &maps)?)
-}
-
 /// Compares all maps with all candidates, with a bar when there are many.
 fn analyse(
     targets: &AttentionTargets,
@@ -191,13 +157,6 @@ fn analyse(
     }
     bar.finish_and_clear();
     Ok(found)
-}
-
-/// The candidates from large to small, as everything shows them.
-fn largest_first(candidates: &Candidates) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..candidates.len()).collect();
-    order.sort_by_key(|&i| Reverse(candidates.as_slice()[i].mask.area()));
-    order
 }
 
 /// Where the results go.

@@ -7,7 +7,7 @@ use samara_image::{
     BarGroup, Overlay, RgbImage, bar_chart, heat_map, montage, palette, resize_bilinear,
 };
 
-use super::{Analysis, Asked, largest_first, mean};
+use super::analysis::{Analysis, Asked, largest_first, mean};
 use crate::error::Result;
 
 /// Longest side of a panel, in pixels.

@@ -6,7 +6,7 @@ use samara::{Candidates, Granularity};
 use samara_attention::{AttentionLevel, CandidateAttention, Resampling};
 use serde::Serialize;
 
-use super::{Analysis, Timing, largest_first};
+use super::analysis::{Analysis, Timing, largest_first};
 use crate::error::{CliError, Result};
 use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;

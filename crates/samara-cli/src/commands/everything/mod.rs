@@ -17,9 +17,9 @@ use samara::{Embedding, Hierarchy, ImageLimits, MaskGenerator, MaskRecord, Segme
 use samara_image::RgbImage;
 use serde_json::{Value, json};
 
-use crate::args::checkpoint;
 use crate::error::{CliError, Result};
 use crate::flags::{EverythingFlags, Format};
+use crate::model::checkpoint;
 use crate::terminal;
 use inputs::{Input, Inputs};
 use manifest::{Done, Entry, Outcome};

@@ -11,12 +11,13 @@ use samara_quality::EstimateSource;
 use samara_quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep_others};
 use serde::Serialize;
 
-use super::{check_head, load_head};
-use crate::args::{check_parent, checkpoint};
+use super::head::{check_head, load_head};
+use crate::args::check_parent;
 use crate::commands::eval::{ALL, describe, with_bar};
 use crate::commands::{check_not_input, tell_elsewhere};
 use crate::error::{CliError, Result};
 use crate::flags::QualityFlags;
+use crate::model::checkpoint;
 use crate::terminal;
 
 /// How many of the worst are shown.

@@ -10,11 +10,12 @@ use samara_image::{
 use samara_quality::{EstimateSource, MaskQuality, QualityEstimator, QualityHead};
 use serde::Serialize;
 
-use super::{check_head, load_head};
-use crate::args::{check_parent, checkpoint};
+use super::head::{check_head, load_head};
+use crate::args::check_parent;
 use crate::error::{CliError, Result};
 use crate::external_mask::{self, NamedMask};
 use crate::flags::QualityFlags;
+use crate::model::checkpoint;
 use crate::report::ImageRecord;
 use crate::terminal;
 

@@ -19,11 +19,11 @@ use samara::{
 use samara_image::{FrameSource, open_video};
 use serde_json::{Value, json};
 
-use crate::args::checkpoint;
 use crate::commands::journal::Journal;
 use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
 use crate::flags::{DirectionFlag, VideoFlags, VideoFormat};
+use crate::model::checkpoint;
 use crate::terminal;
 use prompts::Prompts;
 use records::FrameRecord;
