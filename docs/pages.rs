@@ -11,6 +11,7 @@ pages! {
     Readme: "../README.md",
     Attention: "attention.md",
     Everything: "everything.md",
+    Library: "library.md",
     Quality: "quality.md",
     Training: "training.md",
     Video: "video.md",
