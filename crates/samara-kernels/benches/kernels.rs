@@ -10,7 +10,7 @@ use samara_kernels::activation::Activation;
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::feed_forward::FeedForward;
-use samara_kernels::gemm::{self, Dense, Epilogue, Layer, Matrix, Packed};
+use samara_kernels::gemm::{self, Dense, Epilogue, ForRows, Layer, Matrix, Packed};
 use samara_kernels::layer_norm::{Norm, layer_norm};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::meter;
@@ -30,8 +30,8 @@ fn values(count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Rows, inner dimension, columns: the products of ViT-B, those of TinyViT, and a small one.
-const PRODUCTS: [(usize, usize, usize); 10] = [
+/// Rows, inner dimension, columns: the matmuls of ViT-B, those of TinyViT, and a small one.
+const MATMULS: [(usize, usize, usize); 10] = [
     (4096, 768, 2304),
     (4096, 768, 768),
     (4096, 768, 3072),
@@ -44,8 +44,8 @@ const PRODUCTS: [(usize, usize, usize); 10] = [
     (7, 256, 2048),
 ];
 
-#[divan::bench(args = PRODUCTS)]
-fn product(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
+#[divan::bench(args = MATMULS)]
+fn matmul(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
     let (a, b) = (values(rows * depth), values(depth * columns));
     let mut out = vec![0.0; rows * columns];
     bencher
@@ -61,8 +61,8 @@ fn product(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usiz
         });
 }
 
-#[divan::bench(args = PRODUCTS)]
-fn product_with_bias_and_gelu(
+#[divan::bench(args = MATMULS)]
+fn matmul_with_bias_and_gelu(
     bencher: Bencher<'_, '_>,
     (rows, depth, columns): (usize, usize, usize),
 ) {
@@ -84,8 +84,8 @@ fn product_with_bias_and_gelu(
         });
 }
 
-#[divan::bench(args = PRODUCTS)]
-fn product_packed_before(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
+#[divan::bench(args = MATMULS)]
+fn matmul_packed_before(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
     let (a, b) = (values(rows * depth), values(depth * columns));
     let right = Packed::new(Matrix::new(&b, depth, columns));
     let mut out = vec![0.0; rows * columns];
@@ -102,25 +102,18 @@ fn product_packed_before(bencher: Bencher<'_, '_>, (rows, depth, columns): (usiz
         });
 }
 
-/// With fewer multiplications where there are many rows; throughputs count as many as the others do.
-#[divan::bench(args = PRODUCTS)]
-fn product_packed_for_rows(
-    bencher: Bencher<'_, '_>,
-    (rows, depth, columns): (usize, usize, usize),
-) {
+/// With fewer multiplications where there are many rows, whose sums are made in the time that counts;
+/// throughputs count as many operations as the others do.
+#[divan::bench(args = MATMULS)]
+fn matmul_packed_for_rows(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
     let (a, b) = (values(rows * depth), values(depth * columns));
-    let right = Packed::for_rows(Matrix::new(&b, depth, columns), rows);
+    let right = Packed::new(Matrix::new(&b, depth, columns));
     let mut out = vec![0.0; rows * columns];
     bencher
         .counter(ItemsCount::new(rows * depth * columns))
         .bench_local(|| {
             let rows = Dense::new(&a, depth);
-            gemm::gemm(
-                &rows,
-                right.right(),
-                &Epilogue::default(),
-                black_box(&mut out),
-            );
+            gemm::linear_of_packed(&rows, &right, &Epilogue::default(), black_box(&mut out));
         });
 }
 
@@ -133,7 +126,7 @@ fn feed_forward<const FOR_ROWS: bool>(bencher: Bencher<'_, '_>, (rows, width): (
     let (x, weight, bias) = (values(rows * width), values(width * hidden), values(hidden));
     let pack = |inputs, outputs| {
         let matrix = Matrix::new(&weight, inputs, outputs);
-        Packed::for_rows(matrix, if FOR_ROWS { rows } else { 1 })
+        ForRows::new(Packed::new(matrix), if FOR_ROWS { rows } else { 1 })
     };
     let (expand, project) = (pack(width, hidden), pack(hidden, width));
     let layer = |weight, outputs| Layer {
@@ -157,9 +150,9 @@ fn feed_forward<const FOR_ROWS: bool>(bencher: Bencher<'_, '_>, (rows, width): (
 }
 
 /// The crate `gemm`.
-#[divan::bench(args = PRODUCTS)]
+#[divan::bench(args = MATMULS)]
 #[expect(unsafe_code, reason = "the interface of the crate that is compared")]
-fn product_of_gemm(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
+fn matmul_of_gemm(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize, usize, usize)) {
     let (a, b) = (values(rows * depth), values(depth * columns));
     let mut out = vec![0.0_f32; rows * columns];
     bencher

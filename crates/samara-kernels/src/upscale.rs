@@ -11,7 +11,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::{Activate, Activation};
-use crate::gemm::{Epilogue, Matrix, Packed, multiply_rows};
+use crate::gemm::{Epilogue, ForRows, Matrix, Packed, multiply_rows};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::layer_norm::Norm;
 
@@ -116,16 +116,16 @@ impl Kernel for DotProducts<'_> {
     }
 }
 
-/// The upscaling with its weights in the order in which products read them, for any number of
+/// The upscaling with its weights packed for matmuls, for any number of
 /// prompts.
 #[derive(Debug)]
 pub struct PackedUpscaling<'a> {
     isa: Isa,
-    first: Packed,
+    first: ForRows<Packed>,
     /// Of all four pixels.
     first_bias: Vec<f32>,
     norm: Norm<'a>,
-    second: Packed,
+    second: ForRows<Packed>,
     /// Of all four pixels.
     second_bias: Vec<f32>,
     features: Option<[&'a [f32]; 2]>,
@@ -141,8 +141,9 @@ impl<'a> Upscaling<'a> {
         let pack = |weight: &[f32], outputs| {
             let inputs = weight.len() / (4 * outputs);
             let weight = pixels_first(weight, outputs);
+            let weight = Packed::for_isa(isa, Matrix::new(&weight, inputs, 4 * outputs));
             // An image has thousands of cells.
-            Packed::for_isa_and_rows(isa, Matrix::new(&weight, inputs, 4 * outputs), usize::MAX)
+            ForRows::new(weight, usize::MAX)
         };
         PackedUpscaling {
             isa,
@@ -171,6 +172,7 @@ impl PackedUpscaling<'_> {
             second_bias,
             ..
         } = self;
+        let [first, second] = [first, second].map(ForRows::right);
         let (channels, middle, last) = (first.depth(), second.depth(), second.columns() / 4);
         let (count, masks) = (cells.len() / channels, hyper.len() / last);
         assert_eq!(out.len(), masks * count * 16, "logits of {masks} masks");
@@ -190,13 +192,7 @@ impl PackedUpscaling<'_> {
                     bias: Some(first_bias),
                     ..Epilogue::default()
                 };
-                multiply_rows(
-                    rows(cells, channels),
-                    first.right(),
-                    &epilogue,
-                    scratch,
-                    coarse,
-                );
+                multiply_rows(rows(cells, channels), first, &epilogue, scratch, coarse);
                 isa.run(
                     #[inline(always)]
                     |_| {
@@ -221,13 +217,7 @@ impl PackedUpscaling<'_> {
                     activation,
                     residual: None,
                 };
-                multiply_rows(
-                    rows(coarse, middle),
-                    second.right(),
-                    &epilogue,
-                    scratch,
-                    fine,
-                );
+                multiply_rows(rows(coarse, middle), second, &epilogue, scratch, fine);
                 if let Some([_, features]) = self.features {
                     isa.run(
                         #[inline(always)]

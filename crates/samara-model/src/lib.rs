@@ -13,6 +13,7 @@
 mod bounds;
 pub mod checkpoint;
 pub mod common;
+mod fingerprint;
 mod image_features;
 pub mod mobile_sam;
 mod model;

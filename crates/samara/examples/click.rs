@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example click -- docs/coffee.png 290 150 mask.png`
 
+#![allow(clippy::print_stderr, reason = "this is its output")]
+
 use samara::prelude::*;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,7 +17,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let candidates = embedding.predict(&Prompt::point(x.parse()?, y.parse()?))?; // per click
     for candidate in &candidates {
         let (level, iou) = (candidate.granularity, candidate.predicted_iou);
-        eprintln!("{level}: {} pixels, predicted IoU {iou:.2}", candidate.mask.area());
+        eprintln!(
+            "{level}: {} pixels, predicted IoU {iou:.2}",
+            candidate.mask.area()
+        );
     }
     image::GrayImage::from(&candidates.best().mask).save(out)?;
     Ok(())

@@ -2,27 +2,45 @@
 //!
 //! `cargo run --release --example server -- docs/coffee.png docs/gallery/rocket.jpg`
 
+#![allow(clippy::print_stderr, reason = "this is its output")]
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::thread;
 
 use samara::prelude::*;
 
-fn main() -> samara::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let images: Vec<String> = std::env::args().skip(1).collect();
     let options = SegmenterOptions::new().with_threads(2); // the host's rayon pool is left alone
     let segmenter = Segmenter::embedded(options)?;
     let cache: Mutex<HashMap<&str, Embedding>> = Mutex::default();
     let answer = |path, x, y| -> samara::Result<u64> {
-        let known = cache.lock().unwrap_or_else(|e| e.into_inner()).get(path).cloned();
-        let embedding = known.map_or_else(|| segmenter.embed(read_image(path, &ImageLimits::default())?), Ok)?;
-        cache.lock().unwrap_or_else(|e| e.into_inner()).insert(path, embedding.clone());
+        let known = cache
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .get(path)
+            .cloned();
+        let embedding = known.map_or_else(
+            || segmenter.embed(read_image(path, &ImageLimits::default())?),
+            Ok,
+        )?;
+        cache
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .insert(path, embedding.clone());
         Ok(embedding.predict(&Prompt::point(x, y))?.best().mask.area())
     };
     thread::scope(|scope| {
         let ask = |path, x| scope.spawn(move || (path, x, answer(path, x, 150.0)));
-        let requests: Vec<_> = images.iter().flat_map(|p| [100.0, 200.0, 300.0].map(|x| ask(&**p, x))).collect();
-        for (path, x, pixels) in requests.into_iter().filter_map(|request| request.join().ok()) {
+        let requests: Vec<_> = images
+            .iter()
+            .flat_map(|p| [100.0, 200.0, 300.0].map(|x| ask(&**p, x)))
+            .collect();
+        for (path, x, pixels) in requests
+            .into_iter()
+            .filter_map(|request| request.join().ok())
+        {
             eprintln!("{path} at {x},150: {} pixels", pixels?);
         }
         Ok(())

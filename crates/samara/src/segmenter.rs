@@ -4,13 +4,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use burn_store::ModuleSnapshot;
 use samara_image::Frame;
 use samara_kernels::threads::Threads;
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint, CheckpointError};
 use samara_model::{Model, ModelConfig};
-use sha2::{Digest, Sha256};
 
 use crate::Result;
 use crate::calibration::Calibration;
@@ -222,20 +220,9 @@ impl Segmenter {
         if let Some(known) = self.inner.fingerprint.get() {
             return Ok(known);
         }
-        let mut tensors = self.inner.model.collect(None, None, true);
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut hash = Sha256::new();
-        for tensor in &tensors {
-            let values = tensor
-                .to_bytes()
-                .map_err(|e| DeviceError::Failed(e.to_string()))?;
-            hash.update(format!("{} {:?}\n", tensor.name, &tensor.shape[..]));
-            hash.update(&values[..]);
-        }
-        Ok(self
-            .inner
-            .fingerprint
-            .get_or_init(|| hex::encode(hash.finalize())))
+        let fingerprint = self.inner.model.fingerprint();
+        let fingerprint = fingerprint.map_err(|e| DeviceError::Failed(e.to_string()))?;
+        Ok(self.inner.fingerprint.get_or_init(|| fingerprint))
     }
 
     /// The model itself.

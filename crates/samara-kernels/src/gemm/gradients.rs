@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Dense, Epilogue, Matrix, Packed, Planes, Rows, gemm, multiply};
+use super::{Dense, Epilogue, Matrix, Packed, Planes, Rows, linear_of_packed, multiply};
 use crate::add_in_order;
 
 /// Rows of a part of a sum over all rows. A part's result is as large as the weight and is added up on
@@ -16,9 +16,8 @@ const PART_ROWS: usize = 2048;
 pub fn backward_input(gradient: &[f32], weight: &[f32], [depth, columns]: [usize; 2]) -> Vec<f32> {
     let rows = Dense::new(gradient, columns);
     let weight = Matrix::new(weight, depth, columns).transposed();
-    let packed = Packed::for_rows(weight, rows.count());
     let mut out = vec![0.0; rows.count() * depth];
-    gemm(&rows, packed.right(), &Epilogue::default(), &mut out);
+    linear_of_packed(&rows, &Packed::new(weight), &Epilogue::default(), &mut out);
     out
 }
 

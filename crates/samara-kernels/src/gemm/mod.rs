@@ -1,10 +1,11 @@
-//! Products of matrices with what follows them: `out = activation(rows · right + bias) + residual`.
+//! Matrix products (matmuls) with what follows them: `out = activation(rows · right + bias) + residual`.
 //!
 //! The way of Goto and van de Geijn (2008): the right side lies in panels as wide as a
-//! tile, a block of rows of the left side is gathered next to each other in the second-level
+//! tile (it is packed: a weight once for all matmuls), a block of rows of the left side is gathered next to each other in the second-level
 //! cache, and a tile of the result stays in registers while both are walked. What follows the
-//! product is done on the tile before it is written, so that the result goes through memory once.
+//! matmul is done on the tile before it is written, so that the result goes through memory once.
 
+mod aligned;
 mod gradients;
 mod packed;
 mod rows;
@@ -18,7 +19,7 @@ use rayon::prelude::*;
 use crate::activation::Activation;
 
 pub use gradients::{backward_input, backward_weight};
-pub use packed::{Matrix, Packed, Right};
+pub use packed::{ForRows, Matrix, Packed, Right};
 pub use rows::{Dense, Normalised, Patches, Planes, Rows};
 pub(crate) use tile::{Left, Pass, multiply_block, shape};
 
@@ -33,7 +34,7 @@ const DEPTH: usize = 768;
 /// falling on the same places of the first-level cache.
 const SKEW: usize = 16;
 
-/// What follows a product, element by element and in this order.
+/// What follows a matmul, element by element and in this order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// Added to every row.
@@ -77,8 +78,7 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
     if out.is_empty() {
         return;
     }
-    if !right.is_in_sevenths() && count <= shape(right.isa()).0 && columns * right.depth() >= SHARED
-    {
+    if !right.by_strassen() && count <= shape(right.isa()).0 && columns * right.depth() >= SHARED {
         return gemm_by_columns(rows, right, epilogue, out);
     }
     let block_rows = right.block_rows(BLOCK_ROWS);
@@ -104,7 +104,7 @@ pub(crate) fn multiply(
     let (columns, depth) = (right.columns(), right.depth());
     // Rows that are multiplied where they are: whole tiles of them.
     let mut done = 0;
-    let may_stay = may_stay(depth) && !right.is_in_sevenths();
+    let may_stay = may_stay(depth) && !right.by_strassen();
     if let Some(values) = rows.in_place().filter(|_| may_stay) {
         let tile = shape(right.isa()).0;
         done = out.len() / columns / tile * tile;
@@ -127,7 +127,7 @@ pub(crate) fn multiply(
     }
 }
 
-/// Values of a right side from which on threads share the columns of a product that has too few rows
+/// Values of a right side from which on threads share the columns of a matmul that has too few rows
 /// to be shared: its time is that of reading the right side.
 const SHARED: usize = 1 << 17;
 
@@ -180,7 +180,7 @@ pub(crate) fn multiply_rows(
     scratch: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    if right.is_in_sevenths() {
+    if right.by_strassen() {
         return strassen::multiply_rows(gather, right, epilogue, scratch, out);
     }
     let (depth, count) = (right.depth(), out.len() / right.columns());
@@ -207,7 +207,7 @@ pub(crate) fn multiply_rows(
     }
 }
 
-/// Rows up to which a right side is used where it is: packing it costs about as much as a product
+/// Rows up to which a right side is used where it is: packing it costs about as much as a matmul
 /// with this many rows.
 const FEW_ROWS: usize = 24;
 
@@ -243,8 +243,26 @@ pub fn linear_of_rows(
     {
         return gemm(rows, right, epilogue, out);
     }
-    let packed = Packed::for_rows(Matrix::new(weight, depth, columns), rows.count());
-    gemm(rows, packed.right(), epilogue, out);
+    linear_of_packed(
+        rows,
+        &Packed::new(Matrix::new(weight, depth, columns)),
+        epilogue,
+        out,
+    );
+}
+
+/// [`linear`] for rows that are gathered on the way, with a weight that is packed.
+///
+/// # Panics
+/// When lengths do not match.
+pub fn linear_of_packed(
+    rows: &impl Rows,
+    weight: &Packed,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let weight = ForRows::new(weight, rows.count());
+    gemm(rows, weight.right(), epilogue, out);
 }
 
 #[cfg(test)]
@@ -269,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_product_follows_the_oracle(
+        fn a_matmul_follows_the_oracle(
             rows in 1_usize..220, depth in 1_usize..40, columns in 1_usize..80, seed in 0_usize..99,
         ) {
             let (a, b) = (values(rows * depth, seed), values(depth * columns, seed + 1));
@@ -387,6 +405,17 @@ mod tests {
                     close(&out, &oracle(&a, &b, depth, columns), 1e-5),
                     "{isa:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_packed_matrix_can_be_unpacked() {
+        for (depth, columns) in [(0, 3), (3, 0), (1, 1), (7, 32), (5, 33), (40, 100)] {
+            let matrix = values(depth * columns, 1);
+            for isa in Isa::available() {
+                let packed = Packed::for_isa(isa, Matrix::new(&matrix, depth, columns));
+                assert_eq!(packed.unpacked(), matrix, "{isa:?}");
             }
         }
     }

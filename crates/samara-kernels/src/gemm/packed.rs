@@ -1,9 +1,12 @@
-//! The right side of a product.
+//! The right side of a matmul.
 
+use std::borrow::Borrow;
+use std::fmt;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::{strassen, tile};
 use crate::isa::Isa;
 
@@ -66,23 +69,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// The right side of a product in the order in which it is read: panels as wide as a tile, each
-/// row by row, the last one filled up with zeros.
-#[derive(Debug)]
+/// The right side of a matmul in the order in which it is read: panels as wide as a tile, each row by
+/// row, the last one filled up with zeros.
 pub struct Packed {
     isa: Isa,
     depth: usize,
     columns: usize,
-    /// Whether it holds the right sides of [`strassen`], and not the panels themselves.
-    sevenths: bool,
-    /// The panels, from `start` on.
-    values: Vec<f32>,
-    start: usize,
+    panels: Aligned,
 }
-
-/// Bytes of a line of the cache. A register of AVX-512 is as wide, and is loaded in one go where a
-/// line begins.
-const CACHE_LINE: usize = 64;
 
 impl Packed {
     /// Packs a matrix for this processor.
@@ -90,69 +84,15 @@ impl Packed {
         Self::for_isa(Isa::best(), matrix)
     }
 
-    /// Packs a matrix for products with about as many rows: many of them make it worth to pack it for
-    /// fewer multiplications (`strassen.rs`).
-    pub fn for_rows(matrix: Matrix<'_>, rows: usize) -> Self {
-        Self::for_isa_and_rows(Isa::best(), matrix, rows)
-    }
-
-    pub(crate) fn for_isa_and_rows(isa: Isa, matrix: Matrix<'_>, rows: usize) -> Self {
-        let panels = matrix.columns.div_ceil(tile::shape(isa).1);
-        if strassen::pays(rows, matrix.rows, panels) {
-            Self::in_sevenths(isa, matrix)
-        } else {
-            Self::for_isa(isa, matrix)
-        }
-    }
-
-    /// Packs a matrix for one instruction set, which its products then use.
+    /// Packs a matrix for one instruction set, which its matmuls then use.
     pub fn for_isa(isa: Isa, matrix: Matrix<'_>) -> Self {
-        let (depth, width) = (matrix.rows, tile::shape(isa).1);
-        let panel = depth * width;
-        Self::fill(isa, matrix, false, panel, width, |i, out| {
-            pack(matrix, i, width, out);
-        })
-    }
-
-    /// As [`for_isa`](Self::for_isa), for [`strassen`].
-    pub(super) fn in_sevenths(isa: Isa, matrix: Matrix<'_>) -> Self {
-        let (depth, width) = (matrix.rows, tile::shape(isa).1);
-        let pair = strassen::pair_length(depth, width);
-        Self::fill(isa, matrix, true, pair, 2 * width, |i, out| {
-            let mut panels = vec![0.0; 2 * depth * width];
-            let (left, right) = panels.split_at_mut(depth * width);
-            pack(matrix, 2 * i, width, left);
-            if (2 * i + 1) * width < matrix.columns {
-                pack(matrix, 2 * i + 1, width, right);
-            }
-            strassen::pack(isa, [left, right], width, out);
-        })
-    }
-
-    /// A part of `length` values for every `width` columns, made by `pack`.
-    fn fill(
-        isa: Isa,
-        matrix: Matrix<'_>,
-        sevenths: bool,
-        length: usize,
-        width: usize,
-        pack: impl Fn(usize, &mut [f32]) + Sync,
-    ) -> Self {
-        let all = matrix.columns.div_ceil(width) * length;
-        let mut values = vec![0.0; all + CACHE_LINE / size_of::<f32>()];
-        let start = values.as_ptr().align_offset(CACHE_LINE);
-        let start = start.min(values.len() - all);
-        if length > 0 {
-            let parts = values[start..start + all].par_chunks_mut(length);
-            parts.enumerate().for_each(|(i, part)| pack(i, part));
-        }
+        let width = tile::shape(isa).1;
+        let (count, length) = (matrix.columns.div_ceil(width), matrix.rows * width);
         Self {
             isa,
             depth: matrix.rows,
             columns: matrix.columns,
-            sevenths,
-            values,
-            start,
+            panels: Aligned::of_parts(count, length, |i, panel| pack(matrix, i, width, panel)),
         }
     }
 
@@ -166,6 +106,20 @@ impl Packed {
         self.columns
     }
 
+    /// The matrix that was packed, `[depth, columns]` row by row.
+    pub fn unpacked(&self) -> Vec<f32> {
+        let (depth, width) = (self.depth, tile::shape(self.isa).1);
+        let mut values = vec![0.0; depth * self.columns];
+        let rows = values.par_chunks_exact_mut(self.columns.max(1)).enumerate();
+        rows.for_each(|(row, out)| {
+            let panels = self.panels.as_slice().chunks_exact(depth * width);
+            for (panel, out) in panels.zip(out.chunks_mut(width)) {
+                out.copy_from_slice(&panel[row * width..][..out.len()]);
+            }
+        });
+        values
+    }
+
     /// The matrix with columns of zeros up to a whole panel, in which every tile is a whole one.
     pub(crate) fn whole_panels(&self) -> Right<'_> {
         let columns = self.columns.next_multiple_of(tile::shape(self.isa).1);
@@ -175,17 +129,57 @@ impl Packed {
         }
     }
 
-    /// The matrix as the right side of a product.
+    /// The matrix as the right side of a matmul.
     pub fn right(&self) -> Right<'_> {
-        let values = &self.values[self.start..];
+        Right::from_panels(self.isa, self.panels.as_slice(), self.depth, self.columns)
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed([{}, {}])", self.depth, self.columns)
+    }
+}
+
+/// A packed matrix for matmuls with a known number of rows: many of them make it worth to compute the
+/// sums of Strassen's algorithm first (`strassen.rs`).
+#[derive(Debug)]
+pub struct ForRows<P> {
+    packed: P,
+    sums: Option<Aligned>,
+}
+
+impl<P: Borrow<Packed>> ForRows<P> {
+    /// For matmuls with about as many rows.
+    pub fn new(packed: P, rows: usize) -> Self {
+        let matrix = packed.borrow();
+        let panels = matrix.columns.div_ceil(tile::shape(matrix.isa).1);
+        if strassen::pays(rows, matrix.depth, panels) {
+            Self::strassen(packed)
+        } else {
+            Self { packed, sums: None }
+        }
+    }
+
+    /// For [`strassen`], whether it pays or not.
+    pub(super) fn strassen(packed: P) -> Self {
+        let matrix = packed.borrow();
+        let (isa, width) = (matrix.isa, tile::shape(matrix.isa).1);
+        let panels = matrix.panels.as_slice();
+        let sums = Some(strassen::right_sides(isa, panels, matrix.depth, width));
+        Self { packed, sums }
+    }
+
+    /// The matrix as the right side of a matmul.
+    pub fn right(&self) -> Right<'_> {
         Right {
-            sevenths: self.sevenths,
-            ..Right::from_panels(self.isa, values, self.depth, self.columns)
+            sums: self.sums.as_ref().map(Aligned::as_slice),
+            ..self.packed.borrow().right()
         }
     }
 }
 
-/// The right side of a product.
+/// The right side of a matmul.
 #[derive(Debug, Clone, Copy)]
 pub struct Right<'a> {
     isa: Isa,
@@ -196,12 +190,12 @@ pub struct Right<'a> {
     panel_stride: usize,
     /// Distance between the rows of a panel.
     row_stride: usize,
-    /// As [`Packed`] has it.
-    sevenths: bool,
+    /// The right sides of [`strassen`], where a matmul goes that way.
+    sums: Option<&'a [f32]>,
 }
 
 impl<'a> Right<'a> {
-    /// A matrix `[depth, columns]` where it is, for a product with few rows, in which packing
+    /// A matrix `[depth, columns]` where it is, for a matmul with few rows, in which packing
     /// would cost more than it saves. `None` when its last panel would not be full.
     pub fn in_place(values: &'a [f32], depth: usize, columns: usize) -> Option<Self> {
         Self::in_place_for(Isa::best(), values, depth, columns)
@@ -221,7 +215,7 @@ impl<'a> Right<'a> {
             columns,
             panel_stride: width,
             row_stride: columns,
-            sevenths: false,
+            sums: None,
         })
     }
 
@@ -235,7 +229,7 @@ impl<'a> Right<'a> {
             columns,
             panel_stride: depth * width,
             row_stride: width,
-            sevenths: false,
+            sums: None,
         }
     }
 
@@ -274,28 +268,34 @@ impl<'a> Right<'a> {
         }
     }
 
-    /// Whether it is packed for [`strassen`].
-    pub(super) fn is_in_sevenths(&self) -> bool {
-        self.sevenths
+    /// Whether the matmul is one of [`strassen`].
+    pub(super) fn by_strassen(&self) -> bool {
+        self.sums.is_some()
     }
 
     /// Rows of the left side per task: what [`strassen`] needs, or else as many as given.
     pub(crate) fn block_rows(&self, plain: usize) -> usize {
-        if self.sevenths {
+        if self.by_strassen() {
             strassen::BLOCK_ROWS
         } else {
             plain
         }
     }
 
-    /// The right side of one of the seven products of a pair of panels, for the pass over `range`.
+    /// The right side of one of the seven matmuls that [`strassen`] makes of a pair of panels, for the pass
+    /// over `range`.
     #[inline(always)]
-    pub(super) fn seventh(self, pair: usize, product: usize, range: Range<usize>) -> Panel<'a> {
+    pub(super) fn strassen_side(
+        self,
+        pair: usize,
+        matmul: usize,
+        range: Range<usize>,
+    ) -> Panel<'a> {
         let (width, half) = (self.row_stride, range.len() / 2);
         let pass = strassen::pair_length(range.start, width);
-        let start = pair * strassen::pair_length(self.depth, width) + pass + product * half * width;
+        let start = pair * strassen::pair_length(self.depth, width) + pass + matmul * half * width;
         Panel {
-            values: &self.values[start..start + half * width],
+            values: &self.sums.unwrap_or_default()[start..start + half * width],
             stride: width,
         }
     }

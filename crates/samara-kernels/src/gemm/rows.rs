@@ -1,4 +1,4 @@
-//! The left side of a product, gathered row by row.
+//! The left side of a matmul, gathered row by row.
 
 use std::ops::Range;
 

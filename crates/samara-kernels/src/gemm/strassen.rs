@@ -1,6 +1,6 @@
-//! Products in seven eighths of the multiplications (Strassen 1969).
+//! Matmuls in seven eighths of the multiplications (Strassen 1969).
 //!
-//! Both sides are cut into quarters, and seven products of their sums take the place of eight:
+//! Both sides are cut into quarters, and seven matmuls of their sums take the place of eight:
 //!
 //! ```text
 //! M1 = (A11 + A22)(B11 + B22)    M5 = (A11 + A12) B22            C11 = M1 + M4 − M5 + M7
@@ -9,9 +9,10 @@
 //! M4 = A22 (B21 − B11)                                           C22 = M1 − M2 + M3 + M6
 //! ```
 //!
-//! The sums of the left side are made when a block of rows is gathered, those of the right side when
-//! it is packed, and those of the result tile by tile, so that nothing more goes through memory (as
-//! Huang et al. 2016 do it). Quarters are cut where it is cheapest: rows of a block, neighbouring
+//! The sums of the left side are made when a block of rows is gathered, and those of the result tile by
+//! tile, so that nothing more goes through memory (as Huang et al. 2016 do it). Those of the right side
+//! are made of its panels before the matmul, at a hundredth of its time: kept with a weight, they would
+//! take 7/4 of its memory beside it. Quarters are cut where it is cheapest: rows of a block, neighbouring
 //! panels, and the steps of a pass. The error grows from a sum's own to that of the largest sum in
 //! the four quarters, by a factor of about 2 for values of one size; what is no number spreads to the row
 //! and the columns that share its pair.
@@ -20,25 +21,26 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::aligned::Aligned;
 use super::packed::Right;
 use super::tile::{self, Ahead, Left, Pass, Tile, WithTile, shape};
 use super::{DEPTH, Epilogue, SKEW};
 use crate::isa::{Fma, Isa};
 use crate::meter;
 
-/// Products in place of eight.
-const PRODUCTS: usize = 7;
+/// Matmuls in place of eight.
+const MATMULS: usize = 7;
 /// Rows of the left side per task: a multiple of twice all tile heights. With half of [`DEPTH`] their
 /// seven sums take 540 KB and stay in the second-level cache.
 pub(super) const BLOCK_ROWS: usize = 96;
 /// Steps of a half from which on the sums of the result cost less than the eighth that they spare.
 const LEAST_HALF: usize = 80;
-/// Rows from which on a right side is worth its packing.
+/// Rows from which on a right side is worth its sums.
 const LEAST_ROWS: usize = 768;
 /// Panels from which on one of zeros may be added to make them even.
 const LEAST_ODD: usize = 15;
 
-/// Whether a product of this size gains.
+/// Whether a matmul of this size gains.
 pub(super) fn pays(rows: usize, depth: usize, panels: usize) -> bool {
     let shortest = depth % DEPTH;
     let halves = depth.is_multiple_of(2) && (shortest == 0 || shortest >= 2 * LEAST_HALF);
@@ -46,7 +48,7 @@ pub(super) fn pays(rows: usize, depth: usize, panels: usize) -> bool {
     rows >= LEAST_ROWS && depth > 0 && halves && panels > 1 && pairs
 }
 
-/// One side of a product: a quarter, and what is added to it, with its sign.
+/// One side of a matmul: a quarter, and what is added to it, with its sign.
 type Side = (Quarter, Option<(Quarter, f32)>);
 
 /// The quarters of a matrix, row by row.
@@ -59,8 +61,8 @@ enum Quarter {
 }
 use Quarter::{BottomLeft, BottomRight, TopLeft, TopRight};
 
-/// The right sides of the seven products.
-const RIGHT: [Side; PRODUCTS] = [
+/// The right sides of the seven matmuls.
+const RIGHT: [Side; MATMULS] = [
     (TopLeft, Some((BottomRight, 1.0))),
     (TopLeft, None),
     (TopRight, Some((BottomRight, -1.0))),
@@ -71,7 +73,7 @@ const RIGHT: [Side; PRODUCTS] = [
 ];
 
 /// The left sides.
-const LEFT: [Side; PRODUCTS] = [
+const LEFT: [Side; MATMULS] = [
     (TopLeft, Some((BottomRight, 1.0))),
     (BottomLeft, Some((BottomRight, 1.0))),
     (TopLeft, None),
@@ -81,7 +83,7 @@ const LEFT: [Side; PRODUCTS] = [
     (TopRight, Some((BottomRight, -1.0))),
 ];
 
-/// Where a product goes; the first that reaches a quarter finds nothing there.
+/// Where the result of a matmul goes; the first that reaches a quarter finds nothing there.
 #[derive(Clone, Copy)]
 enum Deposit {
     Set(Quarter),
@@ -90,7 +92,7 @@ enum Deposit {
 }
 use Deposit::{Add, Set, Subtract};
 
-const RESULT: [&[Deposit]; PRODUCTS] = [
+const RESULT: [&[Deposit]; MATMULS] = [
     &[Set(TopLeft), Set(BottomRight)],
     &[Set(BottomLeft), Subtract(BottomRight)],
     &[Set(TopRight), Add(BottomRight)],
@@ -100,13 +102,27 @@ const RESULT: [&[Deposit]; PRODUCTS] = [
     &[Add(TopLeft)],
 ];
 
-/// Values of a pair of panels of `width` columns: the right sides of the seven products of every pass.
+/// Values of a pair of panels of `width` columns: the right sides of the seven matmuls of every pass.
 pub(super) fn pair_length(depth: usize, width: usize) -> usize {
-    PRODUCTS * (depth / 2) * width
+    MATMULS * (depth / 2) * width
 }
 
-/// Writes the seven right sides of two panels `[depth, width]`, pass by pass.
-pub(super) fn pack(isa: Isa, panels: [&[f32]; 2], width: usize, out: &mut [f32]) {
+/// The right sides of all seven matmuls of every pair of panels of `width` columns, pass by pass. What is
+/// missing in the last pair is zero.
+pub(super) fn right_sides(isa: Isa, panels: &[f32], depth: usize, width: usize) -> Aligned {
+    let panel = (depth * width).max(1);
+    let pairs = panels.len().div_ceil(2 * panel);
+    Aligned::of_parts(pairs, pair_length(depth, width), |pair, out| {
+        let (left, rest) = panels[2 * pair * panel..].split_at(panel);
+        match rest.get(..panel) {
+            Some(right) => right_sides_of_pair(isa, [left, right], width, out),
+            None => right_sides_of_pair(isa, [left, &vec![0.0; panel]], width, out),
+        }
+    })
+}
+
+/// The seven right sides of two panels `[depth, width]`.
+fn right_sides_of_pair(isa: Isa, panels: [&[f32]; 2], width: usize, out: &mut [f32]) {
     let depth = panels[0].len() / width;
     let mut rest = out;
     for start in (0..depth).step_by(DEPTH) {
@@ -166,7 +182,7 @@ pub(super) fn multiply_rows(
     let half = count.div_ceil(2).next_multiple_of(height);
     let longest = depth.min(DEPTH);
     let stride = longest / 2 + SKEW;
-    let (sums, rows) = (4 * half * width, PRODUCTS * half * stride);
+    let (sums, rows) = (4 * half * width, MATMULS * half * stride);
     scratch.resize(scratch.len().max(sums + rows + 2 * longest), 0.0);
     let (sums, rest) = scratch.split_at_mut(sums);
     let (left, pair) = rest.split_at_mut(rows);
@@ -197,7 +213,7 @@ pub(super) fn multiply_rows(
         let last = range.end == depth;
         tile::dispatch(
             isa,
-            Products {
+            Matmuls {
                 left: Left {
                     values: left,
                     stride,
@@ -216,8 +232,8 @@ pub(super) fn multiply_rows(
     }
 }
 
-/// The products of one pass.
-struct Products<'a> {
+/// The matmuls of one pass.
+struct Matmuls<'a> {
     /// The seven left sides one below the other.
     left: Left<'a>,
     /// Rows of each.
@@ -231,7 +247,7 @@ struct Products<'a> {
     out: &'a mut [f32],
 }
 
-impl WithTile for Products<'_> {
+impl WithTile for Matmuls<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma) {
         let Self {
@@ -246,20 +262,20 @@ impl WithTile for Products<'_> {
         let (columns, steps) = (right.columns(), range.len() / 2);
         let quarter = half * C;
         for pair in 0..columns.div_ceil(2 * C) {
-            for (product, deposits) in RESULT.iter().enumerate() {
-                let panel = right.seventh(pair, product, range.clone());
+            for (matmul, deposits) in RESULT.iter().enumerate() {
+                let panel = right.strassen_side(pair, matmul, range.clone());
                 for tile in 0..half / R {
                     let left = Left {
-                        values: &left.values[(product * half + tile * R) * left.stride..],
+                        values: &left.values[(matmul * half + tile * R) * left.stride..],
                         ..left
                     };
                     let zero = [simd.splat_f32s(0.0); 2];
                     let ahead = Ahead::of(panel, steps, tile);
-                    let product = tile::sums::<S, R, C>(simd, fma, zero, left, steps, panel, ahead);
+                    let result = tile::sums::<S, R, C>(simd, fma, zero, left, steps, panel, ahead);
                     for deposit in *deposits {
                         let (Set(to) | Add(to) | Subtract(to)) = *deposit;
                         let place = &mut sums[to as usize * quarter + tile * R * C..][..R * C];
-                        put(simd, *deposit, &product, S::as_mut_simd_f32s(place).0);
+                        put(simd, *deposit, &result, S::as_mut_simd_f32s(place).0);
                     }
                 }
             }
@@ -293,15 +309,15 @@ impl WithTile for Products<'_> {
     }
 }
 
-/// Two registers a row of a product into a quarter of the result.
+/// Two registers a row of a matmul into a quarter of the result.
 #[inline(always)]
 fn put<S: Simd, const R: usize>(
     simd: S,
     deposit: Deposit,
-    product: &[[S::f32s; 2]; R],
+    matmul: &[[S::f32s; 2]; R],
     out: &mut [S::f32s],
 ) {
-    let pairs = out.iter_mut().zip(product.as_flattened());
+    let pairs = out.iter_mut().zip(matmul.as_flattened());
     match deposit {
         Set(_) => pairs.for_each(|(out, x)| *out = *x),
         Add(_) => pairs.for_each(|(out, x)| *out = simd.add_f32s(*out, *x)),
@@ -315,10 +331,10 @@ mod tests {
 
     use super::*;
     use crate::activation::{Activation, Rectifier};
-    use crate::gemm::{Dense, Matrix, Packed, gemm};
+    use crate::gemm::{Dense, ForRows, Matrix, Packed, gemm};
     use crate::testing::{close, values};
 
-    /// Both ways of the same product.
+    /// Both ways of the same matmul.
     fn check(isa: Isa, [rows, depth, columns]: [usize; 3], epilogue: &Epilogue<'_>, seed: usize) {
         let (a, b) = (
             values(rows * depth, seed),
@@ -326,8 +342,10 @@ mod tests {
         );
         let (a, b) = (Dense::new(&a, depth), Matrix::new(&b, depth, columns));
         let [mut plain, mut fast] = [(); 2].map(|()| vec![f32::NAN; rows * columns]);
-        gemm(&a, Packed::for_isa(isa, b).right(), epilogue, &mut plain);
-        gemm(&a, Packed::in_sevenths(isa, b).right(), epilogue, &mut fast);
+        let packed = Packed::for_isa(isa, b);
+        gemm(&a, packed.right(), epilogue, &mut plain);
+        let packed = ForRows::strassen(packed);
+        gemm(&a, packed.right(), epilogue, &mut fast);
         assert!(
             close(&fast, &plain, 2e-5),
             "{isa:?} {rows} × {depth} × {columns}"
@@ -338,7 +356,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn seven_products_are_eight(
+        fn seven_matmuls_are_eight(
             rows in 1_usize..230, half in 1_usize..40, columns in 1_usize..150, seed in 0_usize..99,
         ) {
             let (bias, residual) = (values(columns, seed + 2), values(rows * columns, seed + 3));
@@ -361,11 +379,11 @@ mod tests {
     }
 
     #[test]
-    fn small_and_uneven_products_are_left_as_they_are() {
+    fn small_and_uneven_matmuls_are_left_as_they_are() {
         assert!(pays(4096, 768, 24) && pays(4096, 3072, 96) && pays(4096, 640, 15));
         assert!(!pays(64, 768, 24) && !pays(4096, 64, 24) && !pays(4096, 769, 24));
         assert!(!pays(4096, 768 + 4, 24) && !pays(4096, 768, 5) && !pays(4096, 0, 2));
-        let packed = Packed::for_rows(Matrix::new(&[1.0; 12], 4, 3), 1_000_000);
-        assert!(!packed.right().is_in_sevenths());
+        let packed = Packed::new(Matrix::new(&[1.0; 12], 4, 3));
+        assert!(!ForRows::new(packed, 1_000_000).right().by_strassen());
     }
 }

@@ -59,7 +59,7 @@ impl Pass<'_> {
     }
 }
 
-/// Multiplies rows with the steps `range` of `right` and adds the products to `out`,
+/// Multiplies rows with the steps `range` of `right` and adds the result to `out`,
 /// which has as many columns as `right`.
 pub(crate) fn multiply_block(
     left: Left<'_>,
@@ -113,7 +113,7 @@ pub(super) fn dispatch(isa: Isa, kernel: impl WithTile) {
     }
 }
 
-/// A product of rows with panels.
+/// A matmul of rows with panels.
 struct Block<'a> {
     left: Left<'a>,
     right: Right<'a>,
@@ -207,7 +207,7 @@ impl Ahead {
     }
 }
 
-/// One tile of products: `start` in every row, and the first `depth` values of `R` rows of `left`
+/// One tile of a matmul: `start` in every row, and the first `depth` values of `R` rows of `left`
 /// times the rows of a panel.
 ///
 /// By pointers: a core that does two multiply-adds at a time has no time for checks between them
@@ -288,8 +288,8 @@ impl<S: Simd, const R: usize> Tile<S, R> {
         self.width == C && out.len() == R * self.columns
     }
 
-    /// Does what follows the product and writes the tile to its rows of the result. A function of
-    /// its own: next to the loop over the products it would take that loop's registers, a tenth of
+    /// Does what follows the matmul and writes the tile to its rows of the result. A function of
+    /// its own: next to the loop over the steps it would take that loop's registers, a tenth of
     /// the speed of a short one.
     #[inline(never)]
     pub(super) fn finish<const C: usize>(

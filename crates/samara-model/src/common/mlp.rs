@@ -2,10 +2,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
+
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::{self, Activation, NormLayer};
+use crate::ops::{self, Activation, Linear, NormLayer};
 
 /// Configuration of [`MlpBlock`].
 #[derive(Config, Debug)]
@@ -20,8 +20,8 @@ impl MlpBlockConfig {
     /// A block whose hidden layer ends in `activation`.
     pub fn init(&self, activation: Activation, device: &Device) -> MlpBlock {
         MlpBlock {
-            lin1: LinearConfig::new(self.embedding_dim, self.mlp_dim).init(device),
-            lin2: LinearConfig::new(self.mlp_dim, self.embedding_dim).init(device),
+            lin1: Linear::new(self.embedding_dim, self.mlp_dim, device),
+            lin2: Linear::new(self.mlp_dim, self.embedding_dim, device),
             activation,
         }
     }

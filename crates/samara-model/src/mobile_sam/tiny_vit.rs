@@ -5,8 +5,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{
-    BatchNorm, BatchNormConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-    PaddingConfig2d,
+    BatchNorm, BatchNormConfig, Initializer, LayerNorm, LayerNormConfig, PaddingConfig2d,
 };
 use burn::tensor::{Device, Int, Tensor};
 
@@ -14,7 +13,7 @@ use samara_kernels::depthwise::Depthwise;
 
 use crate::ops::{
     self, Activation, AttentionBias, Bottleneck, Convolution, GridAttention, LAYER_NORM_EPSILON,
-    QkvLayout,
+    Linear, QkvLayout,
 };
 use crate::sam::{Neck, NeckConfig};
 
@@ -105,15 +104,15 @@ impl TinyViTConfig {
         TinyViTBlock {
             attn: Attention {
                 norm: LayerNormConfig::new(dim).init(device),
-                qkv: LinearConfig::new(dim, 3 * dim).init(device),
-                proj: LinearConfig::new(dim, dim).init(device),
+                qkv: Linear::new(dim, 3 * dim, device),
+                proj: Linear::new(dim, dim, device),
                 attention_biases: Initializer::Zeros.init([heads, window * window], device),
                 window,
             },
             mlp: Mlp {
                 norm: LayerNormConfig::new(dim).init(device),
-                fc1: LinearConfig::new(dim, hidden).init(device),
-                fc2: LinearConfig::new(hidden, dim).init(device),
+                fc1: Linear::new(dim, hidden, device),
+                fc2: Linear::new(hidden, dim, device),
             },
             local_conv: Conv2dBn::new([dim, dim], 3, 1, dim, device),
         }
@@ -190,7 +189,8 @@ impl Conv2dBn {
         let [outputs, inputs, kernel, _] = weight.dims();
         let stride = self.c.stride[0];
         if self.c.groups == 1 {
-            return ops::conv2d(x, weight, Some(bias), [stride, kernel / 2], activation);
+            let folded = (weight, bias).into();
+            return ops::conv2d(x, &folded, [stride, kernel / 2], activation);
         }
         debug_assert_eq!(inputs, 1, "a depthwise convolution");
         let shape = Depthwise::padded(x.dims(), kernel, stride, kernel / 2);
@@ -243,6 +243,7 @@ impl Stage {
 
 /// A block of a stage: convolutional in the first, attention in the others.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a dozen of them")]
 enum Block {
     MbConv(MbConv),
     TinyViT(TinyViTBlock),
@@ -281,10 +282,10 @@ fn bottleneck(
         };
     }
     let bottleneck = Bottleneck {
-        expand: expand.folded(),
+        expand: expand.folded().into(),
         convolve: convolve.folded(),
         stride: convolve.c.stride[0],
-        project: project.folded(),
+        project: project.folded().into(),
         activation,
         shortcut,
     };

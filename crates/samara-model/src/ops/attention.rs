@@ -1,9 +1,9 @@
 //! Attention of tokens to each other.
 
-use burn::nn::Linear;
 use burn::tensor::{Int, Tensor, activation};
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 
+use super::Linear;
 use super::values::{Values, tensor};
 use crate::common::{window_partition, window_unpartition};
 

@@ -5,7 +5,7 @@ use samara_kernels::bottleneck;
 use samara_kernels::depthwise::Depthwise;
 
 use super::values::{PackedLayer, Values, tensor};
-use super::{Activation, conv2d, depthwise};
+use super::{Activation, Conv2d, conv2d, depthwise};
 
 /// A convolution as the checkpoints have it: weight `[out, in, kernel, kernel]`, bias `[out]`.
 pub type Convolution = (Tensor<4>, Tensor<1>);
@@ -14,13 +14,13 @@ pub type Convolution = (Tensor<4>, Tensor<1>);
 #[derive(Debug, Clone)]
 pub struct Bottleneck {
     /// 1×1, to the wide channels.
-    pub expand: Convolution,
+    pub expand: Conv2d,
     /// Of every wide channel by itself: weight `[wide, 1, kernel, kernel]`, padded to keep the size.
     pub convolve: Convolution,
     /// Its step.
     pub stride: usize,
     /// 1×1, from the wide channels.
-    pub project: Convolution,
+    pub project: Conv2d,
     /// After the first two, and after the sum with the input.
     pub activation: Activation,
     /// Whether the input is added to the result.
@@ -68,7 +68,7 @@ impl Bottleneck {
             shortcut: self.shortcut,
         };
         let [batch, height, width, _] = shape.out_shape();
-        let out_shape = [batch, height, width, self.project.1.dims()[0]];
+        let out_shape = [batch, height, width, self.project.weight.dims()[0]];
         let mut out = vec![0.0; out_shape.iter().product()];
         block.forward(x.as_slice(), &mut out);
         Some(tensor(out, out_shape, &device))
@@ -76,11 +76,9 @@ impl Bottleneck {
 
     fn forward_composed(self, x: Tensor<4>) -> Tensor<4> {
         let (shape, taps) = (self.shape(x.dims()), self.taps());
-        let pointwise =
-            |x, (weight, bias), activation| conv2d(x, weight, Some(bias), [1, 0], activation);
-        let wide = pointwise(x.clone(), self.expand, self.activation);
+        let wide = conv2d(x.clone(), &self.expand, [1, 0], self.activation);
         let wide = depthwise(wide, taps, self.convolve.1, shape, self.activation);
-        let out = pointwise(wide, self.project, Activation::Identity);
+        let out = conv2d(wide, &self.project, [1, 0], Activation::Identity);
         if self.shortcut {
             self.activation.apply(x + out)
         } else {

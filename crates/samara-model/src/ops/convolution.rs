@@ -2,68 +2,88 @@
 
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
+use burn::module::{Module, Param, ParamId};
+use burn::nn;
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d as burn_conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 use samara_kernels::depthwise::Depthwise;
-use samara_kernels::gemm::{Dense, Epilogue, Matrix, Packed, Patches, Rows as _, gemm};
+use samara_kernels::gemm::{Dense, Epilogue, Patches, linear_of_packed};
 
-use super::Activation;
+use super::bottleneck::Convolution;
 use super::values::{Values, tensor};
+use super::{Activation, Weight};
 #[cfg(feature = "flex")]
 use super::{fused, is_cpu};
 
-/// Convolution with a square window: `x` `[batch, height, width, in]`, `weight`
-/// `[out, in, kernel, kernel]` as in the checkpoints, `bias` `[out]`, `pad` zeros on every side.
+/// A convolution, as Burn's with a weight that is packed once.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[out, in, kernel, kernel]`.
+    pub weight: Weight<4>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl From<nn::conv::Conv2d> for Conv2d {
+    fn from(layer: nn::conv::Conv2d) -> Self {
+        Self {
+            weight: layer.weight.into(),
+            bias: layer.bias,
+        }
+    }
+}
+
+impl From<Convolution> for Conv2d {
+    fn from((weight, bias): Convolution) -> Self {
+        Self {
+            weight: Param::initialized(ParamId::new(), weight).into(),
+            bias: Some(Param::initialized(ParamId::new(), bias)),
+        }
+    }
+}
+
+/// Convolution of `[batch, height, width, in]` with a square window and `pad` zeros on every side.
 pub fn conv2d(
     x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Option<Tensor<1>>,
+    layer: &Conv2d,
     [stride, pad]: [usize; 2],
     activation: Activation,
 ) -> Tensor<4> {
-    let window = [stride, pad];
-    if let Some(y) = conv2d_with_kernel(&x, &weight, bias.as_ref(), window, activation) {
+    if let Some(y) = conv2d_with_kernel(&x, layer, [stride, pad], activation) {
         return y;
     }
+    let bias = layer.bias.as_ref().map(Param::val);
     let options = ConvOptions::new([stride, stride], [pad, pad], [1, 1], 1);
-    let y = burn_conv2d(x.permute([0, 3, 1, 2]), weight, bias, options);
+    let y = burn_conv2d(x.permute([0, 3, 1, 2]), layer.weight.val(), bias, options);
     activation.apply(y.permute([0, 2, 3, 1]))
 }
 
 fn conv2d_with_kernel(
     x: &Tensor<4>,
-    weight: &Tensor<4>,
-    bias: Option<&Tensor<1>>,
+    layer: &Conv2d,
     [stride, pad]: [usize; 2],
     activation: Activation,
 ) -> Option<Tensor<4>> {
-    let [outputs, inputs, kernel, _] = weight.dims();
     let (dims, device) = (x.dims(), x.device());
     let x = Values::of(x.clone())?;
-    // `[out, kernel, kernel, in]`: the channels of a tap side by side, as in the image.
-    let weight = Values::of(weight.clone().permute([0, 2, 3, 1]))?;
-    let bias = Values::optional(bias.cloned())?;
+    let weight = layer.weight.packed()?;
+    let bias = Values::optional(layer.bias.as_ref().map(Param::val))?;
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Values::as_slice),
         activation: activation.kernel(),
         residual: None,
     };
-    let depth = kernel * kernel * inputs;
+    let [_, inputs, kernel, _] = layer.weight.dims();
     let patches = Patches::new(x.as_slice(), dims, kernel, stride, pad);
-    let weight = Matrix::new(weight.as_slice(), outputs, depth).transposed();
-    let weight = Packed::for_rows(weight, patches.count());
-    let shape = [dims[0], patches.out_height, patches.out_width, outputs];
+    let (height, width) = (patches.out_height, patches.out_width);
+    let shape = [dims[0], height, width, weight.columns()];
     let mut out = vec![0.0; shape.iter().product()];
-    if kernel == 1 && stride == 1 && pad == 0 {
-        gemm(
-            &Dense::new(x.as_slice(), inputs),
-            weight.right(),
-            &epilogue,
-            &mut out,
-        );
+    if [kernel, stride, pad] == [1, 1, 0] {
+        let pixels = Dense::new(x.as_slice(), inputs);
+        linear_of_packed(&pixels, &weight, &epilogue, &mut out);
     } else {
-        gemm(&patches, weight.right(), &epilogue, &mut out);
+        linear_of_packed(&patches, &weight, &epilogue, &mut out);
     }
     Some(tensor(out, shape, &device))
 }

@@ -1,13 +1,12 @@
 //! Attention between prompt tokens and image tokens.
 
-use burn::nn::Linear;
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 use samara_kernels::attention::{Attention, Bias, PackedKeys, Tokens};
 use samara_kernels::two_way::{ImageToTokens, ImageTokens, TokensToImage};
 
 use super::values::{LayerValues, NormValues, Values, tensor};
-use super::{Activation, NormLayer, attention, layer_norm, linear};
+use super::{Activation, Linear, NormLayer, attention, layer_norm, linear};
 
 /// The layers of one attention between tokens and image tokens, and how many heads it has.
 #[derive(Debug, Clone, Copy)]
@@ -267,7 +266,6 @@ fn for_each(x: Tensor<3>, batch: usize) -> Tensor<3> {
 
 #[cfg(test)]
 mod tests {
-    use burn::nn::LinearConfig;
     use burn::tensor::{Device, Distribution};
 
     use super::*;
@@ -279,7 +277,7 @@ mod tests {
         let (batch, tokens, count, width, inner, heads) = (2, 5, 36, 24, 12, 3);
         let device = Device::flex();
         device.seed(11);
-        let linear_layer = |from, to| LinearConfig::new(from, to).init(&device);
+        let linear_layer = |from, to| Linear::new(from, to, &device);
         let (q_proj, k_proj) = (linear_layer(width, inner), linear_layer(width, inner));
         let (v_proj, out_proj) = (linear_layer(width, inner), linear_layer(inner, width));
         let layers = CrossAttention {

@@ -1,13 +1,13 @@
 //! Norms with the linear layers that follow them.
 
 use burn::module::Param;
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 use samara_kernels::feed_forward::FeedForward;
-use samara_kernels::gemm::{Epilogue, Normalised, linear_of_rows};
+use samara_kernels::gemm::{Epilogue, Normalised, linear_of_packed};
 
 use super::values::{NormValues, PackedLayer, Values, tensor};
-use super::{Activation, layer_norm, linear, linear_add};
+use super::{Activation, Linear, layer_norm, linear, linear_add};
 
 /// A layer norm, and its epsilon, which the layer does not tell.
 pub type NormLayer<'a> = (&'a LayerNorm, f64);
@@ -29,17 +29,16 @@ fn linear_of_norm_with_kernel<const D: usize>(
 ) -> Option<Tensor<D>> {
     let (mut dims, device) = (x.dims(), x.device());
     let (x, norm) = (Values::of(x.clone())?, NormValues::of(norm)?);
-    let weight = Values::of(layer.weight.val())?;
+    let weight = layer.weight.packed()?;
     let bias = Values::optional(layer.bias.as_ref().map(Param::val))?;
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Values::as_slice),
         ..Epilogue::default()
     };
     let rows = Normalised::new(x.as_slice(), norm.norm());
-    let [_, columns] = layer.weight.dims();
-    dims[D - 1] = columns;
+    dims[D - 1] = weight.columns();
     let mut out = vec![0.0; dims.iter().product()];
-    linear_of_rows(&rows, weight.as_slice(), columns, &epilogue, &mut out);
+    linear_of_packed(&rows, &weight, &epilogue, &mut out);
     Some(tensor(out, dims, &device))
 }
 

@@ -2,17 +2,43 @@
 
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
-use burn::module::Param;
-use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::nn::{self, LinearConfig};
+use burn::tensor::module::linear as burn_linear;
+use burn::tensor::{Device, Tensor};
 #[cfg(feature = "flex")]
 use samara_kernels::activation::Rectifier;
-use samara_kernels::gemm::{self, Epilogue};
+use samara_kernels::gemm::{Dense, Epilogue, linear_of_packed};
 
-use super::Activation;
 use super::values::{Values, tensor};
+use super::{Activation, Weight};
 #[cfg(feature = "flex")]
 use super::{fused, is_cpu};
+
+/// A linear layer, as Burn's with a weight that is packed once.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[in, out]`.
+    pub weight: Weight<2>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// A layer with random weights and a bias.
+    pub fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
+        LinearConfig::new(inputs, outputs).init(device).into()
+    }
+}
+
+impl From<nn::Linear> for Linear {
+    fn from(layer: nn::Linear) -> Self {
+        Self {
+            weight: layer.weight.into(),
+            bias: layer.bias,
+        }
+    }
+}
 
 /// `activation(x · W + b)` over the last axis: `[.., d_in]` → `[.., d_out]`.
 pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activation) -> Tensor<D> {
@@ -24,7 +50,10 @@ pub fn linear<const D: usize>(x: Tensor<D>, layer: &Linear, activation: Activati
         (Some(rectifier), Some(bias)) if is_cpu(&x.device()) => {
             fused_linear(x, layer.weight.val(), bias.val(), rectifier)
         }
-        _ => activation.apply(layer.forward(x)),
+        _ => {
+            let bias = layer.bias.as_ref().map(Param::val);
+            activation.apply(burn_linear(x, layer.weight.val(), bias))
+        }
     }
 }
 
@@ -75,18 +104,18 @@ fn with_kernel<const D: usize>(
     residual: Option<&Tensor<D>>,
 ) -> Option<Tensor<D>> {
     let (mut dims, device) = (x.dims(), x.device());
-    let size = layer.weight.dims();
     let x = Values::of(x.clone())?;
-    let weight = Values::of(layer.weight.val())?;
+    let weight = layer.weight.packed()?;
     let bias = Values::optional(layer.bias.as_ref().map(Param::val))?;
     let residual = Values::optional(residual.cloned())?;
-    dims[D - 1] = size[1];
+    let rows = Dense::new(x.as_slice(), dims[D - 1]);
+    dims[D - 1] = weight.columns();
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Values::as_slice),
         activation: activation.kernel(),
         residual: residual.as_ref().map(Values::as_slice),
     };
     let mut out = vec![0.0; dims.iter().product()];
-    gemm::linear(x.as_slice(), weight.as_slice(), size, &epilogue, &mut out);
+    linear_of_packed(&rows, &weight, &epilogue, &mut out);
     Some(tensor(out, dims, &device))
 }

@@ -1,12 +1,11 @@
 //! Attention of a frame to its memories, and rotary positions.
 
-use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData};
 use samara_kernels::memory_attention::MemoryAttention;
 use samara_kernels::rope::Rotations;
 
 use super::values::{LayerValues, Values, tensor};
-use super::{Activation, attention, linear};
+use super::{Activation, Linear, attention, linear};
 
 /// Rotary positions of the cells of a square grid.
 #[derive(Debug, Clone)]

@@ -4,6 +4,10 @@
 //! An operation has up to three forms. On the CPU, outside of training, it is a kernel of
 //! `samara-kernels`. In training on the CPU, what the models spend most of their time on are fused ones
 //! with their gradients (`fused.rs`). Everything else takes the composed form in Burn's operations.
+//!
+//! Linear layers and convolutions are modules of our own, as the kernels of inference want their weights
+//! packed ([`Weight`]). A layer whose weight a kernel reads as it is (`two_way`, upscaling) asks for
+//! [`Weight::val`] and stays as it is.
 
 mod attention;
 mod bottleneck;
@@ -18,6 +22,7 @@ mod pooled_attention;
 mod pooling;
 mod upscaling;
 mod values;
+mod weight;
 
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
@@ -28,17 +33,18 @@ use samara_kernels::position;
 
 pub use attention::{AttentionBias, GridAttention, QkvLayout, attention, projected_padding};
 pub use bottleneck::{Bottleneck, Convolution};
-pub use convolution::{conv2d, depthwise};
+pub use convolution::{Conv2d, conv2d, depthwise};
 pub use cross_attention::{
     CrossAttention, ProjectedImage, image_to_tokens, token_weights, tokens_to_image,
 };
 pub use feed_forward::{NormLayer, feed_forward, linear_of_norm};
-pub use linear::{linear, linear_add};
+pub use linear::{Linear, linear, linear_add};
 pub use memory_attention::{Rope, attention_to_memories};
 pub use pooled_attention::PooledAttention;
 pub use pooling::{max_pool, upsample_nearest};
 pub use upscaling::{Upscaling, upscale_masks};
 use values::{Values, tensor};
+pub use weight::Weight;
 
 /// Activation applied to the result of [`linear`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

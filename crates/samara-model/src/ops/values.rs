@@ -1,16 +1,17 @@
 //! Tensors of the CPU backend as slices, for the kernels of inference.
 
+use std::sync::Arc;
+
 #[cfg(feature = "flex")]
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::module::Param;
-use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
-use samara_kernels::gemm::{Layer, Matrix, Packed};
+use samara_kernels::gemm::{ForRows, Layer, Packed};
 use samara_kernels::layer_norm::Norm;
 use samara_kernels::two_way::Projection;
 
-use super::bottleneck::Convolution;
 use super::feed_forward::NormLayer;
+use super::{Conv2d, Linear};
 use crate::common::LayerNorm2d;
 
 /// The values of a tensor, row by row.
@@ -76,32 +77,27 @@ impl LayerValues {
     }
 }
 
-/// A linear layer in the order in which products read it.
+/// A linear layer with its weight packed for matmuls.
 pub(super) struct PackedLayer {
-    weight: Packed,
+    weight: ForRows<Arc<Packed>>,
     bias: Option<Values>,
 }
 
 impl PackedLayer {
     /// For about as many `rows`.
     pub(super) fn linear(layer: &Linear, rows: usize) -> Option<Self> {
-        let [inputs, outputs] = layer.weight.dims();
-        let weight = Values::of(layer.weight.val())?;
-        let matrix = Matrix::new(weight.as_slice(), inputs, outputs);
         Some(Self {
-            weight: Packed::for_rows(matrix, rows),
+            weight: ForRows::new(layer.weight.packed()?, rows),
             bias: Values::optional(layer.bias.as_ref().map(Param::val))?,
         })
     }
 
     /// A 1×1 convolution.
-    pub(super) fn pointwise((weight, bias): &Convolution) -> Option<Self> {
-        let [outputs, inputs, ..] = weight.dims();
-        let weight = Values::of(weight.clone())?;
-        let weight = Matrix::new(weight.as_slice(), outputs, inputs).transposed();
+    pub(super) fn pointwise(layer: &Conv2d) -> Option<Self> {
         Some(Self {
-            weight: Packed::new(weight),
-            bias: Some(Values::of(bias.clone())?),
+            // Line by line: too few rows at a time for more.
+            weight: ForRows::new(layer.weight.packed()?, 0),
+            bias: Values::optional(layer.bias.as_ref().map(Param::val))?,
         })
     }
 

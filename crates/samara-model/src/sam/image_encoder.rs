@@ -3,13 +3,15 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::neck::{Neck, NeckConfig};
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, AttentionBias, GridAttention, NormLayer, QkvLayout};
+use crate::ops::{
+    self, Activation, AttentionBias, Conv2d, GridAttention, Linear, NormLayer, QkvLayout,
+};
 
 /// Epsilon of every layer norm of the encoder, as the released models were built.
 const LAYER_NORM_EPSILON: f64 = 1e-6;
@@ -69,7 +71,8 @@ impl ImageEncoderViTConfig {
             patch_embed: PatchEmbed {
                 proj: Conv2dConfig::new([3, self.embed_dim], [self.patch_size; 2])
                     .with_stride([self.patch_size; 2])
-                    .init(device),
+                    .init(device)
+                    .into(),
             },
             pos_embed: Initializer::Zeros.init([1, grid, grid, self.embed_dim], device),
             blocks: blocks.collect(),
@@ -89,8 +92,8 @@ impl ImageEncoderViTConfig {
         Block {
             norm1: norm(),
             attn: Attention {
-                qkv: LinearConfig::new(self.embed_dim, 3 * self.embed_dim).init(device),
-                proj: LinearConfig::new(self.embed_dim, self.embed_dim).init(device),
+                qkv: Linear::new(self.embed_dim, 3 * self.embed_dim, device),
+                proj: Linear::new(self.embed_dim, self.embed_dim, device),
                 rel_pos_h: rel_pos(),
                 rel_pos_w: rel_pos(),
                 num_heads: self.num_heads,
@@ -143,10 +146,8 @@ impl PatchEmbed {
     /// `[batch, 3, side, side]` → `[batch, grid, grid, embed_dim]`.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let [.., patch, _] = self.proj.weight.dims();
-        let bias = self.proj.bias.as_ref().map(Param::val);
-        let weight = self.proj.weight.val();
         let pixels = pixels.permute([0, 2, 3, 1]);
-        ops::conv2d(pixels, weight, bias, [patch, 0], Activation::Identity)
+        ops::conv2d(pixels, &self.proj, [patch, 0], Activation::Identity)
     }
 }
 

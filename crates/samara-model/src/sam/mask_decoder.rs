@@ -4,14 +4,14 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::image_tokens::ImageTokens;
 use super::prompt_encoder::PromptEmbeddings;
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation, Upscaling};
+use crate::ops::{self, Activation, Linear, Upscaling};
 
 /// Configuration of [`MaskDecoder`].
 #[derive(Config, Debug)]
@@ -215,7 +215,7 @@ impl MlpConfig {
             n if n == self.num_layers => self.output_dim,
             _ => self.hidden_dim,
         };
-        let layer = |i| LinearConfig::new(width(i), width(i + 1)).init(device);
+        let layer = |i| Linear::new(width(i), width(i + 1), device);
         Mlp {
             layers: (0..self.num_layers).map(layer).collect(),
         }

@@ -3,11 +3,11 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2dConfig;
 use burn::tensor::{Device, Tensor};
 
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Conv2d};
 
 /// Configuration of [`Neck`].
 #[derive(Config, Debug)]
@@ -24,12 +24,14 @@ impl NeckConfig {
         Neck {
             conv1: Conv2dConfig::new([self.in_chans, self.out_chans], [1, 1])
                 .with_bias(false)
-                .init(device),
+                .init(device)
+                .into(),
             norm1: LayerNorm2d::new(self.out_chans, device),
             conv2: Conv2dConfig::new([self.out_chans, self.out_chans], [3, 3])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .with_bias(false)
-                .init(device),
+                .init(device)
+                .into(),
             norm2: LayerNorm2d::new(self.out_chans, device),
         }
     }
@@ -47,9 +49,7 @@ pub struct Neck {
 impl Neck {
     /// `[batch, grid, grid, in_chans]` → `[batch, grid, grid, out_chans]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let conv = |x, conv: &Conv2d, pad| {
-            ops::conv2d(x, conv.weight.val(), None, [1, pad], Activation::Identity)
-        };
+        let conv = |x, conv, pad| ops::conv2d(x, conv, [1, pad], Activation::Identity);
         let x = self.norm1.forward_channels_last(conv(x, &self.conv1, 0));
         self.norm2.forward_channels_last(conv(x, &self.conv2, 1))
     }

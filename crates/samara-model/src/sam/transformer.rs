@@ -3,11 +3,11 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON, ProjectedImage};
+use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON, Linear, ProjectedImage};
 
 /// Configuration of [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -42,12 +42,12 @@ impl TwoWayTransformerConfig {
 
     fn attention(&self, downsample_rate: usize, device: &Device) -> Attention {
         let (outer, inner) = (self.embedding_dim, self.embedding_dim / downsample_rate);
-        let project_in = || LinearConfig::new(outer, inner).init(device);
+        let project_in = || Linear::new(outer, inner, device);
         Attention {
             q_proj: project_in(),
             k_proj: project_in(),
             v_proj: project_in(),
-            out_proj: LinearConfig::new(inner, outer).init(device),
+            out_proj: Linear::new(inner, outer, device),
             num_heads: self.num_heads,
         }
     }

@@ -3,12 +3,12 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig, bicubic_weights};
-use crate::ops::{self, Activation, GridAttention, PooledAttention, QkvLayout};
+use crate::ops::{self, Activation, Conv2d, GridAttention, Linear, PooledAttention, QkvLayout};
 
 /// Epsilon of the norms.
 const EPSILON: f64 = 1e-6;
@@ -92,7 +92,8 @@ impl HieraConfig {
                 proj: Conv2dConfig::new([3, self.embed_dim], [kernel, kernel])
                     .with_stride([stride, stride])
                     .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
-                    .init(device),
+                    .init(device)
+                    .into(),
             },
             pos_embed: zeros(self.pos_embed_bkg),
             pos_embed_window: zeros(self.window_spec[0]),
@@ -190,10 +191,8 @@ impl PatchEmbed {
     /// `[batch, 3, side, side]` → `[batch, side / 4, side / 4, embed_dim]`.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let (_, stride, pad) = PATCH;
-        let bias = self.proj.bias.as_ref().map(Param::val);
         let pixels = pixels.permute([0, 2, 3, 1]);
-        let weight = self.proj.weight.val();
-        ops::conv2d(pixels, weight, bias, [stride, pad], Activation::Identity)
+        ops::conv2d(pixels, &self.proj, [stride, pad], Activation::Identity)
     }
 }
 
@@ -215,15 +214,15 @@ impl MultiScaleBlock {
         Self {
             norm1: norm(dim),
             attn: MultiScaleAttention {
-                qkv: LinearConfig::new(dim, 3 * dim_out).init(device),
-                proj: LinearConfig::new(dim_out, dim_out).init(device),
+                qkv: Linear::new(dim, 3 * dim_out, device),
+                proj: Linear::new(dim_out, dim_out, device),
                 heads,
                 window,
                 pooled,
             },
             norm2: norm(dim_out),
             mlp: MlpBlockConfig::new(dim_out, 4 * dim_out).init(Activation::Gelu, device),
-            proj: pooled.then(|| LinearConfig::new(dim, dim_out).init(device)),
+            proj: pooled.then(|| Linear::new(dim, dim_out, device)),
         }
     }
 

@@ -153,6 +153,6 @@ fn narrow((x, lateral): (Tensor<4>, Convolution), conv: &Conv2d) -> Tensor<4> {
         Some(own) => bias + own.val(),
         None => bias,
     };
-    let weight = weight.reshape([outputs, inputs, 1, 1]);
-    ops::conv2d(x, weight, Some(bias), [1, 0], Activation::Identity)
+    let narrow = (weight.reshape([outputs, inputs, 1, 1]), bias).into();
+    ops::conv2d(x, &narrow, [1, 0], Activation::Identity)
 }

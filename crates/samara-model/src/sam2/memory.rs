@@ -1,7 +1,6 @@
 //! What SAM 2 remembers of an object, and how a frame is seen in its light
 //! (`_prepare_memory_conditioned_features` and `_encode_new_memory` of `sam2/modeling/sam2_base.py`).
 
-use burn::module::Param;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Tensor, TensorData, activation};
@@ -144,11 +143,9 @@ impl Sam2 {
     /// A mask `[1, 1, side, side]` of zeros and ones in model pixels as the decoder takes it for a
     /// prompt, `[1, 1, 4 · grid, 4 · grid]`, to find the pointer of an object whose mask is known.
     pub fn mask_prompt(&self, mask: Tensor<4>) -> Tensor<4> {
-        let layer = &self.mask_downsample;
-        let bias = layer.bias.as_ref().map(Param::val);
         let mask = mask.permute([0, 2, 3, 1]);
-        let stride = [LOGITS_STRIDE, 0];
-        let prompt = ops::conv2d(mask, layer.weight.val(), bias, stride, Activation::Identity);
+        let window = [LOGITS_STRIDE, 0];
+        let prompt = ops::conv2d(mask, &self.mask_downsample, window, Activation::Identity);
         prompt.permute([0, 3, 1, 2])
     }
 }

@@ -2,10 +2,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::{self, Activation, LAYER_NORM_EPSILON, Rope};
+use crate::ops::{self, Activation, LAYER_NORM_EPSILON, Linear, Rope};
 
 /// Share of the frame's position encoding that is added to its features.
 const POSITION_AT_INPUT: f64 = 0.1;
@@ -31,7 +31,7 @@ impl MemoryAttentionConfig {
     /// Layers with random weights.
     pub fn init(&self, device: &Device) -> MemoryAttention {
         let norm = || LayerNormConfig::new(self.d_model).init(device);
-        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let linear = |from, to| Linear::new(from, to, device);
         let attention = |kv_in| RopeAttention {
             q_proj: linear(self.d_model, self.d_model),
             k_proj: linear(kv_in, self.d_model),

@@ -3,13 +3,13 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::conv::{self, Conv2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 use samara_kernels::depthwise::Depthwise;
 
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Conv2d, Linear};
 
 /// Halvings from the mask's resolution to that of the image embedding.
 const HALVINGS: usize = 4;
@@ -33,7 +33,7 @@ pub struct MemoryEncoderConfig {
 impl MemoryEncoderConfig {
     /// An encoder with random weights.
     pub fn init(&self, device: &Device) -> MemoryEncoder {
-        let conv = |from, to| Conv2dConfig::new([from, to], [1, 1]).init(device);
+        let conv = |from, to| Conv2dConfig::new([from, to], [1, 1]).init(device).into();
         let layers = (0..self.num_layers).map(|_| CxBlock::new(self.in_dim, device));
         MemoryEncoder {
             mask_downsampler: MaskDownSampler::new(self.in_dim, device),
@@ -86,6 +86,7 @@ impl MaskDownSampler {
                 .with_stride([2, 2])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .init(device)
+                .into()
         };
         let last = 4_usize.pow(HALVINGS as u32);
         Self {
@@ -93,7 +94,7 @@ impl MaskDownSampler {
             norms: (1..=HALVINGS)
                 .map(|i| LayerNorm2d::new(4_usize.pow(i as u32), device))
                 .collect(),
-            proj: Conv2dConfig::new([last, dim], [1, 1]).init(device),
+            proj: Conv2dConfig::new([last, dim], [1, 1]).init(device).into(),
         }
     }
 
@@ -114,7 +115,7 @@ struct Fuser {
 /// A `ConvNeXt` block: a depthwise window, a norm, a feed-forward per pixel, scaled.
 #[derive(Module, Debug)]
 struct CxBlock {
-    dwconv: Conv2d,
+    dwconv: conv::Conv2d,
     norm: LayerNorm2d,
     pwconv1: Linear,
     pwconv2: Linear,
@@ -130,8 +131,8 @@ impl CxBlock {
                 .with_groups(dim)
                 .init(device),
             norm: LayerNorm2d::new(dim, device),
-            pwconv1: LinearConfig::new(dim, 4 * dim).init(device),
-            pwconv2: LinearConfig::new(4 * dim, dim).init(device),
+            pwconv1: Linear::new(dim, 4 * dim, device),
+            pwconv2: Linear::new(4 * dim, dim, device),
             gamma: Initializer::Ones.init([dim], device),
         }
     }
@@ -160,6 +161,5 @@ impl CxBlock {
 }
 
 fn conv(x: Tensor<4>, layer: &Conv2d, window: [usize; 2]) -> Tensor<4> {
-    let bias = layer.bias.as_ref().map(Param::val);
-    ops::conv2d(x, layer.weight.val(), bias, window, Activation::Identity)
+    ops::conv2d(x, layer, window, Activation::Identity)
 }

@@ -12,8 +12,8 @@ mod validate;
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, Linear, LinearConfig};
+use burn::nn::Initializer;
+use burn::nn::conv::Conv2dConfig;
 use burn::tensor::{Device, Tensor};
 
 pub(crate) use hiera::STAGES;
@@ -25,6 +25,7 @@ pub use memory_encoder::{MemoryEncoder, MemoryEncoderConfig};
 pub use neck::{FpnNeck, FpnNeckConfig};
 
 use crate::ImageFeatures;
+use crate::ops::{Conv2d, Linear};
 use crate::sam::{
     ImageTokens, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
     PromptEncoderConfig, ScoredPrompts, TwoWayTransformerConfig,
@@ -134,11 +135,12 @@ impl Sam2Config {
                 .then(|| normal.init([1, memory_dim], device)),
             mask_downsample: Conv2dConfig::new([1, 1], [LOGITS_STRIDE; 2])
                 .with_stride([LOGITS_STRIDE; 2])
-                .init(device),
+                .init(device)
+                .into(),
             obj_ptr_proj: MlpConfig::new(dim, dim, dim, 3).init(device),
             obj_ptr_tpos_proj: self
                 .proj_tpos_enc_in_obj_ptrs
-                .then(|| LinearConfig::new(dim, memory_dim).init(device)),
+                .then(|| Linear::new(dim, memory_dim, device)),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2dConfig;
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::{self, Activation, Convolution};
+use crate::ops::{self, Activation, Conv2d, Convolution};
 
 /// Configuration of [`FpnNeck`].
 #[derive(Config, Debug)]
@@ -21,7 +21,9 @@ impl FpnNeckConfig {
     /// A neck with random weights.
     pub fn init(&self, device: &Device) -> FpnNeck {
         let lateral = |&channels: &usize| Lateral {
-            conv: Conv2dConfig::new([channels, self.d_model], [1, 1]).init(device),
+            conv: Conv2dConfig::new([channels, self.d_model], [1, 1])
+                .init(device)
+                .into(),
         };
         FpnNeck {
             // The coarsest comes first, as in the checkpoints.
@@ -44,14 +46,7 @@ struct Lateral {
 
 impl Lateral {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.conv.bias.as_ref().map(Param::val);
-        ops::conv2d(
-            x,
-            self.conv.weight.val(),
-            bias,
-            [1, 0],
-            Activation::Identity,
-        )
+        ops::conv2d(x, &self.conv, [1, 0], Activation::Identity)
     }
 }
 

@@ -8,12 +8,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use samara::{Candidates, ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
+use samara::{ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
 use samara_attention::AttentionMap;
 use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
 use samara_image::{PictureFormat, RgbImage, save_image, write_atomic};
 
-use analysis::{Analysis, Asked, Timing, largest_first, mean};
+use analysis::{Analysis, Asked, Timing, mean};
 
 use crate::args::check_parent;
 use crate::error::{CliError, Result};
