@@ -5,7 +5,6 @@ use std::f32::consts::LOG2_E;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::activation::{Activate, Activation};
 use crate::isa::{Fma, Isa, Kernel};
 
 /// Values handled by one task: enough to outweigh its start, small enough for the cache.
@@ -152,7 +151,24 @@ pub fn gelu_in_place(values: &mut [f32]) {
 fn gelu_for(isa: Isa, values: &mut [f32]) {
     values
         .par_chunks_mut(TASK)
-        .for_each(|values| isa.dispatch(Activate(Activation::Gelu, values)));
+        .for_each(|values| isa.dispatch(Gelu(values)));
+}
+
+/// [`gelu_lanes`] of every value, in place, on one thread.
+struct Gelu<'a>(&'a mut [f32]);
+
+impl Kernel for Gelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, fma: Fma) {
+        let (values, rest) = S::as_mut_simd_f32s(self.0);
+        for x in values {
+            *x = gelu_lanes(simd, fma, *x);
+        }
+        let last = gelu_lanes(simd, fma, simd.partial_load_f32s(rest));
+        simd.partial_store_f32s(rest, last);
+    }
 }
 
 /// Gradient through [`gelu_in_place`], given its input `x`: `gradient` times the derivative.

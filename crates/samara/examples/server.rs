@@ -5,7 +5,7 @@
 #![allow(clippy::print_stderr, reason = "this is its output")]
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use samara::prelude::*;
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let answer = |path, x, y| -> samara::Result<u64> {
         let known = cache
             .lock()
-            .unwrap_or_else(|e| e.into_inner())
+            .unwrap_or_else(PoisonError::into_inner)
             .get(path)
             .cloned();
         let embedding = known.map_or_else(
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?;
         cache
             .lock()
-            .unwrap_or_else(|e| e.into_inner())
+            .unwrap_or_else(PoisonError::into_inner)
             .insert(path, embedding.clone());
         Ok(embedding.predict(&Prompt::point(x, y))?.best().mask.area())
     };

@@ -5,8 +5,8 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::head::Head;
-use super::sequences::Query;
-use super::{Attention, Bias, Tokens};
+use super::layer::{Attention, Bias};
+use super::sequences::{Query, Tokens};
 use crate::gemm::{Left, Packed, Pass, multiply_block, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::{exp, exp_lanes};

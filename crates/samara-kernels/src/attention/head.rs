@@ -1,6 +1,7 @@
 //! Keys and values of one head of one sequence in the order in which they are read.
 
-use super::{Attention, Tokens};
+use super::layer::Attention;
+use super::sequences::Tokens;
 use crate::gemm::{Right, shape};
 use crate::isa::Isa;
 

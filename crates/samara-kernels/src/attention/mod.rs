@@ -7,6 +7,7 @@
 
 mod block;
 mod head;
+mod layer;
 mod sequences;
 
 use rayon::prelude::*;
@@ -17,50 +18,12 @@ use block::{Block, QUERIES, Scratch};
 use head::Head;
 use sequences::Query;
 
+pub use layer::{Attention, Bias};
 pub use sequences::{Sequences, Tokens};
 
 /// Sequences per thread from which on each is the work of one thread, in buffers that it uses again.
 /// Fewer and longer ones are shared by the threads, block by block.
 const MANY: usize = 4;
-
-/// What is added to the scores.
-#[derive(Debug, Clone, Copy)]
-pub enum Bias<'a> {
-    /// Nothing.
-    None,
-    /// `[heads, queries, keys]`, shared by all sequences.
-    Table(&'a [f32]),
-    /// Decomposed relative position (SAM's ViT) on a grid of `rows` × `columns` tokens: the bias of
-    /// query (y, x) to key (y', x') is `q · h[y − y' + rows − 1] + q · w[x − x' + columns − 1]`.
-    Decomposed {
-        /// Rows of the grid.
-        rows: usize,
-        /// Columns of the grid.
-        columns: usize,
-        /// `[2 · rows − 1, head_dim]`.
-        h: &'a [f32],
-        /// `[2 · columns − 1, head_dim]`.
-        w: &'a [f32],
-    },
-}
-
-/// An attention layer without its projections.
-#[derive(Debug, Clone, Copy)]
-pub struct Attention<'a> {
-    /// Heads.
-    pub heads: usize,
-    /// Width of a query and a key of one head.
-    pub head_dim: usize,
-    /// Width of a value of one head.
-    pub value_dim: usize,
-    /// Factor of the scores.
-    pub scale: f32,
-    /// Added to the scaled scores.
-    pub bias: Bias<'a>,
-    /// Key and value of a padding token, `[heads, head_dim]` and `[heads, value_dim]` with the
-    /// head strides of `k` and `v`. Needed for windows that reach over the edge.
-    pub padding: Option<(&'a [f32], &'a [f32])>,
-}
 
 /// Keys and values of a sequence in the order in which they are read, for any number of queries.
 #[derive(Debug)]

@@ -6,52 +6,27 @@
 //! matmul is done on the tile before it is written, so that the result goes through memory once.
 
 mod aligned;
+mod blocking;
+mod epilogue;
 mod gradients;
 mod packed;
 mod rows;
 mod strassen;
+mod strassen_sums;
 mod tile;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::activation::Activation;
+use blocking::{BLOCK_ROWS, DEPTH, SKEW};
 
+pub(crate) use blocking::shape;
+pub use epilogue::Epilogue;
 pub use gradients::{backward_input, backward_weight};
 pub use packed::{ForRows, Matrix, Packed, Right};
 pub use rows::{Dense, Normalised, Patches, Planes, Rows};
-pub(crate) use tile::{Left, Pass, multiply_block, shape};
-
-/// Rows of the left side per task: a multiple of all tile heights. With [`DEPTH`] they take 450 KB
-/// and stay in a second-level cache of 512 KB; the more rows, the less often the right side comes
-/// from further away.
-const BLOCK_ROWS: usize = 144;
-/// Steps along the inner dimension per pass. A longer one writes the tile less often; this one
-/// does the width of a ViT-B token in one pass.
-const DEPTH: usize = 768;
-/// Distance between gathered rows beyond their length: keeps rows of 4 KB and its multiples from
-/// falling on the same places of the first-level cache.
-const SKEW: usize = 16;
-
-/// What follows a matmul, element by element and in this order.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Epilogue<'a> {
-    /// Added to every row.
-    pub bias: Option<&'a [f32]>,
-    /// Applied to the sum.
-    pub activation: Activation,
-    /// Added last; in the shape of the result.
-    pub residual: Option<&'a [f32]>,
-}
-
-impl Epilogue<'_> {
-    /// The epilogue of a part of the result.
-    fn at(&self, start: usize, length: usize) -> Self {
-        let residual = self.residual.map(|r| &r[start..start + length]);
-        Self { residual, ..*self }
-    }
-}
+pub(crate) use tile::{Left, Pass, multiply_block};
 
 /// A linear layer.
 #[derive(Debug, Clone, Copy)]
@@ -270,7 +245,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::activation::Rectifier;
+    use crate::activation::{Activation, Rectifier};
     use crate::isa::Isa;
     use crate::testing::{close, values};
 

@@ -7,7 +7,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::{strassen, tile};
+use super::blocking::shape;
+use super::strassen_sums;
 use crate::isa::Isa;
 
 /// A matrix in memory of any order.
@@ -86,7 +87,7 @@ impl Packed {
 
     /// Packs a matrix for one instruction set, which its matmuls then use.
     pub fn for_isa(isa: Isa, matrix: Matrix<'_>) -> Self {
-        let width = tile::shape(isa).1;
+        let width = shape(isa).1;
         let (count, length) = (matrix.columns.div_ceil(width), matrix.rows * width);
         Self {
             isa,
@@ -108,7 +109,7 @@ impl Packed {
 
     /// The matrix that was packed, `[depth, columns]` row by row.
     pub fn unpacked(&self) -> Vec<f32> {
-        let (depth, width) = (self.depth, tile::shape(self.isa).1);
+        let (depth, width) = (self.depth, shape(self.isa).1);
         let mut values = vec![0.0; depth * self.columns];
         let rows = values.par_chunks_exact_mut(self.columns.max(1)).enumerate();
         rows.for_each(|(row, out)| {
@@ -122,7 +123,7 @@ impl Packed {
 
     /// The matrix with columns of zeros up to a whole panel, in which every tile is a whole one.
     pub(crate) fn whole_panels(&self) -> Right<'_> {
-        let columns = self.columns.next_multiple_of(tile::shape(self.isa).1);
+        let columns = self.columns.next_multiple_of(shape(self.isa).1);
         Right {
             columns,
             ..self.right()
@@ -153,8 +154,8 @@ impl<P: Borrow<Packed>> ForRows<P> {
     /// For matmuls with about as many rows.
     pub fn new(packed: P, rows: usize) -> Self {
         let matrix = packed.borrow();
-        let panels = matrix.columns.div_ceil(tile::shape(matrix.isa).1);
-        if strassen::pays(rows, matrix.depth, panels) {
+        let panels = matrix.columns.div_ceil(shape(matrix.isa).1);
+        if strassen_sums::pays(rows, matrix.depth, panels) {
             Self::strassen(packed)
         } else {
             Self { packed, sums: None }
@@ -164,9 +165,9 @@ impl<P: Borrow<Packed>> ForRows<P> {
     /// For [`strassen`], whether it pays or not.
     pub(super) fn strassen(packed: P) -> Self {
         let matrix = packed.borrow();
-        let (isa, width) = (matrix.isa, tile::shape(matrix.isa).1);
+        let (isa, width) = (matrix.isa, shape(matrix.isa).1);
         let panels = matrix.panels.as_slice();
-        let sums = Some(strassen::right_sides(isa, panels, matrix.depth, width));
+        let sums = Some(strassen_sums::right_sides(isa, panels, matrix.depth, width));
         Self { packed, sums }
     }
 
@@ -207,7 +208,7 @@ impl<'a> Right<'a> {
         depth: usize,
         columns: usize,
     ) -> Option<Self> {
-        let width = tile::shape(isa).1;
+        let width = shape(isa).1;
         (columns.is_multiple_of(width) && values.len() == depth * columns).then_some(Self {
             isa,
             values,
@@ -221,7 +222,7 @@ impl<'a> Right<'a> {
 
     /// A matrix `[depth, columns]` in panels, in the order of [`Packed`].
     pub(crate) fn from_panels(isa: Isa, values: &'a [f32], depth: usize, columns: usize) -> Self {
-        let width = tile::shape(isa).1;
+        let width = shape(isa).1;
         Self {
             isa,
             values,
@@ -236,7 +237,7 @@ impl<'a> Right<'a> {
     /// Packs a matrix on this thread, into memory that is used again. What the last panel has
     /// beyond the columns is left as it is.
     pub(crate) fn pack(isa: Isa, matrix: Matrix<'_>, panels: &'a mut Vec<f32>) -> Self {
-        let (depth, columns, width) = (matrix.rows, matrix.columns, tile::shape(isa).1);
+        let (depth, columns, width) = (matrix.rows, matrix.columns, shape(isa).1);
         panels.resize(columns.div_ceil(width) * width * depth, 0.0);
         for (i, panel) in panels.chunks_exact_mut((depth * width).max(1)).enumerate() {
             pack(matrix, i, width, panel);
@@ -276,7 +277,7 @@ impl<'a> Right<'a> {
     /// Rows of the left side per task: what [`strassen`] needs, or else as many as given.
     pub(crate) fn block_rows(&self, plain: usize) -> usize {
         if self.by_strassen() {
-            strassen::BLOCK_ROWS
+            strassen_sums::BLOCK_ROWS
         } else {
             plain
         }
@@ -292,8 +293,9 @@ impl<'a> Right<'a> {
         range: Range<usize>,
     ) -> Panel<'a> {
         let (width, half) = (self.row_stride, range.len() / 2);
-        let pass = strassen::pair_length(range.start, width);
-        let start = pair * strassen::pair_length(self.depth, width) + pass + matmul * half * width;
+        let pass = strassen_sums::pair_length(range.start, width);
+        let start =
+            pair * strassen_sums::pair_length(self.depth, width) + pass + matmul * half * width;
         Panel {
             values: &self.sums.unwrap_or_default()[start..start + half * width],
             stride: width,

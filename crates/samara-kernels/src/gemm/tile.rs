@@ -8,26 +8,11 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::Epilogue;
+use super::epilogue::Epilogue;
 use super::packed::{Panel, Right};
 use crate::activation::{Activation, Rectifier};
 use crate::isa::{Fma, Isa};
 use crate::meter;
-
-/// Rows and columns of a tile. The columns are two registers wide; the rows fill 24 of the 32
-/// registers of AVX-512 and NEON, 12 of the 16 of AVX2 and 8 of the 16 of SSE2, and the others
-/// hold a row of the right side and a value of the left.
-pub(crate) fn shape(isa: Isa) -> (usize, usize) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(_) => (12, 32),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) => (6, 16),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) => (12, 8),
-        Isa::Portable => (4, 8),
-    }
-}
 
 /// Rows for a whole number of tiles, gathered or where they are.
 #[derive(Clone, Copy)]

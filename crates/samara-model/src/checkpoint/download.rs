@@ -27,15 +27,12 @@ use std::time::Duration;
 
 use ureq::{Agent, Body};
 
-pub use self::error::DownloadError;
+pub use self::error::{BASE_URL_VARIABLE, DownloadError};
 pub use self::http::Timeouts;
 use self::http::{Failure, Reply, Source};
 use self::part::{BLOCK, Part, PartLock};
 use crate::checkpoint::cache::ModelCache;
 use crate::checkpoint::registry::Release;
-
-/// The environment variable that names a mirror: see the [module](self).
-pub const BASE_URL_VARIABLE: &str = "SAMARA_BASE_URL";
 
 /// How to download.
 #[derive(Clone, Debug)]

@@ -6,9 +6,6 @@ use burn::tensor::TensorData;
 use burn_store::bridge;
 use burn_store::burn_pack::Tensor as StoredTensor;
 
-use super::file::{floats, invalid};
-use super::{Checkpoint, CheckpointError};
-
 /// What the names of the tensors of a head that ranks the candidates of a prompt begin with.
 pub const CANDIDATE_HEAD: &str = "candidate_head.";
 
@@ -26,32 +23,6 @@ pub struct HeadTensor {
 
 /// The tensors of a head by name, without what the names of all of them begin with.
 pub type HeadTensors = BTreeMap<String, HeadTensor>;
-
-impl Checkpoint {
-    /// Whether there is any tensor of the head whose names begin with `prefix`.
-    pub fn has_head(&self, prefix: &str) -> bool {
-        self.heads.keys().any(|key| key.starts_with(prefix))
-    }
-
-    /// The tensors of a head whose names begin with `prefix`, such as [`CANDIDATE_HEAD`]; none if the
-    /// file has no such head.
-    ///
-    /// # Errors
-    /// A tensor cannot be read, or is not floating point.
-    pub fn head_tensors(&self, prefix: &str) -> Result<HeadTensors, CheckpointError> {
-        let read = |(name, key, tensor): (&str, &String, &StoredTensor)| {
-            let bad = |e: String| invalid(&self.path, &format!("key {key} {e}"));
-            let values = floats(tensor).map_err(bad)?;
-            let shape = tensor.shape.to_vec();
-            Ok((name.to_owned(), HeadTensor { shape, values }))
-        };
-        let named = self.heads.iter();
-        named
-            .filter_map(|(key, tensor)| Some((key.strip_prefix(prefix)?, key, tensor)))
-            .map(read)
-            .collect()
-    }
-}
 
 /// What the key begins with if it belongs to a head.
 pub(super) fn prefix(key: &str) -> Option<&'static str> {

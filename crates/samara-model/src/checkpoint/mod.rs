@@ -34,7 +34,7 @@ pub use heads::{CANDIDATE_HEAD, HeadTensor, HeadTensors};
 pub use weights::{Weights, save_model};
 
 use crate::{Model, ModelConfig};
-use file::CheckpointFile;
+use file::{CheckpointFile, floats, invalid};
 use int8::Quantised;
 use keys::KeyTable;
 use transposed::Transposed;
@@ -159,7 +159,7 @@ impl Checkpoint {
     pub fn config(&self) -> Result<ModelConfig, CheckpointError> {
         if let Some(json) = self.metadata.get(CONFIG_KEY) {
             let bad = |e: &dyn std::fmt::Display| {
-                file::invalid(
+                invalid(
                     &self.path,
                     &format!("bad {CONFIG_KEY} in its metadata: {e}"),
                 )
@@ -184,7 +184,7 @@ impl Checkpoint {
         let config = self.config()?.with_input_side(side);
         let config = config.map_err(|e| self.unsupported(e.to_string()))?;
         let json = serde_json::to_string(&config);
-        let json = json.map_err(|e| file::invalid(&self.path, &e.to_string()))?;
+        let json = json.map_err(|e| invalid(&self.path, &e.to_string()))?;
         self.metadata.insert(CONFIG_KEY.to_owned(), json);
         Ok(self)
     }
@@ -280,6 +280,30 @@ impl Checkpoint {
             mismatch: Box::new(mismatch),
         })
     }
+
+    /// Whether there is any tensor of the head whose names begin with `prefix`.
+    pub fn has_head(&self, prefix: &str) -> bool {
+        self.heads.keys().any(|key| key.starts_with(prefix))
+    }
+
+    /// The tensors of a head whose names begin with `prefix`, such as [`CANDIDATE_HEAD`]; none if the
+    /// file has no such head.
+    ///
+    /// # Errors
+    /// A tensor cannot be read, or is not floating point.
+    pub fn head_tensors(&self, prefix: &str) -> Result<HeadTensors, CheckpointError> {
+        let read = |(name, key, tensor): (&str, &String, &StoredTensor)| {
+            let bad = |e: String| invalid(&self.path, &format!("key {key} {e}"));
+            let values = floats(tensor).map_err(bad)?;
+            let shape = tensor.shape.to_vec();
+            Ok((name.to_owned(), HeadTensor { shape, values }))
+        };
+        let named = self.heads.iter();
+        named
+            .filter_map(|(key, tensor)| Some((key.strip_prefix(prefix)?, key, tensor)))
+            .map(read)
+            .collect()
+    }
 }
 
 /// Tensors of a `transformers` file by official key.
@@ -299,7 +323,7 @@ fn official_names(
         // Sorted, the copy of the shared matrix comes first and is replaced by the original.
         if second && !keys::is_shared_pe(&theirs) {
             let reason = format!("key {theirs} is there under another name as well");
-            return Err(file::invalid(path, &reason));
+            return Err(invalid(path, &reason));
         }
     }
     Ok(official)

@@ -4,11 +4,10 @@ use burn::tensor::Tensor;
 use samara_kernels::bottleneck;
 use samara_kernels::depthwise::Depthwise;
 
-use super::values::{PackedLayer, Values, tensor};
-use super::{Activation, Conv2d, conv2d, depthwise};
-
-/// A convolution as the checkpoints have it: weight `[out, in, kernel, kernel]`, bias `[out]`.
-pub type Convolution = (Tensor<4>, Tensor<1>);
+use super::activation::Activation;
+use super::convolution::{Conv2d, Convolution, conv2d, depthwise};
+use super::layer_values::PackedLayer;
+use super::values::{Values, tensor};
 
 /// Widen, look at the neighbours channel by channel, narrow, with an activation after the first two.
 #[derive(Debug, Clone)]

@@ -10,11 +10,13 @@ use burn::tensor::ops::{ConvOptions, PadMode};
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::gemm::{Dense, Epilogue, Patches, linear_of_packed};
 
-use super::bottleneck::Convolution;
 use super::values::{Values, tensor};
 use super::{Activation, Weight};
 #[cfg(feature = "flex")]
 use super::{fused, is_cpu};
+
+/// A convolution as the checkpoints have it: weight `[out, in, kernel, kernel]`, bias `[out]`.
+pub type Convolution = (Tensor<4>, Tensor<1>);
 
 /// A convolution, as Burn's with a weight that is packed once.
 #[derive(Module, Debug)]

@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use samara_kernels::attention::{Attention, Bias, PackedKeys, Tokens};
 use samara_kernels::two_way::{ImageToTokens, ImageTokens, TokensToImage};
 
-use super::values::{LayerValues, NormValues, Values, tensor};
+use super::layer_values::LayerValues;
+use super::norm::NormValues;
+use super::values::{Values, tensor};
 use super::{Activation, Linear, NormLayer, attention, layer_norm, linear};
 
 /// The layers of one attention between tokens and image tokens, and how many heads it has.

@@ -1,16 +1,15 @@
 //! Norms with the linear layers that follow them.
 
 use burn::module::Param;
-use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 use samara_kernels::feed_forward::FeedForward;
 use samara_kernels::gemm::{Epilogue, Normalised, linear_of_packed};
 
-use super::values::{NormValues, PackedLayer, Values, tensor};
-use super::{Activation, Linear, layer_norm, linear, linear_add};
-
-/// A layer norm, and its epsilon, which the layer does not tell.
-pub type NormLayer<'a> = (&'a LayerNorm, f64);
+use super::activation::Activation;
+use super::layer_values::PackedLayer;
+use super::linear::{Linear, linear, linear_add};
+use super::norm::{NormLayer, NormValues, layer_norm};
+use super::values::{Values, tensor};
 
 /// `norm(x) · W + b` over the last axis: `[.., d_in]` → `[.., d_out]`.
 pub fn linear_of_norm<const D: usize>(

@@ -4,7 +4,8 @@ use burn::tensor::{Tensor, TensorData};
 use samara_kernels::memory_attention::MemoryAttention;
 use samara_kernels::rope::Rotations;
 
-use super::values::{LayerValues, Values, tensor};
+use super::layer_values::LayerValues;
+use super::values::{Values, tensor};
 use super::{Activation, Linear, attention, linear};
 
 /// Rotary positions of the cells of a square grid.

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use samara_kernels::upscale as kernel;
 
 use super::linear::affine;
-use super::values::{NormValues, Values, tensor};
+use super::norm::NormValues;
+use super::values::{Values, tensor};
 use super::{Activation, select_rows};
 use crate::common::LayerNorm2d;
 
@@ -106,7 +107,7 @@ fn with_kernel(
         Values::of(first.weight.val())?,
         Values::of(second.weight.val())?,
     );
-    let norm = NormValues::of_pixels(norm)?;
+    let norm = NormValues::of_tensors(norm.weight.val(), norm.bias.val(), LayerNorm2d::EPSILON)?;
     let upscaling = kernel::Upscaling {
         first: first.as_slice(),
         first_bias: first_bias.as_slice(),

@@ -2,7 +2,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::cache::{CacheError, HOME_VARIABLE};
-use crate::checkpoint::download::BASE_URL_VARIABLE;
+
+/// The environment variable that names a mirror: see the [module](super).
+pub const BASE_URL_VARIABLE: &str = "SAMARA_BASE_URL";
 
 /// Why a checkpoint could not be downloaded. Each message is one complete line.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,29 @@
+//! How matmuls are cut.
+
+use crate::isa::Isa;
+
+/// Rows of the left side per task: a multiple of all tile heights. With [`DEPTH`] they take 450 KB
+/// and stay in a second-level cache of 512 KB; the more rows, the less often the right side comes
+/// from further away.
+pub(super) const BLOCK_ROWS: usize = 144;
+/// Steps along the inner dimension per pass. A longer one writes the tile less often; this one
+/// does the width of a ViT-B token in one pass.
+pub(super) const DEPTH: usize = 768;
+/// Distance between gathered rows beyond their length: keeps rows of 4 KB and its multiples from
+/// falling on the same places of the first-level cache.
+pub(super) const SKEW: usize = 16;
+
+/// Rows and columns of a tile. The columns are two registers wide; the rows fill 24 of the 32
+/// registers of AVX-512 and NEON, 12 of the 16 of AVX2 and 8 of the 16 of SSE2, and the others
+/// hold a row of the right side and a value of the left.
+pub(crate) fn shape(isa: Isa) -> (usize, usize) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_) => (12, 32),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => (6, 16),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) => (12, 8),
+        Isa::Portable => (4, 8),
+    }
+}
