@@ -27,6 +27,7 @@ pub mod limits;
 pub mod mask;
 pub mod montage;
 pub mod morphology;
+#[cfg(feature = "image")]
 pub mod object_map;
 #[cfg(feature = "overlay")]
 pub mod overlay;
@@ -58,6 +59,7 @@ pub use limits::ImageLimits;
 pub use mask::{BBox, Mask, decode_mask, read_mask};
 pub use montage::montage;
 pub use morphology::{BOUNDARY_RATIO, boundary_iou};
+#[cfg(feature = "image")]
 pub use object_map::{object_color, read_object_map, save_object_map};
 #[cfg(feature = "overlay")]
 pub use overlay::Overlay;

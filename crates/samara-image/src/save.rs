@@ -4,8 +4,7 @@ use std::fs;
 use std::io::{BufWriter, Cursor, Write};
 use std::path::Path;
 
-use image::codecs::jpeg::JpegEncoder;
-use image::{GrayImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
+use image::{GrayImage, ImageFormat, RgbImage, RgbaImage};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::decode::GrayImage16;
@@ -177,7 +176,11 @@ pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, Error> {
     jpeg(image, quality).map_err(|e| encoding(Path::new("JPEG"), &e))
 }
 
+#[cfg(feature = "image")]
 fn jpeg(image: &RgbImage, quality: u8) -> image::ImageResult<Vec<u8>> {
+    use image::ImageEncoder;
+    use image::codecs::jpeg::JpegEncoder;
+
     let mut bytes = Vec::new();
     let (width, height) = image.dimensions();
     JpegEncoder::new_with_quality(&mut bytes, quality).write_image(
@@ -187,6 +190,14 @@ fn jpeg(image: &RgbImage, quality: u8) -> image::ImageResult<Vec<u8>> {
         image::ExtendedColorType::Rgb8,
     )?;
     Ok(bytes)
+}
+
+/// This build has no encoder.
+#[cfg(not(feature = "image"))]
+fn jpeg(image: &RgbImage, _: u8) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Jpeg)?;
+    Ok(bytes.into_inner())
 }
 
 /// What [`save_image`] writes.
