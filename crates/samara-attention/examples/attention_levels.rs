@@ -5,7 +5,7 @@
 //! the grids of vision transformers. Every garment and every small thing is clicked where it is
 //! deepest, so the map of the person and the map of the thing contain the same click.
 //!
-//! `cargo run --release -p samara-attention --example attention_levels -- ../shared/data/ccp`
+//! `cargo run --release -p samara-attention --example attention_levels -- data/ccp`
 //!
 //! `--split NAME` takes another split than `val`, `--limit N` only N images, evenly spread, and
 //! `--any-size` also garments of less than a tenth of the person's area and small things of more.
@@ -98,7 +98,7 @@ fn main() -> Result<()> {
         cases.extend(picture(&segmenter, record, any_size)?);
     }
     println!(
-        "{limit} pictures of {} ({split}), {} maps\n",
+        "{limit} images of {} ({split}), {} maps\n",
         set.name,
         cases.len()
     );

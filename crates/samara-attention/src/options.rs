@@ -10,9 +10,8 @@ use crate::resample::Resampling;
 
 /// How maps are read, and when a level is named.
 ///
-/// The thresholds were chosen on the training split of CCP with the embedded model, as loose
-/// as leaves each level right in more than nine of ten decided cases; `docs/attention.md` says how often
-/// that holds on other images.
+/// The thresholds were chosen on the training split of CCP; `docs/attention.md` says how often the level is right
+/// on other images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionOptions {
     /// Maps of another aspect ratio than the image's are the attention of the stretched image.
@@ -23,7 +22,7 @@ pub struct AttentionOptions {
     /// decided maps of small things, where the model most often has no candidate that fits, 92 % were
     /// right; with 0.6, 86 % of a quarter more.
     pub min_confidence: f64,
-    /// Least [margin](AttentionLevel::margin). 0.2: of what the runner-up lacks to full agreement,
+    /// Least [margin](crate::AttentionLevel::margin). 0.2: of what the runner-up lacks to full agreement,
     /// the best candidate makes good a fifth. It brought wrong levels of garments from 4 to 2 % of the
     /// decided ones.
     pub min_margin: f64,

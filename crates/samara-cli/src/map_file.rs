@@ -68,7 +68,7 @@ impl FromStr for Grid {
         text.split_once(['x', '×'])
             .and_then(|(rows, columns)| Some((side(rows)?, side(columns)?)))
             .map(|(rows, columns)| Self { rows, columns })
-            .ok_or_else(|| "expected HxW, rows and columns of cells, such as 14x14".into())
+            .ok_or_else(|| "expected HxW, rows and columns of bins, such as 14x14".into())
     }
 }
 

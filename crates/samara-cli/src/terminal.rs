@@ -61,8 +61,7 @@ pub(crate) fn steps_bar(total: u64, what: &str) -> ProgressBar {
 pub(crate) fn pictures_bar(total: u64, done: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_position(done);
     bar.reset_eta();
-    if let Ok(style) = ProgressStyle::with_template("pictures {bar:32} {pos}/{len} {per_sec} {eta}")
-    {
+    if let Ok(style) = ProgressStyle::with_template("images {bar:32} {pos}/{len} {per_sec} {eta}") {
         bar.set_style(style);
     }
     bar

@@ -299,7 +299,7 @@ fn maps_that_are_none_are_refused_by_name() {
     bench.write("text.npy", b"no array at all");
     bench.write("complex.npy", &npy("<c8", &[2, 2], &[0; 32]));
     bench.write("text.safetensors", b"no tensors at all");
-    bench.write("text.png", b"no picture at all");
+    bench.write("text.png", b"no image at all");
     save_png(bench.path("colour.png"), &common::photo(96, 64, 0)).unwrap();
     save_png(bench.path("black.png"), &RgbImage::new(96, 64)).unwrap();
     bench.write(
@@ -321,7 +321,7 @@ fn maps_that_are_none_are_refused_by_name() {
         ("text.npy", &[]),
         ("complex.npy", &["floating point"]),
         ("text.safetensors", &[]),
-        ("text.png", &["not a picture"]),
+        ("text.png", &["not an image"]),
         ("colour.png", &["colour"]),
         ("black.png", &["zero"]),
         ("heads.npy", &["head 1", "zero"]),

@@ -33,7 +33,7 @@ fn images() {
     let photo = std::fs::read(bench.path("photo.png")).unwrap();
     bench.write("empty.jpg", b"");
     bench.write("cut.png", &photo[..photo.len() / 2]);
-    bench.write("text.jpg", b"this is no picture");
+    bench.write("text.jpg", b"this is no image");
     bench.write("huge.png", &png_header(30_000, 30_000));
     let model = model();
     for (name, words) in [

@@ -324,7 +324,7 @@ fn everything_finds_what_it_generated() {
     assert!(output.status.success(), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let set = &report[0];
-    assert_eq!(set["pictures"], 3);
+    assert_eq!(set["images"], 3);
     assert!(set["objects"].as_u64() > Some(3), "{set}");
     for figure in ["recall_50", "ar_1000", "best_iou"] {
         assert_eq!(set[figure], 1.0, "{figure}: {set}");

@@ -233,15 +233,15 @@ fn what_is_wrong_is_told_before_the_work() {
     );
     fs::create_dir(bench.path("empty")).unwrap();
     let nothing = everything(&bench, &["empty", "--out=out"]);
-    assert_fails(&nothing, 1, &["empty: no pictures in it"]);
+    assert_fails(&nothing, 1, &["empty: no images in it"]);
     assert!(!bench.path("out").exists());
 }
 
 #[test]
 fn a_folder_with_a_bad_file_is_done_but_for_it() {
     let bench = with_photos(4);
-    bench.write("photos/bad.png", b"no picture");
-    bench.write("photos/notes.txt", b"no picture either");
+    bench.write("photos/bad.png", b"no image");
+    bench.write("photos/notes.txt", b"no image either");
     // The results lie in the folder itself, and are no images to work on.
     let args = ["photos", "--format=overlay,coco", "--out=photos/results"];
     let output = everything(&bench, &args);
@@ -249,7 +249,7 @@ fn a_folder_with_a_bad_file_is_done_but_for_it() {
     let told = stderr(&output);
     assert_eq!(told.lines().count(), 2, "{told}");
     assert!(told.starts_with("failed: photos/bad.png"), "{told}");
-    assert!(told.ends_with("error: 1 of 5 pictures failed\n"), "{told}");
+    assert!(told.ends_with("error: 1 of 5 images failed\n"), "{told}");
     let results = bench.path("photos/results");
     let found = files(&results);
     for name in ["001.png", "002.png", "more/000.png", "more/003.png"] {
@@ -272,7 +272,7 @@ fn a_folder_with_a_bad_file_is_done_but_for_it() {
     let resumed = everything(&bench, &[args.as_slice(), &["--resume"]].concat());
     assert!(resumed.status.success(), "{}", stderr(&resumed));
     assert!(
-        stdout(&resumed).contains("1 pictures"),
+        stdout(&resumed).contains("1 images"),
         "{}",
         stdout(&resumed)
     );

@@ -170,7 +170,7 @@ impl ImageRecord {
         let (width, height) = image.dimensions();
         if (width, height) != (self.width, self.height) {
             let what = format!(
-                "the picture is {width}x{height}, its annotations are for {}x{}",
+                "the image is {width}x{height}, its annotations are for {}x{}",
                 self.width, self.height
             );
             return Err(self.bad(Fault::ImageSize, what));

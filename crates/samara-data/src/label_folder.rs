@@ -43,7 +43,7 @@ pub(crate) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
     let used: HashSet<&Path> = pairs.iter().map(|pair| pair.label.as_path()).collect();
     for (label, of) in &labels {
         if !used.contains(label.as_path()) && (split.is_none() || of.as_deref() == split) {
-            let what = "no picture of this name in images/";
+            let what = "no image of this name in images/";
             let record = label.display().to_string();
             skipped.add(BadRecord::new(Fault::MissingImage, record, what));
         }

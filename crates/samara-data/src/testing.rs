@@ -43,7 +43,7 @@ impl Folder {
         folder.picture("images/a.png", 60, 40);
         folder.picture("images/b.png", 40, 60);
         folder.picture("images/size.png", 20, 20);
-        std::fs::write(folder.path().join("images/corrupt.png"), b"no picture").unwrap();
+        std::fs::write(folder.path().join("images/corrupt.png"), b"no image").unwrap();
         let image = |id: u64, name: &str, width: u32, height: u32, split: &str| json!({"id": id, "file_name": name, "width": width, "height": height, "split": split});
         let images = json!([
             image(1, "a.png", 60, 40, "train"),

@@ -28,7 +28,7 @@ pub struct EverythingReport {
     /// Name of the data set.
     pub name: String,
     /// Images with annotations.
-    pub pictures: usize,
+    pub images: usize,
     /// Annotated objects; those of all annotators count.
     pub objects: usize,
     /// Masks for an image.
@@ -74,7 +74,7 @@ pub fn evaluate_everything(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<EverythingReport, EvalError> {
     let mut skipped = data.skipped.clone();
-    let (mut pictures, mut masks, mut seconds) = (0, 0, 0.0);
+    let (mut images, mut masks, mut seconds) = (0, 0, 0.0);
     let mut best: Vec<f64> = Vec::new();
     let mut tree = TreeAgreement::default();
     let records = spread(data.images.iter().collect(), limit);
@@ -98,7 +98,7 @@ pub fn evaluate_everything(
         seconds += start.elapsed().as_secs_f64();
         found.sort_by(|a, b| b.predicted_iou.0.total_cmp(&a.predicted_iou.0));
         found.truncate(MOST_MASKS);
-        pictures += 1;
+        images += 1;
         masks += found.len();
         let generated = found.iter().map(|record| record.segmentation.to_mask());
         let generated: Vec<Mask> = generated.collect::<Result<_, _>>()?;
@@ -120,14 +120,14 @@ pub fn evaluate_everything(
     let share = |at: f64| best.iter().filter(|&&iou| iou >= at).count() as f64 / best.len() as f64;
     Ok(EverythingReport {
         name: data.name.clone(),
-        pictures,
+        images,
         objects: best.len(),
-        masks_per_picture: masks as f64 / pictures as f64,
+        masks_per_picture: masks as f64 / images as f64,
         recall_50: share(0.5),
         ar_1000: OVERLAPS.into_iter().map(share).sum::<f64>() / OVERLAPS.len() as f64,
         best_iou: best.iter().sum::<f64>() / best.len() as f64,
         tree: (tree.pairs > 0).then_some(tree),
-        seconds_per_picture: seconds / pictures as f64,
+        seconds_per_picture: seconds / images as f64,
         skipped,
     })
 }
@@ -182,10 +182,10 @@ impl EverythingReport {
     pub fn to_text(&self) -> String {
         let percent = |share: f64| 100.0 * share;
         let mut text = format!(
-            "{}: {} pictures, {} objects, {:.0} masks a picture, {:.1} s each\n  \
+            "{}: {} images, {} objects, {:.0} masks an image, {:.1} s each\n  \
              recall at IoU 0.5 {:.1} %, AR@1000 {:.1} %, mean best IoU {:.1} %\n",
             self.name,
-            self.pictures,
+            self.images,
             self.objects,
             self.masks_per_picture,
             self.seconds_per_picture,

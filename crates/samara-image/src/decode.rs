@@ -93,11 +93,11 @@ pub(crate) fn decode_dynamic(
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     limits.check_pixels(width, height, name)?;
-    limits.check_bytes(decoder.total_bytes(), "the decoded picture", name)?;
+    limits.check_bytes(decoder.total_bytes(), "the decoded image", name)?;
     if width == 0 || height == 0 {
         return Err(Error::decoding(
             name,
-            format!("the picture has no pixels: {width}x{height}"),
+            format!("the image has no pixels: {width}x{height}"),
         ));
     }
     if !is_complete(bytes, format) {
@@ -128,12 +128,12 @@ fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, Error> {
             name,
             format!("is {}; {READ}", format!("{other:?}").to_uppercase()),
         )),
-        Err(_) => Err(Error::decoding(name, format!("is not a picture; {READ}"))),
+        Err(_) => Err(Error::decoding(name, format!("is not an image; {READ}"))),
     }
 }
 
 fn truncated(name: &str) -> Error {
-    Error::decoding(name, "the file is truncated: the picture ends too early")
+    Error::decoding(name, "the file is truncated: the image ends too early")
 }
 
 /// Puts a codec's error into one line of ours.
@@ -143,7 +143,7 @@ fn translate(error: CodecError, name: &str, limits: &ImageLimits) -> Error {
     match error {
         CodecError::Limits(limit) => match limit.kind() {
             LimitErrorKind::DimensionError => {
-                Error::limits(name, "the picture's sides are too large to decode")
+                Error::limits(name, "the image's sides are too large to decode")
             }
             _ => Error::limits(
                 name,
@@ -156,7 +156,7 @@ fn translate(error: CodecError, name: &str, limits: &ImageLimits) -> Error {
         CodecError::Unsupported(_) => Error::unsupported(name, line),
         CodecError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => truncated(name),
         _ if says_truncated(&line) => truncated(name),
-        _ => Error::decoding(name, format!("the picture is damaged: {line}")),
+        _ => Error::decoding(name, format!("the image is damaged: {line}")),
     }
 }
 

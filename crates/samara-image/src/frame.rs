@@ -188,10 +188,10 @@ impl Frame {
     ) -> Result<Self, Error> {
         if original.0 == 0 || original.1 == 0 {
             let what = format!(
-                "{}x{} pixels: a picture needs at least one",
+                "{}x{} pixels: an image needs at least one",
                 original.0, original.1
             );
-            return Err(Error::parameter("picture size", what));
+            return Err(Error::parameter("image size", what));
         }
         if side == 0 || !(1..=side).contains(&content.0) || !(1..=side).contains(&content.1) {
             let what = format!(

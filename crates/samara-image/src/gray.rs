@@ -42,7 +42,7 @@ pub fn read_gray(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayVal
         _ => {
             let rgb = picture.into_rgb32f();
             if rgb.pixels().any(|p| p[0] != p[1] || p[0] != p[2]) {
-                let what = "is a picture in colour, and grey values are wanted";
+                let what = "is an image in colour, and grey values are wanted";
                 return Err(Error::unsupported(&name, what));
             }
             rgb.pixels().map(|p| p[0]).collect()

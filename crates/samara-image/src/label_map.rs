@@ -201,7 +201,7 @@ mod tests {
     fn a_damaged_label_map_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.png");
-        std::fs::write(&path, b"not a picture").unwrap();
+        std::fs::write(&path, b"not an image").unwrap();
         let error = read_label_map(&path, &ImageLimits::default()).unwrap_err();
         assert!(error.to_string().contains("labels.png"), "{error}");
     }

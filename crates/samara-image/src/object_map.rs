@@ -39,7 +39,7 @@ pub fn save_object_map(
     for (object, mask) in objects.iter().rev() {
         if (mask.width(), mask.height()) != (width, height) {
             let what = format!(
-                "the mask of object {object} has {}x{} pixels, the picture {width}x{height}",
+                "the mask of object {object} has {}x{} pixels, the image {width}x{height}",
                 mask.width(),
                 mask.height()
             );

@@ -41,7 +41,7 @@ impl Raster {
         let mut corners = Vec::with_capacity(ring.len() + 1);
         for p in ring {
             if !(p.x.abs() <= FARTHEST && p.y.abs() <= FARTHEST) {
-                let what = format!("({}, {}) is not a point of a picture", p.x, p.y);
+                let what = format!("({}, {}) is not a point of an image", p.x, p.y);
                 return Err(Error::parameter("polygon", what));
             }
             corners.push((fine(p.x), fine(p.y)));

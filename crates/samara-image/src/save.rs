@@ -159,9 +159,9 @@ pub fn save_png(path: impl AsRef<Path>, image: &impl PngSource) -> Result<(), Er
 /// [`Error::Unsupported`] for another extension, otherwise as [`save_png`].
 pub fn save_image(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), Error> {
     let path = path.as_ref();
-    match PictureFormat::of(path)? {
-        PictureFormat::Png => save_png(path, image),
-        PictureFormat::Jpeg => {
+    match SaveFormat::of(path)? {
+        SaveFormat::Png => save_png(path, image),
+        SaveFormat::Jpeg => {
             let bytes = jpeg(image, JPEG_QUALITY).map_err(|e| encoding(path, &e))?;
             write_atomic(path, &bytes)
         }
@@ -202,14 +202,14 @@ fn jpeg(image: &RgbImage, _: u8) -> image::ImageResult<Vec<u8>> {
 
 /// What [`save_image`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PictureFormat {
+pub enum SaveFormat {
     /// PNG.
     Png,
     /// JPEG.
     Jpeg,
 }
 
-impl PictureFormat {
+impl SaveFormat {
     /// The format that the extension of `path` names; PNG without an extension.
     ///
     /// # Errors
@@ -223,7 +223,7 @@ impl PictureFormat {
             Some("jpg" | "jpeg") => Ok(Self::Jpeg),
             Some(other) => Err(Error::unsupported(
                 &path.display().to_string(),
-                format!("pictures are saved as .png, .jpg or .jpeg, not .{other}"),
+                format!("images are saved as .png, .jpg or .jpeg, not .{other}"),
             )),
         }
     }

@@ -34,7 +34,7 @@ fn photo(width: u32, height: u32) -> RgbImage {
 }
 
 fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    decode_image(bytes, "picture", &ImageLimits::default())
+    decode_image(bytes, "image", &ImageLimits::default())
 }
 
 /// A PNG of one declared size and no pixels.
@@ -80,7 +80,7 @@ fn a_file_cut_anywhere_is_refused_as_truncated() {
             let cut = &bytes[..bytes.len() * share / 100];
             let error = decode(cut).expect_err(&format!("{format:?} cut at {share} %"));
             let text = error.to_string();
-            assert!(text.starts_with("picture: "), "{text}");
+            assert!(text.starts_with("image: "), "{text}");
             assert!(!text.contains('\n'), "{text}");
             assert!(
                 text.contains("truncated"),
@@ -117,7 +117,7 @@ fn damaged_files_give_an_error_or_a_picture_of_the_declared_size() {
                 let at = random(bytes.len());
                 bytes[at] = random(256) as u8;
             }
-            if let Ok(image) = decode_image(&bytes, "picture", &limits) {
+            if let Ok(image) = decode_image(&bytes, "image", &limits) {
                 assert!(u64::from(image.width()) * u64::from(image.height()) <= limits.max_pixels);
             }
         }
@@ -134,7 +134,7 @@ fn what_is_no_picture_is_named() {
             .to_string()
     };
     fs::write(path("empty.png"), b"").unwrap();
-    fs::write(path("text.jpg"), b"this is a letter, not a picture").unwrap();
+    fs::write(path("text.jpg"), b"this is a letter, not an image").unwrap();
     fs::write(
         path("vector.png"),
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
@@ -150,12 +150,12 @@ fn what_is_no_picture_is_named() {
     named("", "cannot be read: is a folder, not a file");
     named("empty.png", "the file is empty");
     let formats = "JPEG, PNG, WebP, TIFF, BMP and GIF are read";
-    named("text.jpg", &format!("is not a picture; {formats}"));
-    named("vector.png", &format!("is not a picture; {formats}"));
+    named("text.jpg", &format!("is not an image; {formats}"));
+    named("vector.png", &format!("is not an image; {formats}"));
     let avif = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf";
     let error = decode(avif).unwrap_err();
     assert!(matches!(error, ImageError::Unsupported { .. }));
-    assert_eq!(error.to_string(), format!("picture: is AVIF; {formats}"));
+    assert_eq!(error.to_string(), format!("image: is AVIF; {formats}"));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn limits_are_decided_from_the_header() {
     assert!(matches!(error, ImageError::Limits { .. }));
     assert_eq!(
         error.to_string(),
-        "picture: 30000x30000 is 900000000 pixels, the limit is 100000000 \
+        "image: 30000x30000 is 900000000 pixels, the limit is 100000000 \
          (raise max_pixels to read it)"
     );
     let bytes = encode(&photo(100, 100).into(), ImageFormat::Png);

@@ -112,7 +112,7 @@ fn strange_input_is_drawn_or_left_out() {
         .mask(&none, palette(0))
         .label("nothing")
         .mask(&all, palette(1))
-        .label("a label that is far too long for so small a picture, \u{1F441} and ≥ ± × · –")
+        .label("a label that is far too long for so small an image, \u{1F441} and ≥ ± × · –")
         .mask(&other, palette(2))
         .label("")
         .mask(&nothing, palette(3))

@@ -316,7 +316,7 @@ fn a_folder_is_a_video_in_natural_order() {
         fs::rename(saved, at(name)).unwrap();
     }
     fs::write(at(".1.png"), "hidden").unwrap();
-    fs::write(at("notes.txt"), "not a picture").unwrap();
+    fs::write(at("notes.txt"), "not an image").unwrap();
     fs::create_dir(at("3.png")).unwrap();
     let mut video = FrameFolder::open(folder.path(), &ImageLimits::default()).unwrap();
     assert_eq!((video.size(), video.len_hint()), ((8, 6), Some(4)));
@@ -340,7 +340,7 @@ fn a_frame_of_another_size_is_an_error_of_its_own() {
         save_image(path, &grey(i, width)).unwrap();
     }
     let broken = folder.path().join("00003.png");
-    fs::write(broken, "not a picture").unwrap();
+    fs::write(broken, "not an image").unwrap();
     let mut video = FrameFolder::open(folder.path(), &ImageLimits::default()).unwrap();
     let text = video.read(1).unwrap_err().to_string();
     let wanted = "00001.png: the frame is 9x6, the first frame (00000.png) 8x6; \
@@ -363,7 +363,7 @@ fn folders_that_are_no_videos_are_refused() {
         let error = FrameFolder::open(folder.path(), &ImageLimits::default()).unwrap_err();
         error.to_string()
     };
-    assert!(error().ends_with(": the folder holds no pictures"));
+    assert!(error().ends_with(": the folder holds no images"));
     save_image(folder.path().join("1.jpg"), &grey(1, 8)).unwrap();
     save_image(folder.path().join("1.png"), &grey(1, 8)).unwrap();
     let text = error();

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! cargo run --release -p samara-train --example quality_transfer -- crates/samara-lite/quality.safetensors \
-//!     --fit ../shared/data/coco256 --fit ../shared/data/bsds500 \
-//!     --measure ../shared/data/coco256 --measure ../shared/data/bsds500
+//!     --fit data/coco256 --fit data/bsds500 \
+//!     --measure data/coco256 --measure data/bsds500
 //! ```
 //!
 //! The head is fitted to the training splits and measured on the validation splits. Without `--fit`

@@ -332,11 +332,7 @@ mod tests {
         for (from, to, key) in [
             ("lr = 0.001", "lr = 0.002", "optimizer.lr"),
             ("rounds = [1, 2]", "rounds = [1, 3]", "stages[0].rounds[1]"),
-            (
-                "path = 'pictures'",
-                "path = 'p'\nsplit = 'a'",
-                "data[0].path",
-            ),
+            ("path = 'images'", "path = 'p'\nsplit = 'a'", "data[0].path"),
         ] {
             let other = parsed(&text("").replace(from, to));
             let error = RunFolder::look(folder.path(), &other)
@@ -354,14 +350,14 @@ mod tests {
         let of = |path: &str| {
             let path = folder.path().join(path);
             let path = format!("path = '{}'", path.display());
-            parsed(&text("").replace("path = 'pictures'", &path))
+            parsed(&text("").replace("path = 'images'", &path))
         };
-        for name in ["pictures", "inner", "others"] {
+        for name in ["images", "inner", "others"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         let run = folder.path().join("run");
-        drop(RunFolder::open(&run, &of("pictures"), 0).unwrap());
-        RunFolder::look(&run, &of("inner/../pictures")).unwrap();
+        drop(RunFolder::open(&run, &of("images"), 0).unwrap());
+        RunFolder::look(&run, &of("inner/../images")).unwrap();
         let error = RunFolder::look(&run, &of("others")).unwrap_err();
         assert!(error.to_string().contains("(data[0].path differs)"));
     }

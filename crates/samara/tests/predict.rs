@@ -442,7 +442,7 @@ fn an_image_without_pixels_is_refused() {
         .to_string();
     assert_eq!(
         message,
-        "picture size: 0x7 pixels: a picture needs at least one"
+        "image size: 0x7 pixels: an image needs at least one"
     );
 }
 

@@ -51,7 +51,7 @@ fn tell_elsewhere(flag: &str, out: &Path, data: &DataSet) {
     };
     if folder.canonicalize().ok() != data.root.canonicalize().ok() {
         let notice = format!(
-            "{flag} {}: to be read, it needs the pictures of {} in an images/ folder beside it",
+            "{flag} {}: to be read, it needs the images of {} in an images/ folder beside it",
             out.display(),
             data.pictures.display()
         );

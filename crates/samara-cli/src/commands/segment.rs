@@ -11,7 +11,7 @@ use samara::{
     Candidate, Candidates, Embedding, ImageLimits, Logits, MaskPrompt, Prompt, Segmenter,
     Selection, Zoom, read_image,
 };
-use samara_image::{Overlay, PictureFormat, RgbImage, palette, save_image, write_atomic};
+use samara_image::{Overlay, RgbImage, SaveFormat, palette, save_image, write_atomic};
 
 use super::tell_unused_intent;
 use crate::args::{SelectArg, check_parent};
@@ -224,7 +224,7 @@ impl Outputs {
                 outputs.folder = Some(out.clone());
             }
             Some(out) => {
-                PictureFormat::of(out)?;
+                SaveFormat::of(out)?;
                 outputs.picture = Some(out.clone());
             }
             None if outputs.mask.is_none() && outputs.json.is_none() && outputs.raw.is_none() => {

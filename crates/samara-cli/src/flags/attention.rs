@@ -15,7 +15,7 @@ use crate::map_file::Grid;
 MAP holds non-negative weights over the whole image, at any resolution:
   .npy           [H, W], [heads, H, W] or [layers, heads, H, W]
   .safetensors   tensors of these shapes
-  .png, …        a grey picture of 8 or 16 bits
+  .png, …        a grey image of 8 or 16 bits
 With --grid HxW the last axis of an array holds tokens, row by row: [tokens], [heads, tokens] or
 [layers, heads, tokens]; class and register tokens before them are dropped.
 
@@ -23,7 +23,7 @@ Every --point, every --box and the --mask is a prompt of its own. Without any, t
 the mean map is the click. A level is named when it is clear, and 'undecided' otherwise;
 docs/attention.md explains the measures.
 
-Without an output flag the picture goes to IMAGE_STEM.attention.png in the current folder.
+Without an output flag the image goes to IMAGE_STEM.attention.png in the current folder.
 
 Examples:
   Which level does the map look at, at this point?
@@ -61,7 +61,7 @@ pub(crate) struct AttentionFlags {
           conflicts_with_all = ["points", "boxes", "mask"])]
     pub(crate) peaks: Option<usize>,
 
-    /// Rows and columns of the cells whose tokens the last axis holds
+    /// Rows and columns of the bins whose tokens the last axis holds
     #[arg(long, value_name = "HxW", help_heading = "Map")]
     pub(crate) grid: Option<Grid>,
 
@@ -125,8 +125,8 @@ impl AttentionFlags {
 pub(crate) enum ResamplingFlag {
     /// Along each side: area where the map shrinks, bilinear where it grows
     Auto,
-    /// The mean of what a pixel covers; cells stay blocks where the map grows
+    /// The mean of what a pixel covers; bins stay blocks where the map grows
     Area,
-    /// Linear between the centres of cells
+    /// Linear between the centres of bins
     Bilinear,
 }

@@ -86,7 +86,7 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
     pub(crate) max_objects: Option<usize>,
 
-    /// Leave out objects of fewer pixels
+    /// Skip objects of fewer pixels
     #[arg(
         long,
         value_name = "PIXELS",
@@ -95,7 +95,7 @@ pub(crate) struct EvalFlags {
     )]
     pub(crate) min_area: u64,
 
-    /// Leave out objects of more pixels
+    /// Skip objects of more pixels
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub(crate) max_area: Option<u64>,
 

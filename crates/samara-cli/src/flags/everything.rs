@@ -16,12 +16,12 @@ use crate::error::{CliError, Result};
 Options have the names and the defaults of the official SamAutomaticMaskGenerator; models
 with calibrated scores, as the embedded one, have thresholds of their own. docs/everything.md shows what each threshold does.
 
-For every picture OUT holds files that begin with its name, extension included. A folder, or several
-pictures, also get a manifest.jsonl: what is done and what failed. A run that was interrupted or
+For every image OUT holds files that begin with its name, extension included. A folder, or several
+images, also get a manifest.jsonl: what is done and what failed. A run that was interrupted or
 killed resumes with --resume.
 
 Examples:
-  All masks of a photo, as a picture and as JSON:
+  All masks of a photo, as an image and as JSON:
     samara everything photo.jpg --out masks
   A folder, as one COCO file and as label maps; a second time to resume after an interruption:
     samara everything photos --format coco,labels --out masks
@@ -61,7 +61,7 @@ pub(crate) struct EverythingFlags {
     )]
     pub(crate) output_mode: OutputMode,
 
-    /// Go on with the run in OUT: what is done is left alone, what failed is tried again
+    /// Resume the run in OUT: what is done stays, what failed is tried again
     #[arg(long, help_heading = "Output")]
     pub(crate) resume: bool,
 
@@ -145,7 +145,7 @@ pub(crate) struct GeneratorFlags {
     #[arg(long)]
     pub(crate) use_m2m: bool,
 
-    /// Leave out points inside finished masks of all three levels: faster, not the official result
+    /// Skip points inside finished masks of all three levels: faster, not the official result
     #[arg(long)]
     pub(crate) adaptive: bool,
 }

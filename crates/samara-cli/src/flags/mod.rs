@@ -242,7 +242,7 @@ Examples:
     samara segment photo.jpg --checkpoint runs/cells/model.safetensors --point 520,360
 
 A recipe for the second one, cells.toml, which trains all but the image encoder:
-    embedding_cache = \"features\"      # the encoder runs once on every picture
+    embedding_cache = \"features\"      # the encoder runs once on every image
     model = { checkpoint = \"mobile_sam.pt\" }
     data = [{ path = \"cells\", split = \"train\" }]
     prompts = { recipe = \"sam\" }      # clicks, boxes and corrections as SAM was trained

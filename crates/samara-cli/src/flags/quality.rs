@@ -14,12 +14,12 @@ A mask may come from anywhere: another model, an annotator, a thresholded attent
 the unknown truth is estimated from how the model's own answers agree with it, its outline and form,
 and the features inside and outside of it (docs/quality.md).
 
---mask reads pictures (white on black; with --soft grey levels are probabilities), .npy (bool, u8: a
+--mask reads images (white on black; with --soft grey levels are probabilities), .npy (bool, u8: a
 mask; f32, f64: probabilities from 0 to 1) and .json (COCO run lengths or polygons, an annotation, a
 list of them, or what 'samara segment --json' writes).
 
 A data set is a folder, or a .json of COCO annotations. --keep writes its annotations without the
-suspects and everything else as it was. File names of pictures are not touched: keep the new file
+suspects and everything else as it was. File names of images are not touched: keep the new file
 beside the old one, or give it an images/ folder of its own.
 
 Examples:
@@ -44,30 +44,25 @@ pub(crate) struct QualityFlags {
     pub(crate) head: Option<PathBuf>,
 
     /// A mask of the image; repeatable
-    #[arg(long = "mask", value_name = "FILE", help_heading = "Picture")]
+    #[arg(long = "mask", value_name = "FILE", help_heading = "Image")]
     pub(crate) masks: Vec<PathBuf>,
 
     /// The grey levels of mask images (8 or 16 bits) are probabilities
-    #[arg(long, requires = "masks", help_heading = "Picture")]
+    #[arg(long, requires = "masks", help_heading = "Image")]
     pub(crate) soft: bool,
 
     /// Where the object is, known from elsewhere than the mask: a click on it
     #[arg(long, value_name = "X,Y", value_parser = parse_point, requires = "masks",
-          allow_hyphen_values = true, help_heading = "Picture")]
+          allow_hyphen_values = true, help_heading = "Image")]
     pub(crate) point: Option<Click>,
 
     /// Where the object is, known from elsewhere than the mask: a box around it
     #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = parse_box, requires = "masks",
-          allow_hyphen_values = true, help_heading = "Picture")]
+          allow_hyphen_values = true, help_heading = "Image")]
     pub(crate) bbox: Option<OriginalBox>,
 
     /// An image: each mask on the left, as the model refines it on the right
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "masks",
-        help_heading = "Picture"
-    )]
+    #[arg(long, value_name = "FILE", requires = "masks", help_heading = "Image")]
     pub(crate) out: Option<PathBuf>,
 
     /// The refined mask, white on black
@@ -75,7 +70,7 @@ pub(crate) struct QualityFlags {
         long,
         value_name = "FILE.png",
         requires = "masks",
-        help_heading = "Picture"
+        help_heading = "Image"
     )]
     pub(crate) out_mask: Option<PathBuf>,
 
@@ -148,7 +143,7 @@ pub(crate) struct QualityFlags {
 #[command(after_help = "\
 Every annotated object is clicked where it is deepest, and the three candidates become annotations of
 their own: level (whole, part, subpart), score (predicted IoU), stability_score, source (the
-annotation they come from), point, and its category. What was found before in the same picture (IoU
+annotation they come from), point, and its category. What was found before in the same image (IoU
 above 0.95) is written once, with its best score.
 
 OUT is COCO with the file names of the data set, and is read like any data set: write it beside
@@ -183,7 +178,7 @@ pub(crate) struct LevelsFlags {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data set")]
     pub(crate) limit: Option<usize>,
 
-    /// Leave out candidates with a lower score, from 0 to 1
+    /// Skip candidates with a lower score, from 0 to 1
     #[arg(long, value_name = "SCORE", value_parser = share, default_value_t = 0.0,
           help_heading = "Output")]
     pub(crate) min_score: f64,

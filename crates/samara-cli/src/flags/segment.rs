@@ -15,7 +15,7 @@ const DEFAULT_ZOOM: Zoom = Zoom::Off;
 #[command(after_help = "\
 Coordinates are pixels of the original image: x before y, from the top left.
 
-Without an output flag the picture goes to IMAGE_STEM.overlay.png in the current folder.
+Without an output flag the image goes to IMAGE_STEM.overlay.png in the current folder.
 
 Examples:
   One click, the best of three masks drawn over the photo:
@@ -41,7 +41,7 @@ pub(crate) struct SegmentFlags {
     #[command(flatten)]
     pub(crate) model: ModelFlags,
 
-    /// A click: on the object (1, the default) or beside it (0); repeatable
+    /// A click: on the object (1, the default) or a negative one beside it (0); repeatable
     #[arg(long = "point", value_name = "X,Y[,0|1]", value_parser = parse_point,
           allow_hyphen_values = true, help_heading = "Prompt")]
     pub(crate) points: Vec<Click>,

@@ -79,10 +79,10 @@ pub(crate) struct VideoFlags {
     #[arg(long, help_heading = "Tracking")]
     pub(crate) non_overlap_masks: bool,
 
-    /// Holes of at most so many cells of SAM 2's mask logits are filled
+    /// Holes of at most so many logit pixels of SAM 2's masks are filled
     #[arg(
         long,
-        value_name = "CELLS",
+        value_name = "PIXELS",
         default_value_t = 8,
         help_heading = "Tracking"
     )]
@@ -102,7 +102,7 @@ pub(crate) struct VideoFlags {
     )]
     pub(crate) format: Vec<VideoFormat>,
 
-    /// Go on with the run in OUT
+    /// Resume the run in OUT
     #[arg(long, help_heading = "Output")]
     pub(crate) resume: bool,
 

@@ -102,7 +102,7 @@ fn what_is_no_video_is_refused() {
     bench.write("clip.mp4", b"a video");
     bench.write("taken", b"");
     for (input, out, status, words) in [
-        ("empty", "--out=out", 1, &["empty", "no pictures"][..]),
+        ("empty", "--out=out", 1, &["empty", "no images"][..]),
         ("none", "--out=out", 1, &["none", "no such file"]),
         ("none.mp4", "--out=out", 1, &["none.mp4", "no such file"]),
         ("cut", "--out=out", 1, &["1.png"]),

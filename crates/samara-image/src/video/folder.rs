@@ -41,7 +41,7 @@ impl FrameFolder {
         let Some(first) = frames.first() else {
             return Err(Error::decoding(
                 &path.display().to_string(),
-                "the folder holds no pictures",
+                "the folder holds no images",
             ));
         };
         Ok(Self {
@@ -123,7 +123,7 @@ fn refuse_same_stems(folder: &Path, frames: &[PathBuf], stems: &[String]) -> Res
             return Err(Error::unsupported(
                 &folder.display().to_string(),
                 format!(
-                    "{} and {} would be one frame; keep one kind of picture in the folder",
+                    "{} and {} would be one frame; keep one kind of image in the folder",
                     name_of(other),
                     name_of(frame)
                 ),

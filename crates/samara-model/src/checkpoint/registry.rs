@@ -241,7 +241,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125"),
         licence: "Apache-2.0",
         parameters: 38_900_000,
-        description: "SAM 2 with the tiny Hiera encoder, for pictures and video",
+        description: "SAM 2 with the tiny Hiera encoder, for images and video",
     },
     Release {
         name: "sam2-small",
@@ -253,7 +253,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
         licence: "Apache-2.0",
         parameters: 46_000_000,
-        description: "SAM 2 with the small Hiera encoder, for pictures and video",
+        description: "SAM 2 with the small Hiera encoder, for images and video",
     },
     Release {
         name: "sam2-base-plus",
@@ -270,7 +270,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"),
         licence: "Apache-2.0",
         parameters: 80_800_000,
-        description: "SAM 2 with the base+ Hiera encoder, for pictures and video",
+        description: "SAM 2 with the base+ Hiera encoder, for images and video",
     },
     Release {
         name: "sam2-large",
@@ -282,7 +282,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
         licence: "Apache-2.0",
         parameters: 224_400_000,
-        description: "SAM 2 with the large Hiera encoder, for pictures and video",
+        description: "SAM 2 with the large Hiera encoder, for images and video",
     },
     Release {
         name: "sam2.1-tiny",
@@ -294,7 +294,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
         licence: "Apache-2.0",
         parameters: 38_900_000,
-        description: "SAM 2.1 with the tiny Hiera encoder, for pictures and video",
+        description: "SAM 2.1 with the tiny Hiera encoder, for images and video",
     },
     Release {
         name: "sam2.1-small",
@@ -306,7 +306,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
         licence: "Apache-2.0",
         parameters: 46_000_000,
-        description: "SAM 2.1 with the small Hiera encoder, for pictures and video",
+        description: "SAM 2.1 with the small Hiera encoder, for images and video",
     },
     Release {
         name: "sam2.1-base-plus",
@@ -323,7 +323,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
         licence: "Apache-2.0",
         parameters: 80_800_000,
-        description: "SAM 2.1 with the base+ Hiera encoder, for pictures and video",
+        description: "SAM 2.1 with the base+ Hiera encoder, for images and video",
     },
     Release {
         name: "sam2.1-large",
@@ -335,7 +335,7 @@ static RELEASES: &[Release] = &[
         sha256: Some("2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
         licence: "Apache-2.0",
         parameters: 224_400_000,
-        description: "SAM 2.1 with the large Hiera encoder, for pictures and video",
+        description: "SAM 2.1 with the large Hiera encoder, for images and video",
     },
 ];
 

@@ -270,8 +270,15 @@ pub fn dynamic_multimask(single: &[f32], iou: &[f32]) -> usize {
 
 /// The best scored token of those for ambiguous prompts.
 pub fn best_of_many(iou: &[f32]) -> usize {
+    let score = |i: usize| {
+        if iou[i].is_nan() {
+            f32::NEG_INFINITY
+        } else {
+            iou[i]
+        }
+    };
     let later = (1..iou.len()).rev();
     later
-        .max_by(|&a, &b| iou[a].total_cmp(&iou[b]))
+        .max_by(|&a, &b| score(a).total_cmp(&score(b)))
         .unwrap_or(0)
 }

@@ -116,7 +116,7 @@ fn only_a_box_of_its_own_is_a_claim() {
     };
     assert!(!claimed([5.0, 5.0, 30.0, 20.0]) && !claimed([3.0, 3.5, 33.0, 21.0]));
     assert!(claimed([2.0, 5.0, 33.0, 20.0]) && claimed([5.0, 5.0, 30.0, 25.0]));
-    assert!(!claimed([100.0, 100.0, 30.0, 25.0]), "outside the picture");
+    assert!(!claimed([100.0, 100.0, 30.0, 25.0]), "outside the image");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The training of a [`CandidateHead`]: what the heads see of a model's answers is
+//! The training of a [`CandidateHead`](samara::CandidateHead): what the heads see of a model's answers is
 //! collected first, then two small networks are fitted to it. The model itself does not change.
 //!
 //! The prompts are those of people: first clicks in the middle, rather toward the middle, anywhere and near

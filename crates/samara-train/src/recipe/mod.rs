@@ -338,7 +338,7 @@ mod tests {
         let path = folder.path().join("recipe.toml");
         std::fs::write(&path, text("embedding_cache = 'cache'")).unwrap();
         let recipe = Recipe::read(&path).unwrap();
-        assert_eq!(recipe.data[0].path, folder.path().join("pictures"));
+        assert_eq!(recipe.data[0].path, folder.path().join("images"));
         assert_eq!(recipe.embedding_cache, Some(folder.path().join("cache")));
         let missing = Recipe::read(&folder.path().join("none.toml")).unwrap_err();
         assert!(missing.to_string().contains("none.toml"));

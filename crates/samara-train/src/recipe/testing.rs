@@ -14,7 +14,7 @@ pub(crate) fn text(more: &str) -> String {
 [model]
 random = 'mobile_sam.pth'
 [[data]]
-path = 'pictures'
+path = 'images'
 [prompts]
 recipe = 'sam'
 [losses]

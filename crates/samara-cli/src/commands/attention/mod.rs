@@ -11,7 +11,7 @@ use std::time::Instant;
 use samara::{ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
 use samara_attention::AttentionMap;
 use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
-use samara_image::{PictureFormat, RgbImage, save_image, write_atomic};
+use samara_image::{RgbImage, SaveFormat, save_image, write_atomic};
 
 use analysis::{Analysis, Asked, Timing, mean};
 
@@ -175,7 +175,7 @@ impl Outputs {
             (out, _) => out.clone(),
         };
         if let Some(out) = &picture {
-            PictureFormat::of(out)?;
+            SaveFormat::of(out)?;
         }
         let json = flags.json.clone();
         for (flag, path) in [("--out", &picture), ("--json", &json)] {

@@ -1,9 +1,9 @@
 //! `samara everything`.
 
 mod coco;
+mod images;
 mod inputs;
 mod manifest;
-mod pictures;
 mod results;
 
 use std::fmt::Write;
@@ -39,7 +39,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
     if inputs.iter().next().is_none() {
         let folder = flags.inputs[0].display();
-        return Err(CliError::failed(format!("{folder}: no pictures in it")));
+        return Err(CliError::failed(format!("{folder}: no images in it")));
     }
     let single = inputs.single();
     let image = single
@@ -134,7 +134,7 @@ fn many(
         skipped += u64::from(before.contains(&input.name));
     }
     let bar = terminal::pictures_bar(total, skipped);
-    let (mut pictures, mut masks, mut failures) = (0, 0, Vec::new());
+    let (mut images, mut masks, mut failures) = (0, 0, Vec::new());
     thread::scope(|scope| {
         let (decoded, to_embed) = sync_channel(WAITING);
         let (embedded, to_segment) = sync_channel(WAITING);
@@ -149,7 +149,7 @@ fn many(
             };
             match &outcome {
                 Outcome::Done { masks: found, .. } => {
-                    pictures += 1;
+                    images += 1;
                     masks += found;
                 }
                 Outcome::Failed { error } => failures.push(error.clone()),
@@ -171,7 +171,7 @@ fn many(
         n => format!(", {n} done before"),
     };
     terminal::print(&format!(
-        "{pictures} pictures, {masks} masks{before}\nwrote {}\n",
+        "{images} images, {masks} masks{before}\nwrote {}\n",
         flags.out.display()
     ))?;
     if failures.is_empty() {
@@ -181,7 +181,7 @@ fn many(
         terminal::tell("failed", failure);
     }
     Err(CliError::failed(format!(
-        "{} of {total} pictures failed",
+        "{} of {total} images failed",
         failures.len()
     )))
 }

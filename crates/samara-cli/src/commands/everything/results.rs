@@ -12,7 +12,7 @@ use samara_image::{
 use serde::Serialize;
 use walkdir::{DirEntry, WalkDir};
 
-use super::pictures;
+use super::images;
 use crate::error::{CliError, Result};
 use crate::flags::Format;
 
@@ -107,13 +107,13 @@ impl Results {
                 }
                 Format::Labels => {
                     let (width, height) = image.dimensions();
-                    let order = pictures::by_area(&masks).into_iter();
+                    let order = images::by_area(&masks).into_iter();
                     let numbered: Vec<_> = order.map(|i| (i, &masks[i])).collect();
                     save_png(&path, &label_map(width, height, &numbered)?)?;
                 }
-                Format::Overlay => save_png(&path, &pictures::overlay(image, &masks))?,
+                Format::Overlay => save_png(&path, &images::overlay(image, &masks))?,
                 Format::Hierarchy => {
-                    save_png(&path, &pictures::hierarchy(image, &masks, tree))?;
+                    save_png(&path, &images::hierarchy(image, &masks, tree))?;
                 }
             }
             written.push(path);

@@ -13,12 +13,12 @@ pub(crate) fn run(flags: &QualityFlags) -> Result<()> {
     match (is_data, flags.masks.is_empty()) {
         (true, true) => data::run(flags),
         (true, false) => Err(CliError::usage(format!(
-            "--mask goes with a picture, and {} is a data set",
+            "--mask goes with an image, and {} is a data set",
             input.display()
         ))),
         (false, false) => picture::run(flags),
         (false, true) => Err(CliError::usage(format!(
-            "{}: a picture needs --mask FILE; a data set is a folder or a .json of annotations",
+            "{}: an image needs --mask FILE; a data set is a folder or a .json of annotations",
             input.display()
         ))),
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use samara::{ImageLimits, Mask, Prompt, Segmenter, read_image};
 use samara_image::{
-    BBox, Overlay, PictureFormat, Rgb, RgbImage, Rle, montage, save_image, write_atomic,
+    BBox, Overlay, Rgb, RgbImage, Rle, SaveFormat, montage, save_image, write_atomic,
 };
 use samara_quality::{EstimateSource, MaskQuality, QualityEstimator, QualityHead};
 use serde::Serialize;
@@ -73,7 +73,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
 
 fn check_outputs(flags: &QualityFlags) -> Result<()> {
     if let Some(out) = &flags.out {
-        PictureFormat::of(out)?;
+        SaveFormat::of(out)?;
     }
     for (flag, path) in [
         ("--out", &flags.out),
