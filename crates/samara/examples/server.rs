@@ -14,28 +14,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let images: Vec<String> = std::env::args().skip(1).collect();
     let options = SegmenterOptions::new().with_threads(2); // the host's rayon pool is left alone
     let segmenter = Segmenter::embedded(options)?;
-    let cache: Mutex<HashMap<&str, Embedding>> = Mutex::default();
-    let answer = |path, x, y| -> samara::Result<u64> {
-        let known = cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(path)
-            .cloned();
-        let embedding = known.map_or_else(
-            || segmenter.embed(read_image(path, &ImageLimits::default())?),
-            Ok,
-        )?;
-        cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path, embedding.clone());
-        Ok(embedding.predict(&Prompt::point(x, y))?.best().mask.area())
+    let empty = |path: &String| (path.clone(), Mutex::new(None::<Embedding>));
+    let cache: HashMap<String, Mutex<Option<Embedding>>> = images.iter().map(empty).collect();
+    let answer = |path: &str, x, y| -> samara::Result<u64> {
+        let mut known = cache[path].lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            // Others who ask for this image wait; those who ask for another one do not.
+            *known = Some(segmenter.embed(read_image(path, &ImageLimits::default())?)?);
+        }
+        let embedding = known.clone();
+        drop(known);
+        let candidates = embedding
+            .map(|e| e.predict(&Prompt::point(x, y)))
+            .transpose()?;
+        Ok(candidates.map_or(0, |candidates| candidates.best().mask.area()))
     };
     thread::scope(|scope| {
         let ask = |path, x| scope.spawn(move || (path, x, answer(path, x, 150.0)));
         let requests: Vec<_> = images
             .iter()
-            .flat_map(|p| [100.0, 200.0, 300.0].map(|x| ask(&**p, x)))
+            .flat_map(|p| [100.0, 200.0, 300.0].map(|x| ask(p.as_str(), x)))
             .collect();
         for (path, x, pixels) in requests
             .into_iter()
