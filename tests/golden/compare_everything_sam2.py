@@ -2,7 +2,7 @@
 
     python tests/golden/compare_everything_sam2.py OUT [--model sam2.1_tiny]
 
-Makes OUT/MODEL.pth, every parameter random, when it is not there. Such masks fill the picture, so all
+Makes OUT/MODEL.pth, every parameter random, when it is not there. Such masks fill the image, so all
 boxes are alike: duplicates are left in (box_nms_thresh 1) and the scores' thresholds are put where a
 fifth falls below. `SAMARA` names the binary (target/release/samara). Needs the packages of
 requirements.txt.

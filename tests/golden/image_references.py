@@ -175,7 +175,7 @@ def fnv(data):
 def resize_cases(folder):
     """Inputs and outputs as raw bytes, one after the other, with an index in JSON.
 
-    Of colour pictures also a digest of Pillow's bicubic bytes and some of torchvision's floats; not
+    Of colour images also a digest of Pillow's bicubic bytes and some of torchvision's floats; not
     of a target one pixel wide, where PyTorch 2.15 repeats its first value.
     """
     y, x = np.mgrid[0:48, 0:64]
@@ -206,19 +206,19 @@ def resize_cases(folder):
             pixels = source if channels == 3 else np.ascontiguousarray(source[:, :, 0])
             offset = store(pixels)
             for size in sizes:
-                picture = Image.fromarray(pixels)
+                image = Image.fromarray(pixels)
                 case = {
                     "name": name,
                     "channels": channels,
                     "from": [source.shape[1], source.shape[0]],
                     "to": list(size),
                     "input": offset,
-                    "output": store(np.asarray(picture.resize(size, Image.BILINEAR))),
+                    "output": store(np.asarray(image.resize(size, Image.BILINEAR))),
                 }
                 if channels == 3:
-                    case["bicubic"] = fnv(picture.resize(size, Image.BICUBIC).tobytes())
+                    case["bicubic"] = fnv(image.resize(size, Image.BICUBIC).tobytes())
                 if channels == 3 and size[0] > 1:
-                    floats = Resize(size[::-1])(ToTensor()(picture)).numpy().ravel()
+                    floats = Resize(size[::-1])(ToTensor()(image)).numpy().ravel()
                     case["floats"] = store(floats[::FLOATS_EVERY].astype("<f4"))
                 index.append(case)
     (folder / "resize.bin").write_bytes(blob)

@@ -1,6 +1,6 @@
 """Random weights whose masks lie around the click, for comparing segment-everything.
 
-With every parameter random, each mask is noise over the whole picture, so all boxes are the same and
+With every parameter random, each mask is noise over the whole image, so all boxes are the same and
 one mask is left after the suppression of duplicates. Here three things are arranged, and the rest
 stays random: cells and tokens are compared by their positions, the two upscaling convolutions have
 no texture of their own, and the last layer of every hyper-network is fitted to discs around clicks,

@@ -15,7 +15,7 @@ CONFIGS = {
 
 
 def build(name: str):
-    """A model for pictures, with untrained weights."""
+    """A model for images, with untrained weights."""
     return build_sam2(CONFIGS[name], device="cpu")
 
 

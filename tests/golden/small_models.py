@@ -63,7 +63,7 @@ def small(out: Path) -> None:
 
 
 def small_pixels() -> torch.Tensor:
-    """A picture of 128x96 as the encoder gets it: normalised, then padded with zeros below.
+    """An image of 128x96 as the encoder gets it: normalised, then padded with zeros below.
 
     The values are rounded to half precision, so that the file is small and exact.
     """
@@ -71,8 +71,8 @@ def small_pixels() -> torch.Tensor:
     noise = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(SEED))
     waves = [torch.sin(x / 7) * torch.cos(y / 11), torch.sin((x + y) / 13), torch.cos(x * y / 900)]
     disc = ((x - 80) ** 2 + (y - 40) ** 2 < 24**2).float()
-    picture = 128 + 60 * torch.stack(waves) - 90 * disc + 40 * noise
-    pixels = (picture.clamp(0, 255).round() - PIXEL_MEAN) / PIXEL_STD
+    image = 128 + 60 * torch.stack(waves) - 90 * disc + 40 * noise
+    pixels = (image.clamp(0, 255).round() - PIXEL_MEAN) / PIXEL_STD
     return nn.functional.pad(pixels, (0, 0, 0, 32))[None].half().float()
 
 
@@ -436,11 +436,11 @@ def small_sam2_video(out: Path) -> None:
     (out / "sam2_video.safetensors").chmod(0o644)
 
     noise = torch.randint(0, 256, (frames, 6, 8, 3), generator=torch.Generator().manual_seed(SEED))
-    pictures = [Image.fromarray(frame.to(torch.uint8).numpy()).resize((64, 48)) for frame in noise]
+    images = [Image.fromarray(frame.to(torch.uint8).numpy()).resize((64, 48)) for frame in noise]
     sam2.utils.misc.get_connected_components = video_references.connected_components
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        for i, picture in enumerate(pictures):
-            picture.save(Path(folder) / f"{i:05}.jpg", format="PNG")
+        for i, image in enumerate(images):
+            image.save(Path(folder) / f"{i:05}.jpg", format="PNG")
         found = video_references.run(predictor, Path(folder))
-    found["frames"] = torch.stack([torch.from_numpy(np.array(p)) for p in pictures])
+    found["frames"] = torch.stack([torch.from_numpy(np.array(p)) for p in images])
     save(out / "sam2_video.expected.safetensors", found)

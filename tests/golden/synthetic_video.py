@@ -4,8 +4,8 @@
     python tests/golden/synthetic_video.py OUT
     samara eval OUT --video
 
-Eight sequences of 40 frames at 480×320: parts of pictures of skimage.data (public domain or CC0), cut
-out along wobbly shapes, move, turn and grow in front of other pictures, which pan. In `occluded` a bar
+Eight sequences of 40 frames at 480×320: parts of images of skimage.data (public domain or CC0), cut
+out along wobbly shapes, move, turn and grow in front of other images, which pan. In `occluded` a bar
 passes in front of the object, in `returns` the object leaves the frame and comes back; `crossing` and
 `twins` have two objects. The same files come out on every run.
 """
@@ -21,7 +21,7 @@ WIDTH, HEIGHT, FRAMES = 480, 320, 40
 SCALE = 3  # masks are drawn larger, so that their edges are smooth
 
 
-def picture(name):
+def image(name):
     values = getattr(data, name)()
     return Image.fromarray(values).convert("RGB")
 
@@ -43,7 +43,7 @@ class Thing:
 
     def __init__(self, texture, box, side, seed, places, turn=0.0, grow=0.0):
         rng = np.random.default_rng(seed)
-        self.texture = picture(texture).crop(box).resize((side * SCALE, side * SCALE), Image.BICUBIC)
+        self.texture = image(texture).crop(box).resize((side * SCALE, side * SCALE), Image.BICUBIC)
         v, u = np.mgrid[: side * SCALE, : side * SCALE] / (side * SCALE) * 2 - 1
         angle = np.arctan2(v, u)
         radius = 0.75 + sum(
@@ -67,7 +67,7 @@ class Thing:
 
 
 def background(name, t, blur, reach=(60, 30)):
-    backdrop = picture(name)
+    backdrop = image(name)
     width, height = WIDTH + reach[0], HEIGHT + reach[1]
     scale = max(width / backdrop.width, height / backdrop.height)
     size = (round(backdrop.width * scale), round(backdrop.height * scale))

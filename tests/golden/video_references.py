@@ -2,7 +2,7 @@
 
     python video_references.py OUT FRAMES --model sam2.1_tiny [--threads 2] [--official-corrections]
 
-FRAMES is a folder of pictures, of which the first 12 are used. Two objects: a box on frame 0; a mask
+FRAMES is a folder of images, of which the first 12 are used. Two objects: a box on frame 0; a mask
 on frame 2 and clicks on frame 5. All frames are tracked, then the first object is corrected on frame
 6, and frames 6 to 0 are tracked backwards. Writes OUT/MODEL.pth, OUT/frames and
 OUT/MODEL.video.safetensors, with what every call answers: `STEP.FRAME.OBJECT.logits`, `.iou` and

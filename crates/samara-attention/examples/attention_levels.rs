@@ -95,7 +95,7 @@ fn main() -> Result<()> {
     let mut cases = Vec::new();
     for i in 0..limit {
         let record = &set.images[i * set.images.len() / limit];
-        cases.extend(picture(&segmenter, record, any_size)?);
+        cases.extend(image(&segmenter, record, any_size)?);
     }
     println!(
         "{limit} images of {} ({split}), {} maps\n",
@@ -107,7 +107,7 @@ fn main() -> Result<()> {
 }
 
 /// The cases of one image.
-fn picture(segmenter: &Segmenter, record: &ImageRecord, any_size: bool) -> Result<Vec<Case>> {
+fn image(segmenter: &Segmenter, record: &ImageRecord, any_size: bool) -> Result<Vec<Case>> {
     let things = things(record, any_size)?;
     let limits = ImageLimits::default();
     let embedding = segmenter.embed(&record.load_image(&limits)?)?;

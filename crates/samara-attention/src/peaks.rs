@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn maxima_are_points_of_the_picture_the_highest_first() {
+    fn maxima_are_points_of_the_image_the_highest_first() {
         let map = map(4, 2, &[5.0, 1.0, 0.0, 9.0, 1.0, 1.0, 0.0, 0.0]);
         let found = map.peaks((400, 100), 5, 0.0);
         assert_eq!(points(&found), [(350.0, 25.0), (50.0, 25.0)]);

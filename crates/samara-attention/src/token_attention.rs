@@ -142,7 +142,7 @@ mod tests {
     use samara::{DeviceKind, Segmenter};
 
     /// An image with a bright square in the middle.
-    fn picture(width: u32, height: u32) -> RgbImage {
+    fn image(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             let inside = x.abs_diff(width / 2) < 30 && y.abs_diff(height / 2) < 30;
             samara_image::Rgb(if inside { [220, 60, 40] } else { [40, 50, 60] })
@@ -150,12 +150,12 @@ mod tests {
     }
 
     fn attention(segmenter: &Segmenter, prompt: &Prompt, size: (u32, u32)) -> TokenAttention {
-        let embedding = segmenter.embed(&picture(size.0, size.1)).unwrap();
+        let embedding = segmenter.embed(&image(size.0, size.1)).unwrap();
         TokenAttention::of(&embedding, prompt).unwrap()
     }
 
     #[test]
-    fn maps_end_where_the_picture_ends() {
+    fn maps_end_where_the_image_ends() {
         let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
         let prompt = Prompt::point(160.0, 80.0).with_negative_point(20.0, 20.0);
         let maps = attention(&segmenter, &prompt, (320, 160));
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_click_looks_where_it_is() {
         let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
-        let embedding = segmenter.embed(&picture(320, 160)).unwrap();
+        let embedding = segmenter.embed(&image(320, 160)).unwrap();
         for at in [[165, 85], [285, 25], [45, 125]] {
             let prompt = Prompt::point(f64::from(at[0]), f64::from(at[1]));
             let maps = TokenAttention::of(&embedding, &prompt).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretched_picture_fills_all_cells() {
+    fn a_stretched_image_fills_all_cells() {
         let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
             .join("../samara-model/tests/golden");
         let path = golden.join("sam2_video.safetensors");
@@ -231,7 +231,7 @@ mod tests {
             .join("../samara-model/tests/golden");
         let path = golden.join("sam2_video.safetensors");
         let segmenter = Segmenter::load(path, DeviceKind::Cpu).unwrap();
-        let embedding = segmenter.embed(&picture(64, 64)).unwrap();
+        let embedding = segmenter.embed(&image(64, 64)).unwrap();
         assert!(TokenAttention::of(&embedding, &Prompt::point(64.0, 3.0)).is_err());
         assert!(TokenAttention::of(&embedding, &Prompt::new()).is_err());
     }

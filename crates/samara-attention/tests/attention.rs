@@ -8,12 +8,12 @@
 #[path = "../../samara/tests/common/mod.rs"]
 mod common;
 
-use common::{HEIGHT, WIDTH, picture, segmenter};
+use common::{HEIGHT, WIDTH, photo, segmenter};
 use samara::{Mask, Prompt};
 use samara_attention::{AttentionMap, AttentionOptions, AttentionTargets, Undecided};
 
 fn targets(width: u32, height: u32, prompts: &[Prompt]) -> AttentionTargets {
-    let embedding = segmenter().embed(&picture(width, height)).unwrap();
+    let embedding = segmenter().embed(&photo(width, height)).unwrap();
     AttentionTargets::of(&embedding, prompts).unwrap()
 }
 

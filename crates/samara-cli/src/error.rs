@@ -53,23 +53,18 @@ impl From<samara::Error> for CliError {
     }
 }
 
-impl From<PromptError> for CliError {
-    fn from(error: PromptError) -> Self {
-        samara::Error::from(error).into()
-    }
+/// Errors of one kind reach the user as [`samara::Error`] does.
+macro_rules! as_samara_error {
+    ($($kind:ty),+) => {$(
+        impl From<$kind> for CliError {
+            fn from(error: $kind) -> Self {
+                samara::Error::from(error).into()
+            }
+        }
+    )+};
 }
 
-impl From<OptionError> for CliError {
-    fn from(error: OptionError) -> Self {
-        samara::Error::from(error).into()
-    }
-}
-
-impl From<CalibrationError> for CliError {
-    fn from(error: CalibrationError) -> Self {
-        samara::Error::from(error).into()
-    }
-}
+as_samara_error!(PromptError, OptionError, CalibrationError);
 
 impl From<EvalError> for CliError {
     fn from(error: EvalError) -> Self {

@@ -58,7 +58,7 @@ pub(crate) fn steps_bar(total: u64, what: &str) -> ProgressBar {
 }
 
 /// A bar for `total` images, of which some are done.
-pub(crate) fn pictures_bar(total: u64, done: u64) -> ProgressBar {
+pub(crate) fn images_bar(total: u64, done: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_position(done);
     bar.reset_eta();
     if let Ok(style) = ProgressStyle::with_template("images {bar:32} {pos}/{len} {per_sec} {eta}") {

@@ -43,7 +43,7 @@ fn json(bench: &Bench, map: &str, args: &[&str]) -> Value {
 }
 
 #[test]
-fn without_an_output_flag_a_picture_and_a_table_appear() {
+fn without_an_output_flag_an_image_and_a_table_appear() {
     let bench = Bench::new();
     bench.write("map.npy", &floats(&[10, 15], &blob(15, 10, (7, 5))));
     let output = attention(&bench, "map.npy", &["--point", "48,32"]);
@@ -65,9 +65,9 @@ fn without_an_output_flag_a_picture_and_a_table_appear() {
     }
     assert!(text.ends_with("wrote photo.attention.png\n"), "{text}");
     assert!(stderr(&output).is_empty(), "no bar without a terminal");
-    let picture = read_image(bench.path("photo.attention.png"), &ImageLimits::default()).unwrap();
+    let image = read_image(bench.path("photo.attention.png"), &ImageLimits::default()).unwrap();
     assert_eq!(
-        picture.dimensions(),
+        image.dimensions(),
         (5 * 96 + 4 * 8, 64),
         "five panels and gaps"
     );
@@ -166,8 +166,8 @@ fn kinds_of_files_say_the_same() {
         .iter()
         .map(|v| (v * 65535.0) as u16)
         .collect();
-    let picture = GrayImage16::from_raw(96, 64, levels.clone()).unwrap();
-    save_png(bench.path("map.png"), &picture).unwrap();
+    let image = GrayImage16::from_raw(96, 64, levels.clone()).unwrap();
+    save_png(bench.path("map.png"), &image).unwrap();
     let bytes: Vec<u8> = levels.iter().flat_map(|v| v.to_le_bytes()).collect();
     bench.write("u2.npy", &npy("<u2", &[64, 96], &bytes));
     let doubles: Vec<u8> = levels
@@ -264,7 +264,7 @@ fn many_heads_are_summed_up() {
     let output = attention(
         &bench,
         "heads.npy",
-        &["--point", "48,32", "--out", "picture.jpg"],
+        &["--point", "48,32", "--out", "image.jpg"],
     );
     let text = stdout(&output);
     assert!(
@@ -273,8 +273,8 @@ fn many_heads_are_summed_up() {
         stderr(&output)
     );
     assert!(text.contains("  layer 3: whole "), "{text}");
-    let picture = read_image(bench.path("picture.jpg"), &ImageLimits::default()).unwrap();
-    assert_eq!(picture.height(), 64, "the mean map alone");
+    let image = read_image(bench.path("image.jpg"), &ImageLimits::default()).unwrap();
+    assert_eq!(image.height(), 64, "the mean map alone");
 }
 
 #[test]

@@ -337,7 +337,7 @@ fn everything_finds_what_it_generated() {
 fn with_videos() -> Bench {
     let bench = Bench::new();
     for (name, frames) in [("left", 6), ("right", 5), ("gone", 6)] {
-        let [pictures, annotations] = ["JPEGImages", "Annotations"].map(|folder| {
+        let [images, annotations] = ["JPEGImages", "Annotations"].map(|folder| {
             let path = bench.path(&format!("videos/{folder}/{name}"));
             std::fs::create_dir_all(&path).unwrap();
             path
@@ -352,7 +352,7 @@ fn with_videos() -> Bench {
             let disc = Mask::from_fn(64, 48, |px, py| {
                 !hidden && px.abs_diff(x).pow(2) + py.abs_diff(22).pow(2) <= 100
             });
-            let picture = RgbImage::from_fn(64, 48, |px, py| {
+            let image = RgbImage::from_fn(64, 48, |px, py| {
                 let inside = disc.get(px, py);
                 let color = if inside {
                     [230, 60, 40]
@@ -361,7 +361,7 @@ fn with_videos() -> Bench {
                 };
                 color.into()
             });
-            save_png(pictures.join(format!("{t:05}.png")), &picture).unwrap();
+            save_png(images.join(format!("{t:05}.png")), &image).unwrap();
             let map = annotations.join(format!("{t:05}.png"));
             save_object_map(map, (64, 48), &[(1, &disc)]).unwrap();
         }

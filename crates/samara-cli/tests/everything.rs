@@ -123,8 +123,8 @@ fn all_formats_tell_the_same() {
         }
     }
     assert!(!labels.objects.is_empty());
-    for picture in ["overlay", "hierarchy"] {
-        assert!(bench.path(&format!("out/photo.png.{picture}.png")).exists());
+    for image in ["overlay", "hierarchy"] {
+        assert!(bench.path(&format!("out/photo.png.{image}.png")).exists());
     }
 }
 

@@ -148,7 +148,7 @@ fn soft_masks_claims_and_answers_of_segment() {
 }
 
 #[test]
-fn a_table_a_picture_and_the_refined_mask() {
+fn a_table_an_image_and_the_refined_mask() {
     let bench = bench();
     let args = [
         "photo.png",

@@ -19,7 +19,7 @@ fn mask_of(record: &Value) -> Mask {
 }
 
 #[test]
-fn without_an_output_flag_a_picture_and_a_table_appear() {
+fn without_an_output_flag_an_image_and_a_table_appear() {
     let bench = Bench::new();
     let output = bench.segment(&["--point", "40,30"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -312,9 +312,9 @@ fn numpy_arrays_are_masks_or_logits() {
     mask.save_png(bench.path("mask.png")).unwrap();
     let bools: Vec<u8> = mask.to_bools().into_iter().map(u8::from).collect();
     bench.write("mask.npy", &npy("|b1", &[64, 96], &bools));
-    let picture = bench.json(&["--mask", "mask.png"]);
+    let image = bench.json(&["--mask", "mask.png"]);
     let array = bench.json(&["--mask", "mask.npy"]);
-    assert_eq!(picture["candidates"], array["candidates"]);
+    assert_eq!(image["candidates"], array["candidates"]);
 
     let logits: Vec<u8> = (0..32 * 32)
         .flat_map(|i| (i as f32 / 100.0 - 5.0).to_le_bytes())

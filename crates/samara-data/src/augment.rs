@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn every_view_holds_its_anchor_and_shows_picture_and_mask_alike() {
+    fn every_view_holds_its_anchor_and_shows_image_and_mask_alike() {
         let (width, height) = (200, 120);
         // An image that is its mask: what is seen of one must be seen of the other.
         let mask = Mask::from_fn(width, height, |x, y| x > 90 && y > 40 && x + y < 240);

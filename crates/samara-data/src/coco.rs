@@ -64,12 +64,12 @@ pub(crate) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataErro
     let known: HashSet<u64> = file.images.iter().map(|image| image.id).collect();
     let kept = keep_split(file.images, split, path, |image| image.split.as_deref())?;
     let inside = root.join("images");
-    let pictures = if inside.is_dir() {
+    let image_dir = if inside.is_dir() {
         inside
     } else {
         root.clone()
     };
-    let mut images = image_records(kept, &pictures, &mut skipped);
+    let mut images = image_records(kept, &image_dir, &mut skipped);
 
     let position: HashMap<u64, usize> = images.iter().map(|i| i.id).zip(0..).collect();
     let categories = file.categories.into_iter().map(|c| (c.id, c.name));
@@ -89,7 +89,7 @@ pub(crate) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataErro
         name: name(path, &root),
         root,
         annotations: Some(path.to_owned()),
-        pictures,
+        image_dir,
         images,
         skipped,
     })

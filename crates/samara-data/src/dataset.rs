@@ -22,7 +22,7 @@ pub struct DataSet {
     /// The file of COCO annotations; label maps have none.
     pub annotations: Option<PathBuf>,
     /// The folder that file names of images in annotations are relative to.
-    pub pictures: PathBuf,
+    pub image_dir: PathBuf,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
     /// Records skipped while listing.

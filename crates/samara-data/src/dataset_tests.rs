@@ -77,10 +77,10 @@ fn a_split_without_images_names_those_there_are() {
 }
 
 #[test]
-fn a_file_is_opened_like_its_folder_and_pictures_may_lie_beside_it() {
+fn a_file_is_opened_like_its_folder_and_images_may_lie_beside_it() {
     let folder = Folder::new();
     std::fs::remove_dir(folder.path().join("images")).unwrap();
-    folder.picture("a.png", 8, 6);
+    folder.image("a.png", 8, 6);
     let images = json!([{"id": 1, "file_name": "a.png", "width": 8, "height": 6}]);
     let annotations = json!([{
         "id": 1, "image_id": 1, "area": 0, "bbox": [0, 0, 0, 0], "annotator": 3, "level": "part",
@@ -128,7 +128,7 @@ fn labelled(folder: &Folder, name: &str, label: impl Fn(u32, u32) -> u8) {
         let parent = folder.path().join(kind).join(name);
         std::fs::create_dir_all(parent.parent().unwrap()).unwrap();
     }
-    folder.picture(&format!("images/{name}.png"), 12, 9);
+    folder.image(&format!("images/{name}.png"), 12, 9);
     let map = GrayImage::from_fn(12, 9, |x, y| [label(x, y)].into());
     save_png(folder.path().join(format!("labels/{name}.png")), &map).unwrap();
 }
@@ -141,7 +141,7 @@ fn every_value_of_a_label_map_is_an_object_and_subfolders_are_splits() {
     });
     labelled(&folder, "train/b", |_, _| 0);
     labelled(&folder, "val/c", |x, _| u8::from(x == 2));
-    folder.picture("images/train/alone.png", 12, 9);
+    folder.image("images/train/alone.png", 12, 9);
     std::fs::write(folder.path().join("images/train/broken.jpg"), b"").unwrap();
     std::fs::write(folder.path().join("labels/train/broken.png"), b"x").unwrap();
     std::fs::write(folder.path().join("labels/train/orphan.png"), b"x").unwrap();

@@ -27,9 +27,9 @@ pub(crate) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
         files_and_splits(&folder)
             .map_err(|error| data_set_error(&folder, format!("cannot be listed: {error}")))
     };
-    let pictures = list("images")?;
+    let images = list("images")?;
     let labels = list("labels")?;
-    let pairs = (1..).zip(pictures).map(|(id, (image, split))| Pair {
+    let pairs = (1..).zip(images).map(|(id, (image, split))| Pair {
         id,
         label: label_path(root, split.as_deref(), &image),
         image,
@@ -62,7 +62,7 @@ pub(crate) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
         name: name.to_string_lossy().into_owned(),
         root: root.to_owned(),
         annotations: None,
-        pictures: root.join("images"),
+        image_dir: root.join("images"),
         images,
         skipped,
     })
@@ -75,9 +75,9 @@ fn files_and_splits(folder: &Path) -> io::Result<Vec<(PathBuf, Option<String>)>>
         if path.is_dir() {
             let split = path.file_name().unwrap_or_default();
             let split = split.to_string_lossy().into_owned();
-            let files = sorted(&path)?.into_iter().filter(|file| is_picture(file));
+            let files = sorted(&path)?.into_iter().filter(|file| is_image(file));
             found.extend(files.map(|file| (file, Some(split.clone()))));
-        } else if is_picture(&path) {
+        } else if is_image(&path) {
             found.push((path, None));
         }
     }
@@ -91,7 +91,7 @@ fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn is_picture(path: &Path) -> bool {
+fn is_image(path: &Path) -> bool {
     const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"];
     path.extension()
         .and_then(|extension| extension.to_str())

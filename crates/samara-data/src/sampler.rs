@@ -43,7 +43,7 @@ pub struct DataSpec {
     pub min_area: u64,
     /// Objects that cover a larger share of the image are not chosen; 0.9 as in the training of
     /// SAM (appendix A of the paper).
-    #[serde(default = "most_of_the_picture")]
+    #[serde(default = "most_of_the_image")]
     pub max_area_fraction: f64,
 }
 
@@ -51,7 +51,7 @@ fn one() -> f64 {
     1.0
 }
 
-fn most_of_the_picture() -> f64 {
+fn most_of_the_image() -> f64 {
     0.9
 }
 

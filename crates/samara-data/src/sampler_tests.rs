@@ -14,7 +14,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
 /// One image of 80×60 with these objects.
 fn folder(masks: &[Mask]) -> Folder {
     let folder = Folder::new();
-    folder.picture("images/a.png", 80, 60);
+    folder.image("images/a.png", 80, 60);
     let objects: Vec<Value> = (1..)
         .zip(masks)
         .map(|(id, mask): (u64, _)| {

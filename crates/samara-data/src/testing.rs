@@ -23,7 +23,7 @@ impl Folder {
         self.0.path()
     }
 
-    pub fn picture(&self, name: &str, width: u32, height: u32) {
+    pub fn image(&self, name: &str, width: u32, height: u32) {
         let image = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 80]));
         save_png(self.path().join(name), &image).unwrap();
     }
@@ -40,9 +40,9 @@ impl Folder {
     /// Two good images, of which the second has good and bad objects, and every kind of bad image.
     pub fn with_every_fault() -> Self {
         let folder = Self::new();
-        folder.picture("images/a.png", 60, 40);
-        folder.picture("images/b.png", 40, 60);
-        folder.picture("images/size.png", 20, 20);
+        folder.image("images/a.png", 60, 40);
+        folder.image("images/b.png", 40, 60);
+        folder.image("images/size.png", 20, 20);
         std::fs::write(folder.path().join("images/corrupt.png"), b"no image").unwrap();
         let image = |id: u64, name: &str, width: u32, height: u32, split: &str| json!({"id": id, "file_name": name, "width": width, "height": height, "split": split});
         let images = json!([

@@ -32,7 +32,7 @@ pub struct EverythingReport {
     /// Annotated objects; those of all annotators count.
     pub objects: usize,
     /// Masks for an image.
-    pub masks_per_picture: f64,
+    pub masks_per_image: f64,
     /// Share of the objects for which a mask has an IoU of at least 0.5.
     pub recall_50: f64,
     /// Mean of that share over IoU 0.50 to 0.95, from at most 1000 masks an image: AR@1000.
@@ -42,7 +42,7 @@ pub struct EverythingReport {
     /// Whole and part as annotated, where the data set says which is which.
     pub tree: Option<TreeAgreement>,
     /// Seconds for an image.
-    pub seconds_per_picture: f64,
+    pub seconds_per_image: f64,
     /// Records that could not be used.
     #[serde(skip)]
     pub skipped: Skipped,
@@ -122,12 +122,12 @@ pub fn evaluate_everything(
         name: data.name.clone(),
         images,
         objects: best.len(),
-        masks_per_picture: masks as f64 / images as f64,
+        masks_per_image: masks as f64 / images as f64,
         recall_50: share(0.5),
         ar_1000: OVERLAPS.into_iter().map(share).sum::<f64>() / OVERLAPS.len() as f64,
         best_iou: best.iter().sum::<f64>() / best.len() as f64,
         tree: (tree.pairs > 0).then_some(tree),
-        seconds_per_picture: seconds / images as f64,
+        seconds_per_image: seconds / images as f64,
         skipped,
     })
 }
@@ -187,8 +187,8 @@ impl EverythingReport {
             self.name,
             self.images,
             self.objects,
-            self.masks_per_picture,
-            self.seconds_per_picture,
+            self.masks_per_image,
+            self.seconds_per_image,
             percent(self.recall_50),
             percent(self.ar_1000),
             percent(self.best_iou),

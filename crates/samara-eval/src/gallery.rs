@@ -72,7 +72,7 @@ fn offer<E>(
 ///
 /// # Errors
 /// The image has no pixels.
-pub fn picture(
+pub fn mask_pair(
     image: &RgbImage,
     truth: &Mask,
     prediction: &Mask,
@@ -156,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_shows_the_object_at_the_usual_size() {
+    fn an_image_shows_the_object_at_the_usual_size() {
         let photo = RgbImage::from_pixel(640, 480, Rgb([90, 90, 90]));
         let truth = Mask::from_fn(640, 480, |x, y| x < 40 && y < 20);
         let view = surroundings(&truth, (640, 480));
         assert_eq!((view.x, view.y, view.width, view.height), (0, 0, 80, 60));
-        let jpeg = picture(
+        let jpeg = mask_pair(
             &photo,
             &truth,
             &Mask::new(640, 480),

@@ -63,6 +63,6 @@ pub use video::{
 pub mod page {
     pub use crate::base64::encode as encode_base64;
     pub use crate::chart::histogram;
-    pub use crate::gallery::picture as mask_pair;
+    pub use crate::gallery::mask_pair;
     pub use crate::html::{STYLE, escape};
 }

@@ -77,11 +77,11 @@ pub fn svg(
     draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,
 ) -> Result<String, DrawError> {
     let mut svg = String::new();
-    let picture = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-    picture.fill(&WHITE)?;
-    draw(&picture)?;
-    picture.present()?;
-    drop(picture);
+    let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    draw(&area)?;
+    area.present()?;
+    drop(area);
     Ok(svg)
 }
 

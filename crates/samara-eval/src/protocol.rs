@@ -9,7 +9,7 @@ use samara_image::{BOUNDARY_RATIO, OriginalPx, boundary_iou};
 
 use super::clicks::Clicked;
 use super::error::EvalError;
-use super::gallery::{Gallery, picture};
+use super::gallery::{Gallery, mask_pair};
 use super::metrics::MAX_CLICKS;
 use super::options::EvalOptions;
 use super::outcome::{BestAnnotator, Case, FirstClick, ObjectOutcome, Scored};
@@ -289,7 +289,7 @@ impl ImageProtocol<'_> {
     ) -> Result<(), EvalError> {
         let case = |s: &Shown<'_>| -> Result<Case, EvalError> {
             let at = s.click.at;
-            let jpeg = picture(&self.sample.image, &s.object.mask, &s.mask, Some(at))
+            let jpeg = mask_pair(&self.sample.image, &s.object.mask, &s.mask, Some(at))
                 .map_err(samara::Error::Image)?;
             Ok(Case {
                 image: path.to_owned(),

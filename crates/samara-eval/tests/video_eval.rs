@@ -169,7 +169,7 @@ fn an_absent_object_is_right_if_nothing_is_predicted() {
 
 /// The same masks in folders of their objects, annotated in every other frame.
 #[test]
-fn objects_with_pictures_of_their_own_are_sparse() {
+fn objects_with_images_of_their_own_are_sparse() {
     let folder = tempfile::tempdir().unwrap();
     let write = |root: &str, all: &[(&str, Objects)]| {
         for (name, objects) in all {

@@ -108,9 +108,9 @@ pub(crate) fn decode_dynamic(
     decoder.set_limits(codec_limits).map_err(failed)?;
     // Unreadable metadata does not make the pixels wrong.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
+    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    image.apply_orientation(orientation);
+    Ok(image)
 }
 
 fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, Error> {

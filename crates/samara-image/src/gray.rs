@@ -28,19 +28,19 @@ pub struct GrayValues {
 pub fn read_gray(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayValues, Error> {
     let path = path.as_ref();
     let name = path.display().to_string();
-    let picture = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
-    let (width, height) = (picture.width(), picture.height());
-    let values: Vec<f32> = match &picture {
+    let image = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
+    let (width, height) = (image.width(), image.height());
+    let values: Vec<f32> = match &image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
-            let grey = picture.into_luma8();
+            let grey = image.into_luma8();
             grey.pixels().map(|p| f32::from(p[0]) / 255.0).collect()
         }
         DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
-            let grey = picture.into_luma16();
+            let grey = image.into_luma16();
             grey.pixels().map(|p| f32::from(p[0]) / 65535.0).collect()
         }
         _ => {
-            let rgb = picture.into_rgb32f();
+            let rgb = image.into_rgb32f();
             if rgb.pixels().any(|p| p[0] != p[1] || p[0] != p[2]) {
                 let what = "is an image in colour, and grey values are wanted";
                 return Err(Error::unsupported(&name, what));

@@ -31,19 +31,19 @@ pub struct LabelMap {
 pub fn read_label_map(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<LabelMap, Error> {
     let path = path.as_ref();
     let name = path.display().to_string();
-    let picture = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
-    let (width, height) = (picture.width(), picture.height());
-    let values: Vec<u32> = match picture {
+    let image = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
+    let (width, height) = (image.width(), image.height());
+    let values: Vec<u32> = match image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
-            let grey = picture.into_luma8();
+            let grey = image.into_luma8();
             grey.pixels().map(|p| u32::from(p[0])).collect()
         }
         DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
-            let grey = picture.into_luma16();
+            let grey = image.into_luma16();
             grey.pixels().map(|p| u32::from(p[0])).collect()
         }
         DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_) => {
-            let rgb = picture.into_rgb8();
+            let rgb = image.into_rgb8();
             let label = |p: &image::Rgb<u8>| u32::from_be_bytes([0, p[0], p[1], p[2]]);
             rgb.pixels().map(label).collect()
         }

@@ -476,9 +476,9 @@ pub fn read_mask(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Mask, E
 /// # Errors
 /// As [`decode_image`](crate::decode_image).
 pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mask, Error> {
-    let picture = decode_dynamic(bytes, name, limits)?;
-    if picture.color().has_alpha() {
-        let rgba = picture.to_rgba8();
+    let image = decode_dynamic(bytes, name, limits)?;
+    if image.color().has_alpha() {
+        let rgba = image.to_rgba8();
         let first = rgba.pixels().next().map(|p| p[3]);
         if rgba.pixels().any(|p| Some(p[3]) != first) {
             let alpha: Vec<u8> = rgba.pixels().map(|p| p[3]).collect();
@@ -490,7 +490,7 @@ pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mas
             ));
         }
     }
-    let luma = match picture {
+    let luma = match image {
         DynamicImage::ImageLuma8(luma) => luma,
         other => other.into_luma8(),
     };

@@ -14,18 +14,18 @@ const WHITE: Rgb<u8> = Rgb([255; 3]);
 /// assert_eq!(montage(&panels, 3).dimensions(), (916, 200));
 /// assert_eq!(montage(&panels, 2).dimensions(), (608, 408));
 /// ```
-pub fn montage(pictures: &[RgbImage], columns: usize) -> RgbImage {
-    let widest = pictures.iter().map(RgbImage::width).max().unwrap_or(0);
-    let tallest = pictures.iter().map(RgbImage::height).max().unwrap_or(0);
+pub fn montage(images: &[RgbImage], columns: usize) -> RgbImage {
+    let widest = images.iter().map(RgbImage::width).max().unwrap_or(0);
+    let tallest = images.iter().map(RgbImage::height).max().unwrap_or(0);
     let gap = (widest / 120).max(8);
-    let columns = columns.clamp(1, pictures.len().max(1));
+    let columns = columns.clamp(1, images.len().max(1));
     let extent = |places: usize, side: u32| (places as u32 * (side + gap)).saturating_sub(gap);
-    let rows = pictures.len().div_ceil(columns);
+    let rows = images.len().div_ceil(columns);
     let mut all = RgbImage::from_pixel(extent(columns, widest), extent(rows, tallest), WHITE);
-    for (i, picture) in pictures.iter().enumerate() {
+    for (i, image) in images.iter().enumerate() {
         let (column, row) = ((i % columns) as u32, (i / columns) as u32);
         let (x, y) = (column * (widest + gap), row * (tallest + gap));
-        image::imageops::replace(&mut all, picture, x.into(), y.into());
+        image::imageops::replace(&mut all, image, x.into(), y.into());
     }
     all
 }

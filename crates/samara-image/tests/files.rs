@@ -97,7 +97,7 @@ fn a_file_cut_anywhere_is_refused_as_truncated() {
 }
 
 #[test]
-fn damaged_files_give_an_error_or_a_picture_of_the_declared_size() {
+fn damaged_files_give_an_error_or_an_image_of_the_declared_size() {
     let mut state = 1u64;
     let mut random = |n: usize| {
         state = state
@@ -125,7 +125,7 @@ fn damaged_files_give_an_error_or_a_picture_of_the_declared_size() {
 }
 
 #[test]
-fn what_is_no_picture_is_named() {
+fn what_is_no_image_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let words = |path: &Path| {

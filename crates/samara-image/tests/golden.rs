@@ -127,7 +127,7 @@ fn resizing_to_floats_gives_the_values_of_torchvision() {
 }
 
 #[test]
-fn pictures_without_pixels_give_zeros() {
+fn images_without_pixels_give_zeros() {
     assert_eq!(
         resize_bilinear_f32(&RgbImage::new(0, 4), 2, 1),
         vec![0.0; 6]

@@ -16,12 +16,12 @@ fn disc(width: u32, height: u32, x: f64, y: f64, r: f64) -> Mask {
 fn a_mask_is_tinted_and_the_rest_is_left_alone() {
     let photo = grey(300, 200);
     let mask = disc(300, 200, 150.0, 100.0, 60.0);
-    let picture = Overlay::new(&photo).mask(&mask, Rgb([0, 0, 255])).render();
-    let inside = picture[(150, 100)].0;
+    let image = Overlay::new(&photo).mask(&mask, Rgb([0, 0, 255])).render();
+    let inside = image[(150, 100)].0;
     assert!(inside[2] > 140 && inside[0] < 60, "{inside:?}");
     let near = mask.dilate(3);
     let core = mask.erode(5);
-    for (x, y, pixel) in picture.enumerate_pixels() {
+    for (x, y, pixel) in image.enumerate_pixels() {
         assert!(
             near.get(x, y) || pixel.0 == [90; 3],
             "({x}, {y}) lies outside"
@@ -43,11 +43,11 @@ fn a_contour_is_smooth() {
     // Along a slanted edge the line has the same colour everywhere, whatever the staircase does.
     let photo = grey(400, 400);
     let mask = Mask::from_fn(400, 400, |x, y| x + 3 * y < 900);
-    let picture = Overlay::new(&photo).mask(&mask, Rgb([255, 0, 0])).render();
+    let image = Overlay::new(&photo).mask(&mask, Rgb([255, 0, 0])).render();
     let peaks = (60..340u32).map(|x| {
         let edge = (900 - x) / 3;
         (edge - 3..edge + 4)
-            .map(|y| picture[(x, y)][0])
+            .map(|y| image[(x, y)][0])
             .max()
             .unwrap_or(0)
     });
@@ -56,7 +56,7 @@ fn a_contour_is_smooth() {
 }
 
 #[test]
-fn labels_stay_in_the_picture_and_apart() {
+fn labels_stay_in_the_image_and_apart() {
     let photo = grey(400, 300);
     let masks: Vec<Mask> = [
         (5.0, 5.0),

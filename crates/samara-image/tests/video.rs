@@ -230,7 +230,7 @@ fn a_written_video_is_read_back() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("out.mp4");
     fs::write(&path, "replaced").unwrap();
-    let picture = |i: u32| {
+    let image = |i: u32| {
         RgbImage::from_fn(63, 47, |x, y| {
             let edge = if x < 32 { 40 } else { 200 };
             Rgb([edge, (y * 3) as u8, (i * 20) as u8])
@@ -238,7 +238,7 @@ fn a_written_video_is_read_back() {
     };
     let mut writer = VideoWriter::create(&path, (63, 47), 30000.0 / 1001.0).unwrap();
     for i in 0..10 {
-        writer.write(&picture(i)).unwrap();
+        writer.write(&image(i)).unwrap();
     }
     let other = writer.write(&RgbImage::new(64, 48)).unwrap_err();
     assert!(
@@ -256,7 +256,7 @@ fn a_written_video_is_read_back() {
     let (frames, end) = sequence(video.as_mut());
     assert_eq!((frames.len(), end), (10, None));
     for (i, frame) in (0..).zip(&frames) {
-        let wanted = picture(i);
+        let wanted = image(i);
         for (x, y) in [(8, 8), (50, 8), (8, 40), (50, 40)] {
             for (a, b) in frame[(x, y)].0.iter().zip(wanted[(x, y)].0) {
                 assert!(

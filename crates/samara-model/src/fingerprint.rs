@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{ExecutionError, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
-use crate::Model;
+use crate::{Model, ModulePath};
 
 impl Model {
     /// SHA-256 over the names, shapes and values of all weights in the order of their names, in
@@ -32,27 +32,22 @@ type Read = Box<dyn FnOnce() -> Result<TensorData, ExecutionError>>;
 /// The weights of a module by name.
 #[derive(Default)]
 struct Weights {
-    path: Vec<String>,
+    path: ModulePath,
     found: Vec<(String, Read)>,
 }
 
 impl ModuleVisitor for Weights {
     fn enter_module(&mut self, name: &str, container: &str) {
-        // Which kind of a block it is does not belong to its name.
-        if !container.starts_with("Enum:") {
-            self.path.push(name.to_owned());
-        }
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _: &str, container: &str) {
-        if !container.starts_with("Enum:") {
-            self.path.pop();
-        }
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let param = param.clone();
         let read = Box::new(move || param.val().try_into_data());
-        self.found.push((self.path.join("."), read));
+        self.found.push((self.path.name(), read));
     }
 }

@@ -16,7 +16,7 @@ fn load(name: &str) -> (Model, usize) {
     let golden = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/golden");
     let checkpoint = Checkpoint::open(golden.join(name)).unwrap();
     let side = checkpoint.config().unwrap().input_side();
-    (checkpoint.load(&Device::flex()).unwrap(), side)
+    (Model::load(&checkpoint, &Device::flex()).unwrap(), side)
 }
 
 fn pixels(side: usize) -> Tensor<4> {

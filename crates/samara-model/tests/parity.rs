@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
-use samara_model::ImageFeatures;
 use samara_model::checkpoint::{Checkpoint, Naming};
 use samara_model::sam::{ImageEncoder, ImageEncoderConfig, PromptBatch, Sam, SamConfig};
+use samara_model::{ImageFeatures, Model};
 
 /// Relative L2 error that rounding explains; the official code differs from itself by about
 /// 1e-6 between thread counts.
@@ -203,7 +203,7 @@ fn sam_vit_equals_segment_anything() {
     };
     assert_eq!(vit.windows, [3, 0, 3, 0]);
     assert_eq!((vit.img_size, vit.num_heads), (128, 2));
-    let sam = checkpoint.load(&Device::flex()).unwrap();
+    let sam = Model::load(&checkpoint, &Device::flex()).unwrap();
     let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("sam_vit.expected.safetensors"));
 }
@@ -212,7 +212,7 @@ fn sam_vit_equals_segment_anything() {
 fn transformers_names_give_the_same_model() {
     let checkpoint = Checkpoint::open(golden("sam_hf.safetensors")).unwrap();
     assert_eq!(checkpoint.info().unwrap().naming, Naming::Transformers);
-    let sam = checkpoint.load(&Device::flex()).unwrap();
+    let sam = Model::load(&checkpoint, &Device::flex()).unwrap();
     let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("sam_hf.expected.safetensors"));
 }
@@ -229,9 +229,7 @@ fn mobile_sam_equals_mobile_sam() {
     // The weights of a TinyViT do not tell the size of the input.
     config.prompt_encoder.img_size = 128;
     config.prompt_encoder.grid = 8;
-    let sam = checkpoint
-        .load_with(&config.into(), &Device::flex())
-        .unwrap();
+    let sam = Model::load_with(&checkpoint, &config.into(), &Device::flex()).unwrap();
     let sam = sam.into_sam().unwrap();
     check(&sam, &Expected::read("mobile_sam.expected.safetensors"));
 }
@@ -239,7 +237,7 @@ fn mobile_sam_equals_mobile_sam() {
 #[test]
 fn tokens_look_at_the_image_as_in_segment_anything() {
     let model = Checkpoint::open(golden("sam_vit.pth")).unwrap();
-    let model = model.load(&Device::flex()).unwrap();
+    let model = Model::load(&model, &Device::flex()).unwrap();
     let known = Expected::read("sam_vit.expected.safetensors");
     let expected = Expected::read("sam_vit.attention.safetensors");
     let embedding = known.get::<4>("image_embedding").unwrap();

@@ -105,7 +105,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     link(
-        &data.pictures.canonicalize()?,
+        &data.image_dir.canonicalize()?,
         &arguments.out.join("images"),
     )?;
     let out = arguments.out.join("annotations.json");
@@ -221,14 +221,14 @@ impl Outcome {
 }
 
 /// Leads to the images without copying them, where the system allows it.
-fn link(pictures: &Path, link: &Path) -> std::io::Result<()> {
+fn link(images: &Path, link: &Path) -> std::io::Result<()> {
     if link.is_dir() {
         return Ok(());
     }
     #[cfg(unix)]
-    return std::os::unix::fs::symlink(pictures, link);
+    return std::os::unix::fs::symlink(images, link);
     #[cfg(not(unix))]
-    return copy(pictures, link);
+    return copy(images, link);
 }
 
 #[cfg(not(unix))]

@@ -41,8 +41,8 @@ pub struct AuditOptions {
     pub limit: Option<usize>,
     /// Masks of fewer original pixels are not assessed.
     pub min_area: u64,
-    /// Images of as many of the worst are made.
-    pub pictures: usize,
+    /// How many of the worst masks are drawn.
+    pub worst: usize,
     /// Limits for images.
     pub limits: ImageLimits,
 }
@@ -278,11 +278,11 @@ impl Audit {
     ) -> Result<()> {
         let before = |other: &Suspect| other.quality.rank(quality) != Ordering::Greater;
         let at = self.worst.partition_point(before);
-        if at < options.pictures {
+        if at < options.worst {
             let jpeg = mask_pair(image, external, refined, None).map_err(samara::Error::from)?;
             let quality = quality.clone();
             self.worst.insert(at, Suspect { quality, jpeg });
-            self.worst.truncate(options.pictures);
+            self.worst.truncate(options.worst);
         }
         Ok(())
     }

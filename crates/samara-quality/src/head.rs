@@ -58,8 +58,7 @@ impl QualityHead {
         if found != expected {
             return Err(QualityError::Evidence { found, expected });
         }
-        let logit = self.mlp.apply(&evidence.0);
-        Ok(PredictedIou(1.0 / (1.0 + (-logit).exp())))
+        Ok(PredictedIou(self.mlp.probability(&evidence.0)))
     }
 
     /// Writes the head as `safetensors`.

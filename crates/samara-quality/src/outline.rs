@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_at_the_edge_of_the_picture_are_measured() {
+    fn masks_at_the_edge_of_the_image_are_measured() {
         let image = RgbImage::from_pixel(33, 17, Rgb([9, 9, 9]));
         let edges = Edges::new(&image);
         for mask in [

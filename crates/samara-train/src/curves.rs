@@ -79,8 +79,8 @@ pub(crate) fn draw(log: &str) -> Result<String, DrawError> {
         .chain(&validations)
         .filter_map(|line| line.get("step")?.as_f64());
     let end = end.fold(1.0, f64::max);
-    svg(SIZE, |picture| {
-        let areas = picture.split_evenly((2, 2));
+    svg(SIZE, |area| {
+        let areas = area.split_evenly((2, 2));
         let mut panels = PANELS.iter().zip(&areas);
         panels.try_for_each(|(panel, area)| panel.draw(&steps, &validations, end, area))
     })

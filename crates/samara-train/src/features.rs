@@ -20,8 +20,8 @@ use crate::groups::ENCODER;
 use crate::parameters::fingerprint;
 
 /// The features of an image at `side` model pixels.
-pub fn encode(model: &Model, picture: &RgbImage, side: usize, device: &Device) -> ImageFeatures {
-    model.encode_image(normalise_pixels(picture, side, device))
+pub fn encode(model: &Model, image: &RgbImage, side: usize, device: &Device) -> ImageFeatures {
+    model.encode_image(normalise_pixels(image, side, device))
 }
 
 /// A folder of features.
@@ -54,10 +54,10 @@ impl FeatureCache {
     pub fn features(
         &self,
         model: &Model,
-        picture: &RgbImage,
+        image: &RgbImage,
         device: &Device,
     ) -> Result<ImageFeatures, TrainError> {
-        let path = self.path(picture);
+        let path = self.path(image);
         let shapes = self.config.feature_shapes();
         let read = |bytes: &[u8]| ImageFeatures::from_safetensors(bytes, &shapes, device);
         // A damaged file is made anew.
@@ -66,7 +66,7 @@ impl FeatureCache {
         }
         let features = encode(
             model,
-            picture,
+            image,
             self.config.input_side(),
             &device.clone().inner(),
         );
@@ -76,14 +76,14 @@ impl FeatureCache {
         read(&bytes).map_err(failed)
     }
 
-    fn path(&self, picture: &RgbImage) -> PathBuf {
+    fn path(&self, image: &RgbImage) -> PathBuf {
         let mut digest = Sha256::new();
         digest.update(self.encoder);
         let side = self.config.input_side() as u64;
-        for number in [side, picture.width().into(), picture.height().into()] {
+        for number in [side, image.width().into(), image.height().into()] {
             digest.update(number.to_le_bytes());
         }
-        digest.update(picture.as_raw());
+        digest.update(image.as_raw());
         let name = hex::encode(&digest.finalize()[..16]);
         self.folder.join(format!("{name}.safetensors"))
     }
@@ -107,20 +107,20 @@ mod tests {
     fn features_come_back_to_the_last_bit_and_are_not_mistaken() {
         let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
         let count = || fs::read_dir(folder.path()).unwrap().count();
-        let picture = |seed: u8| RgbImage::from_fn(64, 40, |x, y| Rgb([x as u8, y as u8, seed]));
+        let image = |seed: u8| RgbImage::from_fn(64, 40, |x, y| Rgb([x as u8, y as u8, seed]));
         let model = tiny_sam(&device);
-        let expected = values(&encode(&model, &picture(1), 64, &device));
+        let expected = values(&encode(&model, &image(1), 64, &device));
         let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
         for _ in 0..2 {
-            let features = cache.features(&model, &picture(1), &device).unwrap();
+            let features = cache.features(&model, &image(1), &device).unwrap();
             assert_eq!(values(&features), expected);
             assert_eq!(count(), 1);
         }
-        cache.features(&model, &picture(2), &device).unwrap();
+        cache.features(&model, &image(2), &device).unwrap();
         assert_eq!(count(), 2, "another image");
         let other = tiny_sam(&device);
         let others = FeatureCache::new(folder.path(), &other, &tiny_config()).unwrap();
-        let features = others.features(&other, &picture(1), &device).unwrap();
+        let features = others.features(&other, &image(1), &device).unwrap();
         assert_ne!(values(&features), expected, "another encoder");
         assert_eq!(count(), 3);
     }
@@ -129,16 +129,16 @@ mod tests {
     fn a_damaged_file_is_made_anew() {
         let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
         let model = tiny_sam(&device);
-        let picture = RgbImage::from_pixel(64, 64, Rgb([1, 2, 3]));
+        let image = RgbImage::from_pixel(64, 64, Rgb([1, 2, 3]));
         let cache = FeatureCache::new(folder.path(), &model, &tiny_config()).unwrap();
-        let expected = values(&cache.features(&model, &picture, &device).unwrap());
-        let path = cache.path(&picture);
+        let expected = values(&cache.features(&model, &image, &device).unwrap());
+        let path = cache.path(&image);
         let bytes = fs::read(&path).unwrap();
         let mut flipped = bytes.clone();
         *flipped.last_mut().unwrap() ^= 1;
         for damaged in [&bytes[..bytes.len() / 2], &flipped] {
             fs::write(&path, damaged).unwrap();
-            let again = cache.features(&model, &picture, &device).unwrap();
+            let again = cache.features(&model, &image, &device).unwrap();
             assert_eq!(values(&again), expected);
             assert_eq!(fs::read(&path).unwrap(), bytes);
         }

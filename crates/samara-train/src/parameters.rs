@@ -1,15 +1,14 @@
 //! The parameters of a model as a list: names, gradients, averages.
 //!
-//! A path is the names of the modules from the model down, joined by dots, without the variants of
-//! enums, such as `image_encoder.blocks.0.attn.qkv.weight`. Gradients and optimizer know a parameter by
-//! its id.
+//! A path is a [`ModulePath`], such as `image_encoder.blocks.0.attn.qkv.weight`. Gradients and optimizer
+//! know a parameter by its id.
 
 use std::collections::HashSet;
 
 use burn_optim::GradientsParams;
-use samara_model::Model;
 use samara_model::burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use samara_model::burn::tensor::Tensor;
+use samara_model::{Model, ModulePath};
 use sha2::{Digest, Sha256};
 
 /// What is no weight and never learns: the random frequencies of the positional encoding, and the
@@ -41,7 +40,7 @@ impl Parameter {
 /// All parameters in the order of the modules.
 pub fn parameters(model: &Model) -> Vec<Parameter> {
     let mut lister = Lister {
-        path: Vec::new(),
+        path: ModulePath::default(),
         parameters: Vec::new(),
         digest: None,
     };
@@ -52,7 +51,7 @@ pub fn parameters(model: &Model) -> Vec<Parameter> {
 /// SHA-256 of the names and values of the parameters whose paths start with `prefix`.
 pub(crate) fn fingerprint(model: &Model, prefix: &'static str) -> [u8; 32] {
     let mut lister = Lister {
-        path: Vec::new(),
+        path: ModulePath::default(),
         parameters: Vec::new(),
         digest: Some((Sha256::new(), prefix)),
     };
@@ -62,26 +61,22 @@ pub(crate) fn fingerprint(model: &Model, prefix: &'static str) -> [u8; 32] {
 }
 
 struct Lister {
-    path: Vec<String>,
+    path: ModulePath,
     parameters: Vec<Parameter>,
     digest: Option<(Sha256, &'static str)>,
 }
 
 impl ModuleVisitor for Lister {
     fn enter_module(&mut self, name: &str, container: &str) {
-        if !container.starts_with("Enum:") {
-            self.path.push(name.to_owned());
-        }
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _: &str, container: &str) {
-        if !container.starts_with("Enum:") {
-            self.path.pop();
-        }
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
+        let path = self.path.name();
         if let Some((digest, prefix)) = &mut self.digest
             && path.starts_with(*prefix)
         {
@@ -258,7 +253,7 @@ mod tests {
     fn paths_are_those_of_the_modules_without_variants() {
         let device = Device::flex();
         let vit = samara_model::checkpoint::Checkpoint::open(golden("sam_vit.pth")).unwrap();
-        let vit = vit.load(&device).unwrap();
+        let vit = Model::load(&vit, &device).unwrap();
         let tiny = Model::Sam(SamConfig::mobile_sam().init(&device));
         let has = |model: Model, starts: &[&str]| {
             let all = parameters(&model);

@@ -49,7 +49,7 @@ pub(crate) fn model(
     let plain = device.clone().inner();
     let read = |path: &PathBuf| -> Result<_, CheckpointError> {
         let checkpoint = Checkpoint::open(path)?;
-        Ok((checkpoint.config()?, checkpoint.load(&plain)?))
+        Ok((checkpoint.config()?, Model::load(&checkpoint, &plain)?))
     };
     let (config, model, average) = if let Some(saved) = saved {
         let (config, model) = read(&saved.model)?;
@@ -79,7 +79,7 @@ fn start(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Model), Train
             let checkpoint = Checkpoint::open(path).map_err(wrong)?;
             let config = checkpoint.config().map_err(wrong)?;
             refuse_sam2("model.checkpoint", path, &config)?;
-            let model = checkpoint.load(device).map_err(wrong)?;
+            let model = Model::load(&checkpoint, device).map_err(wrong)?;
             Ok((config, model))
         }
         Start::Embedded => embedded(device),
@@ -107,7 +107,7 @@ fn refuse_sam2(key: &str, path: &Path, config: &ModelConfig) -> Result<(), Train
 
 fn embedded(device: &Device) -> Result<(ModelConfig, Model), TrainError> {
     let checkpoint = embedded_checkpoint()?;
-    Ok((checkpoint.config()?, checkpoint.load(device)?))
+    Ok((checkpoint.config()?, Model::load(&checkpoint, device)?))
 }
 
 /// The checkpoint of the model that is compiled in.

@@ -146,9 +146,9 @@ impl RunFolder {
     pub(crate) fn draw(&self) -> Result<(), TrainError> {
         let log = self.path.join(LOG);
         let log = fs::read_to_string(&log).map_err(|e| TrainError::file(&log, &e))?;
-        let picture = self.path.join("curves.svg");
-        let svg = curves::draw(&log).map_err(|e| TrainError::file(&picture, &e))?;
-        Ok(samara_image::write_atomic(picture, svg.as_bytes())?)
+        let chart = self.path.join("curves.svg");
+        let svg = curves::draw(&log).map_err(|e| TrainError::file(&chart, &e))?;
+        Ok(samara_image::write_atomic(chart, svg.as_bytes())?)
     }
 
     /// Writes the checkpoint of `step`; `fill` writes its files.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use common::{Bench, recipe};
 
 #[test]
-fn eight_pictures_are_learnt_by_heart() {
+fn eight_images_are_learnt_by_heart() {
     let bench = Bench::new(8, 64);
     let stages = "[[stages]]
 steps = 600

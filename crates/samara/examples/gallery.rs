@@ -135,7 +135,7 @@ fn choose(answer: &Candidates) -> Result<(Mask, f32, f32), Box<dyn Error>> {
 }
 
 /// An image as a panel.
-fn smaller(picture: &RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    resize_bilinear(picture, WIDTH, WIDTH * height / width)
+fn smaller(image: &RgbImage) -> RgbImage {
+    let (width, height) = image.dimensions();
+    resize_bilinear(image, WIDTH, WIDTH * height / width)
 }

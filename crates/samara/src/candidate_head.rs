@@ -17,7 +17,7 @@ use crate::expected_iou::supported;
 use crate::intent::Intent;
 use crate::logits::Logits;
 use crate::mask_tokens::MaskTokens;
-use crate::mlp::{DenseLayer, Mlp, sigmoid};
+use crate::mlp::{DenseLayer, Mlp};
 use crate::prompt::{MaskPrompt, Prompt};
 use crate::score::{MatchProbability, PredictedIou};
 
@@ -243,7 +243,7 @@ impl CandidateHead {
 
     /// The IoU to expect of the mask of a token if it depicts what was meant, in 0..=1.
     pub fn predicted_iou(&self, features: &CandidateFeatures, token: usize) -> PredictedIou {
-        PredictedIou(sigmoid(self.predicted_iou.apply(features.of(token))))
+        PredictedIou(self.predicted_iou.probability(features.of(token)))
     }
 
     /// The probability of each of the candidates that it is the one that is meant.

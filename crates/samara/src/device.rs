@@ -56,14 +56,6 @@ impl DeviceKind {
         }
     }
 
-    /// The same kind, if this build supports it.
-    ///
-    /// # Errors
-    /// [`Error::Device`] names the feature that is missing.
-    pub fn available(self) -> Result<Self> {
-        self.open().map(|_| self)
-    }
-
     /// The device.
     pub(crate) fn open(self) -> Result<Device> {
         match self {
@@ -103,8 +95,6 @@ impl FromStr for DeviceKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let named = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        let names = Self::ALL.map(Self::name);
-        named.ok_or_else(|| ParseError::none_of("device", name, &names).into())
+        Ok(ParseError::named("device", name, &Self::ALL, Self::name)?)
     }
 }

@@ -108,9 +108,18 @@ impl ParseError {
         }
     }
 
-    /// For a text that is none of these names.
-    pub(crate) fn none_of(what: &'static str, text: &str, names: &[&str]) -> Self {
-        Self::new(what, text, format!("one of {}", names.join(", ")))
+    /// The one of `all` that `text` names.
+    pub(crate) fn named<T: Copy>(
+        what: &'static str,
+        text: &str,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Result<T, Self> {
+        let named = all.iter().copied().find(|&one| name(one) == text);
+        named.ok_or_else(|| {
+            let names: Vec<_> = all.iter().copied().map(name).collect();
+            Self::new(what, text, format!("one of {}", names.join(", ")))
+        })
     }
 }
 

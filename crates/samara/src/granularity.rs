@@ -54,9 +54,12 @@ impl FromStr for Granularity {
 
     /// `whole`, `part` or `subpart`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let named = Self::ALL.into_iter().find(|level| level.name() == text);
-        let names = Self::ALL.map(Self::name);
-        named.ok_or_else(|| ParseError::none_of("granularity", text, &names).into())
+        Ok(ParseError::named(
+            "granularity",
+            text,
+            &Self::ALL,
+            Self::name,
+        )?)
     }
 }
 

@@ -48,9 +48,7 @@ impl FromStr for Intent {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let named = Self::ALL.into_iter().find(|intent| intent.name() == text);
-        let names = Self::ALL.map(Self::name);
-        named.ok_or_else(|| ParseError::none_of("intent", text, &names).into())
+        Ok(ParseError::named("intent", text, &Self::ALL, Self::name)?)
     }
 }
 

@@ -87,7 +87,16 @@ pub use samara_image::{
 };
 #[cfg(feature = "video")]
 pub use samara_image::{FrameSource, VideoWriter, open_video};
-pub use samara_model::checkpoint;
+
+/// Checkpoints: what a file holds, conversion, released models and their download.
+pub mod checkpoint {
+    #[cfg(feature = "download")]
+    pub use samara_model::checkpoint::download;
+    pub use samara_model::checkpoint::{
+        CANDIDATE_HEAD, Checkpoint, CheckpointError, CheckpointInfo, Format, HeadTensor,
+        HeadTensors, Mismatch, Naming, StorageType, WrongShape, cache, registry,
+    };
+}
 
 /// What most programs need.
 ///

@@ -84,11 +84,11 @@ impl Mlp {
         }
         last.apply(&x)[0]
     }
-}
 
-/// From any value to one between 0 and 1.
-pub(crate) fn sigmoid(logit: f32) -> f32 {
-    1.0 / (1.0 + (-logit).exp())
+    /// The sigmoid of [`Mlp::apply`], in 0..=1.
+    pub fn probability(&self, x: &[f32]) -> f32 {
+        1.0 / (1.0 + (-self.apply(x)).exp())
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +115,7 @@ mod tests {
         // relu(0.5, 2 − 1) → 0.5 + 1 + 0.5 → 2 · 2 − 1
         assert_eq!(mlp.apply(&[0.5, 2.0]), 3.0);
         assert_eq!(mlp.apply(&[-5.0, -2.0]), 0.0);
+        assert_eq!(mlp.probability(&[-5.0, -2.0]), 0.5);
         for (layers, word) in [
             (vec![], "no layer"),
             (

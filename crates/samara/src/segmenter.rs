@@ -83,7 +83,7 @@ impl Segmenter {
         threads: Threads,
     ) -> Result<Self> {
         let config = checkpoint.config()?;
-        let model = threads.run(|| checkpoint.load_with(&config, device))?;
+        let model = threads.run(|| Model::load_with(checkpoint, &config, device))?;
         let calibration = Calibration::of_checkpoint(checkpoint)?;
         let head = checkpoint.head_tensors(CANDIDATE_HEAD)?;
         let head = CandidateHead::from_tensors(head, config.mask_tokens());

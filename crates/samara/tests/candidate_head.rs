@@ -9,7 +9,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{HEIGHT, WIDTH, picture};
+use common::{HEIGHT, WIDTH, photo};
 use samara::DeviceKind;
 use samara::checkpoint::{CANDIDATE_HEAD, Checkpoint};
 use samara::{
@@ -54,7 +54,7 @@ fn any_model_of_the_family_takes_a_head() {
         let plain = segmenter(name);
         let tokens = plain.mask_tokens();
         let ranked = plain.clone().with_candidate_head(Some(head(tokens)));
-        let image = picture(WIDTH, HEIGHT);
+        let image = photo(WIDTH, HEIGHT);
         let prompt = Prompt::point(70.0, 60.0);
         let before = plain.embed(&image).unwrap().predict(&prompt).unwrap();
         let embedding = ranked.embed(&image).unwrap();
@@ -111,7 +111,7 @@ fn a_single_mask_is_the_heads_choice_among_all() {
     let plain = segmenter("mobile_sam.pth");
     let tokens = plain.mask_tokens();
     let inputs = CandidateHead::inputs(tokens);
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     let prompt = Prompt::point(70.0, 60.0)
         .with_point(90.0, 30.0)
         .with_single_mask();
@@ -156,7 +156,7 @@ fn the_intent_is_told_to_the_second_head_alone() {
     let iou = layer(inputs, &[(0, 1.0)], 0.0);
     let head = CandidateHead::new(tokens, iou, vec![hidden, out]).unwrap();
     let embedding = plain.with_candidate_head(Some(head));
-    let embedding = embedding.embed(&picture(WIDTH, HEIGHT)).unwrap();
+    let embedding = embedding.embed(&photo(WIDTH, HEIGHT)).unwrap();
     let answer = |intent| {
         let prompt = Prompt::point(70.0, 60.0).with_intent(intent);
         let answer = embedding.predict(&prompt).unwrap();
@@ -276,7 +276,7 @@ fn everything_is_filtered_by_the_head() {
             .with_stability_score_thresh(0.0)
             .with_box_nms_thresh(1.0)
     };
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     let count = |thresh| {
         let generator = MaskGenerator::new(&ranked, options(thresh)).unwrap();
         let records = generator.generate(&image).unwrap();
@@ -294,7 +294,7 @@ fn everything_is_filtered_by_the_head() {
 #[test]
 fn features_do_not_depend_on_the_batch() {
     let segmenter = segmenter("sam_vit.pth");
-    let embedding = segmenter.embed(&picture(WIDTH, HEIGHT)).unwrap();
+    let embedding = segmenter.embed(&photo(WIDTH, HEIGHT)).unwrap();
     let prompts = [Prompt::point(70.0, 60.0), Prompt::point(20.0, 30.0)];
     let together = embedding.decode(&prompts).unwrap();
     for (prompt, tokens) in prompts.iter().zip(&together) {

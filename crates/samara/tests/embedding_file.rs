@@ -10,7 +10,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{HEIGHT, WIDTH, checkpoint, difference, picture, segmenter};
+use common::{HEIGHT, WIDTH, checkpoint, difference, photo, segmenter};
 use safetensors::SafeTensors;
 use samara::checkpoint::{Checkpoint, StorageType};
 use samara::{DeviceKind, Embedding, Error, Prompt, Segmenter};
@@ -22,12 +22,12 @@ fn folder() -> TempDir {
 }
 
 fn embedding(width: u32, height: u32) -> Embedding {
-    segmenter().embed(&picture(width, height)).unwrap()
+    segmenter().embed(&photo(width, height)).unwrap()
 }
 
 /// A saved embedding in `folder`.
 fn saved(folder: &TempDir) -> PathBuf {
-    let path = folder.path().join("picture.embedding");
+    let path = folder.path().join("image.embedding");
     embedding(WIDTH, HEIGHT).save(&path).unwrap();
     path
 }
@@ -123,14 +123,14 @@ fn a_saved_embedding_predicts_the_same() {
 #[test]
 fn an_embedding_knows_its_image() {
     let folder = folder();
-    let mut other = picture(WIDTH, HEIGHT);
+    let mut other = photo(WIDTH, HEIGHT);
     other.get_pixel_mut(WIDTH - 1, HEIGHT - 1)[2] ^= 1;
     let loaded = Embedding::load(saved(&folder), segmenter()).unwrap();
     for embedding in [embedding(WIDTH, HEIGHT), loaded] {
-        assert!(embedding.is_of(&picture(WIDTH, HEIGHT)));
+        assert!(embedding.is_of(&photo(WIDTH, HEIGHT)));
         assert!(!embedding.is_of(&other), "one pixel differs");
         // The same bytes in rows of another length.
-        let raw = picture(WIDTH, HEIGHT).into_raw();
+        let raw = photo(WIDTH, HEIGHT).into_raw();
         let reshaped = samara_image::RgbImage::from_raw(HEIGHT, WIDTH, raw).unwrap();
         assert!(!embedding.is_of(&reshaped));
     }
@@ -332,7 +332,7 @@ fn overwriting_replaces_the_file_as_a_whole() {
 fn a_failed_save_names_the_file_and_leaves_nothing_behind() {
     let folder = folder();
     let embedding = embedding(64, 64);
-    let missing = folder.path().join("missing/picture.embedding");
+    let missing = folder.path().join("missing/image.embedding");
     for path in [missing.as_path(), folder.path()] {
         let message = embedding.save(path).unwrap_err().to_string();
         let expected = format!("{}: cannot be written: ", path.display());

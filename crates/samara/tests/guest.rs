@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{HEIGHT, WIDTH, checkpoint, picture};
+use common::{HEIGHT, WIDTH, checkpoint, photo};
 use samara::{
     DeviceKind, Hierarchy, MaskGenerator, MaskGeneratorOptions, Prompt, Segmenter,
     SegmenterOptions, Select,
@@ -13,7 +13,7 @@ use samara::{
 
 /// A click and everything, with all that belongs to it.
 fn work(segmenter: &Segmenter) -> usize {
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     let embedding = segmenter.embed(&image).unwrap();
     let candidates = embedding.predict(&Prompt::point(70.0, 60.0)).unwrap();
     candidates.select(&Select::Best).unwrap();

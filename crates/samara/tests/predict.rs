@@ -9,8 +9,9 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::{HEIGHT, WIDTH, checkpoint, difference, largest_difference, picture, segmenter};
+use common::{HEIGHT, WIDTH, checkpoint, difference, largest_difference, photo, segmenter};
 use samara::checkpoint::Checkpoint;
+use samara::tensors::model::Model;
 use samara::tensors::model::burn::tensor::{Device, Tensor, TensorData};
 use samara::tensors::model::sam::{PIXEL_MEAN, PIXEL_STD, PromptBatch, Sam};
 use samara::{
@@ -23,16 +24,13 @@ use samara_image::{Frame, RgbImage};
 const ROUNDING: f32 = 1e-5;
 
 fn embedding() -> Embedding {
-    segmenter().embed(&picture(WIDTH, HEIGHT)).unwrap()
+    segmenter().embed(&photo(WIDTH, HEIGHT)).unwrap()
 }
 
 fn sam() -> Sam {
-    Checkpoint::open(checkpoint())
-        .unwrap()
-        .load(&Device::flex())
-        .unwrap()
-        .into_sam()
-        .unwrap()
+    let checkpoint = Checkpoint::open(checkpoint()).unwrap();
+    let model = Model::load(&checkpoint, &Device::flex()).unwrap();
+    model.into_sam().unwrap()
 }
 
 fn tensor<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
@@ -259,7 +257,7 @@ fn answers_equal_those_of_the_model_for_coordinates_scaled_by_hand() {
 #[test]
 fn pixels_are_normalised_and_padded_on_the_right_and_below() {
     for (width, height) in [(128, 77), (50, 128)] {
-        let image = picture(width, height);
+        let image = photo(width, height);
         let plane = |channel: usize| {
             let image = &image;
             (0..128 * 128).map(move |i| match image.get_pixel_checked(i % 128, i / 128) {
@@ -280,9 +278,9 @@ fn pixels_are_normalised_and_padded_on_the_right_and_below() {
 }
 
 #[test]
-fn pictures_of_any_shape_have_masks_of_their_size() {
+fn images_of_any_shape_have_masks_of_their_size() {
     for (width, height) in [(1, 1), (3, 500), (700, 2), (128, 128)] {
-        let embedding = segmenter().embed(&picture(width, height)).unwrap();
+        let embedding = segmenter().embed(&photo(width, height)).unwrap();
         let last = Prompt::point(f64::from(width) - 0.5, f64::from(height) - 0.5);
         for candidate in &embedding.predict(&last).unwrap() {
             assert_eq!(
@@ -310,7 +308,7 @@ fn segmenters_and_embeddings_serve_several_threads_at_once() {
     std::thread::scope(|scope| {
         let shared = || all_equal(embedding.predict_batch(&prompts).unwrap());
         let own = || {
-            let embedding = segmenter().embed(&picture(WIDTH, HEIGHT)).unwrap();
+            let embedding = segmenter().embed(&photo(WIDTH, HEIGHT)).unwrap();
             all_equal(
                 prompts
                     .iter()
@@ -448,7 +446,7 @@ fn an_image_without_pixels_is_refused() {
 
 #[test]
 fn long_work_is_told_of_and_can_be_stopped() {
-    let images = [picture(60, 40), picture(40, 60), picture(50, 50)];
+    let images = [photo(60, 40), photo(40, 60), photo(50, 50)];
     let mut heard = Vec::new();
     let embeddings = segmenter().embed_batch(&images, |done| {
         heard.push(done);

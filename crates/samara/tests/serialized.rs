@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{HEIGHT, WIDTH, picture, segmenter};
+use common::{HEIGHT, WIDTH, photo, segmenter};
 use samara::{Candidates, Mask, MaskGeneratorOptions, Prompt, Select, Selection, Zoom};
 use serde_json::{from_str, from_value, json, to_string, to_value};
 
@@ -31,7 +31,7 @@ fn prompts_come_back_and_are_read_by_hand() {
 
 #[test]
 fn answers_come_back() {
-    let embedding = segmenter().embed(picture(WIDTH, HEIGHT)).unwrap();
+    let embedding = segmenter().embed(photo(WIDTH, HEIGHT)).unwrap();
     let candidates = embedding.predict(&Prompt::point(70.0, 60.0)).unwrap();
     let value = to_value(&candidates).unwrap();
     let size = &value["all"][0]["mask"]["size"];
@@ -80,7 +80,7 @@ fn strategies_and_options_come_back() {
 fn arrays_are_embedded_as_images_are() {
     use ndarray::{Array2, Array3};
 
-    let image = picture(60, 40);
+    let image = photo(60, 40);
     let array = Array3::from_shape_vec((40, 60, 3), image.clone().into_raw()).unwrap();
     let embedding = segmenter().embed(array.view()).unwrap();
     assert!(embedding.is_of(&image));

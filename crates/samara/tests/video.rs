@@ -31,7 +31,7 @@ fn square(frame: usize) -> Mask {
     })
 }
 
-fn picture(frame: usize) -> RgbImage {
+fn photo(frame: usize) -> RgbImage {
     let (disc, square) = (disc(frame), square(frame));
     RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| {
         let texture = ((x * 7 + y * 13) % 31) as u8;
@@ -62,7 +62,7 @@ impl FrameSource for Frames {
     }
 
     fn read(&mut self, index: usize) -> Result<Option<RgbImage>, ImageError> {
-        Ok((index < self.0).then(|| picture(index)))
+        Ok((index < self.0).then(|| photo(index)))
     }
 }
 
@@ -71,7 +71,7 @@ fn lite() -> Segmenter {
 }
 
 fn frame(segmenter: &Segmenter, index: usize) -> VideoFrame {
-    segmenter.embed_frame(index, &picture(index)).unwrap()
+    segmenter.embed_frame(index, &photo(index)).unwrap()
 }
 
 fn on_disc() -> Prompt {

@@ -182,8 +182,8 @@ impl Run {
     }
 
     fn frame(&mut self, index: usize) -> VideoFrame {
-        let picture = self.source.read(index).unwrap().unwrap();
-        self.segmenter.embed_frame(index, &picture).unwrap()
+        let image = self.source.read(index).unwrap().unwrap();
+        self.segmenter.embed_frame(index, &image).unwrap()
     }
 
     fn prompt(&mut self, step: &str, frame: usize, object: u32, prompt: &Prompt) {

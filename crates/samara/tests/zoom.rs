@@ -7,14 +7,14 @@
 
 mod common;
 
-use common::{HEIGHT, WIDTH, difference, picture, segmenter};
+use common::{HEIGHT, WIDTH, difference, photo, segmenter};
 use samara::{
     Candidates, DeviceKind, Embedding, Mask, MaskPrompt, PixelRect, Prompt, Segmenter, Zoom,
 };
 use samara_image::{RgbImage, crop_image};
 
 fn embedding() -> Embedding {
-    segmenter().embed(&picture(WIDTH, HEIGHT)).unwrap()
+    segmenter().embed(&photo(WIDTH, HEIGHT)).unwrap()
 }
 
 fn rect(x: u32, y: u32, width: u32, height: u32) -> PixelRect {
@@ -70,7 +70,7 @@ fn check_part(segmenter: &Segmenter, image: &RgbImage, part: PixelRect) {
 
 #[test]
 fn a_part_is_answered_as_the_crop_alone() {
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     for part in [
         rect(0, 0, 50, 50),
         rect(131, 67, 60, 40),
@@ -78,19 +78,19 @@ fn a_part_is_answered_as_the_crop_alone() {
     ] {
         check_part(segmenter(), &image, part);
     }
-    check_part(segmenter(), &picture(37, 90), rect(20, 40, 17, 50));
+    check_part(segmenter(), &photo(37, 90), rect(20, 40, 17, 50));
 }
 
 #[test]
 fn a_stretched_part_is_answered_as_the_crop_alone() {
     let golden = common::checkpoint().with_file_name("sam2_video.safetensors");
     let segmenter = Segmenter::load(golden, DeviceKind::Cpu).unwrap();
-    check_part(&segmenter, &picture(WIDTH, HEIGHT), rect(120, 10, 40, 90));
+    check_part(&segmenter, &photo(WIDTH, HEIGHT), rect(120, 10, 40, 90));
 }
 
 #[test]
-fn the_whole_picture_is_a_part_too() {
-    let image = picture(WIDTH, HEIGHT);
+fn the_whole_image_is_a_part_too() {
+    let image = photo(WIDTH, HEIGHT);
     let embedding = embedding();
     let click = Prompt::point(70.0, 60.0);
     let plain = embedding.predict(&click).unwrap();
@@ -106,9 +106,9 @@ fn the_whole_picture_is_a_part_too() {
 }
 
 #[test]
-fn pictures_of_any_shape_can_be_looked_at_closely() {
+fn images_of_any_shape_can_be_looked_at_closely() {
     for (width, height) in [(1, 1), (1, 9), (2, 2), (300, 3), (128, 128)] {
-        let image = picture(width, height);
+        let image = photo(width, height);
         let embedding = segmenter().embed(&image).unwrap();
         let last = Prompt::point(f64::from(width) - 0.5, f64::from(height) - 0.5);
         for zoom in [Zoom::Auto, Zoom::Factor(1.5), Zoom::Factor(Zoom::MOST)] {
@@ -131,7 +131,7 @@ fn pictures_of_any_shape_can_be_looked_at_closely() {
 
 #[test]
 fn an_answer_from_a_part_can_be_refined() {
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     let embedding = embedding();
     let part = rect(40, 30, 60, 60);
     let click = Prompt::point(70.0, 60.0);
@@ -153,7 +153,7 @@ fn an_answer_from_a_part_can_be_refined() {
 
 #[test]
 fn a_mask_prompt_reaches_the_part() {
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     let embedding = embedding();
     let part = rect(40, 30, 60, 60);
     let within = |mask: Mask| {
@@ -183,9 +183,9 @@ fn a_mask_prompt_reaches_the_part() {
 fn another_image_is_refused() {
     let embedding = embedding();
     let click = Prompt::point(70.0, 60.0);
-    let mut other = picture(WIDTH, HEIGHT);
+    let mut other = photo(WIDTH, HEIGHT);
     other.get_pixel_mut(3, 4)[0] ^= 1;
-    for image in [other, picture(WIDTH, HEIGHT + 1), RgbImage::new(0, 0)] {
+    for image in [other, photo(WIDTH, HEIGHT + 1), RgbImage::new(0, 0)] {
         let message = format!(
             "zoom: the image of {}×{} pixels is not the embedded one of 200×120",
             image.width(),
@@ -200,7 +200,7 @@ fn another_image_is_refused() {
 
 #[test]
 fn parts_and_prompts_that_do_not_fit_are_refused() {
-    let image = picture(WIDTH, HEIGHT);
+    let image = photo(WIDTH, HEIGHT);
     let embedding = embedding();
     let refused = |prompt: &Prompt, part: PixelRect| {
         let refused = embedding.predict_within(&image, prompt, part);

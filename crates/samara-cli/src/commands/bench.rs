@@ -67,7 +67,7 @@ const MEMORIES: usize = 7;
 /// Measures the model that the flags name.
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let image = match &flags.image {
         Some(path) => read_image(path, &ImageLimits::default())?,
         None => pattern(1800, 1200),
@@ -232,8 +232,8 @@ impl Work {
 }
 
 impl Video {
-    fn track(&mut self, picture: &RgbImage) -> Result<()> {
-        let frame = self.session.embed(self.next, picture)?;
+    fn track(&mut self, image: &RgbImage) -> Result<()> {
+        let frame = self.session.embed(self.next, image)?;
         self.session.track(&frame, Direction::Forward)?;
         self.next += 1;
         Ok(())

@@ -20,7 +20,7 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     super::check_not_input("--out", &flags.out, &data)?;
     super::tell_elsewhere("--out", &flags.out, &data);
 
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let segmenter = terminal::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;

@@ -53,7 +53,7 @@ fn tell_elsewhere(flag: &str, out: &Path, data: &DataSet) {
         let notice = format!(
             "{flag} {}: to be read, it needs the images of {} in an images/ folder beside it",
             out.display(),
-            data.pictures.display()
+            data.image_dir.display()
         );
         terminal::tell("notice", &notice);
     }

@@ -32,7 +32,7 @@ struct Object {
 pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let outputs = Outputs::resolve(flags)?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
@@ -196,7 +196,7 @@ fn report(
 /// Where the results go.
 #[derive(Default)]
 struct Outputs {
-    picture: Option<PathBuf>,
+    overlay: Option<PathBuf>,
     folder: Option<PathBuf>,
     mask: Option<PathBuf>,
     json: Option<PathBuf>,
@@ -225,15 +225,15 @@ impl Outputs {
             }
             Some(out) => {
                 SaveFormat::of(out)?;
-                outputs.picture = Some(out.clone());
+                outputs.overlay = Some(out.clone());
             }
             None if outputs.mask.is_none() && outputs.json.is_none() && outputs.raw.is_none() => {
-                outputs.picture = Some(format!("{}.overlay.png", stem(&flags.image)).into());
+                outputs.overlay = Some(format!("{}.overlay.png", stem(&flags.image)).into());
             }
             None => {}
         }
         for (flag, path) in [
-            ("--out", &outputs.picture),
+            ("--out", &outputs.overlay),
             ("--out-mask", &outputs.mask),
             ("--json", &outputs.json),
             ("--raw", &outputs.raw),
@@ -259,15 +259,15 @@ impl Outputs {
         report: &Report,
     ) -> Result<()> {
         let all = flags.select == SelectArg::All;
-        if let Some(path) = &self.picture {
-            save_image(path, &picture(image, objects, all))?;
+        if let Some(path) = &self.overlay {
+            save_image(path, &overlay(image, objects, all))?;
         }
         if let Some(folder) = &self.folder {
             fs::create_dir_all(folder)
                 .map_err(|e| CliError::failed(format!("--out {}: {e}", folder.display())))?;
             let stem = stem(&flags.image);
             let file = |name: &str| folder.join(format!("{stem}.{name}"));
-            save_image(file("overlay.png"), &picture(image, objects, all))?;
+            save_image(file("overlay.png"), &overlay(image, objects, all))?;
             write_atomic(file("json"), &json(report)?)?;
             for (i, object) in objects.iter().enumerate() {
                 let tag = if objects.len() == 1 {
@@ -323,7 +323,7 @@ impl Outputs {
             text += &table(&object.candidates, &object.selection);
         }
         let written = [
-            &self.picture,
+            &self.overlay,
             &self.folder,
             &self.mask,
             &self.json,
@@ -365,7 +365,7 @@ fn selected_mask(objects: &[Object]) -> Result<samara::Mask> {
 }
 
 /// The photo with masks, prompts and scores.
-fn picture(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
+fn overlay(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
     let mut overlay = Overlay::new(image);
     let mut color = 0;
     for object in objects {

@@ -94,7 +94,7 @@ pub(crate) struct AttentionFlags {
     pub(crate) min_margin: f64,
 
     /// An image of map, candidates and measures (.png, .jpg)
-    #[arg(long, value_name = "PICTURE", help_heading = "Output")]
+    #[arg(long, value_name = "IMAGE", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
 
     /// Everything as JSON, masks as COCO RLE; - is standard output

@@ -280,11 +280,8 @@ pub(crate) struct DeviceFlag {
 
 impl DeviceFlag {
     /// How models are loaded: this program has the machine, and rayon's global pool, to itself.
-    ///
-    /// # Errors
-    /// This build does not support the device.
-    pub(crate) fn options(&self) -> samara::Result<SegmenterOptions> {
-        let options = SegmenterOptions::new().with_device(self.device.available()?);
-        Ok(options.with_global_thread_pool().with_pinned_threads(true))
+    pub(crate) fn options(&self) -> SegmenterOptions {
+        let options = SegmenterOptions::new().with_device(self.device);
+        options.with_global_thread_pool().with_pinned_threads(true)
     }
 }

@@ -45,7 +45,7 @@ fn other(frame: u32) -> Mask {
 }
 
 /// Two bright discs that move over a dark texture.
-fn picture(frame: u32) -> RgbImage {
+fn image(frame: u32) -> RgbImage {
     let (disc, other) = (disc(frame), other(frame));
     RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| {
         let texture = ((x * 7 + y * 13) % 31 + (x / 8 + y / 8) % 2 * 12) as u8;
@@ -69,7 +69,7 @@ fn with_frames() -> Bench {
     fs::create_dir(bench.path("frames")).unwrap();
     for frame in 0..FRAMES {
         let path = bench.path(&format!("frames/{}.png", frame_name(frame + 5)));
-        save_png(path, &picture(frame)).unwrap();
+        save_png(path, &image(frame)).unwrap();
     }
     bench
 }
@@ -127,7 +127,7 @@ fn journal(bench: &Bench, out: &str) -> Vec<u64> {
 }
 
 #[test]
-fn palette_pictures_and_masklets_tell_the_same() {
+fn palette_images_and_masklets_tell_the_same() {
     let bench = with_frames();
     let told = tracked(&bench, &["frames", DISC, OTHER, FORMAT, "--out=out"]);
     assert!(told.contains("8 frames, 2 objects"), "{told}");
@@ -176,8 +176,8 @@ fn palette_pictures_and_masklets_tell_the_same() {
         }
     }
 
-    let pictures = fs::read_dir(bench.path("out/masks")).unwrap();
-    assert_eq!(pictures.count(), 8);
+    let images = fs::read_dir(bench.path("out/masks")).unwrap();
+    assert_eq!(images.count(), 8);
     for frame in 0..FRAMES {
         let path = bench.path(&format!("out/masks/{}.png", frame_name(frame + 5)));
         let map = read_object_map(path, &ImageLimits::default()).unwrap();
@@ -274,8 +274,8 @@ fn direction_and_range_say_which_frames_are_tracked() {
         let all = json(&bench.path(out).join("masklets.json"));
         assert_eq!(all["first_frame"], *frames.iter().min().unwrap());
         assert_eq!(all["video_frame_count"], frames.len());
-        let pictures = fs::read_dir(bench.path(out).join("masks")).unwrap();
-        assert_eq!(pictures.count(), frames.len());
+        let images = fs::read_dir(bench.path(out).join("masks")).unwrap();
+        assert_eq!(images.count(), frames.len());
     }
     let (both, on, back) = (
         masks(&bench, "both"),
@@ -320,7 +320,7 @@ fn a_video_file_gets_an_overlay_of_as_many_frames() {
     let bench = Bench::new();
     let mut writer = VideoWriter::create(bench.path("clip.mp4"), SIZE, 12.5).unwrap();
     for frame in 0..FRAMES {
-        writer.write(&picture(frame)).unwrap();
+        writer.write(&image(frame)).unwrap();
     }
     writer.finish().unwrap();
     let output = bench.run(&["video", "clip.mp4", DISC, OTHER, "--out=out"]);
@@ -360,7 +360,7 @@ fn a_truncated_video_file_is_told_in_one_line() {
     let bench = Bench::new();
     let mut writer = VideoWriter::create(bench.path("clip.mp4"), SIZE, 25.0).unwrap();
     for frame in (0..FRAMES).cycle().take(60) {
-        writer.write(&picture(frame)).unwrap();
+        writer.write(&image(frame)).unwrap();
     }
     writer.finish().unwrap();
     let bytes = fs::read(bench.path("clip.mp4")).unwrap();

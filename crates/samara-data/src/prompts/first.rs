@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_stay_in_the_picture_and_keep_an_area() {
+    fn boxes_stay_in_the_image_and_keep_an_area() {
         let mut rng = rng();
         let wild = BoxNoise {
             shape: NoiseShape::Normal,

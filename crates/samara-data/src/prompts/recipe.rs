@@ -61,7 +61,7 @@ pub struct FirstPromptWeights {
 
 impl FirstPromptWeights {
     /// A click or a box: SAM, and SAM 2 on single images.
-    pub const PICTURES: Self = Self {
+    pub const IMAGES: Self = Self {
         centre_click: 0.0,
         random_click: 0.5,
         bbox: 0.5,
@@ -107,7 +107,7 @@ impl Simulation {
             recipe: Recipe::Sam,
             rounds: 11,
             empty_rounds: 2,
-            first: FirstPromptWeights::PICTURES,
+            first: FirstPromptWeights::IMAGES,
             box_noise: BoxNoise {
                 shape: NoiseShape::Normal,
                 share: 0.1,

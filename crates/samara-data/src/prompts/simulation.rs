@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn single_pixels_and_whole_pictures_are_objects() {
+    fn single_pixels_and_whole_images_are_objects() {
         for simulation in [Simulation::sam(), Simulation::sam2()] {
             for seed in 0..40 {
                 for truth in [

@@ -145,7 +145,7 @@ impl VideoSequence {
         size: &mut Option<(u32, u32)>,
     ) -> Result<Vec<Track>, EvalError> {
         let folder = &self.annotations;
-        let names = pictures(folder)?;
+        let names = images(folder)?;
         let mut maps = Vec::new();
         for name in &names {
             maps.push(read_map(&folder.join(format!("{name}.png")), limits, size)?);
@@ -180,7 +180,7 @@ impl VideoSequence {
     ) -> Result<Track, EvalError> {
         let folder = self.annotations.join(&name);
         let mut frames = Vec::new();
-        for frame in pictures(&folder)? {
+        for frame in images(&folder)? {
             let map = read_map(&folder.join(format!("{frame}.png")), limits, size)?;
             frames.push((frame, union(map)?));
         }
@@ -294,7 +294,7 @@ fn listed(path: &Path, split: &str) -> Result<Option<Vec<String>>, EvalError> {
 }
 
 /// The names of the PNG files in a folder without their extension, at least one, by number.
-fn pictures(folder: &Path) -> Result<Vec<String>, EvalError> {
+fn images(folder: &Path) -> Result<Vec<String>, EvalError> {
     let is_png = |path: &Path| {
         path.extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("png"))

@@ -287,9 +287,9 @@ fn follow(
     let ends = plan.starts.keys().skip(1).map(|next| next - 1);
     let ends = ends.chain([plan.last]);
     for ((&first, tracks), last) in plan.starts.iter().zip(ends) {
-        let picture = source.read(first).map_err(image)?;
-        let picture = picture.ok_or_else(|| fault(&sequence.frames, "a frame is gone"))?;
-        let frame = session.embed(first, &picture)?;
+        let image = source.read(first).map_err(image)?;
+        let image = image.ok_or_else(|| fault(&sequence.frames, "a frame is gone"))?;
+        let frame = session.embed(first, &image)?;
         for &track in tracks {
             let (_, mask) = annotations.tracks[track].prompt(annotations.size)?;
             session.prompt(&frame, id(track), &Prompt::mask(mask))?;

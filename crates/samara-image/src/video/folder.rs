@@ -34,7 +34,7 @@ impl FrameFolder {
     /// results are named after frames), and those of [`read_image`] for the first image.
     pub fn open(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Self, Error> {
         let path = path.as_ref();
-        let mut frames = pictures(path)?;
+        let mut frames = images(path)?;
         frames.sort_by_cached_key(|frame| NaturalKey(name_of(frame)));
         let stems: Vec<String> = frames.iter().map(|frame| stem_of(frame)).collect();
         refuse_same_stems(path, &frames, &stems)?;
@@ -97,19 +97,19 @@ impl FrameSource for FrameFolder {
     }
 }
 
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+fn images(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let fail = |source| Error::io(folder, "cannot be listed", source);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        if is_picture(&path) && path.is_file() {
+        if is_image(&path) && path.is_file() {
             found.push(path);
         }
     }
     Ok(found)
 }
 
-fn is_picture(path: &Path) -> bool {
+fn is_image(path: &Path) -> bool {
     let extension = path
         .extension()
         .map(|e| e.to_string_lossy().to_ascii_lowercase());

@@ -179,10 +179,12 @@ impl Ahead {
 
     #[inline(always)]
     fn fetch(self, step: usize) {
+        let line = self.start.wrapping_add(step * self.stride);
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = line;
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
             use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            let line = self.start.wrapping_add(step * self.stride);
             // SAFETY: a hint; it does nothing where there is no memory.
             #[expect(unsafe_code, reason = "the instruction has no other form")]
             unsafe {

@@ -268,7 +268,7 @@ mod tests {
         let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/golden");
         let device = Device::flex();
         let files = ["sam_vit.pth", "mobile_sam.pth", "sam2_video.safetensors"];
-        let load = |name| Checkpoint::open(golden.join(name)).unwrap().load(&device);
+        let load = |name| Model::load(&Checkpoint::open(golden.join(name)).unwrap(), &device);
         files.map(|name| load(name).unwrap()).into()
     }
 

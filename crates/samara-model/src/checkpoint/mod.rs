@@ -15,6 +15,7 @@ mod file;
 mod heads;
 mod int8;
 mod keys;
+mod load;
 pub mod registry;
 mod transposed;
 mod weights;
@@ -22,10 +23,9 @@ mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Device, Shape, TensorData};
+use burn::tensor::{Shape, TensorData};
 use burn_store::bridge;
 use burn_store::burn_pack::Tensor as StoredTensor;
-use burn_store::{ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleSnapshot};
 
 pub use convert::StorageType;
 pub use error::{CheckpointError, Mismatch, WrongShape};
@@ -33,11 +33,10 @@ pub use file::Format;
 pub use heads::{CANDIDATE_HEAD, HeadTensor, HeadTensors};
 pub use weights::{Weights, save_model};
 
-use crate::{Model, ModelConfig};
+use crate::ModelConfig;
 use file::{CheckpointFile, floats, invalid};
 use int8::Quantised;
 use keys::KeyTable;
-use transposed::Transposed;
 
 /// Metadata key under which our own files keep the model's configuration as JSON.
 const CONFIG_KEY: &str = "samara.config";
@@ -227,60 +226,6 @@ impl Checkpoint {
         })
     }
 
-    /// Builds the model and loads its weights as `f32`.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Mismatch`] names missing, unused, wrongly shaped and unreadable keys.
-    pub fn load(&self, device: &Device) -> Result<Model, CheckpointError> {
-        self.load_with(&self.config()?, device)
-    }
-
-    /// As [`Checkpoint::load`], with a given configuration.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::load`].
-    pub fn load_with(
-        &self,
-        config: &ModelConfig,
-        device: &Device,
-    ) -> Result<Model, CheckpointError> {
-        // A panic while weights are applied would end the process, so nothing reaches that point
-        // unchecked.
-        self.check(config)?;
-        let mut model = config.init(device);
-        let mut strays = Vec::new();
-        let mut tensors = Vec::new();
-        for (key, tensor) in &self.tensors {
-            let module_path = keys::OFFICIAL.rename(key);
-            if keys::is_unused_by_design(key) {
-                continue;
-            }
-            // The path of one of our modules is no official name.
-            if keys::OFFICIAL.restore(&module_path) != *key {
-                strays.push(key.clone());
-                continue;
-            }
-            let mut tensor = tensor.clone();
-            tensor.name = module_path;
-            tensors.push(tensor);
-        }
-        let transposed = Transposed::default();
-        let adapter = transposed.clone().chain(FloatCastAdapter::to(DType::F32));
-        let adapter = Box::new(adapter);
-        let result = model.apply(tensors, None, Some(adapter), true);
-        let mut mismatch = mismatch(&result, &transposed);
-        mismatch.unused.extend(strays);
-        mismatch.sort();
-        if mismatch.is_empty() {
-            return Ok(model);
-        }
-        Err(CheckpointError::Mismatch {
-            path: self.path.clone(),
-            architecture: config.architecture(),
-            mismatch: Box::new(mismatch),
-        })
-    }
-
     /// Whether there is any tensor of the head whose names begin with `prefix`.
     pub fn has_head(&self, prefix: &str) -> bool {
         self.heads.keys().any(|key| key.starts_with(prefix))
@@ -347,63 +292,10 @@ fn point_embeddings(joined: &StoredTensor) -> Vec<(String, StoredTensor)> {
     (0..rows).map(row).collect()
 }
 
-/// Translates the outcome of a load to official keys.
-fn mismatch(result: &ApplyResult, transposed: &Transposed) -> Mismatch {
-    let official = |path: &str| {
-        let path = keys::OFFICIAL.restore(path);
-        // Our layer norms call scale and shift gamma and beta.
-        match path.rsplit_once('.') {
-            // That of SAM 2's fuser is one.
-            Some((module, "gamma")) if !module.contains(".fuser.") => format!("{module}.weight"),
-            Some((module, "beta")) => format!("{module}.bias"),
-            _ => path,
-        }
-    };
-    let mut mismatch = Mismatch {
-        missing: result
-            .missing
-            .iter()
-            .map(|(path, _)| official(path))
-            .collect(),
-        unused: result
-            .unused
-            .iter()
-            .map(|path| keys::OFFICIAL.restore(path))
-            .collect(),
-        ..Mismatch::default()
-    };
-    for error in &result.errors {
-        match error {
-            ApplyError::ShapeMismatch {
-                path,
-                expected,
-                found,
-            } => {
-                mismatch.wrong_shape.push(WrongShape {
-                    key: official(path),
-                    expected: transposed.in_file(path, expected),
-                    found: transposed.in_file(path, found),
-                });
-            }
-            ApplyError::DTypeMismatch { path, found, .. } => {
-                mismatch
-                    .unreadable
-                    .push(format!("{}: is {found:?}", official(path)));
-            }
-            ApplyError::AdapterError { path, message }
-            | ApplyError::LoadError { path, message } => {
-                mismatch
-                    .unreadable
-                    .push(format!("{}: {message}", official(path)));
-            }
-        }
-    }
-    mismatch
-}
-
 #[cfg(test)]
 mod tests {
-    use burn_store::{ModuleContext, bridge};
+    use burn::tensor::DType;
+    use burn_store::{FloatCastAdapter, ModuleAdapter, ModuleContext, bridge};
 
     use super::*;
 

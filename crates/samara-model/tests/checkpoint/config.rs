@@ -2,6 +2,7 @@
 //! built.
 
 use burn::tensor::Device;
+use samara_model::Model;
 use samara_model::checkpoint::{Checkpoint, StorageType};
 use samara_model::sam::SamConfig;
 use serde_json::{Value, json};
@@ -131,7 +132,10 @@ fn a_caller_cannot_build_an_impossible_model() {
     let checkpoint = Checkpoint::open(&path).unwrap();
     let mut config = checkpoint.config().unwrap().into_sam().unwrap();
     config.mask_decoder.iou_head_depth = 0;
-    let message = refusal(&path, checkpoint.load_with(&config.into(), &Device::flex()));
+    let message = refusal(
+        &path,
+        Model::load_with(&checkpoint, &config.into(), &Device::flex()),
+    );
     let expected = "impossible configuration: mask_decoder.iou_head_depth is 0, not 1 to 64";
     assert_eq!(message, expected);
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use safetensors::Dtype;
+use samara_model::Model;
 use samara_model::checkpoint::{Checkpoint, Format, Naming, StorageType};
 use samara_model::sam::SamConfig;
 
@@ -23,7 +24,7 @@ fn a_converted_file_gives_the_same_answers() {
         source.convert(&out, storage).unwrap();
         assert!(files::read(&out).0.values().all(|t| t.dtype == dtype));
 
-        let expected = answers(&source.load(&Device::flex()).unwrap());
+        let expected = answers(&Model::load(&source, &Device::flex()).unwrap());
         let actual = answers(&load(&out).unwrap());
         for (actual, expected) in actual.iter().zip(&expected) {
             let error = difference(actual, expected);
@@ -98,7 +99,7 @@ fn transformers_names_become_official_names() {
         (info.format, info.naming),
         (Format::Safetensors, Naming::Official)
     );
-    let expected = answers(&source.load(&Device::flex()).unwrap());
+    let expected = answers(&Model::load(&source, &Device::flex()).unwrap());
     assert_eq!(answers(&load(&out).unwrap()), expected);
 }
 

@@ -130,7 +130,7 @@ pub(crate) fn difference(actual: &[f32], expected: &[f32]) -> f32 {
 
 /// Opens, recognises and loads.
 pub(crate) fn load(path: &Path) -> Result<Model, CheckpointError> {
-    Checkpoint::open(path)?.load(&Device::flex())
+    Model::load(&Checkpoint::open(path)?, &Device::flex())
 }
 
 /// The message about `path`, after the path; it is one short line.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use safetensors::Dtype;
+use samara_model::Model;
 use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{Checkpoint, CheckpointInfo, Format, Naming, StorageType};
 use samara_model::sam::{ImageEncoderConfig, SamConfig};
@@ -159,11 +160,8 @@ fn the_configuration_in_the_metadata_wins() {
     );
     config.prompt_encoder.img_size = 128;
     config.prompt_encoder.grid = 8;
-    let expected = answers(
-        &checkpoint
-            .load_with(&config.clone().into(), &Device::flex())
-            .unwrap(),
-    );
+    let expected =
+        answers(&Model::load_with(&checkpoint, &config.clone().into(), &Device::flex()).unwrap());
 
     let json = serde_json::to_string(&config).unwrap();
     metadata.insert("samara.config".to_owned(), json);

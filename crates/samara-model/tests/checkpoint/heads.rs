@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use safetensors::Dtype;
+use samara_model::Model;
 use samara_model::checkpoint::{
     CANDIDATE_HEAD, Checkpoint, HeadTensor, HeadTensors, StorageType, save_model,
 };
@@ -43,7 +44,7 @@ fn a_head_is_no_part_of_the_model() {
         let heads = [(CANDIDATE_HEAD, first.clone())];
         source.convert_with(&out, None, &[], &heads).unwrap();
         let with = Checkpoint::open(&out).unwrap();
-        with.load(&Device::flex()).unwrap();
+        Model::load(&with, &Device::flex()).unwrap();
         let (before, after) = (source.info().unwrap(), with.info().unwrap());
         assert_eq!(after.heads, ["candidate_head"]);
         assert_eq!(
@@ -113,7 +114,7 @@ fn a_new_head_takes_the_place_of_the_old_one() {
     let path = dir.path().join("model.safetensors");
     let source = Checkpoint::open(golden("sam_vit.pth")).unwrap();
     let (model, config) = (
-        source.load(&Device::flex()).unwrap(),
+        Model::load(&source, &Device::flex()).unwrap(),
         source.config().unwrap(),
     );
     let heads = [(CANDIDATE_HEAD, head(&["layer0", "layer1"]))];

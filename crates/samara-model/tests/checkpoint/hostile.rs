@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use samara_model::Model;
 use samara_model::checkpoint::Checkpoint;
 
 use crate::files::{self, golden, refusal, sam_vit};
@@ -33,7 +34,7 @@ fn load(path: &Path) -> Result<(), samara_model::checkpoint::CheckpointError> {
     let checkpoint = Checkpoint::open(path)?;
     let small = Checkpoint::open(golden("sam_vit.pth"))?.config()?;
     let config = checkpoint.config().unwrap_or(small);
-    checkpoint.load_with(&config, &Device::flex())?;
+    Model::load_with(&checkpoint, &config, &Device::flex())?;
     checkpoint.info().map(|_| ())
 }
 
@@ -124,7 +125,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
     let checkpoint = Checkpoint::open(&path).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(200_000).unwrap();
-    let message = refusal(&path, checkpoint.load(&Device::flex()));
+    let message = refusal(&path, Model::load(&checkpoint, &Device::flex()));
     assert!(message.contains("keys unreadable ("), "{message}");
 }
 

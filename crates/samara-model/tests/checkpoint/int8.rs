@@ -6,6 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use safetensors::Dtype;
+use samara_model::Model;
 use samara_model::checkpoint::{Checkpoint, StorageType, save_model};
 
 use crate::files::{self, Stored, Tensors, answers, difference, golden, load, refusal, sam_vit};
@@ -120,7 +121,7 @@ fn answers_are_nearly_the_same() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["sam_vit.pth", "sam_hf.safetensors"] {
         let source = Checkpoint::open(golden(name)).unwrap();
-        let expected = answers(&source.load(&Device::flex()).unwrap());
+        let expected = answers(&Model::load(&source, &Device::flex()).unwrap());
         let out = dir.path().join("out.safetensors");
         source.convert(&out, Some(StorageType::I8)).unwrap();
         let actual = answers(&load(&out).unwrap());
@@ -227,7 +228,7 @@ fn a_model_is_saved_as_it_is_converted() {
     for name in ["sam_vit.pth", "sam2_video.safetensors"] {
         let source = Checkpoint::open(golden(name)).unwrap();
         let (model, config) = (
-            source.load(&Device::flex()).unwrap(),
+            Model::load(&source, &Device::flex()).unwrap(),
             source.config().unwrap(),
         );
         let save = |storage, out: &Path| {
@@ -249,7 +250,10 @@ fn bytes_in_the_program_and_wrapped_weights_load() {
     let expected = answers(&load(&path).unwrap());
     let bytes: &'static [u8] = Box::leak(std::fs::read(&path).unwrap().into());
     let embedded = Checkpoint::embedded("small", bytes).unwrap();
-    assert_eq!(answers(&embedded.load(&Device::flex()).unwrap()), expected);
+    assert_eq!(
+        answers(&Model::load(&embedded, &Device::flex()).unwrap()),
+        expected
+    );
 
     let wrapped = small().into_iter();
     let wrapped = wrapped.map(|(key, tensor)| (format!("model.{key}"), tensor));
@@ -402,6 +406,6 @@ fn a_shorter_file_never_opens() {
     let checkpoint = Checkpoint::open(&path).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(bytes.len() as u64 / 2).unwrap();
-    let message = refusal(&path, checkpoint.load(&Device::flex()));
+    let message = refusal(&path, Model::load(&checkpoint, &Device::flex()));
     assert!(message.contains("unreadable ("), "{message}");
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use safetensors::Dtype;
+use samara_model::Model;
 use samara_model::checkpoint::{Checkpoint, CheckpointError, StorageType};
 
 use crate::files::{self, Stored, Tensors, golden, load, refusal, sam_vit};
@@ -234,7 +235,7 @@ fn a_part_of_a_model_is_refused() {
             .config()
             .unwrap();
         let part = Checkpoint::open(&path).unwrap();
-        let message = refusal(&path, part.load_with(&config, &Device::flex()));
+        let message = refusal(&path, Model::load_with(&part, &config, &Device::flex()));
         assert!(
             message.starts_with(&format!("{FIT}185 keys missing (image_encoder.")),
             "{message}"

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use burn::tensor::Device;
-use samara_model::ModelConfig;
 use samara_model::checkpoint::{Checkpoint, StorageType};
+use samara_model::{Model, ModelConfig};
 
 use crate::files::{self, golden, refusal, sam_vit};
 use crate::torch;
@@ -54,10 +54,8 @@ fn read(path: &Path, config: &ModelConfig) {
         Ok(checkpoint) => {
             checkpoint.info().map_or_else(told, drop);
             let device = Device::flex();
-            checkpoint.load(&device).map_or_else(told, drop);
-            checkpoint
-                .load_with(config, &device)
-                .map_or_else(told, drop);
+            Model::load(&checkpoint, &device).map_or_else(told, drop);
+            Model::load_with(&checkpoint, config, &device).map_or_else(told, drop);
         }
     }
 }

@@ -128,7 +128,7 @@ impl Head {
 fn image_value(record: &ImageRecord, data: &DataSet) -> Value {
     let name = record
         .path
-        .strip_prefix(&data.pictures)
+        .strip_prefix(&data.image_dir)
         .unwrap_or(&record.path);
     let parts: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
     json!({

@@ -20,8 +20,8 @@ fn no_progress(_: usize, _: usize) -> ControlFlow<()> {
 /// Two images with a duplicate, a crowd, a box of its own and an object that cannot be read.
 fn folder() -> Folder {
     let folder = Folder::new();
-    folder.picture("images/a.png", 60, 40);
-    folder.picture("images/b.png", 40, 60);
+    folder.image("images/a.png", 60, 40);
+    folder.image("images/b.png", 40, 60);
     let object = |id: u64, image: u64, segmentation: Value| json!({"id": id, "image_id": image, "category_id": 1, "segmentation": segmentation});
     let mask = |edges| rle(&rectangle((60, 40), edges));
     let mut crowd = object(3, 1, mask([0, 0, 60, 10]));
@@ -47,7 +47,7 @@ fn folder() -> Folder {
 fn audited(folder: &Folder) -> Audit {
     let data = DataSet::open(folder.path(), None).unwrap();
     let options = AuditOptions {
-        pictures: 2,
+        worst: 2,
         ..AuditOptions::default()
     };
     audit(&segmenter(), None, &data, &options, &mut no_progress).unwrap()

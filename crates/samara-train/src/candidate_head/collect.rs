@@ -37,7 +37,7 @@ pub(super) fn collect(
     to: &mut Observations,
 ) -> Result<(), TrainError> {
     let embedding = segmenter.embed(&example.image)?;
-    let picture = Picture {
+    let image = ImageAsked {
         embedding: &embedding,
         example,
     };
@@ -53,20 +53,20 @@ pub(super) fn collect(
             prompt: Prompt::new().with_box(bbox),
         }));
     }
-    let answers = picture.answer(&first)?;
-    picture.observe(&first, &answers, to);
-    let answered = picture.answer(&boxes)?;
-    picture.observe(&boxes, &answered, to);
+    let answers = image.answer(&first)?;
+    image.observe(&first, &answers, to);
+    let answered = image.answer(&boxes)?;
+    image.observe(&boxes, &answered, to);
 
     let mut open: Vec<(Asked, Answered)> = first.into_iter().zip(answers).collect();
     open.retain(|_| rng.random_bool(spec.corrections));
     for _ in 0..CORRECTIONS {
         let mut asked = Vec::with_capacity(open.len());
         for (before, answer) in open {
-            asked.extend(picture.correct(&before, &answer, &mut rng)?);
+            asked.extend(image.correct(&before, &answer, &mut rng)?);
         }
-        let answers = picture.answer(&asked)?;
-        picture.observe(&asked, &answers, to);
+        let answers = image.answer(&asked)?;
+        image.observe(&asked, &answers, to);
         open = asked.into_iter().zip(answers).collect();
     }
     Ok(())
@@ -77,12 +77,12 @@ fn is_ambiguous(prompt: &Prompt) -> bool {
     prompt.clicks().len() == 1 && prompt.box_prompt().is_none()
 }
 
-struct Picture<'a> {
+struct ImageAsked<'a> {
     embedding: &'a Embedding,
     example: &'a Example,
 }
 
-impl Picture<'_> {
+impl ImageAsked<'_> {
     fn truth(&self, asked: &Asked) -> &Mask {
         &self.example.objects[asked.object].mask
     }

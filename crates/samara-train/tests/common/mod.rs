@@ -25,7 +25,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(pictures: u32, side: u32) -> Self {
+    pub(crate) fn new(count: u32, side: u32) -> Self {
         static POOL: Once = Once::new();
         POOL.call_once(|| {
             samara_kernels::denormals::flush_denormals_in_pool(None);
@@ -46,11 +46,11 @@ impl Bench {
         .unwrap();
         std::fs::create_dir_all(bench.path("shapes/images")).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
-        for id in 0..pictures {
+        for id in 0..count {
             let masks = shapes(id, side);
             let name = format!("{id}.png");
             let path = bench.path("shapes/images").join(&name);
-            save_png(path, &picture(id, side, &masks)).unwrap();
+            save_png(path, &image(id, side, &masks)).unwrap();
             images.push(json!({"id": id, "file_name": name, "width": side, "height": side}));
             for mask in masks {
                 let rle = serde_json::to_value(mask.to_rle()).unwrap();
@@ -204,7 +204,7 @@ fn shapes(id: u32, side: u32) -> Vec<Mask> {
 }
 
 /// Noise, with a colour for every shape.
-fn picture(id: u32, side: u32, masks: &[Mask]) -> RgbImage {
+fn image(id: u32, side: u32, masks: &[Mask]) -> RgbImage {
     let colours = [[230, 60, 40], [50, 190, 70], [60, 80, 220], [220, 200, 40]];
     let mut noise = 12_345 + id;
     RgbImage::from_fn(side, side, |x, y| {

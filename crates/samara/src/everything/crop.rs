@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn tiny_pictures_have_no_deep_crops() {
+    fn tiny_images_have_no_deep_crops() {
         assert!(crop_boxes((1, 1), 1, 0.3).is_err());
         assert!(crop_boxes((7, 5), 1, 0.3).is_ok());
     }

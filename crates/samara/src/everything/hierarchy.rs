@@ -110,27 +110,27 @@ mod tests {
     use crate::OutputMode;
     use crate::granularity::granularities;
 
-    fn record(mask: &Mask) -> MaskRecord {
-        MaskRecord::of_mask(mask, OutputMode::BinaryMask).unwrap()
+    fn tree(masks: &[Mask]) -> Hierarchy {
+        let record = |mask| MaskRecord::of_mask(mask, OutputMode::BinaryMask).unwrap();
+        Hierarchy::of(&masks.iter().map(record).collect::<Vec<_>>())
     }
 
-    fn square(x: u32, y: u32, side: u32) -> MaskRecord {
-        record(&Mask::from_fn(100, 100, |px, py| {
+    fn square(x: u32, y: u32, side: u32) -> Mask {
+        Mask::from_fn(100, 100, |px, py| {
             (x..x + side).contains(&px) && (y..y + side).contains(&py)
-        }))
+        })
     }
 
     #[test]
     fn masks_hang_below_the_smallest_that_holds_them() {
-        let records = [
+        let tree = tree(&[
             square(30, 30, 10),
             square(0, 0, 90),
             square(20, 20, 40),
             square(92, 92, 8),
             square(31, 31, 4),
-            record(&Mask::new(100, 100)),
-        ];
-        let tree = Hierarchy::of(&records);
+            Mask::new(100, 100),
+        ]);
         let parents: Vec<_> = tree.nodes().iter().map(|n| n.parent).collect();
         assert_eq!(parents, [Some(2), None, Some(1), None, Some(0), None]);
         let depths: Vec<_> = tree.nodes().iter().map(|n| n.depth).collect();
@@ -146,11 +146,6 @@ mod tests {
 
     #[test]
     fn candidates_and_everything_mean_the_same_by_whole_part_and_subpart() {
-        let square = |x: u32, y: u32, side: u32| {
-            Mask::from_fn(100, 100, |px, py| {
-                (x..x + side).contains(&px) && (y..y + side).contains(&py)
-            })
-        };
         let masks = [
             square(5, 5, 80),
             square(5, 5, 81),
@@ -159,12 +154,7 @@ mod tests {
             square(88, 88, 10),
             Mask::new(100, 100),
         ];
-        let records: Vec<_> = masks.iter().map(record).collect();
-        let tree: Vec<_> = Hierarchy::of(&records)
-            .nodes()
-            .iter()
-            .map(|n| n.level)
-            .collect();
+        let tree: Vec<_> = tree(&masks).nodes().iter().map(|n| n.level).collect();
         let candidates = granularities(&masks.iter().collect::<Vec<_>>());
         assert_eq!(tree, candidates);
         let names: Vec<_> = tree.iter().map(|level| level.name()).collect();
@@ -176,8 +166,7 @@ mod tests {
 
     #[test]
     fn the_same_thing_found_twice_is_not_inside_itself() {
-        let records = [square(10, 10, 60), square(10, 10, 61), square(20, 20, 20)];
-        let tree = Hierarchy::of(&records);
+        let tree = tree(&[square(10, 10, 60), square(10, 10, 61), square(20, 20, 20)]);
         assert_eq!(tree.nodes()[0].parent, None);
         assert_eq!(tree.nodes()[1].parent, None);
         assert_eq!(tree.nodes()[2].parent, Some(0));
@@ -185,14 +174,8 @@ mod tests {
 
     #[test]
     fn ninety_percent_are_enough() {
-        let holder = square(0, 0, 50);
-        assert_eq!(
-            Hierarchy::of(&[holder.clone(), square(41, 10, 10)]).nodes()[1].parent,
-            Some(0)
-        );
-        assert_eq!(
-            Hierarchy::of(&[holder, square(42, 10, 10)]).nodes()[1].parent,
-            None
-        );
+        let parent = |x| tree(&[square(0, 0, 50), square(x, 10, 10)]).nodes()[1].parent;
+        assert_eq!(parent(41), Some(0));
+        assert_eq!(parent(42), None);
     }
 }

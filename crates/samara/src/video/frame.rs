@@ -34,14 +34,14 @@ impl Segmenter {
     ///
     /// # Errors
     /// The image has no pixels, or the device failed.
-    pub fn embed_frame(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
-        let geometry = self.frame(picture.width(), picture.height())?;
+    pub fn embed_frame(&self, index: usize, image: &RgbImage) -> Result<VideoFrame> {
+        let geometry = self.frame(image.width(), image.height())?;
         let features = self.threads().run(|| match (self.model(), self.config()) {
             (Model::Sam2(sam2), ModelConfig::Sam2(_)) => {
                 let (width, height) = geometry.content_size();
-                sam2.encode_frame(self.pixels(&resize_bicubic(picture, width, height)))
+                sam2.encode_frame(self.pixels(&resize_bicubic(image, width, height)))
             }
-            (model, _) => model.encode_image(self.preprocess(picture, &geometry)),
+            (model, _) => model.encode_image(self.preprocess(image, &geometry)),
         });
         // Frames are not saved, so nothing has to tell one from another.
         let embedding = Embedding::new(self.clone(), geometry, features, String::new());

@@ -60,7 +60,7 @@ fn read(
     source: &mut dyn FrameSource,
     index: usize,
 ) -> Result<Option<VideoFrame>> {
-    let picture = source.read(index).map_err(Error::Image)?;
-    let embed = |picture| segmenter.embed_frame(index, &picture);
-    picture.map(embed).transpose()
+    let image = source.read(index).map_err(Error::Image)?;
+    let embed = |image| segmenter.embed_frame(index, &image);
+    image.map(embed).transpose()
 }

@@ -177,11 +177,11 @@ fn certain_mask(prompt: &Prompt, frame: &VideoFrame) -> Result<Option<RgbImage>>
         Some(MaskPrompt::Logits(logits)) => logits.upsample(geometry, 1.0)?.0,
         None => return Ok(None),
     };
-    let picture = RgbImage::from_fn(mask.width(), mask.height(), |x, y| {
+    let image = RgbImage::from_fn(mask.width(), mask.height(), |x, y| {
         image_pixel(mask.get(x, y))
     });
     let side = geometry.side();
-    let shares = resize_bilinear_f32(&picture, side, side);
+    let shares = resize_bilinear_f32(&image, side, side);
     let inside = |x: u32, y: u32| shares[(y * side + x) as usize] >= 0.5;
     Ok(Some(RgbImage::from_fn(side, side, |x, y| {
         image_pixel(inside(x, y))

@@ -82,8 +82,8 @@ impl VideoSession {
     ///
     /// # Errors
     /// The image has no pixels, or the device failed.
-    pub fn embed(&self, index: usize, picture: &RgbImage) -> Result<VideoFrame> {
-        self.segmenter.embed_frame(index, picture)
+    pub fn embed(&self, index: usize, image: &RgbImage) -> Result<VideoFrame> {
+        self.segmenter.embed_frame(index, image)
     }
 
     /// Answers a prompt for an object, new or known, on any frame. The prompt replaces an earlier one

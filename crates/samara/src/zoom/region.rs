@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_square_lies_around_the_target_and_in_the_picture() {
+    fn a_square_lies_around_the_target_and_in_the_image() {
         let size = (640, 480);
         let around = |b: [f64; 4], side: f64| target(b, size).square(side, size);
         assert_eq!(

@@ -21,7 +21,7 @@ fn segmenter() -> &'static Segmenter {
     &SEGMENTER
 }
 
-fn picture() -> RgbImage {
+fn image() -> RgbImage {
     RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| Rgb([x as u8, 2 * y as u8, 90]))
 }
 
@@ -51,7 +51,7 @@ fn embedded(embedding: &Embedding) -> usize {
 
 #[test]
 fn a_crop_is_embedded_once() {
-    let image = picture();
+    let image = image();
     let embedding = segmenter().embed(&image).unwrap();
     let click = Prompt::point(70.0, 60.0);
     let part = rect(40, 30, 60, 60);
@@ -71,7 +71,7 @@ fn a_crop_is_embedded_once() {
 
 #[test]
 fn the_last_crop_serves_what_it_shows() {
-    let image = picture();
+    let image = image();
     let embedding = segmenter().embed(&image).unwrap();
     let seen = |wish: Wish| embedding.view(&image, &wish).unwrap().0;
     let first = seen(wish(90.0, 50.0, 10.0, 40.0, false));
@@ -96,7 +96,7 @@ fn the_last_crop_serves_what_it_shows() {
 #[test]
 fn threads_share_a_crop_without_waiting_for_each_other() {
     fn shared_between_threads<T: Send + Sync + Clone>(_: &T) {}
-    let image = picture();
+    let image = image();
     let embedding = segmenter().embed(&image).unwrap();
     shared_between_threads(&embedding);
     let click = Prompt::point(70.0, 60.0);
@@ -316,7 +316,7 @@ fn frames(size: (u32, u32)) -> [Frame; 2] {
 }
 
 #[test]
-fn logits_of_the_whole_picture_stay_what_they_are() {
+fn logits_of_the_whole_image_stay_what_they_are() {
     for size in [SIZE, (97, 61), (33, 210), (1, 7), (1, 1), (128, 128)] {
         for frame in frames(size) {
             let (logits, whole) = (hills(32), Part::whole(&frame));

@@ -25,7 +25,7 @@ pub(crate) fn segmenter() -> &'static Segmenter {
 }
 
 /// A bright disc on a gradient.
-pub(crate) fn picture(width: u32, height: u32) -> RgbImage {
+pub(crate) fn photo(width: u32, height: u32) -> RgbImage {
     let (cx, cy) = (width / 3, height / 2);
     RgbImage::from_fn(width, height, |x, y| {
         let inside = x.abs_diff(cx).pow(2) + y.abs_diff(cy).pow(2) < (height / 4).pow(2);

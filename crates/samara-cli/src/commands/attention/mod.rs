@@ -1,7 +1,7 @@
 //! `samara attention`.
 
 mod analysis;
-mod picture;
+mod drawing;
 mod records;
 
 use std::fmt::Write;
@@ -31,7 +31,7 @@ const PEAK_DISTANCE: f64 = 0.05;
 pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let outputs = Outputs::resolve(flags)?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
@@ -161,24 +161,24 @@ fn analyse(
 
 /// Where the results go.
 struct Outputs {
-    picture: Option<PathBuf>,
+    drawing: Option<PathBuf>,
     json: Option<PathBuf>,
 }
 
 impl Outputs {
     fn resolve(flags: &AttentionFlags) -> Result<Self> {
-        let picture = match (&flags.out, &flags.json) {
+        let drawing = match (&flags.out, &flags.json) {
             (None, None) => {
                 let stem = flags.image.file_stem().unwrap_or("image".as_ref());
                 Some(format!("{}.attention.png", stem.to_string_lossy()).into())
             }
             (out, _) => out.clone(),
         };
-        if let Some(out) = &picture {
+        if let Some(out) = &drawing {
             SaveFormat::of(out)?;
         }
         let json = flags.json.clone();
-        for (flag, path) in [("--out", &picture), ("--json", &json)] {
+        for (flag, path) in [("--out", &drawing), ("--json", &json)] {
             let Some(path) = path else { continue };
             check_parent(flag, path)?;
             if path.is_dir() {
@@ -186,7 +186,7 @@ impl Outputs {
                 return Err(CliError::failed(message));
             }
         }
-        Ok(Self { picture, json })
+        Ok(Self { drawing, json })
     }
 
     fn json_on_stdout(&self) -> bool {
@@ -194,8 +194,8 @@ impl Outputs {
     }
 
     fn write(&self, flags: &AttentionFlags, analysis: &Analysis) -> Result<()> {
-        if let Some(path) = &self.picture {
-            save_image(path, &picture::draw(analysis)?)?;
+        if let Some(path) = &self.drawing {
+            save_image(path, &drawing::draw(analysis)?)?;
         }
         let Some(path) = &self.json else {
             return Ok(());
@@ -211,7 +211,7 @@ impl Outputs {
     /// The table, and which files were written.
     fn tell(&self, flags: &AttentionFlags, analysis: &Analysis) -> Result<()> {
         let mut text = records::table(flags, analysis);
-        for path in [&self.picture, &self.json].into_iter().flatten() {
+        for path in [&self.drawing, &self.json].into_iter().flatten() {
             let _ = writeln!(text, "wrote {}", path.display());
         }
         terminal::print(&text)

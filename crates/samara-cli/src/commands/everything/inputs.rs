@@ -113,7 +113,7 @@ impl Root {
             .sort_by_file_name();
         let found = walk.into_iter().filter_entry(wanted).filter_map(|entry| {
             let path = match entry {
-                Ok(entry) if is_picture(&entry) => entry.into_path(),
+                Ok(entry) if is_image(&entry) => entry.into_path(),
                 Ok(_) => return None,
                 Err(error) => error.path()?.to_path_buf(),
             };
@@ -127,7 +127,7 @@ impl Root {
     }
 }
 
-fn is_picture(entry: &DirEntry) -> bool {
+fn is_image(entry: &DirEntry) -> bool {
     let extension = entry
         .path()
         .extension()

@@ -32,7 +32,7 @@ const WAITING: usize = 1;
 pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let options = flags.generator.options()?;
     let options = options.with_output_mode(flags.output_mode);
     let limits = ImageLimits::from(&flags.limits);
@@ -133,7 +133,7 @@ fn many(
         total += 1;
         skipped += u64::from(before.contains(&input.name));
     }
-    let bar = terminal::pictures_bar(total, skipped);
+    let bar = terminal::images_bar(total, skipped);
     let (mut images, mut masks, mut failures) = (0, 0, Vec::new());
     thread::scope(|scope| {
         let (decoded, to_embed) = sync_channel(WAITING);

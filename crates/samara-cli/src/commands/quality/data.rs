@@ -57,7 +57,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     check_keep(flags, &data)?;
     let head = load_head(flags.head.as_deref())?;
 
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let segmenter = terminal::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
@@ -66,7 +66,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let options = AuditOptions {
         limit: flags.limit,
         min_area: flags.min_area.unwrap_or(0),
-        pictures: if flags.report.is_some() { worst } else { 0 },
+        worst: if flags.report.is_some() { worst } else { 0 },
         limits: ImageLimits::from(&flags.limits),
     };
     let audit = with_bar(&data.name, |progress| {

@@ -2,7 +2,7 @@
 
 mod data;
 mod head;
-mod picture;
+mod single_image;
 
 use crate::error::{CliError, Result};
 use crate::flags::QualityFlags;
@@ -16,7 +16,7 @@ pub(crate) fn run(flags: &QualityFlags) -> Result<()> {
             "--mask goes with an image, and {} is a data set",
             input.display()
         ))),
-        (false, false) => picture::run(flags),
+        (false, false) => single_image::run(flags),
         (false, true) => Err(CliError::usage(format!(
             "{}: an image needs --mask FILE; a data set is a folder or a .json of annotations",
             input.display()

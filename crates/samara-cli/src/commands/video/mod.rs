@@ -37,7 +37,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(20);
 pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     let limits = ImageLimits::from(&flags.limits);
     let mut source = open_video(&flags.input, &limits)?;
     let prompts = prompts::prompts(flags, &limits, source.size())?;
@@ -209,12 +209,12 @@ fn prompted(
 ) -> Result<VideoSession> {
     let mut session = VideoSession::new(segmenter, options);
     for (&index, objects) in prompts {
-        let picture = source.read(index)?.ok_or_else(|| {
+        let image = source.read(index)?.ok_or_else(|| {
             let frames = source.len_hint().map(|n| format!(" of {n}"));
             let frames = frames.unwrap_or_default();
             CliError::usage(format!("there is no frame {index}{frames} to be prompted"))
         })?;
-        let frame = session.embed(index, &picture)?;
+        let frame = session.embed(index, &image)?;
         for (&object, prompt) in objects {
             session.prompt(&frame, object, prompt)?;
         }

@@ -201,12 +201,12 @@ fn overlay(
     let rate = source.frame_rate().unwrap_or(FRAME_RATE);
     let mut writer = VideoWriter::create(file, source.size(), rate).map_err(Error::other)?;
     in_order(journal, |record| {
-        let picture = source.read(record.frame).map_err(Error::other)?;
-        let Some(picture) = picture else {
+        let image = source.read(record.frame).map_err(Error::other)?;
+        let Some(image) = image else {
             return Err(Error::other(format!("frame {} is gone", record.frame)));
         };
         let masks = decoded(record)?;
-        let mut drawn = Overlay::new(&picture);
+        let mut drawn = Overlay::new(&image);
         for ((id, mask), object) in masks.iter().zip(&record.objects) {
             let label = if object.object_score > 0.0 {
                 format!("{id}")

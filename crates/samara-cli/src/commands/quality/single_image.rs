@@ -54,7 +54,7 @@ struct Report<'a> {
 pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options()?;
+    let place = flags.model.device.options();
     check_outputs(flags)?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.input, &limits)?;
