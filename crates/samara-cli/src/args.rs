@@ -1,11 +1,11 @@
 //! From flags to arguments: values are parsed, files and models are found.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use samara::{Click, ImageLimits, OriginalBox, OriginalPx, ParseError, Select, read_mask};
 
-use crate::error::{CliError, Result};
+use crate::error::Result;
 
 /// `X,Y` or `X,Y,0|1`.
 pub(crate) fn parse_point(text: &str) -> Result<Click, String> {
@@ -184,21 +184,6 @@ impl FromStr for MaskPromptArg {
             object: None,
             file: file.into(),
         })
-    }
-}
-
-/// The folder of an output file must be there; better to say so before the work.
-pub(crate) fn check_parent(flag: &str, path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            let message = format!(
-                "{flag} {}: folder {} does not exist",
-                path.display(),
-                parent.display()
-            );
-            Err(CliError::failed(message))
-        }
-        _ => Ok(()),
     }
 }
 

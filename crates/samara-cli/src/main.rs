@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod error;
 mod external_mask;
+mod files;
 mod flags;
 mod internal_error;
 mod map_file;

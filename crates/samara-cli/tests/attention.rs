@@ -374,7 +374,7 @@ fn flags_that_do_not_fit_are_refused() {
         ("map.npy", &["--box", "1,2,3"], 2, &["--box"]),
         ("map.npy", &["--mask", "none.png"], 1, &["none.png"]),
         ("map.npy", &["--min-margin", "3"], 2, &["--min-margin"]),
-        ("map.npy", &["--out", "a.tiff"], 1, &["a.tiff"]),
+        ("map.npy", &["--out", "a.tiff"], 2, &["a.tiff"]),
         ("map.npy", &["--out", "none/a.png"], 1, &["--out", "none"]),
         ("map.npy", &["--json", "."], 1, &["--json", "folder"]),
     ] {

@@ -119,7 +119,7 @@ fn flags_that_make_no_sense_are_refused_in_one_line() {
         (&["data", "--keep", "data/k.json"], 2, &["--min-quality"]),
         (&["data", "--drop", "0.5"], 2, &["--keep"]),
         (&["data", "--keep", "k.json", "--drop", "2"], 2, &["0 to 1"]),
-        (&keep_all, 2, &["--keep", "another file"]),
+        (&keep_all, 2, &["--keep", "write to another place"]),
         (&["data", "--split", "test"], 1, &["test"]),
         (&["data/missing.json"], 1, &["missing.json"]),
     ] {
@@ -194,7 +194,7 @@ rounds = [1, 1]
         "levels",
         &["data", "--out", "data/annotations.json"],
     );
-    assert_fails(&over, 2, &["--out", "another file"]);
+    assert_fails(&over, 2, &["--out", "write to another place"]);
     let score = run(
         &bench,
         "levels",

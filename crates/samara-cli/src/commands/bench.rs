@@ -15,6 +15,7 @@ use samara_kernels::meter;
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::BenchFlags;
 use crate::model::checkpoint;
 use crate::terminal;
@@ -68,6 +69,11 @@ const MEMORIES: usize = 7;
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
+    Files::new()
+        .read_all("the input image", &flags.image)
+        .read("the checkpoint", checkpoint.path())
+        .write("--json", Kind::Json, flags.json.as_deref())
+        .check()?;
     let image = match &flags.image {
         Some(path) => read_image(path, &ImageLimits::default())?,
         None => pattern(1800, 1200),

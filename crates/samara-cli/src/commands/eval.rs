@@ -16,8 +16,8 @@ use samara_eval::{
 use samara_image::write_atomic;
 use serde_json::json;
 
-use crate::args::check_parent;
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
 use crate::model::{checkpoint, named_checkpoint};
 use crate::terminal;
@@ -35,11 +35,23 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     let other = flags.compare.as_deref();
     let other = other.map(|name| named_checkpoint("--compare", name));
     let other = other.transpose()?;
-    check_outputs(flags)?;
     let options = options(flags)?;
     let split = (flags.split != ALL).then_some(flags.split.as_str());
     let open = |path| DataSet::open(path, split).map_err(CliError::failed);
     let data_sets: Vec<DataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
+    outputs(flags)
+        .read("the checkpoint", checkpoint.path())
+        .read_all(
+            "the model of --compare",
+            other.as_ref().map(Checkpoint::path),
+        )
+        .read_all(
+            "the annotations of a data set",
+            data_sets
+                .iter()
+                .filter_map(|data| data.annotations.as_ref()),
+        )
+        .check()?;
 
     let segmenter = load(&checkpoint, flags)?;
     if flags.everything {
@@ -148,7 +160,6 @@ fn everything(flags: &EvalFlags, segmenter: &Segmenter, data_sets: &[DataSet]) -
 
 /// Evaluates tracking, or masks that are there already.
 fn video(flags: &EvalFlags) -> Result<()> {
-    check_outputs(flags)?;
     if let (Some(folder), true) = (&flags.predictions, flags.data.len() > 1) {
         return Err(CliError::usage(format!(
             "--predictions {}: these are the masks of one data set",
@@ -158,6 +169,14 @@ fn video(flags: &EvalFlags) -> Result<()> {
     let split = (flags.split != ALL).then_some(flags.split.as_str());
     let open = |path| VideoDataSet::open(path, split).map_err(CliError::failed);
     let data_sets: Vec<VideoDataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
+    let sequences = data_sets.iter().flat_map(|data| &data.sequences);
+    outputs(flags)
+        .read_all("the checkpoint", &flags.model.checkpoint)
+        .read_all(
+            "the annotations of a video",
+            sequences.map(|s| &s.annotations),
+        )
+        .check()?;
     let mut model = None;
     if flags.predictions.is_none() {
         let checkpoint = checkpoint(&flags.model)?;
@@ -199,25 +218,13 @@ fn video(flags: &EvalFlags) -> Result<()> {
     tell(&[&flags.json], flags.json.as_deref(), &json, text)
 }
 
-fn check_outputs(flags: &EvalFlags) -> Result<()> {
-    for (flag, path) in [
-        ("--json", &flags.json),
-        ("--report", &flags.report),
-        ("--calibrate", &flags.calibrate),
-    ] {
-        if let Some(path) = path {
-            check_parent(flag, path)?;
-        }
-    }
-    match &flags.calibrate {
-        Some(path) if path.extension().is_none_or(|e| e != "safetensors") => {
-            Err(CliError::usage(format!(
-                "--calibrate {}: the output is a .safetensors file",
-                path.display()
-            )))
-        }
-        _ => Ok(()),
-    }
+/// What is written.
+fn outputs(flags: &EvalFlags) -> Files {
+    Files::new()
+        .read_all("the points of --point-grids", &flags.generator.point_grids)
+        .write("--json", Kind::Json, flags.json.as_deref())
+        .write("--report", Kind::Page, flags.report.as_deref())
+        .write("--calibrate", Kind::Model, flags.calibrate.as_deref())
 }
 
 fn options(flags: &EvalFlags) -> Result<EvalOptions> {

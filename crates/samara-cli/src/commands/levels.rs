@@ -5,8 +5,8 @@ use samara_data::DataSet;
 use samara_quality::{LevelsOptions, propose_levels};
 
 use super::eval::with_bar;
-use crate::args::check_parent;
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::LevelsFlags;
 use crate::model::checkpoint;
 use crate::terminal;
@@ -14,10 +14,13 @@ use crate::terminal;
 pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    check_parent("--out", &flags.out)?;
     let split = (flags.split != super::eval::ALL).then_some(flags.split.as_str());
     let data = DataSet::open(&flags.data, split).map_err(CliError::failed)?;
-    super::check_not_input("--out", &flags.out, &data)?;
+    Files::new()
+        .read_all("the annotations of the data set", &data.annotations)
+        .read("the checkpoint", checkpoint.path())
+        .write("--out", Kind::Json, Some(&flags.out))
+        .check()?;
     super::tell_elsewhere("--out", &flags.out, &data);
 
     let place = flags.model.device.options();

@@ -18,20 +18,7 @@ use std::path::Path;
 use samara::{Intent, Segmenter};
 use samara_data::DataSet;
 
-use crate::error::{CliError, Result};
 use crate::terminal;
-
-/// The annotations that were read are not written over.
-fn check_not_input(flag: &str, out: &Path, data: &DataSet) -> Result<()> {
-    let same = |path: &Path| path.canonicalize().ok() == out.canonicalize().ok();
-    match &data.annotations {
-        Some(path) if out.exists() && same(path) => Err(CliError::usage(format!(
-            "{flag} {}: these are the annotations of the data set; write to another file",
-            out.display()
-        ))),
-        _ => Ok(()),
-    }
-}
 
 /// An intent means something to models with a candidate head alone.
 fn tell_unused_intent(intent: Intent, segmenter: &Segmenter) {

@@ -11,6 +11,7 @@ use samara::checkpoint::{Checkpoint, Naming, StorageType};
 use serde_json::json;
 
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::{DtypeFlag, ModelsCommand};
 use crate::model::downloaded;
 use crate::terminal;
@@ -174,12 +175,12 @@ fn convert(
     dtype: Option<DtypeFlag>,
     input_side: Option<usize>,
 ) -> Result<()> {
-    if output.extension().is_none_or(|e| e != "safetensors") {
-        return Err(CliError::usage(format!(
-            "{}: the output is a .safetensors file",
-            output.display()
-        )));
-    }
+    let files = |source: &Path| {
+        Files::new()
+            .read("the checkpoint that is read", source)
+            .write("OUTPUT", Kind::Model, Some(output))
+    };
+    files(input).check()?;
     let storage = dtype.map(|dtype| match dtype {
         DtypeFlag::F32 => StorageType::F32,
         DtypeFlag::F16 => StorageType::F16,
@@ -187,6 +188,7 @@ fn convert(
         DtypeFlag::I8 => StorageType::I8,
     });
     let mut checkpoint = named(&input.to_string_lossy())?;
+    files(checkpoint.path()).check()?;
     if let Some(side) = input_side {
         let resized = checkpoint.with_input_side(side);
         checkpoint = resized.map_err(|e| CliError::usage(format!("--input-side {side}: {e}")))?;

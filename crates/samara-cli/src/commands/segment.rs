@@ -11,15 +11,19 @@ use samara::{
     Candidate, Candidates, Embedding, ImageLimits, Logits, MaskPrompt, Prompt, Segmenter,
     Selection, Zoom, read_image,
 };
-use samara_image::{Overlay, RgbImage, SaveFormat, palette, save_image, write_atomic};
+use samara_image::{Overlay, RgbImage, palette, save_image, write_atomic};
 
 use super::tell_unused_intent;
-use crate::args::{SelectArg, check_parent};
+use crate::args::SelectArg;
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::SegmentFlags;
 use crate::model::checkpoint;
 use crate::report::{ImageRecord, ObjectRecord, Objects, Report, Timing, table};
 use crate::{mask_file, terminal};
+
+/// Most candidates of a prompt.
+const CANDIDATES: usize = 4;
 
 /// One object: what was asked, what was answered, what was selected.
 struct Object {
@@ -34,6 +38,10 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
     let outputs = Outputs::resolve(flags)?;
+    outputs
+        .files(flags)
+        .read("the checkpoint", checkpoint.path())
+        .check()?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
     let prompts = prompts(flags, &image, &limits)?;
@@ -223,27 +231,42 @@ impl Outputs {
                 }
                 outputs.folder = Some(out.clone());
             }
-            Some(out) => {
-                SaveFormat::of(out)?;
-                outputs.overlay = Some(out.clone());
-            }
+            Some(out) => outputs.overlay = Some(out.clone()),
             None if outputs.mask.is_none() && outputs.json.is_none() && outputs.raw.is_none() => {
                 outputs.overlay = Some(format!("{}.overlay.png", stem(&flags.image)).into());
             }
             None => {}
         }
-        for (flag, path) in [
-            ("--out", &outputs.overlay),
-            ("--out-mask", &outputs.mask),
-            ("--json", &outputs.json),
-            ("--raw", &outputs.raw),
-            ("--save-embedding", &flags.save_embedding),
-        ] {
-            if let Some(path) = path {
-                check_parent(flag, path)?;
-            }
-        }
         Ok(outputs)
+    }
+
+    /// What is read and written.
+    fn files(&self, flags: &SegmentFlags) -> Files {
+        let oracle = match &flags.select {
+            SelectArg::Oracle(path) => Some(path),
+            _ => None,
+        };
+        let inside = |folder: &PathBuf| {
+            let names = Names::of(flags).all();
+            names.into_iter().map(|name| folder.join(name)).collect()
+        };
+        let inside: Vec<PathBuf> = self.folder.as_ref().map(inside).unwrap_or_default();
+        Files::new()
+            .read("the input image", &flags.image)
+            .read_all("the mask of --mask", &flags.mask)
+            .read_all("the embedding of --embedding", &flags.embedding)
+            .read_all("the mask of --select", oracle)
+            .write("--out", Kind::Image, self.overlay.as_deref())
+            .write("--out", Kind::Folder, self.folder.as_deref())
+            .write("--out-mask", Kind::Mask, self.mask.as_deref())
+            .write("--json", Kind::Json, self.json.as_deref())
+            .write("--raw", Kind::Tensors, self.raw.as_deref())
+            .write(
+                "--save-embedding",
+                Kind::Embedding,
+                flags.save_embedding.as_deref(),
+            )
+            .write_inside("--out", inside)
     }
 
     fn json_on_stdout(&self) -> bool {
@@ -265,23 +288,14 @@ impl Outputs {
         if let Some(folder) = &self.folder {
             fs::create_dir_all(folder)
                 .map_err(|e| CliError::failed(format!("--out {}: {e}", folder.display())))?;
-            let stem = stem(&flags.image);
-            let file = |name: &str| folder.join(format!("{stem}.{name}"));
-            save_image(file("overlay.png"), &overlay(image, objects, all))?;
-            write_atomic(file("json"), &json(report)?)?;
+            let names = Names::of(flags);
+            save_image(folder.join(names.overlay()), &overlay(image, objects, all))?;
+            write_atomic(folder.join(names.json()), &json(report)?)?;
             for (i, object) in objects.iter().enumerate() {
-                let tag = if objects.len() == 1 {
-                    String::new()
-                } else {
-                    format!("object-{i}.")
-                };
-                object
-                    .selection
-                    .mask
-                    .save_png(file(&format!("{tag}mask.png")))?;
+                let mask = &object.selection.mask;
+                mask.save_png(folder.join(names.mask(i)))?;
                 for c in &object.candidates {
-                    c.mask
-                        .save_png(file(&format!("{tag}candidate-{}.png", c.index)))?;
+                    c.mask.save_png(folder.join(names.candidate(i, c.index)))?;
                 }
             }
         }
@@ -333,6 +347,54 @@ impl Outputs {
             let _ = writeln!(text, "wrote {}", path.display());
         }
         terminal::print(&text)
+    }
+}
+
+/// What the files in the folder of `--out` are called.
+struct Names {
+    stem: String,
+    objects: usize,
+}
+
+impl Names {
+    fn of(flags: &SegmentFlags) -> Self {
+        Self {
+            stem: stem(&flags.image),
+            objects: flags.boxes.len().max(1),
+        }
+    }
+
+    fn overlay(&self) -> String {
+        format!("{}.overlay.png", self.stem)
+    }
+
+    fn json(&self) -> String {
+        format!("{}.json", self.stem)
+    }
+
+    fn mask(&self, object: usize) -> String {
+        format!("{}.mask.png", self.object(object))
+    }
+
+    fn candidate(&self, object: usize, index: usize) -> String {
+        format!("{}.candidate-{index}.png", self.object(object))
+    }
+
+    fn object(&self, object: usize) -> String {
+        match self.objects {
+            1 => self.stem.clone(),
+            _ => format!("{}.object-{object}", self.stem),
+        }
+    }
+
+    /// All of them, for as many candidates as a prompt has.
+    fn all(&self) -> Vec<String> {
+        let of_object = |i| {
+            let candidates = (0..CANDIDATES).map(move |index| self.candidate(i, index));
+            candidates.chain([self.mask(i)])
+        };
+        let masks = (0..self.objects).flat_map(of_object);
+        masks.chain([self.overlay(), self.json()]).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use samara_train::step::StepMetrics;
 use samara_train::{Recipe, StepReport, TrainError, Watcher, train};
 
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::TrainFlags;
 use crate::terminal;
 
@@ -19,6 +20,11 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
         let stem = flags.recipe.file_stem().unwrap_or_default();
         PathBuf::from("runs").join(stem)
     });
+    Files::new()
+        .read_all("named by the recipe", recipe.inputs())
+        .write("--out", Kind::Folder, Some(&out))
+        .write_inside("--out", [out.join("model.safetensors")])
+        .check()?;
     let device = samara::tensors::open_device(flags.device.device)?;
     let stop = terminal::on_interrupt();
     let mut watcher = TerminalWatcher::new();

@@ -282,6 +282,13 @@ impl Recipe {
         self.embedding_cache.iter_mut().for_each(change);
     }
 
+    /// The files and folders that it names: data, the model to begin with, cached features.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let mut inputs = Vec::new();
+        self.clone().paths(|path| inputs.push(path.clone()));
+        inputs
+    }
+
     /// Number of optimizer steps.
     pub fn steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()

@@ -11,12 +11,12 @@ use std::time::Instant;
 use samara::{ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
 use samara_attention::AttentionMap;
 use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
-use samara_image::{RgbImage, SaveFormat, save_image, write_atomic};
+use samara_image::{RgbImage, save_image, write_atomic};
 
 use analysis::{Analysis, Asked, Timing, mean};
 
-use crate::args::check_parent;
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;
 use crate::model::checkpoint;
@@ -32,7 +32,15 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
-    let outputs = Outputs::resolve(flags)?;
+    let outputs = Outputs::resolve(flags);
+    Files::new()
+        .read("the input image", &flags.image)
+        .read("the attention map", &flags.map)
+        .read_all("the mask of --mask", &flags.mask)
+        .read("the checkpoint", checkpoint.path())
+        .write("--out", Kind::Image, outputs.drawing.as_deref())
+        .write("--json", Kind::Json, outputs.json.as_deref())
+        .check()?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;
     let maps = maps(flags, &image, &limits)?;
@@ -166,7 +174,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn resolve(flags: &AttentionFlags) -> Result<Self> {
+    fn resolve(flags: &AttentionFlags) -> Self {
         let drawing = match (&flags.out, &flags.json) {
             (None, None) => {
                 let stem = flags.image.file_stem().unwrap_or("image".as_ref());
@@ -174,19 +182,10 @@ impl Outputs {
             }
             (out, _) => out.clone(),
         };
-        if let Some(out) = &drawing {
-            SaveFormat::of(out)?;
+        Self {
+            drawing,
+            json: flags.json.clone(),
         }
-        let json = flags.json.clone();
-        for (flag, path) in [("--out", &drawing), ("--json", &json)] {
-            let Some(path) = path else { continue };
-            check_parent(flag, path)?;
-            if path.is_dir() {
-                let message = format!("{flag} {}: is a folder, not a file", path.display());
-                return Err(CliError::failed(message));
-            }
-        }
-        Ok(Self { drawing, json })
     }
 
     fn json_on_stdout(&self) -> bool {

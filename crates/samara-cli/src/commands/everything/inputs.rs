@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{CliError, Result};
+use crate::files::resolved;
 
 /// Extensions of images that are looked for in folders.
 const EXTENSIONS: [&str; 9] = [
@@ -55,6 +56,13 @@ impl Inputs {
             } else {
                 own
             };
+            if full.is_dir() && resolved(&out.join(&prefix)) == full {
+                return Err(CliError::usage(format!(
+                    "--out {}: the results would lie among the images of {}; write to another folder",
+                    out.display(),
+                    path.display()
+                )));
+            }
             if let Some(other) = known.insert(prefix.clone(), path) {
                 return Err(CliError::usage(format!(
                     "{} and {} have the same name, so their results would too",
@@ -77,6 +85,12 @@ impl Inputs {
             [root] if !root.path.is_dir() => Some(root.file()),
             _ => None,
         }
+    }
+
+    /// The images that were named one by one.
+    pub(super) fn files(&self) -> impl Iterator<Item = Input> + '_ {
+        let files = self.roots.iter().filter(|root| !root.path.is_dir());
+        files.map(Root::file)
     }
 
     /// All images. A folder that cannot be read is among them, and fails as an image.

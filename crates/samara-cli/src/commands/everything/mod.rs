@@ -18,6 +18,7 @@ use samara_image::RgbImage;
 use serde_json::{Value, json};
 
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::{EverythingFlags, Format};
 use crate::model::checkpoint;
 use crate::terminal;
@@ -41,6 +42,18 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         let folder = flags.inputs[0].display();
         return Err(CliError::failed(format!("{folder}: no images in it")));
     }
+    let results = Results::new(&flags.out, &flags.format);
+    let named: Vec<Input> = inputs.files().collect();
+    Files::new()
+        .read("the checkpoint", checkpoint.path())
+        .read_all("the points of --point-grids", &flags.generator.point_grids)
+        .read_all("an input image", named.iter().map(|input| &input.path))
+        .write("--out", Kind::Folder, Some(&flags.out))
+        .write_inside(
+            "--out",
+            named.iter().flat_map(|input| results.paths(&input.name)),
+        )
+        .check()?;
     let single = inputs.single();
     let image = single
         .as_ref()
@@ -53,7 +66,6 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
-    let results = Results::new(&flags.out, &flags.format);
     match (single, image) {
         (Some(input), Some(image)) => one(flags, &generator, &results, &input, &image),
         _ => many(flags, &generator, &results, &inputs, &limits),

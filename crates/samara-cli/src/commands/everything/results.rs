@@ -26,6 +26,20 @@ struct Record<'a> {
     node: &'a samara::Node,
 }
 
+impl Format {
+    /// What the results of an image end with; those of all images together have another name.
+    fn extension(self) -> Option<&'static str> {
+        match self {
+            Self::Coco => None,
+            Self::Json => Some("json"),
+            Self::Masks => Some("masks"),
+            Self::Labels => Some("labels.png"),
+            Self::Overlay => Some("overlay.png"),
+            Self::Hierarchy => Some("hierarchy.png"),
+        }
+    }
+}
+
 /// Where the results of the images go.
 pub(super) struct Results {
     folder: PathBuf,
@@ -67,6 +81,14 @@ impl Results {
         self.folder.join(format!("{name}.{extension}"))
     }
 
+    /// All that is written for an image.
+    pub(super) fn paths(&self, name: &str) -> impl Iterator<Item = PathBuf> {
+        let formats = self.formats.iter();
+        let extensions = formats.filter_map(|format| format.extension());
+        let paths = extensions.map(|extension| self.path(name, extension));
+        paths.collect::<Vec<_>>().into_iter()
+    }
+
     /// Writes what was asked for; gives the paths.
     pub(super) fn write(
         &self,
@@ -91,14 +113,10 @@ impl Results {
         };
         let mut written = Vec::new();
         for format in &self.formats {
-            let path = match format {
-                Format::Coco => continue,
-                Format::Json => self.path(name, "json"),
-                Format::Masks => self.path(name, "masks"),
-                Format::Labels => self.path(name, "labels.png"),
-                Format::Overlay => self.path(name, "overlay.png"),
-                Format::Hierarchy => self.path(name, "hierarchy.png"),
+            let Some(extension) = format.extension() else {
+                continue;
             };
+            let path = self.path(name, extension);
             match format {
                 Format::Coco => {}
                 Format::Json => write_atomic(&path, &json(records, tree)?)?,

@@ -12,10 +12,10 @@ use samara_quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep
 use serde::Serialize;
 
 use super::head::{check_head, load_head};
-use crate::args::check_parent;
 use crate::commands::eval::{ALL, describe, with_bar};
-use crate::commands::{check_not_input, tell_elsewhere};
+use crate::commands::tell_elsewhere;
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
 use crate::model::checkpoint;
 use crate::terminal;
@@ -42,18 +42,17 @@ struct Report<'a> {
 pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    for (flag, path) in [
-        ("--json", &flags.json),
-        ("--report", &flags.report),
-        ("--keep", &flags.keep),
-    ] {
-        if let Some(path) = path {
-            check_parent(flag, path)?;
-        }
-    }
     let split = flags.split.as_deref().unwrap_or(ALL);
     let data = DataSet::open(&flags.input, (split != ALL).then_some(split));
     let data = data.map_err(CliError::failed)?;
+    Files::new()
+        .read_all("the annotations of the data set", &data.annotations)
+        .read_all("the head of --head", &flags.head)
+        .read("the checkpoint", checkpoint.path())
+        .write("--json", Kind::Json, flags.json.as_deref())
+        .write("--report", Kind::Page, flags.report.as_deref())
+        .write("--keep", Kind::Json, flags.keep.as_deref())
+        .check()?;
     check_keep(flags, &data)?;
     let head = load_head(flags.head.as_deref())?;
 
@@ -104,7 +103,6 @@ fn check_keep(flags: &QualityFlags, data: &DataSet) -> Result<()> {
             data.root.display()
         )));
     }
-    check_not_input("--keep", out, data)?;
     tell_elsewhere("--keep", out, data);
     Ok(())
 }

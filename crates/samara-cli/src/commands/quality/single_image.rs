@@ -4,16 +4,14 @@ use std::fmt::Write;
 use std::path::Path;
 
 use samara::{ImageLimits, Mask, Prompt, Segmenter, read_image};
-use samara_image::{
-    BBox, Overlay, Rgb, RgbImage, Rle, SaveFormat, montage, save_image, write_atomic,
-};
+use samara_image::{BBox, Overlay, Rgb, RgbImage, Rle, montage, save_image, write_atomic};
 use samara_quality::{EstimateSource, MaskQuality, QualityEstimator, QualityHead};
 use serde::Serialize;
 
 use super::head::{check_head, load_head};
-use crate::args::check_parent;
 use crate::error::{CliError, Result};
 use crate::external_mask::{self, NamedMask};
+use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
 use crate::model::checkpoint;
 use crate::report::ImageRecord;
@@ -55,7 +53,15 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
-    check_outputs(flags)?;
+    Files::new()
+        .read("the input image", &flags.input)
+        .read_all("the mask of --mask", &flags.masks)
+        .read_all("the head of --head", &flags.head)
+        .read("the checkpoint", checkpoint.path())
+        .write("--out", Kind::Image, flags.out.as_deref())
+        .write("--out-mask", Kind::Mask, flags.out_mask.as_deref())
+        .write("--json", Kind::Json, flags.json.as_deref())
+        .check()?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.input, &limits)?;
     let masks = masks(flags, &image, &limits)?;
@@ -69,22 +75,6 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         assess(&segmenter, &image, &masks, head.as_ref())
     })?;
     write(flags, &segmenter, &image, &masks, &qualities, source)
-}
-
-fn check_outputs(flags: &QualityFlags) -> Result<()> {
-    if let Some(out) = &flags.out {
-        SaveFormat::of(out)?;
-    }
-    for (flag, path) in [
-        ("--out", &flags.out),
-        ("--out-mask", &flags.out_mask),
-        ("--json", &flags.json),
-    ] {
-        if let Some(path) = path {
-            check_parent(flag, path)?;
-        }
-    }
-    Ok(())
 }
 
 /// The masks of all files, each with what is known of the object.

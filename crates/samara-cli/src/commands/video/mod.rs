@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::commands::journal::Journal;
 use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
+use crate::files::{Files, Kind};
 use crate::flags::{DirectionFlag, VideoFlags, VideoFormat};
 use crate::model::checkpoint;
 use crate::terminal;
@@ -39,6 +40,9 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
     let limits = ImageLimits::from(&flags.limits);
+    files(flags)
+        .read("the checkpoint", checkpoint.path())
+        .check()?;
     let mut source = open_video(&flags.input, &limits)?;
     let prompts = prompts::prompts(flags, &limits, source.size())?;
     let plan = Plan::new(flags, &prompts)?;
@@ -87,6 +91,20 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         let _ = writeln!(text, "wrote {}", path.display());
     }
     terminal::print(&text)
+}
+
+/// What is read and written.
+fn files(flags: &VideoFlags) -> Files {
+    let inside = [JOURNAL, SESSION].into_iter().chain(outputs::NAMES);
+    Files::new()
+        .read("the video", &flags.input)
+        .read_all(
+            "the mask of --masks",
+            flags.masks.iter().map(|mask| &mask.file),
+        )
+        .read_all("the prompts of --prompts", &flags.prompts_file)
+        .write("--out", Kind::Folder, Some(&flags.out))
+        .write_inside("--out", inside.map(|name| flags.out.join(name)))
 }
 
 /// Which frames are tracked, and which way.

@@ -22,6 +22,8 @@ const FRAME_RATE: f64 = 24.0;
 const MASKS: &str = "masks";
 const JSON: &str = "masklets.json";
 const OVERLAY: &str = "overlay.mp4";
+/// All files and folders of results.
+pub(super) const NAMES: [&str; 3] = [MASKS, JSON, OVERLAY];
 
 /// Writes what `formats` ask for into the folder `out`. Returns the paths.
 pub(super) fn write(

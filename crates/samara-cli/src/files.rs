@@ -1,0 +1,391 @@
+//! The files of a command: what it reads and what it writes. Nothing that is read is written over, two
+//! outputs are two files, and a name that promises another format is refused. All that before any work.
+
+use std::path::{Path, PathBuf};
+
+use same_file::Handle;
+
+use crate::error::{CliError, Result};
+
+/// What an output holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An image for the eye: PNG or JPEG.
+    Image,
+    /// A mask: PNG.
+    Mask,
+    /// JSON; `-` is the standard output.
+    Json,
+    /// An HTML page.
+    Page,
+    /// Tensors, or a model.
+    Tensors,
+    /// A model; its name must say so.
+    Model,
+    /// A saved embedding.
+    Embedding,
+    /// A folder of results.
+    Folder,
+}
+
+/// Extensions that promise a format.
+const KNOWN: [&str; 36] = [
+    "png",
+    "jpg",
+    "jpeg",
+    "webp",
+    "tif",
+    "tiff",
+    "bmp",
+    "gif",
+    "svg",
+    "pdf",
+    "npy",
+    "npz",
+    "safetensors",
+    "pth",
+    "pt",
+    "onnx",
+    "bin",
+    "json",
+    "jsonl",
+    "toml",
+    "yaml",
+    "yml",
+    "xml",
+    "csv",
+    "tsv",
+    "txt",
+    "md",
+    "html",
+    "htm",
+    "mp4",
+    "mkv",
+    "mov",
+    "avi",
+    "webm",
+    "zip",
+    "emb",
+];
+
+impl Kind {
+    /// The extensions that it is written under.
+    fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Image => &["png", "jpg", "jpeg"],
+            Self::Mask => &["png"],
+            Self::Json => &["json"],
+            Self::Page => &["html", "htm"],
+            Self::Tensors | Self::Model => &["safetensors"],
+            Self::Embedding => &["emb", "safetensors"],
+            Self::Folder => &[],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Image => "an image",
+            Self::Mask => "a mask",
+            Self::Json => "JSON",
+            Self::Page => "a page",
+            Self::Tensors => "a file of tensors",
+            Self::Model => "a model",
+            Self::Embedding => "an embedding",
+            Self::Folder => "a folder",
+        }
+    }
+
+    /// Why it cannot be written under this name.
+    fn objection(self, path: &Path) -> Option<String> {
+        if path == Path::new("-") {
+            let only = "only --json writes to the standard output".to_owned();
+            return (self != Self::Json).then_some(only);
+        }
+        if self == Self::Folder {
+            return None;
+        }
+        let extension = path.extension()?.to_string_lossy().to_lowercase();
+        let own = self.extensions();
+        let promised = KNOWN.contains(&extension.as_str()) || self == Self::Image;
+        let refused = promised && !own.contains(&extension.as_str());
+        refused.then(|| {
+            let own: Vec<_> = own.iter().map(|e| format!(".{e}")).collect();
+            format!(
+                "{} is written as {}, not .{extension}",
+                self.name(),
+                own.join(", ")
+            )
+        })
+    }
+}
+
+/// The files of a command.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    reads: Vec<(String, PathBuf)>,
+    writes: Vec<(&'static str, PathBuf)>,
+    objections: Vec<CliError>,
+}
+
+impl Files {
+    /// A command without any.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// An input; `what` it is, for messages. What is not there cannot be lost.
+    pub(crate) fn read(mut self, what: &str, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        if path.exists() {
+            self.reads.push((what.to_owned(), path.to_path_buf()));
+        }
+        self
+    }
+
+    /// Inputs; `what` each of them is.
+    pub(crate) fn read_all<P: AsRef<Path>>(
+        mut self,
+        what: &str,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        for path in paths {
+            self = self.read(what, path);
+        }
+        self
+    }
+
+    /// An output, if the flag is given.
+    pub(crate) fn write(mut self, flag: &'static str, kind: Kind, path: Option<&Path>) -> Self {
+        let Some(path) = path else {
+            return self;
+        };
+        let name = path.display();
+        if let Some(why) = kind.objection(path) {
+            self.objections
+                .push(CliError::usage(format!("{flag} {name}: {why}")));
+        } else if kind != Kind::Folder && path.is_dir() {
+            let why = format!("{flag} {name}: is a folder, not a file");
+            self.objections.push(CliError::failed(why));
+        } else if let Some(folder) = missing_folder(path).filter(|_| kind != Kind::Folder) {
+            let why = format!("{flag} {name}: folder {} does not exist", folder.display());
+            self.objections.push(CliError::failed(why));
+        } else if kind == Kind::Model && path.extension().is_none_or(|e| e != "safetensors") {
+            let why = format!("{flag} {name}: the output is a .safetensors file");
+            self.objections.push(CliError::usage(why));
+        }
+        if path != Path::new("-") {
+            self.writes.push((flag, path.to_path_buf()));
+        }
+        self
+    }
+
+    /// The files that go into a folder of results.
+    pub(crate) fn write_inside(
+        mut self,
+        flag: &'static str,
+        paths: impl IntoIterator<Item = PathBuf>,
+    ) -> Self {
+        self.writes
+            .extend(paths.into_iter().map(|path| (flag, path)));
+        self
+    }
+
+    /// Whether all of it can be done without a loss.
+    ///
+    /// # Errors
+    /// The first objection; or an output that is an input or another output, through links and by other
+    /// spellings of its path too.
+    pub(crate) fn check(mut self) -> Result<()> {
+        if !self.objections.is_empty() {
+            return Err(self.objections.swap_remove(0));
+        }
+        let reads: Vec<(&String, Place)> = self
+            .reads
+            .iter()
+            .map(|(what, path)| (what, Place::of(path)))
+            .collect();
+        let mut before: Vec<(&str, Place)> = Vec::new();
+        for (flag, path) in &self.writes {
+            let place = Place::of(path);
+            let name = path.display();
+            if let Some((what, _)) = reads.iter().find(|(_, read)| read.is_lost_by(&place)) {
+                return Err(CliError::usage(format!(
+                    "{flag} {name}: this is {what}; write to another place"
+                )));
+            }
+            if let Some((other, _)) = before.iter().find(|(_, other)| other.is_lost_by(&place)) {
+                return Err(CliError::usage(format!(
+                    "{flag} {name}: {other} writes there too"
+                )));
+            }
+            before.push((flag, place));
+        }
+        Ok(())
+    }
+}
+
+/// The folder that should hold a file, if it is not there.
+fn missing_folder(path: &Path) -> Option<&Path> {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+struct Place {
+    /// Without links and detours, as far as it exists.
+    path: PathBuf,
+    /// A regular file or a folder under all its names.
+    file: Option<Handle>,
+    /// A terminal, a pipe or `/dev/null`: nothing is lost there.
+    is_device: bool,
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let is_device = path.exists() && !path.is_file() && !path.is_dir();
+        Self {
+            path: resolved(path),
+            is_device,
+            // A pipe would wait for its other end.
+            file: (!is_device).then(|| Handle::from_path(path).ok()).flatten(),
+        }
+    }
+
+    fn is_lost_by(&self, write: &Self) -> bool {
+        let same_file = self.file.is_some() && self.file == write.file;
+        !write.is_device && (same_file || self.path == write.path)
+    }
+}
+
+/// The path without links and detours; what does not exist yet is taken by its name.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    // A link to nothing yet is written through.
+    if let Ok(target) = path.read_link() {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        return resolved(&folder.join(target));
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return path.to_path_buf();
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    resolved(folder).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objection(files: Files) -> String {
+        files.check().map_or_else(|e| e.line(), |()| "none".into())
+    }
+
+    #[test]
+    fn an_output_is_no_input_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let photo = dir.path().join("a.png");
+        std::fs::write(&photo, b"x").unwrap();
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        let mut names = vec![photo.clone(), dir.path().join("b/../a.png")];
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link.png");
+            std::os::unix::fs::symlink("a.png", &link).unwrap();
+            let hard = dir.path().join("hard.png");
+            std::fs::hard_link(&photo, &hard).unwrap();
+            names.extend([link, hard]);
+        }
+        for name in names {
+            let files = Files::new().read("the input image", &photo);
+            let files = files.write("--out", Kind::Image, Some(&name));
+            let why = objection(files);
+            assert!(
+                why.ends_with("this is the input image; write to another place"),
+                "{why}"
+            );
+        }
+        let other = dir.path().join("c.png");
+        let files = Files::new().read("the input image", &photo);
+        assert_eq!(
+            objection(files.write("--out", Kind::Image, Some(&other))),
+            "none"
+        );
+    }
+
+    #[test]
+    fn two_outputs_are_two_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.png"), dir.path().join("./a.png"));
+        let files = Files::new().write("--out", Kind::Image, Some(&a));
+        let why = objection(files.write("--out-mask", Kind::Mask, Some(&b)));
+        assert!(why.ends_with("--out writes there too"), "{why}");
+        #[cfg(unix)]
+        {
+            let null = Path::new("/dev/null");
+            let files = Files::new().write("--json", Kind::Json, Some(null));
+            assert_eq!(
+                objection(files.write("--raw", Kind::Tensors, Some(null))),
+                "none"
+            );
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_to_nothing_yet_is_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link.json");
+        std::os::unix::fs::symlink("later.json", &link).unwrap();
+        let files = Files::new().write("--json", Kind::Json, Some(&link));
+        let later = dir.path().join("later.json");
+        let why = objection(files.write("--keep", Kind::Json, Some(&later)));
+        assert!(why.ends_with("--json writes there too"), "{why}");
+    }
+
+    #[test]
+    fn a_name_keeps_what_it_promises() {
+        for (kind, name, right) in [
+            (Kind::Mask, "m.npy", "a mask is written as .png, not .npy"),
+            (Kind::Mask, "m.JPG", "a mask is written as .png, not .jpg"),
+            (Kind::Mask, "-", "only --json writes to the standard output"),
+            (
+                Kind::Image,
+                "m.tga",
+                "an image is written as .png, .jpg, .jpeg, not .tga",
+            ),
+            (Kind::Json, "m.png", "JSON is written as .json, not .png"),
+            (Kind::Model, "m", "the output is a .safetensors file"),
+            (
+                Kind::Embedding,
+                "m.png",
+                "an embedding is written as .emb, .safetensors, not .png",
+            ),
+            (Kind::Json, "/", "is a folder, not a file"),
+            (
+                Kind::Json,
+                "no/such/folder/a.json",
+                "folder no/such/folder does not exist",
+            ),
+        ] {
+            let why = objection(Files::new().write("--flag", kind, Some(Path::new(name))));
+            assert_eq!(why, format!("--flag {name}: {right}"));
+        }
+        for (kind, name) in [
+            (Kind::Json, "-"),
+            (Kind::Json, "result"),
+            (Kind::Json, "result.v2"),
+            (Kind::Mask, "m.PNG"),
+            (Kind::Embedding, "photo.jpg.embedding"),
+        ] {
+            let why = objection(Files::new().write("--flag", kind, Some(Path::new(name))));
+            assert_eq!(why, "none", "{name}");
+        }
+    }
+}

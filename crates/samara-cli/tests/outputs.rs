@@ -1,0 +1,221 @@
+//! No output destroys an input, another output or a promise of its name; all that before any work.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Bench, assert_fails, model};
+
+/// All files below a folder with their bytes.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    all.sort();
+    all
+}
+
+const IMAGE: &str = "this is the input image";
+const AMONG: &str = "the results would lie among the images of frames";
+
+/// Commands and why they are refused.
+const CASES: &[(&str, &str)] = &[
+    ("segment photo.png --point 4,3 --out photo.png", IMAGE),
+    (
+        "segment photo.png --point 4,3 --out ./frames/../photo.png",
+        IMAGE,
+    ),
+    ("segment photo.png --point 4,3 --out-mask photo.png", IMAGE),
+    (
+        "segment photo.png --mask mask.png --out-mask mask.png",
+        "this is the mask of --mask",
+    ),
+    (
+        "segment photo.png --mask out/photo.mask.png --out out",
+        "this is the mask of --mask",
+    ),
+    (
+        "segment photo.png --point 4,3 --select oracle=mask.png --out mask.png",
+        "the mask of --select",
+    ),
+    (
+        "segment photo.png --point 4,3 --checkpoint own.safetensors --raw own.safetensors",
+        "the checkpoint",
+    ),
+    (
+        "segment photo.png --point 4,3 --checkpoint own.safetensors --save-embedding own.safetensors",
+        "the checkpoint",
+    ),
+    (
+        "segment photo.png --point 4,3 --out a.png --out-mask ./a.png",
+        "--out writes there too",
+    ),
+    (
+        "segment photo.png --point 4,3 --out out --json out/photo.json",
+        "--json writes there too",
+    ),
+    ("quality photo.png --mask mask.png --out photo.png", IMAGE),
+    (
+        "quality photo.png --mask mask.png --out-mask mask.png",
+        "this is the mask of --mask",
+    ),
+    (
+        "attention photo.png map.png --out map.png",
+        "this is the attention map",
+    ),
+    (
+        "eval data --json data/annotations.json",
+        "the annotations of a data set",
+    ),
+    (
+        "eval data --checkpoint own.safetensors --calibrate own.safetensors",
+        "the checkpoint",
+    ),
+    (
+        "quality data --drop 0.1 --keep data/annotations.json",
+        "the annotations of the data set",
+    ),
+    (
+        "quality data --json data/./annotations.json",
+        "the annotations of the data set",
+    ),
+    (
+        "levels data --out data/annotations.json",
+        "the annotations of the data set",
+    ),
+    (
+        "models convert own.safetensors ./own.safetensors",
+        "the checkpoint that is read",
+    ),
+    ("everything frames --out frames", AMONG),
+    ("everything frames data --out .", AMONG),
+    (
+        "everything photo.png photo.png.overlay.png --format overlay --out .",
+        "this is an input image",
+    ),
+    (
+        "video frames --prompt 0:1:4,3 --out frames",
+        "this is the video",
+    ),
+    (
+        "video frames --prompt 0:1:4,3 --out frames/deep/..",
+        "this is the video",
+    ),
+    (
+        "video frames --prompts prompts.json --out prompts.json",
+        "this is the prompts of --prompts",
+    ),
+];
+
+/// The same through links.
+#[cfg(unix)]
+const THROUGH_LINKS: &[(&str, &str)] = &[
+    ("segment photo.png --point 4,3 --out link.png", IMAGE),
+    ("segment photo.png --point 4,3 --out-mask hard.png", IMAGE),
+    ("everything frames --out link", AMONG),
+    (
+        "video frames --prompt 0:1:4,3 --out link",
+        "this is the video",
+    ),
+];
+#[cfg(not(unix))]
+const THROUGH_LINKS: &[(&str, &str)] = &[];
+
+#[test]
+fn inputs_stay_as_they_are() {
+    let bench = Bench::new().with_data(&["val"], &[(1, &[10, 10, 50, 10, 50, 40])]);
+    for name in ["mask.png", "map.png", "hard.png"] {
+        fs::copy(bench.path("photo.png"), bench.path(name)).unwrap();
+    }
+    for name in [
+        "photo.json",
+        "own.safetensors",
+        "points.json",
+        "prompts.json",
+    ] {
+        let from = if name.ends_with("json") {
+            "data/annotations.json".into()
+        } else {
+            bench.path(&model())
+        };
+        fs::copy(bench.path("").join(from), bench.path(name)).unwrap();
+    }
+    fs::create_dir_all(bench.path("frames/deep")).unwrap();
+    fs::create_dir_all(bench.path("out")).unwrap();
+    for name in [
+        "frames/0.png",
+        "frames/1.png",
+        "out/photo.mask.png",
+        "photo.png.overlay.png",
+    ] {
+        fs::copy(bench.path("photo.png"), bench.path(name)).unwrap();
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("photo.png", bench.path("link.png")).unwrap();
+        std::os::unix::fs::symlink("frames", bench.path("link")).unwrap();
+        fs::remove_file(bench.path("hard.png")).unwrap();
+        fs::hard_link(bench.path("photo.png"), bench.path("hard.png")).unwrap();
+    }
+    let before = contents(bench.folder.path());
+    let absolute = format!(
+        "segment photo.png --point 4,3 --out {}",
+        bench.path("photo.png").display()
+    );
+    let cases = [CASES, THROUGH_LINKS, &[(&absolute, IMAGE)]].concat();
+    for (line, words) in cases {
+        let args: Vec<&str> = line.split(' ').collect();
+        assert_fails(&bench.run(&args), 2, &[words]);
+        assert!(contents(bench.folder.path()) == before, "{line}");
+    }
+}
+
+#[test]
+fn a_name_is_not_given_to_another_format() {
+    let bench = Bench::new();
+    let before = bench.files();
+    for (args, words) in [
+        (
+            ["--out-mask", "m.npy"],
+            "a mask is written as .png, not .npy",
+        ),
+        (
+            ["--out-mask", "m.jpg"],
+            "a mask is written as .png, not .jpg",
+        ),
+        (
+            ["--out-mask", "-"],
+            "only --json writes to the standard output",
+        ),
+        (["--out", "-"], "only --json writes to the standard output"),
+        (
+            ["--out", "m.tif"],
+            "an image is written as .png, .jpg, .jpeg, not .tif",
+        ),
+        (["--json", "m.png"], "JSON is written as .json, not .png"),
+        (
+            ["--raw", "m.npz"],
+            "a file of tensors is written as .safetensors, not .npz",
+        ),
+        (
+            ["--save-embedding", "m.json"],
+            "an embedding is written as .emb, .safetensors, not .json",
+        ),
+    ] {
+        let output = bench.segment(&[&["--point", "40,30"], &args[..]].concat());
+        assert_fails(&output, 2, &[args[0], args[1], words]);
+        assert_eq!(bench.files(), before);
+    }
+}
