@@ -14,6 +14,13 @@ pub(crate) enum CliError {
     Usage(String),
     /// The work failed: exit status 1.
     Failed(String),
+    /// A signal ended the work, which has saved what is done.
+    Interrupted {
+        /// How it is resumed.
+        line: String,
+        /// 128 and the number of the signal.
+        status: u8,
+    },
 }
 
 impl CliError {
@@ -30,12 +37,23 @@ impl CliError {
         match self {
             Self::Usage(_) => 2,
             Self::Failed(_) => 1,
+            Self::Interrupted { status, .. } => *status,
+        }
+    }
+
+    /// What its message is.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Interrupted { .. } => "note",
+            _ => "error",
         }
     }
 
     /// The message, in one line.
     pub(crate) fn line(&self) -> String {
-        let (Self::Usage(message) | Self::Failed(message)) = self;
+        let (Self::Usage(message)
+        | Self::Failed(message)
+        | Self::Interrupted { line: message, .. }) = self;
         message.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }

@@ -3,20 +3,19 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::CliError;
 use crate::terminal;
 
-/// Where the first panic happened, and how the program got there if `RUST_BACKTRACE` asks for it.
-static FIRST: OnceLock<(Option<String>, Backtrace)> = OnceLock::new();
+/// Where the last panic happened, and how the program got there if `RUST_BACKTRACE` asks for it.
+static LAST: Mutex<Option<(Option<String>, Backtrace)>> = Mutex::new(None);
 
 /// The panic hook: keeps what is known only while the panic happens, and prints nothing.
 pub(crate) fn note(info: &PanicHookInfo<'_>) {
-    FIRST.get_or_init(|| {
-        let place = info.location().map(ToString::to_string);
-        (place, Backtrace::capture())
-    });
+    let place = info.location().map(ToString::to_string);
+    let panic = (place, Backtrace::capture());
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
 }
 
 /// The error of a panic with this payload. Prints the backtrace that was asked for.
@@ -26,11 +25,11 @@ pub(crate) fn of(payload: &(dyn Any + Send)) -> CliError {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("unknown cause");
-    let (place, backtrace) = FIRST
-        .get()
-        .map_or((None, None), |(p, b)| (p.as_deref(), Some(b)));
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (place, backtrace) =
+        last.map_or((None, None), |(place, backtrace)| (place, Some(backtrace)));
     if let Some(backtrace) = backtrace.filter(|b| b.status() == BacktraceStatus::Captured) {
-        terminal::tell("backtrace", &format!("\n{backtrace}"));
+        terminal::tell_lines("backtrace", &format!("\n{backtrace}"));
     }
     let place = place.map_or(String::new(), |place| format!(" at {place}"));
     CliError::failed(format!(

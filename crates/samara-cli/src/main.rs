@@ -10,9 +10,11 @@ mod external_mask;
 mod files;
 mod flags;
 mod internal_error;
+mod interrupt;
 mod map_file;
 mod mask_file;
 mod model;
+mod progress;
 mod report;
 mod terminal;
 
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            terminal::tell("error", &error.line());
+            terminal::tell(error.kind(), &error.line());
             ExitCode::from(error.status())
         }
     }

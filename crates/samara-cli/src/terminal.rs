@@ -1,28 +1,48 @@
-//! Talking to the terminal. Bars and spinners show on a terminal only; results go to stdout,
-//! everything else to stderr.
+//! Talking to the terminal: results go to stdout, everything else to stderr.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
+use std::path::Path;
 
 use crate::error::{CliError, Result};
 
-/// A flag that an interrupt sets. Where no handler can be set, an interrupt ends the process, which
-/// loses what was done since a run was last saved and nothing else.
-pub(crate) fn on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = Arc::clone(&stop);
-    let _ = ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed));
-    stop
+/// Longest message, in characters.
+const LONGEST: usize = 2000;
+
+/// A text as it can be shown: what would act on the terminal is escaped, but for the characters `kept`.
+fn escaped(text: &str, kept: &[char]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Beside control characters those that turn the direction of what follows.
+        let acts = c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if acts && !kept.contains(&c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
-/// Writes to stdout. A reader that went away (`| head`) is no error.
+/// A name as it can be shown.
+pub(crate) fn shown(name: &str) -> String {
+    escaped(name, &[])
+}
+
+/// The name of a file or folder in a text for [`print`].
+pub(crate) fn name(path: &Path) -> String {
+    shown(&path.to_string_lossy())
+}
+
+/// Writes a text of lines to stdout.
 pub(crate) fn print(text: &str) -> Result<()> {
+    print_raw(escaped(text, &['\n', '\t']).as_bytes())
+}
+
+/// Writes to stdout what another program reads. A reader that went away (`| head`) is no error.
+pub(crate) fn print_raw(bytes: &[u8]) -> Result<()> {
     let mut out = stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             Err(CliError::failed(format!("standard output: {e}")))
         }
@@ -32,62 +52,29 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Writes one line to stderr.
 pub(crate) fn tell(kind: &str, line: &str) {
+    let mut line = shown(line);
+    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(end);
+        line.push('…');
+    }
+    tell_lines(kind, &line);
+}
+
+/// Writes a text of ours to stderr as it is.
+pub(crate) fn tell_lines(kind: &str, text: &str) {
     // Nothing can be done when stderr is gone.
-    let _ = writeln!(stderr().lock(), "{kind}: {line}");
+    let _ = writeln!(stderr().lock(), "{kind}: {text}");
 }
 
-/// Shows that something is being worked on, while `work` runs.
-pub(crate) fn spin<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-        spinner.set_style(style);
-    }
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    let result = work();
-    spinner.finish_and_clear();
-    result
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A bar for `total` steps.
-pub(crate) fn steps_bar(total: u64, what: &str) -> ProgressBar {
-    let bar = ProgressBar::new(total).with_message(what.to_owned());
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:32} {pos}/{len} {eta}") {
-        bar.set_style(style);
+    #[test]
+    fn what_acts_on_a_terminal_is_escaped() {
+        let name = "a\u{1b}[31m\u{7}\u{9b}\u{202e}\n.png";
+        let right = "a\\u{1b}[31m\\u{7}\\u{9b}\\u{202e}\\n.png";
+        assert_eq!(super::name(Path::new(name)), right);
+        assert_eq!(escaped("größe 96×64\n", &['\n']), "größe 96×64\n");
     }
-    bar
-}
-
-/// A bar for `total` images, of which some are done.
-pub(crate) fn images_bar(total: u64, done: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total).with_position(done);
-    bar.reset_eta();
-    if let Ok(style) = ProgressStyle::with_template("images {bar:32} {pos}/{len} {per_sec} {eta}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// A bar for the frames of a video, whose number may be unknown.
-pub(crate) fn frames_bar(total: Option<u64>) -> ProgressBar {
-    let (bar, template) = match total {
-        Some(total) => (
-            ProgressBar::new(total),
-            "frames {bar:32} {pos}/{len} {per_sec} {eta}",
-        ),
-        None => (ProgressBar::no_length(), "frames {spinner} {pos} {per_sec}"),
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// A bar for a transfer of `total` bytes.
-pub(crate) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
-    let bar = ProgressBar::new(total).with_message(what.to_owned());
-    let template = "{msg} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -95,7 +95,7 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     }
     let report = work.measure(flags.repeat, load)?;
     match &flags.json {
-        Some(path) if path == Path::new("-") => terminal::print(&json(&report)?),
+        Some(path) if path == Path::new("-") => terminal::print_raw(json(&report)?.as_bytes()),
         Some(path) => Ok(write_atomic(path, json(&report)?.as_bytes())?),
         None => terminal::print(&report.table()),
     }

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::flags::Flags;
 use crate::terminal;
 
@@ -11,5 +11,5 @@ use crate::terminal;
 pub(crate) fn run(shell: Shell) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Flags::command(), "samara", &mut script);
-    terminal::print(&String::from_utf8(script).map_err(CliError::failed)?)
+    terminal::print_raw(&script)
 }

@@ -20,6 +20,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
 use crate::model::{checkpoint, named_checkpoint};
+use crate::progress::{self, Bar};
 use crate::terminal;
 
 /// The split that means every image.
@@ -86,7 +87,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
         }),
         _ => None,
     };
-    let report = terminal::spin("confidence intervals", || {
+    let report = progress::spin("confidence intervals", || {
         Report::new(&flags.split, &options, subject, other)
     });
     if let Some(out) = &flags.calibrate {
@@ -97,7 +98,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
 
 fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
     let place = flags.model.device.options();
-    let segmenter = terminal::spin("loading the model", || {
+    let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(checkpoint, place)
     })?;
     Ok(segmenter)
@@ -181,7 +182,7 @@ fn video(flags: &EvalFlags) -> Result<()> {
     if flags.predictions.is_none() {
         let checkpoint = checkpoint(&flags.model)?;
         let place = flags.model.device.options();
-        let segmenter = terminal::spin("loading the model", || {
+        let segmenter = progress::spin("loading the model", || {
             Segmenter::from_checkpoint(&checkpoint, place)
         })?;
         let description = describe(&flags.model, checkpoint.path(), &segmenter)?;
@@ -260,13 +261,13 @@ pub(super) fn with_bar<T, E: Into<CliError>>(
     name: &str,
     evaluate: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<T, E>,
 ) -> Result<T> {
-    let bar = terminal::steps_bar(0, name);
+    let bar = Bar::steps(0, 0, name);
     let evaluation = evaluate(&mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         ControlFlow::Continue(())
     });
-    bar.finish_and_clear();
+    bar.finish();
     evaluation.map_err(Into::into)
 }
 
@@ -325,12 +326,12 @@ fn tell(
     mut text: String,
 ) -> Result<()> {
     match json_to {
-        Some(path) if path == Path::new("-") => return terminal::print(json),
+        Some(path) if path == Path::new("-") => return terminal::print_raw(json.as_bytes()),
         Some(path) => write_atomic(path, json.as_bytes())?,
         None => {}
     }
     for path in files.iter().copied().flatten() {
-        let _ = writeln!(text, "wrote {}", path.display());
+        let _ = writeln!(text, "wrote {}", terminal::name(path));
     }
     terminal::print(&text)
 }

@@ -9,6 +9,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::LevelsFlags;
 use crate::model::checkpoint;
+use crate::progress;
 use crate::terminal;
 
 pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
@@ -24,7 +25,7 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     super::tell_elsewhere("--out", &flags.out, &data);
 
     let place = flags.model.device.options();
-    let segmenter = terminal::spin("loading the model", || {
+    let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     let options = LevelsOptions {
@@ -37,6 +38,6 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
         propose_levels(&segmenter, &data, &options, progress)
     })?;
     levels.write(&flags.out)?;
-    let wrote = flags.out.display();
+    let wrote = terminal::name(&flags.out);
     terminal::print(&format!("{}\nwrote {wrote}\n", levels.outline()))
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::download::{DownloadOptions, Stage, download};
 use samara::checkpoint::registry::{Release, find, releases};
@@ -14,6 +14,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{DtypeFlag, ModelsCommand};
 use crate::model::downloaded;
+use crate::progress::{self, Bar};
 use crate::terminal;
 
 /// Runs a `models` sub-command.
@@ -47,7 +48,7 @@ fn list(as_json: bool) -> Result<()> {
             })
         };
         let records: Vec<_> = releases().iter().map(record).collect();
-        return terminal::print(&format!("{:#}\n", json!(records)));
+        return terminal::print_raw(format!("{:#}\n", json!(records)).as_bytes());
     }
     let mut text = String::from("name              download    parameters  licence     state\n");
     #[cfg(feature = "embedded")]
@@ -75,7 +76,7 @@ fn list(as_json: bool) -> Result<()> {
         );
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    let _ = writeln!(text, "cache: {}", cache.dir().display());
+    let _ = writeln!(text, "cache: {}", terminal::name(cache.dir()));
     terminal::print(&text)
 }
 
@@ -116,12 +117,12 @@ fn info(model: &str, as_json: bool) -> Result<()> {
             "tensors": info.tensors, "values": info.parameters, "dtypes": info.dtypes,
             "heads": info.heads, "metadata": info.metadata,
         });
-        return terminal::print(&format!("{record:#}\n"));
+        return terminal::print_raw(format!("{record:#}\n").as_bytes());
     }
     let mut text = format!(
         "{}\n  architecture  {}\n  format        {format}, {naming} names\n  \
          tensors       {} with {} values, stored as {}\n",
-        path.display(),
+        terminal::name(path),
         info.architecture,
         info.tensors,
         info.parameters,
@@ -143,7 +144,7 @@ fn fetch(name: &str, base_url: Option<String>, force: bool) -> Result<()> {
         force,
         ..DownloadOptions::default()
     };
-    let bar: ProgressBar = terminal::bytes_bar(release.size.unwrap_or(0), release.name);
+    let bar = Bar::bytes(release.size.unwrap_or(0), release.name);
     let mut outcome = "already there";
     let path = download(release, &options, &mut |progress| {
         if let Some(total) = progress.total {
@@ -160,7 +161,7 @@ fn fetch(name: &str, base_url: Option<String>, force: bool) -> Result<()> {
             _ => bar.set_message(release.name),
         }
     });
-    bar.finish_and_clear();
+    bar.finish();
     let path = path.map_err(CliError::failed)?;
     terminal::print(&format!(
         "{} ({outcome}, {})\n",
@@ -193,7 +194,7 @@ fn convert(
         let resized = checkpoint.with_input_side(side);
         checkpoint = resized.map_err(|e| CliError::usage(format!("--input-side {side}: {e}")))?;
     }
-    let converted = terminal::spin("converting", || checkpoint.convert(output, storage));
+    let converted = progress::spin("converting", || checkpoint.convert(output, storage));
     converted.map_err(CliError::failed)?;
-    terminal::print(&format!("wrote {}\n", output.display()))
+    terminal::print(&format!("wrote {}\n", terminal::name(output)))
 }

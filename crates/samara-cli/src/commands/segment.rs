@@ -19,6 +19,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::SegmentFlags;
 use crate::model::checkpoint;
+use crate::progress;
 use crate::report::{ImageRecord, ObjectRecord, Objects, Report, Timing, table};
 use crate::{mask_file, terminal};
 
@@ -52,7 +53,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
 
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
-        terminal::spin("loading the model", || {
+        progress::spin("loading the model", || {
             Segmenter::from_checkpoint(&checkpoint, place)
         })
     })?;
@@ -156,7 +157,7 @@ fn prompts(flags: &SegmentFlags, image: &RgbImage, limits: &ImageLimits) -> Resu
 /// Computes the embedding, or loads the one that was kept.
 fn embedding(flags: &SegmentFlags, segmenter: &Segmenter, image: &RgbImage) -> Result<Embedding> {
     let Some(path) = &flags.embedding else {
-        return Ok(terminal::spin("embedding the image", || {
+        return Ok(progress::spin("embedding the image", || {
             segmenter.embed(image)
         })?);
     };
@@ -306,9 +307,7 @@ impl Outputs {
             write_raw(path, embedding, objects, flags)?;
         }
         match &self.json {
-            Some(_) if self.json_on_stdout() => {
-                terminal::print(&String::from_utf8_lossy(&json(report)?))
-            }
+            Some(_) if self.json_on_stdout() => terminal::print_raw(&json(report)?),
             Some(path) => Ok(write_atomic(path, &json(report)?)?),
             None => Ok(()),
         }
@@ -319,7 +318,7 @@ impl Outputs {
         let timing = &report.timing_ms;
         let mut text = format!(
             "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms{}\n",
-            report.image.path,
+            terminal::name(&flags.image),
             report.image.width,
             report.image.height,
             report.model,
@@ -344,7 +343,7 @@ impl Outputs {
             &self.raw,
         ];
         for path in written.into_iter().flatten() {
-            let _ = writeln!(text, "wrote {}", path.display());
+            let _ = writeln!(text, "wrote {}", terminal::name(path));
         }
         terminal::print(&text)
     }

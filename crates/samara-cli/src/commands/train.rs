@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use samara_train::candidate_head::{FitProgress, Head, HeadWatcher};
 use samara_train::step::StepMetrics;
 use samara_train::{Recipe, StepReport, TrainError, Watcher, train};
@@ -10,6 +9,8 @@ use samara_train::{Recipe, StepReport, TrainError, Watcher, train};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::TrainFlags;
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
 use crate::terminal;
 
 /// Trains as a recipe says.
@@ -26,17 +27,16 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<()> {
         .write_inside("--out", [out.join("model.safetensors")])
         .check()?;
     let device = samara::tensors::open_device(flags.device.device)?;
-    let stop = terminal::on_interrupt();
+    let interrupt = Interrupt::listen();
     let mut watcher = TerminalWatcher::new();
-    let model = train(&recipe, &out, &device, &mut watcher, &stop);
-    watcher.bar.finish_and_clear();
+    let model = train(&recipe, &out, &device, &mut watcher, interrupt.asked());
+    watcher.bar.finish();
     if let Some(model) = model.map_err(|e| does_not_fit(&flags.recipe, &e))? {
-        return terminal::print(&format!("{}\n", model.display()));
+        return terminal::print(&format!("{}\n", terminal::name(&model)));
     }
     let (after, out) = (watcher.reached, out.display());
     let line = format!("stopped after {after}; the same command resumes there ({out})");
-    terminal::tell("note", &line);
-    Ok(())
+    Err(interrupt.ended(line))
 }
 
 /// Names the recipe where the error names a key of it.
@@ -51,20 +51,15 @@ fn does_not_fit(recipe: &Path, error: &TrainError) -> CliError {
 
 /// Shows a run on a terminal; elsewhere, a line per validation.
 struct TerminalWatcher {
-    bar: ProgressBar,
+    bar: Bar,
     /// How far the run is.
     reached: String,
 }
 
 impl TerminalWatcher {
     fn new() -> Self {
-        let bar = ProgressBar::no_length();
-        let template = "{bar:24} {pos}/{len} {eta} {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
         Self {
-            bar,
+            bar: Bar::training(),
             reached: "step 0".into(),
         }
     }
@@ -90,7 +85,7 @@ impl Watcher for TerminalWatcher {
     }
 
     fn note(&mut self, text: &str) {
-        self.bar.suspend(|| terminal::tell("note", text));
+        self.bar.note(text);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::files::{Files, Kind};
 use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;
 use crate::model::checkpoint;
+use crate::progress::{self, Bar};
 use crate::{map_file, mask_file, terminal};
 
 /// Maps that are analysed between two steps of the bar.
@@ -48,12 +49,12 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
 
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
-        terminal::spin("loading the model", || {
+        progress::spin("loading the model", || {
             Segmenter::from_checkpoint(&checkpoint, place)
         })
     })?;
     let embedding = timed(&mut timing.embed, || {
-        terminal::spin("embedding the image", || segmenter.embed(&image))
+        progress::spin("embedding the image", || segmenter.embed(&image))
     })?;
     let prompts: Vec<Prompt> = asked.iter().map(|asked| asked.prompt.clone()).collect();
     let targets = timed(&mut timing.decode, || {
@@ -157,13 +158,13 @@ fn analyse(
     if maps.len() <= BAR_STEP {
         return Ok(targets.analyse_all(&maps, options)?);
     }
-    let bar = terminal::steps_bar(maps.len() as u64, "maps");
+    let bar = Bar::steps(maps.len() as u64, 0, "maps");
     let mut found = Vec::with_capacity(maps.len());
     for some in maps.chunks(BAR_STEP * rayon::current_num_threads().max(1)) {
         found.extend(targets.analyse_all(some, options)?);
         bar.inc(some.len() as u64);
     }
-    bar.finish_and_clear();
+    bar.finish();
     Ok(found)
 }
 
@@ -201,7 +202,7 @@ impl Outputs {
         };
         let json = records::json(flags, analysis)?;
         if self.json_on_stdout() {
-            terminal::print(&String::from_utf8_lossy(&json))
+            terminal::print_raw(&json)
         } else {
             Ok(write_atomic(path, &json)?)
         }
@@ -211,7 +212,7 @@ impl Outputs {
     fn tell(&self, flags: &AttentionFlags, analysis: &Analysis) -> Result<()> {
         let mut text = records::table(flags, analysis);
         for path in [&self.drawing, &self.json].into_iter().flatten() {
-            let _ = writeln!(text, "wrote {}", path.display());
+            let _ = writeln!(text, "wrote {}", terminal::name(path));
         }
         terminal::print(&text)
     }

@@ -11,6 +11,7 @@ use crate::error::{CliError, Result};
 use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;
 use crate::report::{ImageRecord, MaskRecord};
+use crate::terminal;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -139,7 +140,7 @@ pub(super) fn table(flags: &AttentionFlags, analysis: &Analysis) -> String {
     let timing = &analysis.timing;
     let mut text = format!(
         "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, analyse {:.0} ms\n",
-        flags.image.display(),
+        terminal::name(&flags.image),
         analysis.image.width(),
         analysis.image.height(),
         analysis.model,

@@ -21,6 +21,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{EverythingFlags, Format};
 use crate::model::checkpoint;
+use crate::progress::{self, Bar};
 use crate::terminal;
 use inputs::{Input, Inputs};
 use manifest::{Done, Entry, Outcome};
@@ -62,7 +63,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     fs::create_dir_all(&flags.out)
         .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
 
-    let segmenter = terminal::spin("loading the model", || {
+    let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
@@ -81,13 +82,13 @@ fn one(
     image: &RgbImage,
 ) -> Result<()> {
     let start = Instant::now();
-    let embedding = terminal::spin("embedding the image", || generator.segmenter().embed(image))?;
-    let bar = terminal::steps_bar(100, "masks");
+    let embedding = progress::spin("embedding the image", || generator.segmenter().embed(image))?;
+    let bar = Bar::steps(100, 0, "masks");
     let records = generator.generate_from(image, &embedding, |share| {
         bar.set_position((share * 100.0) as u64);
         ControlFlow::Continue(())
     })?;
-    bar.finish_and_clear();
+    bar.finish();
     let tree = Hierarchy::of(&records);
     let seconds = start.elapsed().as_secs_f64();
     let mut written = results.write(&input.name, image, &records, &tree)?;
@@ -99,7 +100,7 @@ fn one(
     }
     let mut text = format!(
         "{} {}×{}, {}: {} masks ({}) in {seconds:.1} s\n",
-        input.path.display(),
+        terminal::name(&input.path),
         image.width(),
         image.height(),
         generator.segmenter().name(),
@@ -107,7 +108,7 @@ fn one(
         results::levels(&tree),
     );
     for path in written {
-        let _ = writeln!(text, "wrote {}", path.display());
+        let _ = writeln!(text, "wrote {}", terminal::name(&path));
     }
     terminal::print(&text)
 }
@@ -145,7 +146,7 @@ fn many(
         total += 1;
         skipped += u64::from(before.contains(&input.name));
     }
-    let bar = terminal::images_bar(total, skipped);
+    let bar = Bar::steps(total, skipped, "images");
     let (mut images, mut masks, mut failures) = (0, 0, Vec::new());
     thread::scope(|scope| {
         let (decoded, to_embed) = sync_channel(WAITING);
@@ -172,7 +173,7 @@ fn many(
         }
         Ok::<_, CliError>(())
     })?;
-    bar.finish_and_clear();
+    bar.finish();
     if flags.format.contains(&Format::Coco) {
         coco::write(&flags.out.join("annotations.json"), results, || {
             manifest.entries()
@@ -184,7 +185,7 @@ fn many(
     };
     terminal::print(&format!(
         "{images} images, {masks} masks{before}\nwrote {}\n",
-        flags.out.display()
+        terminal::name(&flags.out)
     ))?;
     if failures.is_empty() {
         return Ok(());

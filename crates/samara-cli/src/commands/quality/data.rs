@@ -18,6 +18,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
 use crate::model::checkpoint;
+use crate::progress;
 use crate::terminal;
 
 /// How many of the worst are shown.
@@ -57,7 +58,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let head = load_head(flags.head.as_deref())?;
 
     let place = flags.model.device.options();
-    let segmenter = terminal::spin("loading the model", || {
+    let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
@@ -117,7 +118,7 @@ fn keep(flags: &QualityFlags, data: &DataSet, audit: &Audit, out: &Path) -> Resu
     let (kept, dropped) = keep_others(data, &suspects, out).map_err(CliError::failed)?;
     Ok(format!(
         "kept {kept} annotations, left out {dropped}\nwrote {}\n",
-        out.display()
+        terminal::name(out)
     ))
 }
 
@@ -131,12 +132,12 @@ fn write(flags: &QualityFlags, report: &Report<'_>, audit: &Audit, mut text: Str
         let mut json = serde_json::to_string_pretty(report).map_err(CliError::failed)?;
         json.push('\n');
         if path == Path::new("-") {
-            return terminal::print(&json);
+            return terminal::print_raw(json.as_bytes());
         }
         write_atomic(path, json.as_bytes())?;
     }
     for path in [&flags.report, &flags.json].into_iter().flatten() {
-        let _ = writeln!(text, "wrote {}", path.display());
+        let _ = writeln!(text, "wrote {}", terminal::name(path));
     }
     terminal::print(&text)
 }

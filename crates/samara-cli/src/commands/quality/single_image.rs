@@ -14,6 +14,7 @@ use crate::external_mask::{self, NamedMask};
 use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
 use crate::model::checkpoint;
+use crate::progress;
 use crate::report::ImageRecord;
 use crate::terminal;
 
@@ -67,11 +68,11 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let masks = masks(flags, &image, &limits)?;
     let head = load_head(flags.head.as_deref())?;
 
-    let segmenter = terminal::spin("loading the model", || {
+    let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     check_head(flags.head.as_deref(), head.as_ref(), &segmenter)?;
-    let (qualities, source) = terminal::spin("assessing", || {
+    let (qualities, source) = progress::spin("assessing", || {
         assess(&segmenter, &image, &masks, head.as_ref())
     })?;
     write(flags, &segmenter, &image, &masks, &qualities, source)
@@ -165,7 +166,7 @@ fn write(
     let mut json = serde_json::to_string(&report).map_err(CliError::failed)?;
     json.push('\n');
     match &flags.json {
-        Some(path) if path == Path::new("-") => return terminal::print(&json),
+        Some(path) if path == Path::new("-") => return terminal::print_raw(json.as_bytes()),
         Some(path) => write_atomic(path, json.as_bytes())?,
         None => {}
     }
@@ -175,7 +176,7 @@ fn write(
         .into_iter()
         .flatten()
     {
-        let _ = writeln!(text, "wrote {}", path.display());
+        let _ = writeln!(text, "wrote {}", terminal::name(path));
     }
     terminal::print(&text)
 }

@@ -8,11 +8,9 @@ use std::fmt::Write;
 use std::fs;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use samara::{
     Direction, FrameMasks, ImageLimits, Position, Progress, Segmenter, VideoOptions, VideoSession,
 };
@@ -24,7 +22,9 @@ use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{DirectionFlag, VideoFlags, VideoFormat};
+use crate::interrupt::Interrupt;
 use crate::model::checkpoint;
+use crate::progress::{self, Bar};
 use crate::terminal;
 use prompts::Prompts;
 use records::FrameRecord;
@@ -51,7 +51,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     if flags.format.contains(&VideoFormat::Overlay) {
         outputs::check_overlay(&flags.out, &*source)?;
     }
-    let segmenter = terminal::spin("loading the model", || {
+    let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     tell_unused_intent(flags.meaning.intent, &segmenter);
@@ -62,19 +62,18 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         out: &flags.out,
         journal,
         saved: Instant::now(),
-        stop: terminal::on_interrupt(),
+        interrupt: Interrupt::listen(),
     };
     let mut tracked = 0;
     for (direction, frames) in plan.left(session.position()) {
-        let bar = terminal::frames_bar(bar_length(&*source, &frames, direction));
+        let bar = Bar::frames(bar_length(&*source, &frames, direction));
         let (count, progress) = run.track(&mut session, &mut *source, direction, frames, &bar)?;
         tracked += count;
-        bar.finish_and_clear();
+        bar.finish();
         if let Progress::Stopped(frame) = progress {
             session.save(flags.out.join(SESSION))?;
             let line = format!("stopped after frame {frame}; --resume continues from there");
-            terminal::tell("note", &line);
-            return Ok(());
+            return Err(run.interrupt.ended(line));
         }
     }
     session.save(flags.out.join(SESSION))?;
@@ -83,12 +82,12 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let written = outputs::write(out, &flags.format, journal, &mut *source, &prompts)?;
     let mut text = format!(
         "{}, {}: {tracked} frames, {} objects in {seconds:.1} s\n",
-        flags.input.display(),
+        terminal::name(&flags.input),
         segmenter.name(),
         session.objects().count()
     );
     for path in written {
-        let _ = writeln!(text, "wrote {}", path.display());
+        let _ = writeln!(text, "wrote {}", terminal::name(&path));
     }
     terminal::print(&text)
 }
@@ -208,7 +207,7 @@ fn open_run(
     if let Some(session) = session {
         return Ok((session, journal));
     }
-    let session = terminal::spin("answering the prompts", || {
+    let session = progress::spin("answering the prompts", || {
         prompted(segmenter, options, source, prompts)
     })
     .inspect_err(|_| {
@@ -278,7 +277,7 @@ struct Run<'a> {
     out: &'a Path,
     journal: Journal<FrameRecord>,
     saved: Instant,
-    stop: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl Run<'_> {
@@ -289,7 +288,7 @@ impl Run<'_> {
         source: &mut dyn FrameSource,
         direction: Direction,
         frames: RangeInclusive<usize>,
-        bar: &ProgressBar,
+        bar: &Bar,
     ) -> Result<(usize, Progress)> {
         let mut count = 0;
         let mut failure = None;
@@ -300,7 +299,7 @@ impl Run<'_> {
                 failure = Some(error);
                 return ControlFlow::Break(());
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if self.interrupt.asked().load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

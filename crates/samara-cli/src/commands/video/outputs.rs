@@ -15,7 +15,7 @@ use super::records::{FrameRecord, ObjectRecord, in_order};
 use crate::commands::journal::Journal;
 use crate::error::{CliError, Result};
 use crate::flags::VideoFormat;
-use crate::terminal;
+use crate::progress;
 
 /// Frames per second of the overlay of a folder, which has none.
 const FRAME_RATE: f64 = 24.0;
@@ -46,7 +46,7 @@ pub(super) fn write(
             }
             VideoFormat::Overlay => {
                 let file = out.join(OVERLAY);
-                let done = terminal::spin("drawing the overlay", || {
+                let done = progress::spin("drawing the overlay", || {
                     overlay(&file, journal, source, prompts)
                 });
                 (file, done)
