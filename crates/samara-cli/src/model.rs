@@ -10,6 +10,15 @@ use crate::flags::ModelFlags;
 
 /// The checkpoint that the flags name; without any, the embedded model.
 pub(crate) fn checkpoint(flags: &ModelFlags) -> Result<Checkpoint> {
+    let checkpoint = open(flags)?;
+    Ok(if flags.unchecked_weights {
+        checkpoint.with_unchecked_weights()
+    } else {
+        checkpoint
+    })
+}
+
+fn open(flags: &ModelFlags) -> Result<Checkpoint> {
     match (&flags.checkpoint, flags.model.as_deref()) {
         (Some(path), _) => Checkpoint::open(path).map_err(CliError::failed),
         #[cfg(feature = "embedded")]

@@ -264,7 +264,7 @@ fn a_folder_with_a_bad_file_is_done_but_for_it() {
     assert_fails(
         &everything(&bench, &other),
         1,
-        &["manifest.jsonl", "other options"],
+        &["manifest.jsonl", "options.use_m2m false"],
     );
 
     // What failed is tried again, the rest is left alone.

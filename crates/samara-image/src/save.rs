@@ -13,8 +13,9 @@ use crate::error::Error;
 /// JPEG quality of saved overlays: no visible artefacts on thin contours.
 const JPEG_QUALITY: u8 = 92;
 
-/// Writes `bytes` to `path`: first to a temporary file in the same folder, then renamed over
-/// `path`, so that an interrupted run leaves the old file or the new one, never a part.
+/// Writes `bytes` to `path`: first to a temporary file in the same folder, which is renamed over
+/// `path` when the disk has it, so that an interrupted run or a power failure leaves the old file or the
+/// new one, never a part.
 ///
 /// A symbolic link is followed and stays a link. Something that is not a regular file
 /// (`/dev/stdout`, a pipe) is written directly, because renaming would replace it.
@@ -54,8 +55,15 @@ pub fn write_atomic_with(
     };
     let mut file = temporary_beside(&target).map_err(fail)?;
     buffered(&mut file).map_err(fail)?;
+    file.as_file().sync_data().map_err(fail)?;
     file.persist(&target).map_err(|e| fail(e.error))?;
+    sync_folder(&target);
     Ok(())
+}
+
+/// Waits until the disk has the names in the folder of `path`. Not every system can be asked for that.
+fn sync_folder(path: &Path) {
+    let _ = fs::File::open(folder_of(path)).and_then(|folder| folder.sync_all());
 }
 
 /// An empty temporary file in the folder of `target`.
@@ -92,7 +100,9 @@ pub fn write_folder_atomic(
     if path.exists() {
         fs::remove_dir_all(path).map_err(fail)?;
     }
-    fs::rename(folder.keep(), path).map_err(fail)
+    fs::rename(folder.keep(), path).map_err(fail)?;
+    sync_folder(path);
+    Ok(())
 }
 
 /// What the names of temporary files and folders begin and end with.

@@ -96,7 +96,10 @@ impl<'a> Scene<'a> {
             values.extend(self.edges.measures(&small));
             values.extend(self.features.measures(&small, self.embedding.frame()));
             if values.iter().any(|v| !v.is_finite()) {
-                return Err(samara::Error::from(DeviceError::NotFinite).into());
+                return Err(samara::Error::from(DeviceError::NotFinite {
+                    tensor: "the evidence",
+                })
+                .into());
             }
             Ok(Evidence(values))
         });

@@ -412,7 +412,10 @@ pub enum DeviceError {
     /// It gave no answer to a prompt.
     #[error("the prompt was not answered")]
     NoAnswer,
-    /// It gave an answer that is NaN or infinite.
-    #[error("the model's answer is not finite")]
-    NotFinite,
+    /// It gave an answer that is NaN or infinite: its weights or the logits of the prompt are damaged.
+    #[error("{tensor} of the model's answer is NaN or infinite")]
+    NotFinite {
+        /// What of the answer: `iou`, `low_res_logits`, or what is computed from them.
+        tensor: &'static str,
+    },
 }

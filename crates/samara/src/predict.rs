@@ -126,7 +126,7 @@ impl Embedding {
         let shared = if masked { None } else { self.shared() };
         let score_part = |prompts: &[&Prompt]| {
             let scored = model.score(&self.features, &self.batch(prompts), shared);
-            let scores = read(scored.iou())?;
+            let scores = finite("iou", read(scored.iou())?)?;
             Ok((scored, scores))
         };
         let parts = threads.run(|| {
@@ -275,7 +275,7 @@ impl ScoredPrompts<'_> {
                 .decode_masks(&inside)
                 .low_res_logits;
             let side = logits.dims()[2];
-            let logits = read(logits)?;
+            let logits = finite("low_res_logits", read(logits)?)?;
             let logits = logits.chunks_exact(side * side);
             Ok(logits
                 .map(|values| Logits::from_decoder(side, values.to_vec()))
@@ -284,5 +284,17 @@ impl ScoredPrompts<'_> {
         let decode_all = || parts.par_iter().map(decode).collect::<Result<_>>();
         let decoded: Vec<Vec<Logits>> = self.threads.run(decode_all)?;
         Ok(decoded.into_iter().flatten().collect())
+    }
+}
+
+/// The values of an answer, if they are numbers.
+fn finite(tensor: &'static str, values: Vec<f32>) -> Result<Vec<f32>> {
+    if values
+        .iter()
+        .fold(true, |all, value| all & value.is_finite())
+    {
+        Ok(values)
+    } else {
+        Err(DeviceError::NotFinite { tensor }.into())
     }
 }

@@ -1,19 +1,85 @@
 //! A file of JSON lines: what a run is, and what of it is done.
 //!
 //! The first line says what the run does, and every further line is a piece of finished work. A line
-//! is added in one piece, so a run that is killed loses at most what it was at.
+//! is added in one piece with a checksum, so a run that is killed loses at most what it was at, and what a
+//! power failure has damaged is found and done again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Error, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use samara_image::write_atomic_with;
+use samara_image::{is_unfinished, write_atomic_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{CliError, Result};
+use crate::terminal;
+
+/// How a run begins in a folder that may hold one already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// A folder with a run is refused.
+    Anew,
+    /// The run that is there goes on.
+    Resume,
+    /// The run that is there is given up.
+    Overwrite,
+}
+
+impl Begin {
+    pub(crate) fn of(resume: bool, overwrite: bool) -> Self {
+        match (resume, overwrite) {
+            (true, _) => Self::Resume,
+            (_, true) => Self::Overwrite,
+            _ => Self::Anew,
+        }
+    }
+}
+
+/// The folder of a run, kept from other processes as long as this lives.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    /// A file system without locks is no reason not to work.
+    _lock: Option<File>,
+}
+
+impl RunFolder {
+    /// Makes the folder if it is not there, and removes what a killed run has left half-written in it.
+    ///
+    /// # Errors
+    /// Another process works there, or the folder cannot be made.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let failed = |e: Error| CliError::failed(format!("--out {}: {e}", path.display()));
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::open(path).ok();
+        if let Some(lock) = &lock
+            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            let line = format!("--out {}: another process works there", path.display());
+            return Err(CliError::failed(line));
+        }
+        let walk = WalkDir::new(path).into_iter().flatten();
+        for left in walk
+            .map(DirEntry::into_path)
+            .filter(|path| is_unfinished(path))
+        {
+            if left.is_dir() {
+                fs::remove_dir_all(&left)
+            } else {
+                fs::remove_file(&left)
+            }
+            .map_err(|e| CliError::failed(format!("{}: {e}", left.display())))?;
+        }
+        Ok(Self {
+            path: path.into(),
+            _lock: lock,
+        })
+    }
+}
 
 /// The journal of a run, to be added to.
 pub(super) struct Journal<T> {
@@ -23,43 +89,51 @@ pub(super) struct Journal<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
-    /// Begins a run with the file `name` in the folder `out`, or resumes the one that is there,
-    /// without the entries that `keep` does not want. `run` is what the run does; one that did
-    /// something else is not gone on with.
+    /// Begins a run with the file `name` in the folder, or resumes the one that is there, without the entries
+    /// that `keep` does not want. `run` is what the run does; one that did something else is not resumed.
     pub(super) fn open(
-        out: &Path,
+        folder: &RunFolder,
         name: &str,
         run: &Value,
-        resume: bool,
+        begin: Begin,
         mut keep: impl FnMut(&T) -> bool,
     ) -> Result<Self> {
-        let path = out.join(name);
+        let path = folder.path.join(name);
         let failed = |e: Error| CliError::failed(format!("{}: {e}", path.display()));
         let header = format!("{run}\n");
-        if path.exists() {
-            if !resume {
-                return Err(CliError::failed(format!(
-                    "--out {}: there is a run in it; continue it with --resume, or name another folder",
-                    out.display()
-                )));
-            }
-            let lines = Lines::<T>::open(&path).map_err(failed)?;
+        let is_there = path.exists();
+        if is_there && begin == Begin::Anew {
+            return Err(CliError::failed(format!(
+                "--out {}: there is a run in it; --resume continues it, --overwrite begins anew, or name another folder",
+                folder.path.display()
+            )));
+        }
+        if is_there && begin == Begin::Resume {
+            let mut lines = Lines::<T>::open(&path).map_err(failed)?;
             if lines.header != header {
                 return Err(CliError::failed(format!(
-                    "--resume {}: that run has another model, other inputs or other options",
-                    path.display()
+                    "--resume {}: {}",
+                    path.display(),
+                    objection(&lines.header, run)
                 )));
             }
             write_atomic_with(&path, |file| {
                 file.write_all(header.as_bytes())?;
-                for entry in lines {
+                for entry in &mut lines {
                     let entry = entry?;
                     if keep(&entry) {
-                        write_line(file, &entry)?;
+                        file.write_all(&line(&entry)?)?;
                     }
                 }
                 Ok(())
             })?;
+            if let Some(damaged) = lines.damaged {
+                let name = terminal::name(&path);
+                let note = format!(
+                    "{name}: line {damaged} is damaged; what it and further lines tell is done again"
+                );
+                terminal::tell("note", &note);
+            }
         } else {
             write_atomic_with(&path, |file| file.write_all(header.as_bytes()))?;
         }
@@ -73,11 +147,12 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         })
     }
 
-    /// Adds an entry, in one piece.
+    /// Adds an entry, in one piece, and waits until the disk has it.
     pub(super) fn add(&mut self, entry: &T) -> Result<()> {
-        let mut line = Vec::new();
-        let written = write_line(&mut line, entry).and_then(|()| self.file.write_all(&line));
-        written.map_err(|e| CliError::failed(format!("{}: {e}", self.path.display())))
+        let written = line(entry).and_then(|line| self.file.write_all(&line));
+        written
+            .and_then(|()| self.file.sync_data())
+            .map_err(|e| CliError::failed(format!("{}: {e}", self.path.display())))
     }
 
     /// All entries so far.
@@ -86,28 +161,77 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     }
 }
 
-fn write_line(file: &mut dyn Write, entry: &impl Serialize) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *file, entry)?;
-    file.write_all(b"\n")
+/// What stands between the JSON object of an entry and its checksum.
+const CHECKSUM: &[u8] = b",\"crc32\":\"";
+/// Bytes of that, the eight digits, and the end of the object.
+const CHECKED: usize = CHECKSUM.len() + 8 + 2;
+
+/// An entry as a line: a JSON object whose last field is the CRC-32 of what is before that field.
+fn line(entry: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.pop();
+    let sum = crc32fast::hash(&line);
+    line.extend(CHECKSUM);
+    writeln!(line, "{sum:08x}\"}}")?;
+    Ok(line)
 }
 
-/// The entries of a journal. A last line that was cut off is skipped.
+/// The entry of a line without its line break, if it is what was written.
+fn entry<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let (object, end) = line.split_at_checked(line.len().checked_sub(CHECKED)?)?;
+    let sum = format!("{:08x}\"}}", crc32fast::hash(object));
+    if end.strip_prefix(CHECKSUM)? != sum.as_bytes() {
+        return None;
+    }
+    serde_json::from_slice(&[object, b"}"].concat()).ok()
+}
+
+/// Why a run with another header is not resumed.
+fn objection(there: &str, here: &Value) -> String {
+    let Ok(there) = serde_json::from_str::<Value>(there) else {
+        return "the first line is damaged; --overwrite begins anew".into();
+    };
+    match difference("", &there, here) {
+        Some(what) => format!("that run had {what}"),
+        None => "that run is of another version".into(),
+    }
+}
+
+/// The first value that differs, by the names on the way to it.
+fn difference(name: &str, there: &Value, here: &Value) -> Option<String> {
+    if let (Value::Object(there), Value::Object(here)) = (there, here) {
+        let keys = here.keys().chain(there.keys());
+        return keys.into_iter().find_map(|key| {
+            let inner = format!("{name}{}{key}", if name.is_empty() { "" } else { "." });
+            let value =
+                |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+            difference(&inner, &value(there), &value(here))
+        });
+    }
+    (there != here).then(|| format!("{name} {there}, and this one has {here}"))
+}
+
+/// The entries of a journal up to the first line that is damaged. A last line that was cut off is skipped.
 pub(super) struct Lines<T> {
     header: String,
     file: BufReader<File>,
+    number: usize,
+    /// The number of the line that is damaged.
+    damaged: Option<usize>,
     entries: PhantomData<T>,
 }
 
 impl<T> Lines<T> {
     fn open(path: &Path) -> std::io::Result<Self> {
         let mut file = BufReader::new(File::open(path)?);
-        let mut header = String::new();
-        file.read_line(&mut header)?;
-        let entries = PhantomData;
+        let mut header = Vec::new();
+        file.read_until(b'\n', &mut header)?;
         Ok(Self {
-            header,
+            header: String::from_utf8_lossy(&header).into_owned(),
             file,
-            entries,
+            number: 1,
+            damaged: None,
+            entries: PhantomData,
         })
     }
 }
@@ -116,11 +240,18 @@ impl<T: DeserializeOwned> Iterator for Lines<T> {
     type Item = std::io::Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut line = Vec::new();
-        match self.file.read_until(b'\n', &mut line) {
-            Err(error) => Some(Err(error)),
-            Ok(_) if !line.ends_with(b"\n") => None,
-            Ok(_) => Some(serde_json::from_slice(&line).map_err(Error::other)),
+        if self.damaged.is_some() {
+            return None;
         }
+        self.number += 1;
+        let mut line = Vec::new();
+        if let Err(error) = self.file.read_until(b'\n', &mut line) {
+            return Some(Err(error));
+        }
+        let found = entry(line.strip_suffix(b"\n")?);
+        if found.is_none() {
+            self.damaged = Some(self.number);
+        }
+        found.map(Ok)
     }
 }

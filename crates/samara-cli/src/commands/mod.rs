@@ -5,7 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod everything;
-mod journal;
+pub(crate) mod journal;
 pub(crate) mod levels;
 pub(crate) mod models;
 pub(crate) mod quality;

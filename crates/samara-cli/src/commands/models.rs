@@ -32,7 +32,8 @@ pub(crate) fn run(command: ModelsCommand) -> Result<()> {
             output,
             dtype,
             input_side,
-        } => convert(&input, &output, dtype, input_side),
+            unchecked_weights,
+        } => convert(&input, &output, dtype, input_side, unchecked_weights),
     }
 }
 
@@ -175,6 +176,7 @@ fn convert(
     output: &Path,
     dtype: Option<DtypeFlag>,
     input_side: Option<usize>,
+    unchecked_weights: bool,
 ) -> Result<()> {
     let files = |source: &Path| {
         Files::new()
@@ -190,6 +192,9 @@ fn convert(
     });
     let mut checkpoint = named(&input.to_string_lossy())?;
     files(checkpoint.path()).check()?;
+    if unchecked_weights {
+        checkpoint = checkpoint.with_unchecked_weights();
+    }
     if let Some(side) = input_side {
         let resized = checkpoint.with_input_side(side);
         checkpoint = resized.map_err(|e| CliError::usage(format!("--input-side {side}: {e}")))?;

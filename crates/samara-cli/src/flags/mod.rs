@@ -173,6 +173,10 @@ pub(crate) struct ModelFlags {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub(crate) checkpoint: Option<PathBuf>,
 
+    /// Load weights that are NaN or infinite, instead of refusing them
+    #[arg(long, help_heading = "Model", hide_short_help = true)]
+    pub(crate) unchecked_weights: bool,
+
     #[command(flatten)]
     pub(crate) device: DeviceFlag,
 }
@@ -216,6 +220,9 @@ pub(crate) enum ModelsCommand {
         /// Side of the model's input; MobileSAM takes multiples of 16, smaller ones are faster
         #[arg(long, value_name = "PIXELS")]
         input_side: Option<usize>,
+        /// Convert weights that are NaN or infinite, instead of refusing them
+        #[arg(long)]
+        unchecked_weights: bool,
     },
 }
 

@@ -106,6 +106,10 @@ pub(crate) struct VideoFlags {
     #[arg(long, help_heading = "Output")]
     pub(crate) resume: bool,
 
+    /// Begin anew where there is a run; its results are replaced
+    #[arg(long, conflicts_with = "resume", help_heading = "Output")]
+    pub(crate) overwrite: bool,
+
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 }

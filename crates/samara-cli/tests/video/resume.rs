@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use samara_image::{RgbImage, save_png};
@@ -92,43 +92,75 @@ fn a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not() {
     assert_same(&bench, "whole", "killed");
 }
 
+/// Starts a run, and sends it a signal when it has tracked two frames.
+#[cfg(unix)]
+fn signalled(bench: &Bench, mut run: Command, out: &str, signal: &str) -> Output {
+    let child = run.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    let start = Instant::now();
+    while journal(bench, out).len() < 2 && start.elapsed() < Duration::from_mins(1) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let kill = format!("kill -{signal} {}", child.id());
+    Command::new("sh").args(["-c", &kill]).status().unwrap();
+    child.wait_with_output().unwrap()
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_saves_where_it_is() {
     let bench = with_frames();
     let args = ["frames", "--prompt=1:1:27,21", FORMAT];
     tracked(&bench, &[args.as_slice(), &["--out=whole"]].concat());
-    let mut child = command(&bench, &[args.as_slice(), &["--out=stopped"]].concat());
-    let child = child
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    while journal(&bench, "stopped").len() < 2 && start.elapsed() < Duration::from_mins(1) {
-        std::thread::sleep(Duration::from_millis(2));
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let out = format!("--out={signal}");
+        let run = command(&bench, &[args.as_slice(), &[&out]].concat());
+        let output = signalled(&bench, run, signal, signal);
+        if output.status.success() {
+            // The machine was faster than the signal.
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        let told = stderr(&output);
+        assert!(told.starts_with("note: stopped after frame"), "{told}");
+        assert!(told.ends_with("--resume continues from there\n"), "{told}");
+        let done = journal(&bench, signal).len();
+        let told = tracked(&bench, &[args.as_slice(), &[&out, "--resume"]].concat());
+        let left = format!(" {} frames,", FRAMES as usize - done);
+        assert!(told.contains(&left), "{told}");
+        assert_same(&bench, "whole", signal);
     }
-    let interrupt = format!("kill -INT {}", child.id());
-    Command::new("sh")
-        .args(["-c", &interrupt])
-        .status()
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let told = stderr(&output);
-    if told.is_empty() {
-        // The machine was faster than the signal.
-        return;
-    }
-    assert!(told.contains("--resume continues from there"), "{told}");
-    let done = journal(&bench, "stopped").len();
-    let told = tracked(
+}
+
+#[cfg(unix)]
+#[test]
+fn nohup_keeps_a_run_going() {
+    let bench = with_frames();
+    let run = command(
         &bench,
-        &[args.as_slice(), &["--out=stopped", "--resume"]].concat(),
+        &["frames", "--prompt=1:1:27,21", FORMAT, "--out=out"],
     );
-    let left = format!(" {} frames,", FRAMES as usize - done);
-    assert!(told.contains(&left), "{told}");
-    assert_same(&bench, "whole", "stopped");
+    let mut nohup = Command::new("nohup");
+    nohup.arg(run.get_program()).args(run.get_args());
+    nohup.current_dir(bench.folder.path());
+    let output = signalled(&bench, nohup, "out", "HUP");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(journal(&bench, "out").len(), FRAMES as usize);
+}
+
+#[test]
+fn a_run_that_is_going_on_is_not_joined() {
+    let bench = with_frames();
+    let folder = bench.path("out");
+    fs::create_dir(&folder).unwrap();
+    let lock = fs::File::open(&folder).unwrap();
+    lock.try_lock().unwrap();
+    let output = video(
+        &bench,
+        &["frames", "--prompt=1:1:27,21", FORMAT, "--out=out"],
+    );
+    assert_fails(&output, 1, &["--out out", "another process works there"]);
+    assert!(fs::read_dir(&folder).unwrap().next().is_none());
 }
 
 #[test]

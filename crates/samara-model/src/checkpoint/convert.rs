@@ -11,6 +11,7 @@ use burn_store::{FloatCastAdapter, ModuleAdapter, ModuleContext};
 use safetensors::tensor::{Dtype, View};
 
 use super::file::{file_dtype, invalid, io_error};
+use super::finite::FiniteCheck;
 use super::{CONFIG_KEY, Checkpoint, CheckpointError, HeadTensors, OUR_KEYS, heads, int8};
 
 /// How weights are stored.
@@ -47,8 +48,8 @@ impl Checkpoint {
     /// when it is complete.
     ///
     /// # Errors
-    /// The checkpoint is not recognised, cannot be read, or `out` cannot be written; a weight that is
-    /// to become int8 is not finite.
+    /// The checkpoint is not recognised, cannot be read, or `out` cannot be written; a value is NaN or
+    /// infinite.
     pub fn convert(&self, out: &Path, storage: Option<StorageType>) -> Result<(), CheckpointError> {
         self.convert_with(out, storage, &[], &[])
     }
@@ -81,6 +82,9 @@ impl Checkpoint {
             }
         }
         tensors.extend(heads::stored(&self.heads, heads).map_err(|e| invalid(out, &e))?);
+        let finite = FiniteCheck::default();
+        let tensors = tensors.into_iter();
+        let tensors = tensors.map(|(key, tensor)| (key.clone(), finite.watch(&key, tensor)));
         let kept = self
             .metadata
             .iter()
@@ -94,7 +98,9 @@ impl Checkpoint {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), value.clone())),
         );
-        write_tensors(&self.path, tensors, metadata, out)
+        write_tensors(&self.path, tensors.collect(), metadata, out, || {
+            finite.objection().filter(|_| !self.unchecked)
+        })
     }
 }
 
@@ -131,12 +137,13 @@ pub(super) fn stored(
 }
 
 /// Writes tensors of `source` as `safetensors`, one in memory at a time. The file appears only
-/// when it is complete.
+/// when it is complete and nothing `is_wrong` with the tensors that were read.
 pub(super) fn write_tensors(
     source: &Path,
     tensors: Vec<(String, StoredTensor)>,
     metadata: HashMap<String, String>,
     out: &Path,
+    is_wrong: impl FnOnce() -> Option<String>,
 ) -> Result<(), CheckpointError> {
     let failure = RefCell::new(None);
     let mut views = Vec::with_capacity(tensors.len());
@@ -160,7 +167,7 @@ pub(super) fn write_tensors(
     let (temporary, permissions) = new_file_in(folder).map_err(io)?;
     safetensors::serialize_to_file(views, Some(metadata), &temporary)
         .map_err(|e| io(std::io::Error::other(e.to_string())))?;
-    if let Some(reason) = failure.into_inner() {
+    if let Some(reason) = failure.into_inner().or_else(is_wrong) {
         return Err(invalid(source, &reason));
     }
     // The library replaces the file by one that only its owner may read.

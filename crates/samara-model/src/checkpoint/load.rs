@@ -3,6 +3,8 @@
 use burn::tensor::{DType, Device};
 use burn_store::{ApplyError, ApplyResult, FloatCastAdapter, ModuleAdapter, ModuleSnapshot};
 
+use super::file::invalid;
+use super::finite::FiniteCheck;
 use super::transposed::Transposed;
 use super::{Checkpoint, CheckpointError, Mismatch, WrongShape, keys};
 use crate::{Model, ModelConfig};
@@ -11,7 +13,8 @@ impl Model {
     /// The model of a checkpoint, its weights as `f32`.
     ///
     /// # Errors
-    /// [`CheckpointError::Mismatch`] names missing, unused, wrongly shaped and unreadable keys.
+    /// [`CheckpointError::Mismatch`] names missing, unused, wrongly shaped and unreadable keys,
+    /// [`CheckpointError::Invalid`] a key with a value that is NaN or infinite.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, CheckpointError> {
         Self::load_with(checkpoint, &checkpoint.config()?, device)
     }
@@ -29,6 +32,7 @@ impl Model {
         // unchecked.
         checkpoint.check(config)?;
         let mut model = config.init(device);
+        let finite = FiniteCheck::default();
         let mut strays = Vec::new();
         let mut tensors = Vec::new();
         for (key, tensor) in &checkpoint.tensors {
@@ -43,7 +47,7 @@ impl Model {
             }
             let mut tensor = tensor.clone();
             tensor.name = module_path;
-            tensors.push(tensor);
+            tensors.push(finite.watch(key, tensor));
         }
         let transposed = Transposed::default();
         let adapter = transposed.clone().chain(FloatCastAdapter::to(DType::F32));
@@ -53,7 +57,10 @@ impl Model {
         mismatch.unused.extend(strays);
         mismatch.sort();
         if mismatch.is_empty() {
-            return Ok(model);
+            return match finite.objection().filter(|_| !checkpoint.unchecked) {
+                Some(reason) => Err(invalid(&checkpoint.path, &reason)),
+                None => Ok(model),
+            };
         }
         Err(CheckpointError::Mismatch {
             path: checkpoint.path.clone(),

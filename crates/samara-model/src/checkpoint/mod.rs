@@ -12,6 +12,7 @@ mod detect;
 pub mod download;
 mod error;
 mod file;
+mod finite;
 mod heads;
 mod int8;
 mod keys;
@@ -85,6 +86,7 @@ pub struct Checkpoint {
     /// Tensors of heads, under their full names.
     heads: BTreeMap<String, StoredTensor>,
     metadata: BTreeMap<String, String>,
+    unchecked: bool,
 }
 
 impl Checkpoint {
@@ -127,7 +129,15 @@ impl Checkpoint {
             quantised,
             heads,
             metadata: file.metadata,
+            unchecked: false,
         })
+    }
+
+    /// The same without a look at the values: weights that are NaN or infinite are loaded and converted as
+    /// they are, instead of being an error.
+    pub fn with_unchecked_weights(mut self) -> Self {
+        self.unchecked = true;
+        self
     }
 
     /// The file.

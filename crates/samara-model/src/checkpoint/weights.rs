@@ -72,5 +72,5 @@ pub fn save_model(
     let json = serde_json::to_string(config).map_err(|e| refused(e.to_string()))?;
     let mut metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
     metadata.insert(CONFIG_KEY.to_owned(), json);
-    write_tensors(out, tensors, metadata, out)
+    write_tensors(out, tensors, metadata, out, || None)
 }

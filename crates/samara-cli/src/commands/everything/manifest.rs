@@ -2,13 +2,12 @@
 //! of the image are in place.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::commands::journal::Journal;
+use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::error::Result;
 
 const FILE: &str = "manifest.jsonl";
@@ -57,9 +56,9 @@ impl Done {
 
 /// Begins a run in the folder `out`, or resumes the one that is there; see [`Journal::open`]. What
 /// failed is tried again.
-pub(super) fn open(out: &Path, run: &Value, resume: bool) -> Result<(Manifest, Done)> {
+pub(super) fn open(folder: &RunFolder, run: &Value, begin: Begin) -> Result<(Manifest, Done)> {
     let mut done = Done::default();
-    let manifest = Journal::open(out, FILE, run, resume, |entry: &Entry| {
+    let manifest = Journal::open(folder, FILE, run, begin, |entry: &Entry| {
         let is_done = matches!(entry.outcome, Outcome::Done { .. });
         if is_done {
             done.0.insert(Done::digest(&entry.image));
@@ -70,6 +69,7 @@ pub(super) fn open(out: &Path, run: &Value, resume: bool) -> Result<(Manifest, D
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use serde_json::json;
 
@@ -97,11 +97,16 @@ mod tests {
         }
     }
 
+    /// Opens the manifest in a folder, and says whether that went well.
+    fn opened(folder: &tempfile::TempDir, run: &Value, begin: Begin) -> Result<(Manifest, Done)> {
+        open(&RunFolder::open(folder.path()).unwrap(), run, begin)
+    }
+
     #[test]
-    fn a_run_goes_on_without_what_failed_or_was_cut_off() {
+    fn a_run_resumes_without_what_failed_or_was_cut_off() {
         let folder = tempfile::tempdir().unwrap();
-        let run = json!({"model": "lite"});
-        let (mut manifest, known) = open(folder.path(), &run, false).unwrap();
+        let run = json!({"model": "lite", "options": {"points": 32}});
+        let (mut manifest, known) = opened(&folder, &run, Begin::Anew).unwrap();
         assert!(!known.contains("a.png"));
         for entry in [done("a.png"), failed("b.png"), done("c.png")] {
             manifest.add(&entry).unwrap();
@@ -111,22 +116,60 @@ mod tests {
         text.extend(br#"{"image":"d.png","wid"#);
         std::fs::write(&path, text).unwrap();
 
-        assert!(open(folder.path(), &run, false).is_err());
-        assert!(open(folder.path(), &json!({"model": "sam"}), true).is_err());
-        let (mut manifest, known) = open(folder.path(), &run, true).unwrap();
+        assert!(opened(&folder, &run, Begin::Anew).is_err());
+        let other = json!({"model": "lite", "options": {"points": 16}});
+        let Err(error) = opened(&folder, &other, Begin::Resume) else {
+            panic!("other options");
+        };
+        let why = "that run had options.points 32, and this one has 16";
+        assert!(error.line().ends_with(why), "{}", error.line());
+        let (mut manifest, known) = opened(&folder, &run, Begin::Resume).unwrap();
         let names = ["a.png", "b.png", "c.png", "d.png"];
         assert_eq!(names.map(|n| known.contains(n)), [true, false, true, false]);
         manifest.add(&done("b.png")).unwrap();
         let entries: Vec<Entry> = manifest.entries().unwrap().map(Result::unwrap).collect();
         assert_eq!(entries, [done("a.png"), done("c.png"), done("b.png")]);
+        let (_, known) = opened(&folder, &other, Begin::Overwrite).unwrap();
+        assert!(!known.contains("a.png"));
     }
 
     #[test]
-    fn a_damaged_line_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
+    fn what_a_power_failure_leaves_is_done_again() {
         let run = json!({});
-        let text = "{}\n{\"image\":\"a\n{\"image\":\"b\",\"error\":\"x\"}\n";
-        std::fs::write(folder.path().join(FILE), text).unwrap();
-        assert!(open(folder.path(), &run, true).is_err());
+        let written = {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut manifest, _) = opened(&folder, &run, Begin::Anew).unwrap();
+            for name in ["a.png", "b.png", "c.png"] {
+                manifest.add(&done(name)).unwrap();
+            }
+            std::fs::read(folder.path().join(FILE)).unwrap()
+        };
+        let ends: Vec<usize> = (0..written.len())
+            .filter(|&i| written[i] == b'\n')
+            .collect();
+        for at in ends[0] + 1..written.len() {
+            let mut zeroed = written.clone();
+            zeroed[at..].fill(0);
+            let mut wrong = written.clone();
+            wrong[at] ^= 4;
+            for damaged in [&written[..at], &zeroed, &wrong] {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::write(folder.path().join(FILE), damaged).unwrap();
+                let (_, known) = opened(&folder, &run, Begin::Resume).unwrap();
+                let whole = ends[1..].iter().filter(|&&end| end < at).count();
+                let found = ["a.png", "b.png", "c.png"].map(|name| known.contains(name));
+                assert_eq!(found, [whole > 0, whole > 1, whole > 2], "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_processes_do_not_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunFolder::open(folder.path()).unwrap();
+        let second = RunFolder::open(folder.path()).map_err(|e| e.line());
+        assert!(second.is_err_and(|e| e.ends_with("another process works there")));
+        drop(first);
+        assert!(RunFolder::open(folder.path()).is_ok());
     }
 }

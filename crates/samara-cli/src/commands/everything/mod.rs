@@ -17,6 +17,7 @@ use samara::{Embedding, Hierarchy, ImageLimits, MaskGenerator, MaskRecord, Segme
 use samara_image::RgbImage;
 use serde_json::{Value, json};
 
+use crate::commands::journal::{Begin, RunFolder};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{EverythingFlags, Format};
@@ -60,15 +61,17 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         .as_ref()
         .map(|input| read_image(&input.path, &limits))
         .transpose()?;
-    fs::create_dir_all(&flags.out)
-        .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
 
     let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
     match (single, image) {
-        (Some(input), Some(image)) => one(flags, &generator, &results, &input, &image),
+        (Some(input), Some(image)) => {
+            fs::create_dir_all(&flags.out)
+                .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
+            one(flags, &generator, &results, &input, &image)
+        }
         _ => many(flags, &generator, &results, &inputs, &limits),
     }
 }
@@ -136,11 +139,9 @@ fn many(
     inputs: &Inputs,
     limits: &ImageLimits,
 ) -> Result<()> {
-    let (mut manifest, before) =
-        manifest::open(&flags.out, &header(flags, generator)?, flags.resume)?;
-    if flags.resume {
-        results.clean()?;
-    }
+    let folder = RunFolder::open(&flags.out)?;
+    let begin = Begin::of(flags.resume, flags.overwrite);
+    let (mut manifest, before) = manifest::open(&folder, &header(flags, generator)?, begin)?;
     let (mut total, mut skipped) = (0, 0);
     for input in inputs.iter() {
         total += 1;

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 
 use samara::{Granularity, Hierarchy, Mask, MaskRecord};
 use samara_image::{
-    Error as ImageError, RgbImage, is_unfinished, label_map, save_png, write_atomic,
-    write_folder_atomic,
+    Error as ImageError, RgbImage, label_map, save_png, write_atomic, write_folder_atomic,
 };
 use serde::Serialize;
-use walkdir::{DirEntry, WalkDir};
 
 use super::images;
 use crate::error::{CliError, Result};
@@ -57,23 +55,6 @@ impl Results {
             folder: folder.into(),
             formats,
         }
-    }
-
-    /// Removes what a run that was killed has left half-written.
-    pub(super) fn clean(&self) -> Result<()> {
-        let walk = WalkDir::new(&self.folder).into_iter().flatten();
-        for path in walk
-            .map(DirEntry::into_path)
-            .filter(|path| is_unfinished(path))
-        {
-            let removed = if path.is_dir() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
-            removed.map_err(|e| CliError::failed(format!("{}: {e}", path.display())))?;
-        }
-        Ok(())
     }
 
     /// The file or folder of a result.

@@ -17,7 +17,7 @@ use samara::{
 use samara_image::{FrameSource, open_video};
 use serde_json::{Value, json};
 
-use crate::commands::journal::Journal;
+use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
@@ -46,8 +46,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let mut source = open_video(&flags.input, &limits)?;
     let prompts = prompts::prompts(flags, &limits, source.size())?;
     let plan = Plan::new(flags, &prompts)?;
-    fs::create_dir_all(&flags.out)
-        .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
+    let folder = RunFolder::open(&flags.out)?;
     if flags.format.contains(&VideoFormat::Overlay) {
         outputs::check_overlay(&flags.out, &*source)?;
     }
@@ -57,7 +56,8 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     tell_unused_intent(flags.meaning.intent, &segmenter);
 
     let start = Instant::now();
-    let (mut session, journal) = open_run(flags, &segmenter, &mut *source, &prompts, &plan)?;
+    let (mut session, journal) =
+        open_run(flags, &folder, &segmenter, &mut *source, &prompts, &plan)?;
     let mut run = Run {
         out: &flags.out,
         journal,
@@ -169,6 +169,7 @@ impl Plan {
 /// Begins a run, or resumes the one in the output folder.
 fn open_run(
     flags: &VideoFlags,
+    folder: &RunFolder,
     segmenter: &Segmenter,
     source: &mut dyn FrameSource,
     prompts: &Prompts,
@@ -181,6 +182,7 @@ fn open_run(
         .with_fill_hole_area(flags.fill_hole_area);
     options.num_frames = num_frames;
     let header = header(flags, segmenter, &options, prompts)?;
+    let begin = Begin::of(flags.resume, flags.overwrite);
     let saved = flags.out.join(SESSION);
     let mut session = if flags.resume && saved.exists() {
         Some(VideoSession::load(&saved, segmenter)?)
@@ -198,11 +200,11 @@ fn open_run(
                 .iter()
                 .any(|(_, frames)| frames.contains(&record.frame))
     };
-    let mut journal = Journal::open(&flags.out, JOURNAL, &header, flags.resume, is_done)?;
+    let mut journal = Journal::open(folder, JOURNAL, &header, begin, is_done)?;
     if !reached {
         // The journal has lost lines, as a power failure may do: what they held is found again.
         session = None;
-        journal = Journal::open(&flags.out, JOURNAL, &header, true, |_| false)?;
+        journal = Journal::open(folder, JOURNAL, &header, begin, |_| false)?;
     }
     if let Some(session) = session {
         return Ok((session, journal));
@@ -213,6 +215,7 @@ fn open_run(
     .inspect_err(|_| {
         // Nothing is begun yet, so the prompts can be put right in the same folder.
         let _ = fs::remove_file(flags.out.join(JOURNAL));
+        let _ = fs::remove_dir(&flags.out);
     })?;
     Ok((session, journal))
 }
@@ -254,8 +257,8 @@ fn header(
         "options": options,
         "from": flags.from,
         "to": flags.to,
-        "direction": format!("{:?}", flags.direction),
-        "prompts": format!("{prompts:?}"),
+        "direction": format!("{:?}", flags.direction).to_lowercase(),
+        "prompts": prompts,
     }))
 }
 
