@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use samara::{Click, ImageLimits, OriginalBox, OriginalPx, ParseError, Select, read_mask};
+use samara::{
+    Click, ImageLimits, OriginalBox, OriginalPx, ParseError, SegmenterOptions, Select, read_mask,
+};
 
 use crate::error::Result;
 
@@ -11,7 +13,12 @@ use crate::error::Result;
 pub(crate) fn parse_point(text: &str) -> Result<Click, String> {
     let parts: Vec<&str> = text.split(',').collect();
     let (&[x, y] | &[x, y, _]) = &parts[..] else {
-        return Err("expected X,Y or X,Y,LABEL".into());
+        let parts: Vec<&str> = text.split_whitespace().collect();
+        let hint = match parts[..] {
+            [x, y] => format!("; write {x},{y}"),
+            _ => String::new(),
+        };
+        return Err(format!("expected X,Y or X,Y,LABEL{hint}"));
     };
     let positive = match parts.get(2) {
         None | Some(&"1") => true,
@@ -60,6 +67,15 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a number, at least 1".into()),
         Ok(count) => Ok(count),
+    }
+}
+
+/// A count of threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    let most = SegmenterOptions::MOST_THREADS;
+    match positive(text)? {
+        count if count > most => Err(format!("expected a number, at most {most}")),
+        count => Ok(count),
     }
 }
 

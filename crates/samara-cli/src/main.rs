@@ -14,6 +14,7 @@ mod interrupt;
 mod map_file;
 mod mask_file;
 mod model;
+mod npy;
 mod progress;
 mod report;
 mod terminal;
@@ -63,6 +64,13 @@ fn run() -> Result<()> {
     }
 }
 
+/// Whether clap found a number that belongs to no flag: the second one of `--point 300 200`.
+fn stray_number(statement: &str) -> bool {
+    let found = statement.strip_prefix("unexpected argument '");
+    let argument = found.and_then(|found| found.split('\'').next());
+    argument.is_some_and(|argument| argument.parse::<f64>().is_ok())
+}
+
 /// Parses the command line; clap's own messages are cut down to their first statement.
 fn parse() -> Result<Flags> {
     use clap::error::ErrorKind;
@@ -75,7 +83,12 @@ fn parse() -> Result<Flags> {
             let statement = text.split("\n\nUsage:").next().unwrap_or(&text);
             let statement = statement.split("\n\nFor more").next().unwrap_or(statement);
             let statement = statement.strip_prefix("error: ").unwrap_or(statement);
-            CliError::usage(statement)
+            let hint = if stray_number(statement) {
+                "; coordinates are one argument, such as 300,200"
+            } else {
+                ""
+            };
+            CliError::usage(format!("{statement}{hint}"))
         }
     })
 }

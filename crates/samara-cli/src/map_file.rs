@@ -1,13 +1,11 @@
 //! The file of attention maps: a NumPy array, tensors, or a grey image.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::str::FromStr;
 
 use half::{bf16, f16};
-use npyz::{NpyFile, TypeChar};
+use npyz::TypeChar;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use samara::ImageLimits;
@@ -15,6 +13,7 @@ use samara_attention::AttentionMap;
 use samara_image::read_gray;
 
 use crate::error::{CliError, Result};
+use crate::npy;
 
 /// Tokens before those of the cells: a class token and registers.
 const MAX_EXTRA_TOKENS: usize = 16;
@@ -207,8 +206,7 @@ fn count(shape: &[usize]) -> Option<usize> {
 }
 
 fn read_npy(path: &Path) -> Result<Array> {
-    let file = File::open(path).map_err(|e| failed(path, e))?;
-    let array = NpyFile::new(BufReader::new(file)).map_err(|e| failed(path, e))?;
+    let array = npy::open(path).map_err(|e| failed(path, e))?;
     let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
     if count(&shape).is_none() {
         return Err(failed(

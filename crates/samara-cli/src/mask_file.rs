@@ -1,14 +1,13 @@
 //! The file of `--mask`: an image, a NumPy array, or the tensors of an earlier answer.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
-use npyz::{NpyFile, TypeChar};
+use npyz::TypeChar;
 use safetensors::{Dtype, SafeTensors};
 use samara::{ImageLimits, Logits, Mask, MaskPrompt, read_mask};
 
 use crate::error::{CliError, Result};
+use crate::npy;
 use crate::terminal;
 
 /// Reads a mask prompt; the kind of file is told by its extension.
@@ -78,8 +77,7 @@ pub(crate) enum Values {
 
 /// Reads a 2-D array, leading axes of size 1 allowed.
 pub(crate) fn read_array(path: &Path) -> Result<Array> {
-    let file = File::open(path).map_err(|e| failed(path, e))?;
-    let array = NpyFile::new(BufReader::new(file)).map_err(|e| failed(path, e))?;
+    let array = npy::open(path).map_err(|e| failed(path, e))?;
     let shape = array.shape().to_vec();
     let plain = match shape[..] {
         [rows, columns] | [1, rows, columns] | [1, 1, rows, columns] => Some((rows, columns)),

@@ -1,5 +1,6 @@
 //! Which model the flags mean.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use samara::checkpoint::cache::ModelCache;
@@ -56,9 +57,27 @@ pub(crate) fn named_checkpoint(flag: &str, name: &str) -> Result<Checkpoint> {
     Checkpoint::open(path).map_err(|e| CliError::failed(format!("{flag}: {e}")))
 }
 
+/// Whether a file with this extension may be a checkpoint.
+fn is_checkpoint(extension: &OsStr) -> bool {
+    ["pt", "pth", "safetensors", "bin", "ckpt"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
+}
+
 /// The file of a released model, which must be in the cache.
 pub(crate) fn downloaded(name: &str) -> Result<PathBuf> {
-    let release = registry::find(name).map_err(|e| CliError::usage(format!("--model: {e}")))?;
+    let unknown = |e| {
+        let why = format!("--model: {e}");
+        // A path is meant for the other flag.
+        let is_path =
+            Path::new(name).exists() || Path::new(name).extension().is_some_and(is_checkpoint);
+        CliError::usage(if is_path {
+            format!("--model {name}: a file goes with --checkpoint")
+        } else {
+            why
+        })
+    };
+    let release = registry::find(name).map_err(unknown)?;
     let cache = ModelCache::locate().map_err(CliError::failed)?;
     cache.find(release).ok_or_else(|| {
         CliError::failed(format!(

@@ -201,3 +201,47 @@ fn a_full_disk() {
     let output = bench.segment(&["--point", "5,5", "--out", "/proc/a.png"]);
     assert_fails(&output, 1, &["/proc/a.png"]);
 }
+
+#[test]
+fn weights_and_answers_that_are_no_numbers() {
+    let bench = Bench::new().with_data(&["val"], &[(1, &[10, 10, 50, 10, 50, 40])]);
+    let output = bench.run(&["models", "convert", &model(), "nan.safetensors"]);
+    assert!(output.status.success());
+    let mut bytes = std::fs::read(bench.path("nan.safetensors")).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    bench.write("nan.safetensors", &bytes);
+    let before = bench.files();
+    for args in [
+        &["segment", "photo.png", "--point", "4,3"][..],
+        &["everything", "photo.png", "--out", "out"],
+        &["eval", "data"],
+        &["levels", "data", "--out", "data/levels.json"],
+        &["quality", "data"],
+        &[
+            "video",
+            "data/images",
+            "--prompt",
+            "0:1:4,3",
+            "--out",
+            "out",
+        ],
+    ] {
+        let output = bench.run(&[args, &["--checkpoint", "nan.safetensors"]].concat());
+        assert_fails(&output, 1, &["nan.safetensors", "key ", "NaN or infinite"]);
+        let _ = std::fs::remove_dir(bench.path("out"));
+        assert_eq!(bench.files(), before, "{args:?}");
+    }
+    let output = bench.run(&["models", "convert", "nan.safetensors", "again.safetensors"]);
+    assert_fails(&output, 1, &["nan.safetensors", "key ", "NaN or infinite"]);
+    assert_eq!(bench.files(), before);
+
+    // Numbers, but too large to compute with.
+    bench.write(
+        "huge.npy",
+        &common::npy("<f4", &[32, 32], &3e38_f32.to_le_bytes().repeat(1024)),
+    );
+    let output = bench.segment(&["--mask", "huge.npy", "--json", "out.json"]);
+    assert_fails(&output, 1, &["of the model's answer is NaN or infinite"]);
+    assert!(!bench.path("out.json").exists());
+}

@@ -2,7 +2,8 @@
 //!
 //! JPEG decoders paint what is missing grey and report success; a segmentation of a half-grey
 //! image looks like a model's mistake, so a cut file is refused instead. WebP's bitstreams call
-//! themselves corrupt when they are only short. The other formats' decoders notice by themselves.
+//! themselves corrupt when they are only short. A TIFF's values may claim any length. The other formats'
+//! decoders notice by themselves.
 
 use image::ImageFormat;
 
@@ -15,6 +16,7 @@ pub(crate) fn is_complete(bytes: &[u8], format: ImageFormat) -> bool {
     match format {
         ImageFormat::Jpeg => jpeg_is_complete(bytes),
         ImageFormat::WebP => riff_is_complete(bytes),
+        ImageFormat::Tiff => tiff_holds_its_values(bytes),
         _ => true,
     }
 }
@@ -26,6 +28,49 @@ fn riff_is_complete(bytes: &[u8]) -> bool {
         .and_then(|field| field.try_into().ok())
         .map(u32::from_le_bytes);
     size.is_some_and(|size| bytes.len() as u64 >= u64::from(size) + 8)
+}
+
+/// Whether no value in the directories of a TIFF is longer than the file.
+fn tiff_holds_its_values(bytes: &[u8]) -> bool {
+    const PAGES: usize = 1024;
+    let number = |at: usize, size: usize| -> Option<u64> {
+        let field = bytes.get(at..at.checked_add(size)?)?;
+        let add = |all: u64, &byte: &u8| all << 8 | u64::from(byte);
+        Some(match bytes[0] {
+            b'I' => field.iter().rev().fold(0, add),
+            _ => field.iter().fold(0, add),
+        })
+    };
+    // What is out of reach is left to the decoder to complain about.
+    let holds = || -> Option<bool> {
+        // Offsets and counts of a BigTIFF have eight bytes.
+        let (offset, head, entry) = match number(2, 2)? {
+            43 => (8, 8, 20),
+            _ => (4, 2, 12),
+        };
+        let mut directory = number(offset, offset)? as usize;
+        for _ in 0..PAGES {
+            let entries = number(directory, head)?;
+            for i in 0..entries as usize {
+                let at = directory.checked_add(head + i.checked_mul(entry)?)?;
+                let size: u64 = match number(at + 2, 2)? {
+                    3 | 8 => 2,
+                    4 | 9 | 11 | 13 => 4,
+                    5 | 10 | 12 | 16..=18 => 8,
+                    _ => 1,
+                };
+                if number(at + 4, offset)?.saturating_mul(size) > bytes.len() as u64 {
+                    return Some(false);
+                }
+            }
+            directory = number(directory + head + entries as usize * entry, offset)? as usize;
+            if directory == 0 {
+                break;
+            }
+        }
+        Some(true)
+    };
+    holds().unwrap_or(true)
 }
 
 /// Walks the marker segments (ITU-T T.81, annex B) and says whether the end-of-image marker
@@ -73,7 +118,25 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::jpeg_is_complete;
+    use super::*;
+
+    #[test]
+    fn a_tiff_cannot_promise_more_than_it_holds() {
+        let entry = |count: u32| {
+            let mut file = b"II\x2a\0\x08\0\0\0\x01\0\x0e\x01\x02\0".to_vec();
+            file.extend(count.to_le_bytes());
+            file.extend([0; 8]);
+            file
+        };
+        assert!(tiff_holds_its_values(&entry(20)));
+        assert!(!tiff_holds_its_values(&entry(60)));
+        assert!(!tiff_holds_its_values(&entry(u32::MAX)));
+        // A shorter file is left to the decoder, or short of its value.
+        for cut in 0..entry(20).len() {
+            let short = (18..20).contains(&cut);
+            assert_eq!(tiff_holds_its_values(&entry(20)[..cut]), !short, "{cut}");
+        }
+    }
 
     #[test]
     fn an_embedded_thumbnail_does_not_count_as_the_end() {

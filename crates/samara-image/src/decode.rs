@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::error::{ImageError as CodecError, LimitErrorKind};
@@ -80,6 +81,18 @@ pub(crate) fn decode_dynamic(
     name: &str,
     limits: &ImageLimits,
 ) -> Result<DynamicImage, Error> {
+    // A codec that panics over a damaged file does not take the program with it.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes, name, limits)));
+    let gave_up = |_| {
+        Err(Error::decoding(
+            name,
+            "the image is damaged: the decoder gave up",
+        ))
+    };
+    decoded.unwrap_or_else(gave_up)
+}
+
+fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<DynamicImage, Error> {
     limits.check_bytes(bytes.len() as u64, "the file", name)?;
     if bytes.is_empty() {
         return Err(Error::decoding(name, "the file is empty"));

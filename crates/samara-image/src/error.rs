@@ -64,27 +64,27 @@ impl Error {
             io::ErrorKind::ReadOnlyFilesystem => format!("{doing}: the file system is read-only"),
             _ => format!("{doing}: {source}"),
         };
-        let name = path.display().to_string();
+        let name = one_line(&path.to_string_lossy());
         Self::Io { name, what, source }
     }
 
     pub(crate) fn decoding(name: &str, what: impl Into<String>) -> Self {
         Self::Decoding {
-            name: name.to_owned(),
+            name: one_line(name),
             what: what.into(),
         }
     }
 
     pub(crate) fn limits(name: &str, what: impl Into<String>) -> Self {
         Self::Limits {
-            name: name.to_owned(),
+            name: one_line(name),
             what: what.into(),
         }
     }
 
     pub(crate) fn unsupported(name: &str, what: impl Into<String>) -> Self {
         Self::Unsupported {
-            name: name.to_owned(),
+            name: one_line(name),
             what: what.into(),
         }
     }
@@ -95,4 +95,17 @@ impl Error {
             what: what.into(),
         }
     }
+}
+
+/// A name or a text of a file with its control characters escaped.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }

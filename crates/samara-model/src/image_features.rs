@@ -6,6 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
+use crate::with_ordered_header;
+
 const EMBEDDING: &str = "image_embedding";
 /// Key of the metadata: SHA-256 of all values, in hexadecimal.
 const VALUES: &str = "samara.values_sha256";
@@ -75,7 +77,10 @@ impl ImageFeatures {
             Ok((tensor_name(i), view))
         });
         let views = views.collect::<Result<Vec<_>, SafeTensorError>>()?;
-        Ok(safetensors::serialize(views, Some(metadata))?)
+        Ok(with_ordered_header(safetensors::serialize(
+            views,
+            Some(metadata),
+        )?))
     }
 
     /// Reads a file of [`to_safetensors`](Self::to_safetensors) with tensors of these shapes: see

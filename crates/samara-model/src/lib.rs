@@ -21,6 +21,7 @@ mod module_path;
 pub mod ops;
 pub mod sam;
 pub mod sam2;
+mod tensor_file;
 mod token_attention;
 
 pub use burn;
@@ -28,4 +29,5 @@ pub use image_features::{FeaturesError, ImageFeatures};
 pub use model::{InvalidConfig, Model, ModelConfig, Scored};
 pub use module_path::ModulePath;
 pub use ops::{ProjectedImage, is_cpu};
+pub use tensor_file::with_ordered_header;
 pub use token_attention::{DecoderToken, TokenAttention};

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use samara::tensors::model::with_ordered_header;
 use samara::{DenseLayer, Mlp, PredictedIou, Segmenter};
 use samara_image::write_atomic;
 
@@ -84,6 +85,7 @@ impl QualityHead {
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(failed)?;
         let metadata = HashMap::from([(FINGERPRINT.to_owned(), self.fingerprint.clone())]);
         let file = safetensors::serialize(views, Some(metadata)).map_err(failed)?;
+        let file = with_ordered_header(file);
         write_atomic(path, &file).map_err(|e| QualityError::from(samara::Error::from(e)))
     }
 

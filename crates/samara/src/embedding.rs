@@ -63,6 +63,11 @@ impl Embedding {
         &self.segmenter
     }
 
+    /// Width and height of the image, in original pixels.
+    pub fn size(&self) -> (u32, u32) {
+        self.frame().original_size()
+    }
+
     /// True if the embedding was made from exactly these pixels.
     pub fn is_of(&self, image: &RgbImage) -> bool {
         self.image == image_digest(image)

@@ -28,9 +28,12 @@ pub enum Error {
     #[cfg(feature = "video")]
     #[error(transparent)]
     Video(#[from] VideoError),
-    /// The file, or its size: an image or a mask.
+    /// The caller: a box, pixels or a size that makes no sense.
     #[error(transparent)]
-    Image(#[from] samara_image::Error),
+    Parameter(samara_image::Error),
+    /// The file, its folder, or its size: an image or a mask that cannot be read or written.
+    #[error(transparent)]
+    Image(samara_image::Error),
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -61,6 +64,15 @@ pub enum Error {
 
 /// `Result` with [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<samara_image::Error> for Error {
+    fn from(error: samara_image::Error) -> Self {
+        match error {
+            samara_image::Error::Parameter { .. } => Self::Parameter(error),
+            _ => Self::Image(error),
+        }
+    }
+}
 
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
@@ -133,8 +145,17 @@ pub enum PromptError {
     /// The mask shows nothing.
     #[error("the mask prompt has no pixel set")]
     EmptyMask,
+    /// A click whose coordinates are no numbers.
+    #[error("point {},{} has a coordinate that is not a finite number", at.x, at.y)]
+    PointNotFinite {
+        /// The click, in original pixels.
+        at: OriginalPx,
+    },
     /// A click outside of the image.
-    #[error("point {},{} lies outside the image of {width}×{height} pixels", at.x, at.y)]
+    #[error(
+        "point {},{} lies outside the image of {width}×{height} pixels{}",
+        at.x, at.y, swapped_hint(*at, *width, *height)
+    )]
     PointOutside {
         /// The click, in original pixels.
         at: OriginalPx,
@@ -204,9 +225,9 @@ pub enum PromptError {
         /// What is wrong with it.
         source: Box<PromptError>,
     },
-    /// The image of a second look is not the one that was embedded.
+    /// The image of a second look, or of all masks, is not the one that was embedded.
     #[error(
-        "zoom: the image of {}×{} pixels is not the embedded one of {}×{}",
+        "the image of {}×{} pixels is not the embedded one of {}×{}",
         image.0, image.1, embedded.0, embedded.1
     )]
     OtherImage {
@@ -228,6 +249,15 @@ pub enum PromptError {
     /// A part in which nothing of the prompt lies.
     #[error("nothing of the prompt lies in the part {0}")]
     NothingInside(PixelRect),
+}
+
+/// Says so where a point would be inside with its coordinates swapped.
+fn swapped_hint(at: OriginalPx, width: u32, height: u32) -> String {
+    if OriginalPx::new(at.y, at.x).is_inside(width, height) {
+        format!("; x comes before y: {},{} would be inside", at.y, at.x)
+    } else {
+        String::new()
+    }
 }
 
 /// A selection that makes no sense for the candidates.

@@ -106,8 +106,9 @@ pub mod checkpoint {
 pub mod prelude {
     pub use crate::{
         Candidate, Candidates, DeviceKind, Embedding, Granularity, Hierarchy, ImageLimits, Intent,
-        Mask, MaskGenerator, MaskGeneratorOptions, Prompt, Segmenter, SegmenterOptions, Select,
-        Selection, read_image, read_mask,
+        Mask, MaskGenerator, MaskGeneratorOptions, OriginalBox, OriginalPx, OutputMode,
+        PixelFormat, Pixels, Prompt, Segmenter, SegmenterOptions, Select, Selection, decode_image,
+        read_image, read_mask,
     };
     #[cfg(feature = "video")]
     pub use crate::{Direction, VideoOptions, VideoSession, open_video};

@@ -72,7 +72,8 @@ impl Prompt {
         Self::new().with_point(x, y)
     }
 
-    /// A box around the object; corners in any order.
+    /// A box around the object; corners in any order. A corner outside of the image is taken as it is, as by
+    /// the official code.
     ///
     /// # Errors
     /// The box has no area or a coordinate is not finite.
@@ -204,7 +205,11 @@ impl Prompt {
         let (w, h) = (f64::from(width), f64::from(height));
         let inside = |click: &&Click| click.at.is_inside(width, height);
         if let Some(&Click { at, .. }) = self.clicks.iter().find(|click| !inside(click)) {
-            return Err(PromptError::PointOutside { at, width, height });
+            return Err(if at.x.is_finite() && at.y.is_finite() {
+                PromptError::PointOutside { at, width, height }
+            } else {
+                PromptError::PointNotFinite { at }
+            });
         }
         if let Some(bbox) = self.bbox {
             let OriginalBox { min, max } = bbox;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 use samara_kernels::threads::Threads;
 
-use crate::{DeviceKind, Error, Result};
+use crate::{DeviceKind, Error, OptionError, Result};
 
 /// Where a model runs. By default on the processor, on threads that all models of the program share and
 /// that nothing else uses: rayon's global pool is left alone, and no thread is bound to a processor.
@@ -36,6 +36,9 @@ enum PoolChoice {
 }
 
 impl SegmenterOptions {
+    /// Most threads of a pool.
+    pub const MOST_THREADS: usize = 1024;
+
     /// The processor and the shared threads.
     pub fn new() -> Self {
         Self::default()
@@ -47,7 +50,8 @@ impl SegmenterOptions {
         self
     }
 
-    /// Works on a pool of its own, of `count` threads, or of one for each processor if `count` is 0.
+    /// Works on a pool of its own, of `count` threads, or of one for each processor if `count` is 0; more than
+    /// 1024 are refused when the model is loaded.
     pub fn with_threads(mut self, count: usize) -> Self {
         self.pool = PoolChoice::Own(count);
         self
@@ -82,6 +86,10 @@ impl SegmenterOptions {
     pub(crate) fn threads(&self) -> Result<Threads> {
         let threads = match &self.pool {
             PoolChoice::Shared => Threads::shared(),
+            PoolChoice::Own(count) if *count > Self::MOST_THREADS => {
+                let why = format!("{count}: at most {}", Self::MOST_THREADS);
+                return Err(OptionError::new("threads", why).into());
+            }
             PoolChoice::Own(count) => Threads::new(*count),
             PoolChoice::Given(pool) => Ok(Threads::of(Arc::clone(pool))),
             PoolChoice::Global => Ok(Threads::global()),

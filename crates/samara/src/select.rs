@@ -201,7 +201,10 @@ impl FromStr for Select {
                 let [x0, y0, x1, y1] = corners.as_deref().unwrap_or_default() else {
                     return Err(unknown("box=X0,Y0,X1,Y1, in original pixels"));
                 };
-                return Ok(Self::ForBox(OriginalBox::new(*x0, *y0, *x1, *y1)?));
+                let bbox = OriginalBox::new(*x0, *y0, *x1, *y1);
+                let bbox =
+                    bbox.map_err(|error| unknown(&format!("a box with an area; {error}")))?;
+                return Ok(Self::ForBox(bbox));
             }
             _ => (),
         }

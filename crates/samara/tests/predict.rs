@@ -351,7 +351,11 @@ fn points_outside_the_image_are_refused() {
         (f64::NAN, 60.0, "NaN,60"),
         (70.0, f64::INFINITY, "70,inf"),
     ] {
-        let message = format!("point {shown} lies outside the image of 200×120 pixels");
+        let message = match (x.is_finite() && y.is_finite(), shown) {
+            (false, _) => format!("point {shown} has a coordinate that is not a finite number"),
+            (true, "70,120") => "point 70,120 lies outside the image of 200×120 pixels; x comes before y: 120,70 would be inside".into(),
+            (true, _) => format!("point {shown} lies outside the image of 200×120 pixels"),
+        };
         assert_eq!(error(&embedding, &Prompt::point(x, y)), message);
         assert_eq!(
             error(

@@ -187,7 +187,7 @@ fn another_image_is_refused() {
     other.get_pixel_mut(3, 4)[0] ^= 1;
     for image in [other, photo(WIDTH, HEIGHT + 1), RgbImage::new(0, 0)] {
         let message = format!(
-            "zoom: the image of {}×{} pixels is not the embedded one of 200×120",
+            "the image of {}×{} pixels is not the embedded one of 200×120",
             image.width(),
             image.height()
         );

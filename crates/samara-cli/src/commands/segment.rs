@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use safetensors::tensor::{Dtype, TensorView};
 use samara::{
-    Candidate, Candidates, Embedding, ImageLimits, Logits, MaskPrompt, Prompt, Segmenter,
+    Candidate, Candidates, Click, Embedding, ImageLimits, Logits, MaskPrompt, Prompt, Segmenter,
     Selection, Zoom, read_image,
 };
 use samara_image::{Overlay, RgbImage, palette, save_image, write_atomic};
@@ -50,6 +50,8 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     for prompt in &prompts {
         prompt.check(image.width(), image.height())?;
     }
+
+    tell_shares(flags, &image);
 
     let mut timing = Timing::default();
     let segmenter = timed(&mut timing.load, || {
@@ -105,6 +107,37 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
         return Ok(());
     }
     outputs.tell(flags, &report, &objects)
+}
+
+/// Below this predicted IoU an answer is worth another look.
+const UNSURE: f32 = 0.5;
+
+/// What helps where no candidate is any good by the model's own word.
+fn hint(object: &Object) -> Option<String> {
+    let scores = object.candidates.iter().map(|c| c.predicted_iou.0);
+    let best = scores.fold(f32::MIN, f32::max);
+    (best < UNSURE)
+        .then(|| format!("the best predicted IoU is {best:.2}: another click or a box helps\n"))
+}
+
+/// Coordinates that look like shares of the image are taken as pixels; better to say so.
+fn tell_shares(flags: &SegmentFlags, image: &RgbImage) {
+    let is_share = |v: f64| v > 0.0 && v < 1.0;
+    for Click { at, .. } in flags
+        .points
+        .iter()
+        .filter(|c| is_share(c.at.x) && is_share(c.at.y))
+    {
+        let (x, y) = (
+            at.x * f64::from(image.width()),
+            at.y * f64::from(image.height()),
+        );
+        let line = format!(
+            "--point {},{}: taken as pixels; if shares of the image are meant, that is {x:.0},{y:.0}",
+            at.x, at.y
+        );
+        terminal::tell("notice", &line);
+    }
 }
 
 /// Runs `work` and notes how many milliseconds it took.
@@ -334,6 +367,7 @@ impl Outputs {
         );
         for object in objects {
             text += &table(&object.candidates, &object.selection);
+            text.extend(hint(object));
         }
         let written = [
             &self.overlay,

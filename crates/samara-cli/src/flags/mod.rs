@@ -20,7 +20,7 @@ pub(crate) use quality::{LevelsFlags, QualityFlags};
 pub(crate) use segment::SegmentFlags;
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
 
-use crate::args::positive;
+use crate::args::{positive, threads};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     pub(crate) command: Command,
 
     /// Threads of the arithmetic; without it, one for every core
-    #[arg(long, global = true, value_name = "N", value_parser = positive)]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
 }
 

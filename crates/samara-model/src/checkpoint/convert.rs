@@ -12,6 +12,8 @@ use safetensors::tensor::{Dtype, View};
 
 use super::file::{file_dtype, invalid, io_error};
 use super::finite::FiniteCheck;
+use crate::tensor_file::order_header;
+
 use super::{CONFIG_KEY, Checkpoint, CheckpointError, HeadTensors, OUR_KEYS, heads, int8};
 
 /// How weights are stored.
@@ -170,6 +172,7 @@ pub(super) fn write_tensors(
     if let Some(reason) = failure.into_inner().or_else(is_wrong) {
         return Err(invalid(source, &reason));
     }
+    order_header(&temporary).map_err(io)?;
     // The library replaces the file by one that only its owner may read.
     std::fs::set_permissions(&temporary, permissions).map_err(io)?;
     temporary.persist(out).map_err(|e| io(e.error))

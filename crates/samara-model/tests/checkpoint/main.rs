@@ -8,6 +8,7 @@
 mod config;
 mod conversion;
 mod files;
+mod finite;
 mod formats;
 mod heads;
 mod hostile;

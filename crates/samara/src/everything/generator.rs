@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use samara_image::{InputImage, RgbImage, crop_image};
+use samara_image::{InputImage, crop_image};
 
 use super::answers::Answers;
 use super::crop::crop_boxes;
@@ -82,21 +82,23 @@ impl MaskGenerator {
     ) -> Result<Vec<MaskRecord>> {
         let image = image.try_into().map_err(Into::into)?;
         let embedding = self.segmenter.embed(&*image)?;
-        self.generate_from(&image, &embedding, |_| ControlFlow::Continue(()))
+        self.generate_from(&*image, &embedding, |_| ControlFlow::Continue(()))
     }
 
     /// As [`generate`](Self::generate), with the image's embedding at hand. `progress` hears, on the calling
     /// thread and several times a second, how much is done, from 0 to 1, and can stop the work.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate); [`Error::Cancelled`](crate::Error::Cancelled) when `progress` broke
-    /// off.
-    pub fn generate_from(
+    /// As [`generate`](Self::generate); [`PromptError::OtherImage`](crate::PromptError::OtherImage) for an
+    /// embedding of another image; [`Error::Cancelled`] when `progress` broke off.
+    pub fn generate_from<'a>(
         &self,
-        image: &RgbImage,
+        image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
         embedding: &Embedding,
         mut progress: impl FnMut(f64) -> ControlFlow<()>,
     ) -> Result<Vec<MaskRecord>> {
+        let image = &*image.try_into().map_err(Into::into)?;
+        embedding.check_image(image)?;
         let options = &self.options;
         let size = image.dimensions();
         let crops = crop_boxes(size, options.crop_n_layers, options.crop_overlap_ratio)?;

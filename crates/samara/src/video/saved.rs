@@ -6,7 +6,9 @@ use std::path::Path;
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use samara_image::write_atomic;
+use samara_model::with_ordered_header;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::bank::{MemoryBank, Output, Role, Visited};
 use super::{ObjectId, Position, VideoOptions, VideoSession};
@@ -14,6 +16,7 @@ use crate::{Error, Result, Segmenter};
 
 const FINGERPRINT: &str = "samara.fingerprint";
 const SESSION: &str = "samara.video_session";
+const CHECKSUM: &str = "samara.checksum";
 
 /// All of a session but the tensors.
 #[derive(Serialize, Deserialize)]
@@ -89,9 +92,12 @@ impl VideoSession {
         };
         let saved = serde_json::to_string(&saved).map_err(|e| failed(&e))?;
         let fingerprint = self.segmenter.fingerprint()?.to_owned();
+        tensors.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let sum = checksum(&saved, tensors.iter().map(|(_, _, bytes)| &bytes[..]));
         let metadata = HashMap::from([
             (SESSION.to_owned(), saved),
             (FINGERPRINT.to_owned(), fingerprint),
+            (CHECKSUM.to_owned(), sum),
         ]);
         let views = tensors.iter().map(|(name, dtype, bytes)| {
             let values = bytes.len() / (dtype.bitsize() / 8);
@@ -99,7 +105,8 @@ impl VideoSession {
         });
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
         let file = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
-        Ok(write_atomic(path, &file.map_err(|e| failed(&e))?)?)
+        let file = with_ordered_header(file.map_err(|e| failed(&e))?);
+        Ok(write_atomic(path, &file)?)
     }
 
     /// Loads a session that was saved with the same weights.
@@ -120,7 +127,19 @@ impl VideoSession {
         if field(FINGERPRINT)? != segmenter.fingerprint()? {
             return Err(wrong(path, &"this session is of other weights"));
         }
-        let saved: Saved = serde_json::from_str(field(SESSION)?).map_err(|e| damaged(&e))?;
+        let saved = field(SESSION)?;
+        let mut names = header.offset_keys();
+        names.sort();
+        let values = names
+            .iter()
+            .filter_map(|name| Some(file.tensor(name).ok()?.data()));
+        if *field(CHECKSUM)? != checksum(saved, values) {
+            return Err(wrong(
+                path,
+                &"the session is damaged: its checksum is another",
+            ));
+        }
+        let saved: Saved = serde_json::from_str(saved).map_err(|e| damaged(&e))?;
         let mut objects = BTreeMap::new();
         for (object, saved) in saved.objects {
             let mut bank = MemoryBank {
@@ -142,6 +161,13 @@ impl VideoSession {
             objects,
         })
     }
+}
+
+/// SHA-256 of what is saved beside the tensors and of their values, in the order of their names.
+fn checksum<'a>(saved: &str, values: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut sum = Sha256::new_with_prefix(saved);
+    values.for_each(|bytes| sum.update(bytes));
+    hex::encode(sum.finalize())
 }
 
 fn wrong(path: &Path, why: &dyn std::fmt::Display) -> Error {

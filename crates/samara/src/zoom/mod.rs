@@ -270,7 +270,7 @@ impl Embedding {
         self.check_image(image)
     }
 
-    fn check_image(&self, image: &RgbImage) -> Result<()> {
+    pub(crate) fn check_image(&self, image: &RgbImage) -> Result<()> {
         if self.is_of(image) {
             return Ok(());
         }

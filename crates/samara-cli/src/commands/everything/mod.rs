@@ -9,6 +9,7 @@ mod results;
 use std::fmt::Write;
 use std::fs;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::commands::journal::{Begin, RunFolder};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{EverythingFlags, Format};
+use crate::internal_error;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::terminal;
@@ -213,6 +215,23 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
     }))
 }
 
+/// The work of a stage on one image. What goes wrong with it, a panic too, is told with the image's name and
+/// ends nothing else.
+fn caught<T>(input: &Input, work: impl FnOnce() -> samara::Result<T>) -> Result<T, String> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    let error = match done {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => internal_error::of(panic.as_ref()).line(),
+    };
+    let name = input.path.display().to_string();
+    Err(if error.starts_with(&name) {
+        error
+    } else {
+        format!("{name}: {error}")
+    })
+}
+
 /// The first stage. It ends when there is nothing left, or when the next one is gone.
 fn decode(
     inputs: &Inputs,
@@ -221,7 +240,7 @@ fn decode(
     next: &SyncSender<Staged<RgbImage>>,
 ) {
     for input in inputs.iter().filter(|input| !before.contains(&input.name)) {
-        let image = read_image(&input.path, limits).map_err(|e| e.to_string());
+        let image = caught(&input, || Ok(read_image(&input.path, limits)?));
         if next.send((input, image)).is_err() {
             return;
         }
@@ -235,9 +254,9 @@ fn embed(
     next: &SyncSender<Staged<(RgbImage, Embedding)>>,
 ) {
     for (input, image) in images {
-        let embedded = image.and_then(|image| match generator.segmenter().embed(&image) {
-            Ok(embedding) => Ok((image, embedding)),
-            Err(error) => Err(format!("{}: {error}", input.path.display())),
+        let embedded = image.and_then(|image| {
+            let embedding = caught(&input, || generator.segmenter().embed(&image))?;
+            Ok((image, embedding))
         });
         if next.send((input, embedded)).is_err() {
             return;
@@ -253,12 +272,10 @@ fn segment(
     image: &RgbImage,
     embedding: &Embedding,
 ) -> Result<Outcome> {
-    let records = match generator.generate_from(image, embedding, |_| ControlFlow::Continue(())) {
+    let going = |_| ControlFlow::Continue(());
+    let records = match caught(input, || generator.generate_from(image, embedding, going)) {
         Ok(records) => records,
-        Err(error) => {
-            let error = format!("{}: {error}", input.path.display());
-            return Ok(Outcome::Failed { error });
-        }
+        Err(error) => return Ok(Outcome::Failed { error }),
     };
     results.write(&input.name, image, &records, &Hierarchy::of(&records))?;
     Ok(done(input, image, &records).outcome)

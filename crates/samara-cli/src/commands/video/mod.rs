@@ -184,11 +184,14 @@ fn open_run(
     let header = header(flags, segmenter, &options, prompts)?;
     let begin = Begin::of(flags.resume, flags.overwrite);
     let saved = flags.out.join(SESSION);
-    let mut session = if flags.resume && saved.exists() {
-        Some(VideoSession::load(&saved, segmenter)?)
-    } else {
-        None
+    let there = flags.resume && saved.exists();
+    let loaded = there.then(|| VideoSession::load(&saved, segmenter));
+    // A session that cannot be read is none; that is said when the run is known to be the same.
+    let damaged = match &loaded {
+        Some(Err(error)) => Some(format!("{error}; all frames are tracked again")),
+        _ => None,
     };
+    let mut session = loaded.and_then(Result::ok);
     let position = session.as_ref().and_then(VideoSession::position);
     // What was tracked after the session was saved is tracked again.
     let left = plan.left(position);
@@ -201,6 +204,9 @@ fn open_run(
                 .any(|(_, frames)| frames.contains(&record.frame))
     };
     let mut journal = Journal::open(folder, JOURNAL, &header, begin, is_done)?;
+    if let Some(damaged) = damaged {
+        terminal::tell("note", &damaged);
+    }
     if !reached {
         // The journal has lost lines, as a power failure may do: what they held is found again.
         session = None;
