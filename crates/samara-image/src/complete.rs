@@ -21,13 +21,27 @@ pub(crate) fn is_complete(bytes: &[u8], format: ImageFormat) -> bool {
     }
 }
 
-/// Compares with the size in the RIFF header, which counts from behind itself.
+/// Compares with the sizes in the RIFF header and in front of its chunks, which count from behind themselves.
 fn riff_is_complete(bytes: &[u8]) -> bool {
-    let size = bytes
-        .get(4..8)
-        .and_then(|field| field.try_into().ok())
-        .map(u32::from_le_bytes);
-    size.is_some_and(|size| bytes.len() as u64 >= u64::from(size) + 8)
+    let size = |at: usize| -> Option<usize> {
+        let field = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(field) as usize)
+    };
+    let Some(end) = size(4)
+        .map(|size| size.saturating_add(8))
+        .filter(|&end| end <= bytes.len())
+    else {
+        return false;
+    };
+    let mut at = 12;
+    while at + 8 <= end {
+        match size(at + 4) {
+            // A chunk of an odd size has a byte of padding, which may be missing at the end.
+            Some(size) if size <= end - at - 8 => at += 8 + size + size % 2,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Whether no value in the directories of a TIFF is longer than the file.
@@ -119,6 +133,21 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_of_a_webp_ends_inside_of_it() {
+        let file = |size: u32| {
+            let mut file = b"RIFF\x18\0\0\0WEBPEXIF".to_vec();
+            file.extend(size.to_le_bytes());
+            file.extend(b"abcVP8 ");
+            file.resize(32, 0);
+            file
+        };
+        assert!(riff_is_complete(&file(12)));
+        for size in [13, 1000, u32::MAX] {
+            assert!(!riff_is_complete(&file(size)), "{size}");
+        }
+    }
 
     #[test]
     fn a_tiff_cannot_promise_more_than_it_holds() {

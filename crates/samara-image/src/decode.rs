@@ -98,8 +98,13 @@ fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<DynamicImage
         return Err(Error::decoding(name, "the file is empty"));
     }
     let format = recognise(bytes, name)?;
+    let complete = is_complete(bytes, format);
+    // These decoders believe what a file says of its length. The limits of a JPEG come first.
+    if !complete && format != ImageFormat::Jpeg {
+        return Err(truncated(name));
+    }
     let failed = |error| match translate(error, name, limits) {
-        Error::Decoding { .. } if !is_complete(bytes, format) => truncated(name),
+        Error::Decoding { .. } if !complete => truncated(name),
         other => other,
     };
     let reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -113,7 +118,7 @@ fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<DynamicImage
             format!("the image has no pixels: {width}x{height}"),
         ));
     }
-    if !is_complete(bytes, format) {
+    if !complete {
         return Err(truncated(name));
     }
     let mut codec_limits = image::Limits::no_limits();

@@ -224,7 +224,7 @@ fn caught<T>(input: &Input, work: impl FnOnce() -> samara::Result<T>) -> Result<
         Ok(Err(error)) => error.to_string(),
         Err(panic) => internal_error::of(panic.as_ref()).line(),
     };
-    let name = input.path.display().to_string();
+    let name = terminal::name(&input.path);
     Err(if error.starts_with(&name) {
         error
     } else {
