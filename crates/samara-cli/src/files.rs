@@ -1,6 +1,7 @@
 //! The files of a command: what it reads and what it writes. Nothing that is read is written over, two
 //! outputs are two files, and a name that promises another format is refused. All that before any work.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use same_file::Handle;
@@ -14,8 +15,10 @@ pub(crate) enum Kind {
     Image,
     /// A mask: PNG.
     Mask,
-    /// JSON; `-` is the standard output.
+    /// JSON.
     Json,
+    /// JSON; `-` is the standard output.
+    JsonOrStdout,
     /// An HTML page.
     Page,
     /// Tensors, or a model.
@@ -74,7 +77,7 @@ impl Kind {
         match self {
             Self::Image => &["png", "jpg", "jpeg"],
             Self::Mask => &["png"],
-            Self::Json => &["json"],
+            Self::Json | Self::JsonOrStdout => &["json"],
             Self::Page => &["html", "htm"],
             Self::Tensors | Self::Model => &["safetensors"],
             Self::Embedding => &["emb", "safetensors"],
@@ -86,7 +89,7 @@ impl Kind {
         match self {
             Self::Image => "an image",
             Self::Mask => "a mask",
-            Self::Json => "JSON",
+            Self::Json | Self::JsonOrStdout => "JSON",
             Self::Page => "a page",
             Self::Tensors => "a file of tensors",
             Self::Model => "a model",
@@ -98,23 +101,24 @@ impl Kind {
     /// Why it cannot be written under this name.
     fn objection(self, path: &Path) -> Option<String> {
         if path == Path::new("-") {
-            let only = "only --json writes to the standard output".to_owned();
-            return (self != Self::Json).then_some(only);
+            let why = format!("{} is not written to the standard output", self.name());
+            return (self != Self::JsonOrStdout).then_some(why);
         }
         if self == Self::Folder {
             return None;
         }
-        let extension = path.extension()?.to_string_lossy().to_lowercase();
         let own = self.extensions();
-        let promised = KNOWN.contains(&extension.as_str()) || self == Self::Image;
+        let Some(extension) = path.extension() else {
+            let needed = format!("{} is written as .{}", self.name(), own.join(", ."));
+            return (self == Self::Model).then_some(needed);
+        };
+        let extension = extension.to_string_lossy().to_lowercase();
+        let strict = matches!(self, Self::Image | Self::Model);
+        let promised = strict || KNOWN.contains(&extension.as_str());
         let refused = promised && !own.contains(&extension.as_str());
         refused.then(|| {
-            let own: Vec<_> = own.iter().map(|e| format!(".{e}")).collect();
-            format!(
-                "{} is written as {}, not .{extension}",
-                self.name(),
-                own.join(", ")
-            )
+            let own = own.join(", .");
+            format!("{} is written as .{own}, not .{extension}", self.name())
         })
     }
 }
@@ -124,7 +128,8 @@ impl Kind {
 pub(crate) struct Files {
     reads: Vec<(String, PathBuf)>,
     writes: Vec<(&'static str, PathBuf)>,
-    objections: Vec<CliError>,
+    /// The first thing that is wrong.
+    objection: Option<CliError>,
 }
 
 impl Files {
@@ -160,19 +165,20 @@ impl Files {
             return self;
         };
         let name = path.display();
-        if let Some(why) = kind.objection(path) {
-            self.objections
-                .push(CliError::usage(format!("{flag} {name}: {why}")));
-        } else if kind != Kind::Folder && path.is_dir() {
-            let why = format!("{flag} {name}: is a folder, not a file");
-            self.objections.push(CliError::failed(why));
-        } else if let Some(folder) = missing_folder(path).filter(|_| kind != Kind::Folder) {
-            let why = format!("{flag} {name}: folder {} does not exist", folder.display());
-            self.objections.push(CliError::failed(why));
-        } else if kind == Kind::Model && path.extension().is_none_or(|e| e != "safetensors") {
-            let why = format!("{flag} {name}: the output is a .safetensors file");
-            self.objections.push(CliError::usage(why));
-        }
+        let failed = |why: String| CliError::failed(format!("{flag} {name}: {why}"));
+        let objection = if let Some(why) = kind.objection(path) {
+            Some(CliError::usage(format!("{flag} {name}: {why}")))
+        } else if kind == Kind::Folder {
+            // It is made once there is something to put in it.
+            let file = path.ancestors().find(|p| p.exists() && !p.is_dir());
+            file.map(|file| failed(format!("{} is not a folder", file.display())))
+        } else if path.is_dir() {
+            Some(failed("is a folder, not a file".into()))
+        } else {
+            let folder = missing_folder(path);
+            folder.map(|folder| failed(format!("folder {} does not exist", folder.display())))
+        };
+        self.objection = self.objection.or(objection);
         if path != Path::new("-") {
             self.writes.push((flag, path.to_path_buf()));
         }
@@ -195,10 +201,7 @@ impl Files {
     /// # Errors
     /// The first objection; or an output that is an input or another output, through links and by other
     /// spellings of its path too.
-    pub(crate) fn check(mut self) -> Result<()> {
-        if !self.objections.is_empty() {
-            return Err(self.objections.swap_remove(0));
-        }
+    pub(crate) fn check(self) -> Result<()> {
         let reads: Vec<(&String, Place)> = self
             .reads
             .iter()
@@ -220,7 +223,7 @@ impl Files {
             }
             before.push((flag, place));
         }
-        Ok(())
+        self.objection.map_or(Ok(()), Err)
     }
 }
 
@@ -228,6 +231,26 @@ impl Files {
 fn missing_folder(path: &Path) -> Option<&Path> {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+}
+
+/// Readies the place of a result inside of the folder of a run. A link of that name is removed: what it leads
+/// to is not a result of the run, and stays.
+pub(crate) fn result_in(folder: &Path, name: impl AsRef<Path>) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let failed = |e: std::io::Error| CliError::failed(format!("{}: {e}", path.display()));
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)
+            .map_err(|e| CliError::failed(format!("{}: {e}", parent.display())))?;
+        if !resolved(parent).starts_with(resolved(folder)) {
+            let parent = parent.display();
+            let why = format!("{parent}: leads out of the folder of the results");
+            return Err(CliError::failed(why));
+        }
+    }
+    if path.is_symlink() {
+        fs::remove_file(&path).map_err(failed)?;
+    }
+    Ok(path)
 }
 
 /// Where a path leads.
@@ -291,15 +314,15 @@ mod tests {
     fn an_output_is_no_input_under_any_name() {
         let dir = tempfile::tempdir().unwrap();
         let photo = dir.path().join("a.png");
-        std::fs::write(&photo, b"x").unwrap();
-        std::fs::create_dir(dir.path().join("b")).unwrap();
+        fs::write(&photo, b"x").unwrap();
+        fs::create_dir(dir.path().join("b")).unwrap();
         let mut names = vec![photo.clone(), dir.path().join("b/../a.png")];
         #[cfg(unix)]
         {
             let link = dir.path().join("link.png");
             std::os::unix::fs::symlink("a.png", &link).unwrap();
             let hard = dir.path().join("hard.png");
-            std::fs::hard_link(&photo, &hard).unwrap();
+            fs::hard_link(&photo, &hard).unwrap();
             names.extend([link, hard]);
         }
         for name in names {
@@ -329,7 +352,7 @@ mod tests {
         #[cfg(unix)]
         {
             let null = Path::new("/dev/null");
-            let files = Files::new().write("--json", Kind::Json, Some(null));
+            let files = Files::new().write("--json", Kind::JsonOrStdout, Some(null));
             assert_eq!(
                 objection(files.write("--raw", Kind::Tensors, Some(null))),
                 "none"
@@ -354,14 +377,34 @@ mod tests {
         for (kind, name, right) in [
             (Kind::Mask, "m.npy", "a mask is written as .png, not .npy"),
             (Kind::Mask, "m.JPG", "a mask is written as .png, not .jpg"),
-            (Kind::Mask, "-", "only --json writes to the standard output"),
+            (
+                Kind::Mask,
+                "-",
+                "a mask is not written to the standard output",
+            ),
+            (
+                Kind::Json,
+                "-",
+                "JSON is not written to the standard output",
+            ),
+            (
+                Kind::Folder,
+                "-",
+                "a folder is not written to the standard output",
+            ),
+            (Kind::Folder, "/dev/null/a", "/dev/null is not a folder"),
             (
                 Kind::Image,
                 "m.tga",
                 "an image is written as .png, .jpg, .jpeg, not .tga",
             ),
             (Kind::Json, "m.png", "JSON is written as .json, not .png"),
-            (Kind::Model, "m", "the output is a .safetensors file"),
+            (Kind::Model, "m", "a model is written as .safetensors"),
+            (
+                Kind::Model,
+                "m.v2",
+                "a model is written as .safetensors, not .v2",
+            ),
             (
                 Kind::Embedding,
                 "m.png",
@@ -378,7 +421,7 @@ mod tests {
             assert_eq!(why, format!("--flag {name}: {right}"));
         }
         for (kind, name) in [
-            (Kind::Json, "-"),
+            (Kind::JsonOrStdout, "-"),
             (Kind::Json, "result"),
             (Kind::Json, "result.v2"),
             (Kind::Mask, "m.PNG"),

@@ -197,9 +197,12 @@ fn a_name_is_not_given_to_another_format() {
         ),
         (
             ["--out-mask", "-"],
-            "only --json writes to the standard output",
+            "a mask is not written to the standard output",
         ),
-        (["--out", "-"], "only --json writes to the standard output"),
+        (
+            ["--out", "-"],
+            "a folder is not written to the standard output",
+        ),
         (
             ["--out", "m.tif"],
             "an image is written as .png, .jpg, .jpeg, not .tif",
@@ -218,4 +221,107 @@ fn a_name_is_not_given_to_another_format() {
         assert_fails(&output, 2, &[args[0], args[1], words]);
         assert_eq!(bench.files(), before);
     }
+}
+
+/// Results that are links to images are replaced: the images stay.
+#[test]
+#[cfg(unix)]
+fn links_in_the_folder_of_results_are_not_followed() {
+    use std::os::unix::fs::symlink;
+
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("images")).unwrap();
+    fs::create_dir_all(bench.path("out/photo.png.masks")).unwrap();
+    fs::create_dir_all(bench.path("other")).unwrap();
+    fs::copy(bench.path("photo.png"), bench.path("images/photo.png")).unwrap();
+    let image = fs::read(bench.path("photo.png")).unwrap();
+    let links = [
+        "photo.png.overlay.png",
+        "photo.png.json",
+        "annotations.json",
+        "photo.overlay.png",
+        "photo.json",
+        "photo.mask.png",
+        "masks",
+        "session.safetensors",
+        "masklets.json",
+    ];
+    for name in links {
+        bench.write(&format!("other/{name}"), &image);
+        symlink(
+            format!("../other/{name}"),
+            bench.path(&format!("out/{name}")),
+        )
+        .unwrap();
+    }
+    let model = model();
+    for line in [
+        "everything images --out out --points-per-side 2 --format json,overlay,masks,coco --overwrite",
+        "everything photo.png --out out --points-per-side 2 --format json,overlay,masks,coco",
+        "segment photo.png --point 4,3 --out out",
+        "video images --prompt 0:1:4,3 --out out --format masks,json",
+    ] {
+        let mut args: Vec<&str> = line.split(' ').collect();
+        args.extend(["--checkpoint", &model]);
+        let output = bench.run(&args);
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    for name in links {
+        assert!(!bench.path(&format!("out/{name}")).is_symlink(), "{name}");
+        let other = bench.path(&format!("other/{name}"));
+        assert_eq!(fs::read(other).unwrap(), image, "{name}");
+    }
+    fs::create_dir(bench.path("images/deep")).unwrap();
+    fs::copy(bench.path("photo.png"), bench.path("images/deep/a.png")).unwrap();
+    symlink("../images", bench.path("out/deep")).unwrap();
+    let args = [
+        "everything",
+        "images",
+        "--out",
+        "out",
+        "--overwrite",
+        "--points-per-side",
+        "2",
+        "--checkpoint",
+        &model,
+    ];
+    assert_fails(
+        &bench.run(&args),
+        1,
+        &["out/deep: leads out of the folder of the results"],
+    );
+    assert_eq!(fs::read(bench.path("images/photo.png")).unwrap(), image);
+}
+
+#[test]
+fn what_no_run_has_written_is_not_replaced() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("images")).unwrap();
+    fs::create_dir_all(bench.path("out")).unwrap();
+    fs::copy(bench.path("photo.png"), bench.path("images/photo.png")).unwrap();
+    bench.write("out/photo.png.json", b"of somebody else");
+    let model = model();
+    let args = [
+        "everything",
+        "images",
+        "--out",
+        "out",
+        "--points-per-side",
+        "2",
+        "--checkpoint",
+        &model,
+    ];
+    let why = "out/photo.png.json: is there already; --overwrite replaces it";
+    assert_fails(&bench.run(&args), 1, &[why]);
+    assert_eq!(
+        fs::read(bench.path("out/photo.png.json")).unwrap(),
+        b"of somebody else"
+    );
+    assert!(!bench.path("out/manifest.jsonl").exists());
+    assert!(
+        bench
+            .run(&[&args[..], &["--overwrite"]].concat())
+            .status
+            .success()
+    );
 }

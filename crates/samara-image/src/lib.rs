@@ -70,8 +70,8 @@ pub use resize::{
 };
 pub use rle::{CocoRle, Rle, RleCounts};
 pub use save::{
-    SaveFormat, encode_jpeg, is_unfinished, save_image, save_png, write_atomic, write_atomic_with,
-    write_folder_atomic,
+    PngSource, SaveFormat, encode_jpeg, is_unfinished, save_image, save_png, write_atomic,
+    write_atomic_with, write_folder_atomic,
 };
 #[cfg(feature = "video")]
 pub use video::{FfmpegVideo, FrameFolder, FrameSource, VideoWriter, open_video};

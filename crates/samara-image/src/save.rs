@@ -78,14 +78,14 @@ pub(crate) fn temporary_beside(target: &Path) -> std::io::Result<NamedTempFile> 
     builder.tempfile_in(folder_of(target))
 }
 
-/// Makes the folder `path` with what `fill` puts into it: first under another name, then renamed.
-/// A folder of that name is replaced.
+/// Makes the folder `path` with the files that `fill` puts into it: first under another name, then renamed
+/// when the disk has them. A folder of that name is replaced.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path` when it cannot be made, and what `fill` returns.
 pub fn write_folder_atomic(
     path: impl AsRef<Path>,
-    fill: impl FnOnce(&Path) -> Result<(), Error>,
+    fill: impl FnOnce(&Path) -> std::io::Result<()>,
 ) -> Result<(), Error> {
     let path = path.as_ref();
     let fail = |source| Error::io(path, "cannot be written", source);
@@ -96,7 +96,11 @@ pub fn write_folder_atomic(
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
     let folder = builder.tempdir_in(folder_of(path)).map_err(fail)?;
-    fill(folder.path())?;
+    fill(folder.path()).map_err(fail)?;
+    for entry in fs::read_dir(folder.path()).map_err(fail)? {
+        let file = fs::File::open(entry.map_err(fail)?.path()).map_err(fail)?;
+        file.sync_data().map_err(fail)?;
+    }
     if path.exists() {
         fs::remove_dir_all(path).map_err(fail)?;
     }

@@ -72,7 +72,7 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     Files::new()
         .read_all("the input image", &flags.image)
         .read("the checkpoint", checkpoint.path())
-        .write("--json", Kind::Json, flags.json.as_deref())
+        .write("--json", Kind::JsonOrStdout, flags.json.as_deref())
         .check()?;
     let image = match &flags.image {
         Some(path) => read_image(path, &ImageLimits::default())?,

@@ -223,7 +223,7 @@ fn video(flags: &EvalFlags) -> Result<()> {
 fn outputs(flags: &EvalFlags) -> Files {
     Files::new()
         .read_all("the points of --point-grids", &flags.generator.point_grids)
-        .write("--json", Kind::Json, flags.json.as_deref())
+        .write("--json", Kind::JsonOrStdout, flags.json.as_deref())
         .write("--report", Kind::Page, flags.report.as_deref())
         .write("--calibrate", Kind::Model, flags.calibrate.as_deref())
 }

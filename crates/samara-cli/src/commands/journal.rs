@@ -16,6 +16,7 @@ use serde_json::Value;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{CliError, Result};
+use crate::files::result_in;
 use crate::terminal;
 
 /// How a run begins in a folder that may hold one already.
@@ -79,6 +80,11 @@ impl RunFolder {
             _lock: lock,
         })
     }
+
+    /// Whether there is a file of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
+    }
 }
 
 /// The journal of a run, to be added to.
@@ -98,7 +104,10 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         begin: Begin,
         mut keep: impl FnMut(&T) -> bool,
     ) -> Result<Self> {
-        let path = folder.path.join(name);
+        let path = match begin {
+            Begin::Overwrite => result_in(&folder.path, name)?,
+            Begin::Anew | Begin::Resume => folder.path.join(name),
+        };
         let failed = |e: Error| CliError::failed(format!("{}: {e}", path.display()));
         let header = format!("{run}\n");
         let is_there = path.exists();

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use samara_image::{Overlay, RgbImage, palette, save_image, write_atomic};
 use super::tell_unused_intent;
 use crate::args::SelectArg;
 use crate::error::{CliError, Result};
-use crate::files::{Files, Kind};
+use crate::files::{Files, Kind, result_in};
 use crate::flags::SegmentFlags;
 use crate::model::checkpoint;
 use crate::progress;
@@ -38,7 +37,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
-    let outputs = Outputs::resolve(flags)?;
+    let outputs = Outputs::resolve(flags);
     outputs
         .files(flags)
         .read("the checkpoint", checkpoint.path())
@@ -246,7 +245,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn resolve(flags: &SegmentFlags) -> Result<Self> {
+    fn resolve(flags: &SegmentFlags) -> Self {
         let mut outputs = Self {
             mask: flags.out_mask.clone(),
             json: flags.json.clone(),
@@ -254,24 +253,14 @@ impl Outputs {
             ..Self::default()
         };
         match &flags.out {
-            Some(out) if is_folder(out) => {
-                // It is made once there is something to put in it.
-                if let Some(file) = out.ancestors().find(|p| p.exists() && !p.is_dir()) {
-                    return Err(CliError::failed(format!(
-                        "--out {}: {} is not a folder",
-                        out.display(),
-                        file.display()
-                    )));
-                }
-                outputs.folder = Some(out.clone());
-            }
+            Some(out) if is_folder(out) => outputs.folder = Some(out.clone()),
             Some(out) => outputs.overlay = Some(out.clone()),
             None if outputs.mask.is_none() && outputs.json.is_none() && outputs.raw.is_none() => {
                 outputs.overlay = Some(format!("{}.overlay.png", stem(&flags.image)).into());
             }
             None => {}
         }
-        Ok(outputs)
+        outputs
     }
 
     /// What is read and written.
@@ -293,7 +282,7 @@ impl Outputs {
             .write("--out", Kind::Image, self.overlay.as_deref())
             .write("--out", Kind::Folder, self.folder.as_deref())
             .write("--out-mask", Kind::Mask, self.mask.as_deref())
-            .write("--json", Kind::Json, self.json.as_deref())
+            .write("--json", Kind::JsonOrStdout, self.json.as_deref())
             .write("--raw", Kind::Tensors, self.raw.as_deref())
             .write(
                 "--save-embedding",
@@ -320,16 +309,15 @@ impl Outputs {
             save_image(path, &overlay(image, objects, all))?;
         }
         if let Some(folder) = &self.folder {
-            fs::create_dir_all(folder)
-                .map_err(|e| CliError::failed(format!("--out {}: {e}", folder.display())))?;
             let names = Names::of(flags);
-            save_image(folder.join(names.overlay()), &overlay(image, objects, all))?;
-            write_atomic(folder.join(names.json()), &json(report)?)?;
+            let result = |name| result_in(folder, name);
+            save_image(result(names.overlay())?, &overlay(image, objects, all))?;
+            write_atomic(result(names.json())?, &json(report)?)?;
             for (i, object) in objects.iter().enumerate() {
                 let mask = &object.selection.mask;
-                mask.save_png(folder.join(names.mask(i)))?;
+                mask.save_png(result(names.mask(i))?)?;
                 for c in &object.candidates {
-                    c.mask.save_png(folder.join(names.candidate(i, c.index)))?;
+                    c.mask.save_png(result(names.candidate(i, c.index))?)?;
                 }
             }
         }

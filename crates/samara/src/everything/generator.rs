@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use samara_image::{InputImage, crop_image};
+use samara_image::{InputImage, RgbImage, crop_image};
 
 use super::answers::Answers;
 use super::crop::crop_boxes;
@@ -82,7 +82,7 @@ impl MaskGenerator {
     ) -> Result<Vec<MaskRecord>> {
         let image = image.try_into().map_err(Into::into)?;
         let embedding = self.segmenter.embed(&*image)?;
-        self.generate_from(&*image, &embedding, |_| ControlFlow::Continue(()))
+        self.masks(&image, &embedding, |_| ControlFlow::Continue(()))
     }
 
     /// As [`generate`](Self::generate), with the image's embedding at hand. `progress` hears, on the calling
@@ -95,10 +95,20 @@ impl MaskGenerator {
         &self,
         image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
         embedding: &Embedding,
-        mut progress: impl FnMut(f64) -> ControlFlow<()>,
+        progress: impl FnMut(f64) -> ControlFlow<()>,
     ) -> Result<Vec<MaskRecord>> {
         let image = &*image.try_into().map_err(Into::into)?;
         embedding.check_image(image)?;
+        self.masks(image, embedding, progress)
+    }
+
+    /// The masks of an image, whose embedding this is.
+    fn masks(
+        &self,
+        image: &RgbImage,
+        embedding: &Embedding,
+        mut progress: impl FnMut(f64) -> ControlFlow<()>,
+    ) -> Result<Vec<MaskRecord>> {
         let options = &self.options;
         let size = image.dimensions();
         let crops = crop_boxes(size, options.crop_n_layers, options.crop_overlap_ratio)?;

@@ -40,7 +40,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
         .read_all("the mask of --mask", &flags.mask)
         .read("the checkpoint", checkpoint.path())
         .write("--out", Kind::Image, outputs.drawing.as_deref())
-        .write("--json", Kind::Json, outputs.json.as_deref())
+        .write("--json", Kind::JsonOrStdout, outputs.json.as_deref())
         .check()?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.image, &limits)?;

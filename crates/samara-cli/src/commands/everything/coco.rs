@@ -11,6 +11,8 @@ use super::manifest::{Entry, Outcome};
 use super::results::Results;
 use crate::error::Result;
 
+pub(super) const FILE: &str = "annotations.json";
+
 #[derive(Serialize)]
 struct Image<'a> {
     id: usize,

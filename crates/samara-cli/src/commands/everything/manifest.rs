@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::error::Result;
 
-const FILE: &str = "manifest.jsonl";
+pub(super) const FILE: &str = "manifest.jsonl";
 
 /// What became of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

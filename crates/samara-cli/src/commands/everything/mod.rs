@@ -7,7 +7,6 @@ mod manifest;
 mod results;
 
 use std::fmt::Write;
-use std::fs;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::commands::journal::{Begin, RunFolder};
 use crate::error::{CliError, Result};
-use crate::files::{Files, Kind};
+use crate::files::{Files, Kind, result_in};
 use crate::flags::{EverythingFlags, Format};
 use crate::internal_error;
 use crate::model::checkpoint;
@@ -69,11 +68,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
     match (single, image) {
-        (Some(input), Some(image)) => {
-            fs::create_dir_all(&flags.out)
-                .map_err(|e| CliError::failed(format!("--out {}: {e}", flags.out.display())))?;
-            one(flags, &generator, &results, &input, &image)
-        }
+        (Some(input), Some(image)) => one(flags, &generator, &results, &input, &image),
         _ => many(flags, &generator, &results, &inputs, &limits),
     }
 }
@@ -98,7 +93,7 @@ fn one(
     let seconds = start.elapsed().as_secs_f64();
     let mut written = results.write(&input.name, image, &records, &tree)?;
     if flags.format.contains(&Format::Coco) {
-        let path = flags.out.join("annotations.json");
+        let path = result_in(&flags.out, coco::FILE)?;
         let entry = done(input, image, &records);
         coco::write(&path, results, || Ok([Ok(entry.clone())].into_iter()))?;
         written.push(path);
@@ -143,6 +138,16 @@ fn many(
 ) -> Result<()> {
     let folder = RunFolder::open(&flags.out)?;
     let begin = Begin::of(flags.resume, flags.overwrite);
+    if begin == Begin::Anew && !folder.has(manifest::FILE) {
+        // What is there is not of a run, so nobody said that it may go.
+        let mut names = inputs.iter().map(|input| input.name);
+        let there = names.find_map(|name| results.paths(&name).find(|path| path.exists()));
+        if let Some(path) = there {
+            let path = path.display();
+            let why = format!("{path}: is there already; --overwrite replaces it");
+            return Err(CliError::failed(why));
+        }
+    }
     let (mut manifest, before) = manifest::open(&folder, &header(flags, generator)?, begin)?;
     let (mut total, mut skipped) = (0, 0);
     for input in inputs.iter() {
@@ -178,9 +183,8 @@ fn many(
     })?;
     bar.finish();
     if flags.format.contains(&Format::Coco) {
-        coco::write(&flags.out.join("annotations.json"), results, || {
-            manifest.entries()
-        })?;
+        let path = result_in(&flags.out, coco::FILE)?;
+        coco::write(&path, results, || manifest.entries())?;
     }
     let before = match skipped {
         0 => String::new(),

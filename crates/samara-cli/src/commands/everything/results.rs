@@ -1,17 +1,16 @@
 //! The results of one image, written so that none is ever half there.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use samara::{Granularity, Hierarchy, Mask, MaskRecord};
-use samara_image::{
-    Error as ImageError, RgbImage, label_map, save_png, write_atomic, write_folder_atomic,
-};
+use samara_image::{PngSource, RgbImage, label_map, save_png, write_atomic, write_folder_atomic};
 use serde::Serialize;
 
 use super::images;
 use crate::error::{CliError, Result};
+use crate::files::result_in;
 use crate::flags::Format;
 
 /// A mask in `NAME.json`: the official record, and the place in the tree.
@@ -66,8 +65,7 @@ impl Results {
     pub(super) fn paths(&self, name: &str) -> impl Iterator<Item = PathBuf> {
         let formats = self.formats.iter();
         let extensions = formats.filter_map(|format| format.extension());
-        let paths = extensions.map(|extension| self.path(name, extension));
-        paths.collect::<Vec<_>>().into_iter()
+        extensions.map(move |extension| self.path(name, extension))
     }
 
     /// Writes what was asked for; gives the paths.
@@ -78,10 +76,6 @@ impl Results {
         records: &[MaskRecord],
         tree: &Hierarchy,
     ) -> Result<Vec<PathBuf>> {
-        if let Some(folder) = self.path(name, "json").parent() {
-            fs::create_dir_all(folder)
-                .map_err(|e| CliError::failed(format!("{}: {e}", folder.display())))?;
-        }
         let drawn = self
             .formats
             .iter()
@@ -97,7 +91,7 @@ impl Results {
             let Some(extension) = format.extension() else {
                 continue;
             };
-            let path = self.path(name, extension);
+            let path = result_in(&self.folder, format!("{name}.{extension}"))?;
             match format {
                 Format::Coco => {}
                 Format::Json => write_atomic(&path, &json(records, tree)?)?,
@@ -132,13 +126,14 @@ fn json(records: &[MaskRecord], tree: &Hierarchy) -> Result<Vec<u8>> {
 }
 
 /// `0.png`, `1.png` and so on, and `metadata.csv`, as the official `scripts/amg.py` writes them.
-fn write_masks(folder: &Path, records: &[MaskRecord], masks: &[Mask]) -> Result<(), ImageError> {
+fn write_masks(folder: &Path, records: &[MaskRecord], masks: &[Mask]) -> io::Result<()> {
     let mut table = String::from(
         "id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,\
          predicted_iou,stability_score,crop_box_x0,crop_box_y0,crop_box_w,crop_box_h\n",
     );
     for (id, (record, mask)) in records.iter().zip(masks).enumerate() {
-        mask.save_png(folder.join(format!("{id}.png")))?;
+        let png = mask.to_luma().to_png().map_err(io::Error::other)?;
+        fs::write(folder.join(format!("{id}.png")), png)?;
         let MaskRecord {
             bbox: [x, y, w, h],
             point_coords: [[point_x, point_y]],
@@ -153,7 +148,7 @@ fn write_masks(folder: &Path, records: &[MaskRecord], masks: &[Mask]) -> Result<
              {crop_x},{crop_y},{crop_w},{crop_h}"
         );
     }
-    write_atomic(folder.join("metadata.csv"), table.as_bytes())
+    fs::write(folder.join("metadata.csv"), table)
 }
 
 /// How many masks of each level there are, in words.

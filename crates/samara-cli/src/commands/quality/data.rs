@@ -50,7 +50,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         .read_all("the annotations of the data set", &data.annotations)
         .read_all("the head of --head", &flags.head)
         .read("the checkpoint", checkpoint.path())
-        .write("--json", Kind::Json, flags.json.as_deref())
+        .write("--json", Kind::JsonOrStdout, flags.json.as_deref())
         .write("--report", Kind::Page, flags.report.as_deref())
         .write("--keep", Kind::Json, flags.keep.as_deref())
         .check()?;

@@ -61,7 +61,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         .read("the checkpoint", checkpoint.path())
         .write("--out", Kind::Image, flags.out.as_deref())
         .write("--out-mask", Kind::Mask, flags.out_mask.as_deref())
-        .write("--json", Kind::Json, flags.json.as_deref())
+        .write("--json", Kind::JsonOrStdout, flags.json.as_deref())
         .check()?;
     let limits = ImageLimits::from(&flags.limits);
     let image = read_image(&flags.input, &limits)?;

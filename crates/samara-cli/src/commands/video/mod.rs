@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
-use crate::files::{Files, Kind};
+use crate::files::{Files, Kind, result_in};
 use crate::flags::{DirectionFlag, VideoFlags, VideoFormat};
 use crate::interrupt::Interrupt;
 use crate::model::checkpoint;
@@ -71,12 +71,12 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         tracked += count;
         bar.finish();
         if let Progress::Stopped(frame) = progress {
-            session.save(flags.out.join(SESSION))?;
+            session.save(result_in(&flags.out, SESSION)?)?;
             let line = format!("stopped after frame {frame}; --resume continues from there");
             return Err(run.interrupt.ended(line));
         }
     }
-    session.save(flags.out.join(SESSION))?;
+    session.save(result_in(&flags.out, SESSION)?)?;
     let seconds = start.elapsed().as_secs_f64();
     let (out, journal) = (&flags.out, &run.journal);
     let written = outputs::write(out, &flags.format, journal, &mut *source, &prompts)?;

@@ -14,6 +14,7 @@ use super::prompts::Prompts;
 use super::records::{FrameRecord, ObjectRecord, in_order};
 use crate::commands::journal::Journal;
 use crate::error::{CliError, Result};
+use crate::files::result_in;
 use crate::flags::VideoFormat;
 use crate::progress;
 
@@ -37,15 +38,15 @@ pub(super) fn write(
     for format in formats {
         let (path, outcome) = match format {
             VideoFormat::Masks => {
-                let folder = out.join(MASKS);
+                let folder = result_in(out, MASKS)?;
                 (folder.clone(), masks(&folder, journal, source))
             }
             VideoFormat::Json => {
-                let file = out.join(JSON);
+                let file = result_in(out, JSON)?;
                 (file.clone(), masklets(&file, journal, source))
             }
             VideoFormat::Overlay => {
-                let file = out.join(OVERLAY);
+                let file = result_in(out, OVERLAY)?;
                 let done = progress::spin("drawing the overlay", || {
                     overlay(&file, journal, source, prompts)
                 });
@@ -80,12 +81,12 @@ fn masks(
     journal: &Journal<FrameRecord>,
     source: &dyn FrameSource,
 ) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
     in_order(journal, |record| {
         let masks = decoded(record)?;
         // An object has a number of one byte, as the flags were checked for.
         let objects: Vec<(u8, &Mask)> = masks.iter().map(|(id, mask)| (*id as u8, mask)).collect();
-        let path = folder.join(format!("{}.png", source.frame_name(record.frame)));
+        let name = format!("{}.png", source.frame_name(record.frame));
+        let path = result_in(folder, name).map_err(|e| Error::other(e.line()))?;
         save_object_map(path, source.size(), &objects).map_err(Error::other)
     })
 }
