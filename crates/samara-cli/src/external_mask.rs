@@ -4,12 +4,12 @@ use std::path::Path;
 
 use samara::{ImageLimits, Mask, read_mask};
 use samara_data::Segmentation;
-use samara_image::{CocoRle, RgbImage, read_gray16};
+use samara_image::{CocoRle, RgbImage, read_file, read_gray16};
 use samara_quality::{ExternalMask, SoftMask};
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::mask_file::{Values, failed, read_array, tell_stretched};
+use crate::mask_file::{failed, read_array, tell_stretched};
 
 /// A mask, and what to call it.
 pub(crate) struct NamedMask {
@@ -41,16 +41,16 @@ pub(crate) fn read(
     let mask: samara_quality::Result<ExternalMask> = match extension.as_str() {
         "json" => return read_json(path, (width, height), limits),
         "npy" => {
-            let array = read_array(path)?;
+            let array = read_array(path, limits)?;
+            let size = (array.columns, array.rows);
+            let name = path.display().to_string();
             limits
-                .check_pixels(array.columns, array.rows, &path.display().to_string())
+                .check_pixels(size.0, size.1, &name)
                 .map_err(samara::Error::from)?;
-            match array.values {
-                Values::Float(values) => probable((array.columns, array.rows), values),
-                Values::Binary(inside) => {
-                    let mask = Mask::from_bools(array.columns, array.rows, &inside);
-                    binary(&mask.map_err(samara::Error::from)?)
-                }
+            if array.is_float {
+                probable(size, array.values)
+            } else {
+                binary(&array.mask()?)
             }
         }
         _ if soft => {
@@ -71,6 +71,8 @@ pub(crate) fn read(
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Document {
+    // First, as a list of one would pass for a record of one field.
+    Annotations(Vec<Annotation>),
     Rle(CocoRle),
     /// An answer of `samara segment`.
     Answer {
@@ -80,7 +82,6 @@ enum Document {
         objects: Vec<Answer>,
     },
     Annotation(Annotation),
-    Annotations(Vec<Annotation>),
 }
 
 #[derive(Deserialize)]
@@ -95,14 +96,7 @@ struct Annotation {
 
 fn read_json(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Result<Vec<NamedMask>> {
     let failed = |why: &dyn std::fmt::Display| failed(path, why);
-    let length = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
-    if length > limits.max_bytes {
-        let most = limits.max_bytes;
-        return Err(failed(&format!(
-            "the file is {length} bytes, the limit is {most}"
-        )));
-    }
-    let bytes = std::fs::read(path).map_err(|e| failed(&e))?;
+    let bytes = read_file(path, limits).map_err(|e| failed(&e))?;
     serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| failed(&e))?;
     let document: Document = serde_json::from_slice(&bytes).map_err(|_| {
         failed(&"neither run lengths, annotations with a segmentation, nor an answer of 'segment'")

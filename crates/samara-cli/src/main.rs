@@ -16,6 +16,7 @@ mod mask_file;
 mod model;
 mod npy;
 mod progress;
+mod read;
 mod report;
 mod terminal;
 

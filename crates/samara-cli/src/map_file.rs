@@ -5,21 +5,17 @@ use std::path::Path;
 use std::str::FromStr;
 
 use half::{bf16, f16};
-use npyz::TypeChar;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use samara::ImageLimits;
 use samara_attention::AttentionMap;
-use samara_image::read_gray;
+use samara_image::{read_file, read_gray};
 
 use crate::error::{CliError, Result};
 use crate::npy;
 
 /// Tokens before those of the cells: a class token and registers.
 const MAX_EXTRA_TOKENS: usize = 16;
-/// Most values of a file: a gigabyte of floats.
-const MAX_VALUES: usize = 1 << 28;
-
 /// A map and where it lies in its file.
 #[derive(Debug)]
 pub(crate) struct FileMap {
@@ -92,7 +88,7 @@ pub(crate) fn read(
         ));
     }
     let arrays = match kind {
-        Some("npy") => vec![read_npy(path)?],
+        Some("npy") => vec![read_npy(path, limits)?],
         Some("safetensors") => read_tensors(path, tensor, limits)?,
         _ => {
             let gray = read_gray(path, limits)?;
@@ -197,76 +193,18 @@ impl Array {
     }
 }
 
-/// How many values a shape holds, if that many are read.
-fn count(shape: &[usize]) -> Option<usize> {
-    let all = shape
-        .iter()
-        .try_fold(1_usize, |n, &side| n.checked_mul(side));
-    all.filter(|&n| n <= MAX_VALUES)
-}
-
-fn read_npy(path: &Path) -> Result<Array> {
-    let array = npy::open(path).map_err(|e| failed(path, e))?;
-    let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
-    if count(&shape).is_none() {
-        return Err(failed(
-            path,
-            format!("an array of shape {shape:?} is too large"),
-        ));
-    }
-    let kind = match array.dtype() {
-        npyz::DType::Plain(dtype) => (dtype.type_char(), dtype.num_bytes().unwrap_or(0)),
-        npyz::DType::Array(..) | npyz::DType::Record(_) => {
-            return Err(failed(path, "a structured array holds no attention maps"));
-        }
-    };
-    if array.order() == npyz::Order::Fortran && shape.len() > 1 {
-        return Err(failed(path, "save it in C order (np.ascontiguousarray)"));
-    }
-    macro_rules! values {
-        ($kind:ty, $cast:expr) => {{
-            let values = array.into_vec::<$kind>().map_err(|e| failed(path, e))?;
-            values.into_iter().map($cast).collect()
-        }};
-    }
-    let values: Vec<f32> = match kind {
-        (TypeChar::Float, 2) => values!(f16, f32::from),
-        (TypeChar::Float, 4) => values!(f32, |v| v),
-        (TypeChar::Float, 8) => values!(f64, |v| v as f32),
-        (TypeChar::Bool, 1) => values!(bool, |v| f32::from(u8::from(v))),
-        (TypeChar::Uint, 1) => values!(u8, f32::from),
-        (TypeChar::Uint, 2) => values!(u16, f32::from),
-        (TypeChar::Uint, 4) => values!(u32, |v| v as f32),
-        (TypeChar::Uint, 8) => values!(u64, |v| v as f32),
-        (TypeChar::Int, 1) => values!(i8, f32::from),
-        (TypeChar::Int, 2) => values!(i16, f32::from),
-        (TypeChar::Int, 4) => values!(i32, |v| v as f32),
-        (TypeChar::Int, 8) => values!(i64, |v| v as f32),
-        _ => {
-            return Err(failed(
-                path,
-                "its values are neither floating point nor integers",
-            ));
-        }
-    };
+fn read_npy(path: &Path, limits: &ImageLimits) -> Result<Array> {
+    let array = npy::read(path, limits).map_err(|e| failed(path, e))?;
     Ok(Array {
         tensor: None,
-        shape,
-        values,
+        shape: array.shape,
+        values: array.values,
     })
 }
 
 /// One tensor, or all of them in the order of their names.
 fn read_tensors(path: &Path, tensor: Option<&str>, limits: &ImageLimits) -> Result<Vec<Array>> {
-    let size = std::fs::metadata(path).map_err(|e| failed(path, e))?.len();
-    if size > limits.max_bytes {
-        let most = limits.max_bytes;
-        return Err(failed(
-            path,
-            format!("{size} bytes, the limit is {most} (--max-bytes)"),
-        ));
-    }
-    let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
+    let bytes = read_file(path, limits)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
     let mut tensors: Vec<(&str, TensorView<'_>)> = file.iter().collect();
     tensors.sort_by_key(|&(name, _)| name);

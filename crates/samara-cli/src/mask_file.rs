@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use npyz::TypeChar;
 use safetensors::{Dtype, SafeTensors};
 use samara::{ImageLimits, Logits, Mask, MaskPrompt, read_mask};
+use samara_image::read_file;
 
 use crate::error::{CliError, Result};
 use crate::npy;
@@ -16,8 +16,8 @@ pub(crate) fn read(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
         .extension()
         .map(|e| e.to_string_lossy().to_ascii_lowercase());
     match extension.as_deref() {
-        Some("npy") => read_npy(path),
-        Some("safetensors") => read_answer(path),
+        Some("npy") => read_npy(path, limits),
+        Some("safetensors") => read_answer(path, limits),
         _ => Ok(MaskPrompt::Mask(read_mask(path, limits)?)),
     }
 }
@@ -42,86 +42,71 @@ pub(crate) fn tell_stretched(path: &Path, own: (u32, u32), image: (u32, u32)) {
     }
 }
 
-/// Floating point is logits, bool and integers a mask.
-fn read_npy(path: &Path) -> Result<MaskPrompt> {
-    let array = read_array(path)?;
+/// Bool and integers are a mask, and so are floats that are all 0 or 1; other floats are logits.
+fn read_npy(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
+    let array = read_array(path, limits)?;
     let (rows, columns) = (array.rows, array.columns);
-    let values = match array.values {
-        Values::Binary(inside) => {
-            return Ok(MaskPrompt::Mask(Mask::from_bools(columns, rows, &inside)?));
-        }
-        Values::Float(values) => values,
-    };
+    if !array.is_float || array.values.iter().all(|v| [0.0, 1.0].contains(v)) {
+        return Ok(MaskPrompt::Mask(array.mask()?));
+    }
     if rows != columns {
         return Err(failed(
             path,
             format!("logits are square, not {rows}×{columns}"),
         ));
     }
-    let logits = Logits::new(rows as usize, values).map_err(|e| failed(path, e))?;
+    if array.values.iter().all(|v| (0.0..=1.0).contains(v)) {
+        let notice = format!(
+            "--mask {}: values from 0 to 1 are taken as logits, so nearly all of it is inside; of probabilities p the \
+             logits are log(p / (1 - p))",
+            path.display()
+        );
+        terminal::tell("notice", &notice);
+    }
+    let logits = Logits::new(rows as usize, array.values).map_err(|e| failed(path, e))?;
     Ok(MaskPrompt::Logits(logits))
 }
 
-/// A 2-D array of an `.npy` file.
+/// A 2-D array of an `.npy` file, row by row.
 pub(crate) struct Array {
     pub(crate) rows: u32,
     pub(crate) columns: u32,
-    pub(crate) values: Values,
+    pub(crate) is_float: bool,
+    pub(crate) values: Vec<f32>,
 }
 
-/// Its values, row by row.
-pub(crate) enum Values {
-    Binary(Vec<bool>),
-    Float(Vec<f32>),
+impl Array {
+    /// Where it is more than 0.
+    pub(crate) fn mask(&self) -> samara::Result<Mask> {
+        let inside: Vec<bool> = self.values.iter().map(|&v| v > 0.0).collect();
+        Ok(Mask::from_bools(self.columns, self.rows, &inside)?)
+    }
 }
 
 /// Reads a 2-D array, leading axes of size 1 allowed.
-pub(crate) fn read_array(path: &Path) -> Result<Array> {
-    let array = npy::open(path).map_err(|e| failed(path, e))?;
-    let shape = array.shape().to_vec();
-    let plain = match shape[..] {
+pub(crate) fn read_array(path: &Path, limits: &ImageLimits) -> Result<Array> {
+    let array = npy::read(path, limits).map_err(|e| failed(path, e))?;
+    let plain = match array.shape[..] {
         [rows, columns] | [1, rows, columns] | [1, 1, rows, columns] => Some((rows, columns)),
         _ => None,
     };
-    let within = |&(rows, columns): &(u64, u64)| {
-        let count = rows.checked_mul(columns);
-        count.is_some_and(|count| (1..=1 << 28).contains(&count))
-    };
-    let sides = plain.filter(within);
+    let sides = plain.filter(|&(rows, columns)| rows > 0 && columns > 0);
     let sides = sides.and_then(|(rows, columns)| rows.try_into().ok().zip(columns.try_into().ok()));
-    let (rows, columns) = sides
-        .ok_or_else(|| failed(path, format!("an array of shape {shape:?} is not one mask")))?;
-    let kind = match array.dtype() {
-        npyz::DType::Plain(dtype) => (dtype.type_char(), dtype.num_bytes().unwrap_or(0)),
-        _ => return Err(failed(path, "a structured array is not a mask")),
-    };
-    if array.order() == npyz::Order::Fortran {
-        return Err(failed(path, "save it in C order (np.ascontiguousarray)"));
-    }
-    let wrong = |e| failed(path, e);
-    let values = match kind {
-        (TypeChar::Float, 4) => Values::Float(array.into_vec().map_err(wrong)?),
-        (TypeChar::Float, 8) => {
-            let values = array.into_vec::<f64>().map_err(wrong)?;
-            Values::Float(values.into_iter().map(|v| v as f32).collect())
-        }
-        (TypeChar::Bool, 1) => Values::Binary(array.into_vec().map_err(wrong)?),
-        (TypeChar::Uint, 1) => {
-            let values = array.into_vec::<u8>().map_err(wrong)?;
-            Values::Binary(values.into_iter().map(|v| v > 0).collect())
-        }
-        _ => return Err(failed(path, "its values are neither bool, u8, f32 nor f64")),
-    };
+    let (rows, columns) = sides.ok_or_else(|| {
+        let shape = &array.shape;
+        failed(path, format!("an array of shape {shape:?} is not one mask"))
+    })?;
     Ok(Array {
         rows,
         columns,
-        values,
+        is_float: array.is_float,
+        values: array.values,
     })
 }
 
 /// The logits with the highest score in a file that `--raw` wrote.
-fn read_answer(path: &Path) -> Result<MaskPrompt> {
-    let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
+fn read_answer(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
+    let bytes = read_file(path, limits).map_err(|e| failed(path, e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
     let tensor = |name: &str| -> Result<(Vec<usize>, Vec<f32>)> {
         let view = file.tensor(name).map_err(|e| failed(path, e))?;

@@ -1,9 +1,10 @@
 //! What `segment` tells: a table for people, JSON for programs.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use samara::{Candidate, Candidates, Intent, Mask, PixelRect, Selection};
-use samara_image::{BBox, Rle};
+use samara_image::{BBox, ImageWarning, RgbImage, Rle};
 use serde::Serialize;
 
 /// Milliseconds that each stage took.
@@ -23,6 +24,19 @@ pub(crate) struct ImageRecord {
     pub(crate) path: String,
     pub(crate) width: u32,
     pub(crate) height: u32,
+    /// How the image may not be what its author sees.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl ImageRecord {
+    pub(crate) fn new(path: &Path, image: &RgbImage, warnings: &[ImageWarning]) -> Self {
+        Self {
+            path: path.display().to_string(),
+            width: image.width(),
+            height: image.height(),
+            warnings: warnings.iter().map(ImageWarning::to_string).collect(),
+        }
+    }
 }
 
 /// A candidate or a selection. What does not apply to a combined mask is null.
@@ -98,6 +112,8 @@ impl MaskRecord {
 /// The answer for one object.
 #[derive(Debug, Serialize)]
 pub(crate) struct ObjectRecord {
+    /// The name of its class, if the prompt has one.
+    label: Option<String>,
     candidates: Vec<MaskRecord>,
     selected: MaskRecord,
     /// The part of the image that was looked at; null for all of it.
@@ -105,23 +121,19 @@ pub(crate) struct ObjectRecord {
 }
 
 impl ObjectRecord {
-    pub(crate) fn new(candidates: &Candidates, selection: &Selection) -> Self {
+    pub(crate) fn new(
+        label: Option<String>,
+        candidates: &Candidates,
+        selection: &Selection,
+    ) -> Self {
         let expected = candidates.expected_ious();
         Self {
+            label,
             candidates: MaskRecord::of_all(candidates),
             selected: MaskRecord::of_selection(selection, candidates, expected.as_deref()),
             zoom: candidates.view(),
         }
     }
-}
-
-/// One object lies flat in the record; several (from several boxes) lie under `objects`, in the
-/// order of the boxes.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Objects {
-    One(ObjectRecord),
-    Many { objects: Vec<ObjectRecord> },
 }
 
 /// The JSON of `segment`.
@@ -133,8 +145,8 @@ pub(crate) struct Report {
     pub(crate) architecture: String,
     /// What a click was taken to mean.
     pub(crate) intent: Intent,
-    #[serde(flatten)]
-    pub(crate) objects: Objects,
+    /// In the order of the prompts.
+    pub(crate) objects: Vec<ObjectRecord>,
     pub(crate) timing_ms: Timing,
 }
 

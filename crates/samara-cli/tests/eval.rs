@@ -130,7 +130,7 @@ fn the_first_click_is_that_of_segment() {
     ];
     let answer: Value = serde_json::from_slice(&bench.run(&args).stdout).unwrap();
     let score = |record: &Value| record["predicted_iou"].as_f64().unwrap() as f32;
-    assert_eq!(score(&answer["selected"]), score(case));
+    assert_eq!(score(&answer["objects"][0]["selected"]), score(case));
 }
 
 #[test]
@@ -219,7 +219,10 @@ fn a_table_a_page_and_a_calibrated_model() {
         ];
         let output = bench.run(&[&args[..], &["-"]].concat());
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        answer["candidates"].as_array().unwrap().clone()
+        answer["objects"][0]["candidates"]
+            .as_array()
+            .unwrap()
+            .clone()
     };
     let bounds = curves["multimask"].as_array().unwrap();
     let (low, high) = (&bounds[0][1], &bounds[bounds.len() - 1][1]);

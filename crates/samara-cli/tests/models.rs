@@ -79,8 +79,8 @@ fn a_converted_checkpoint_answers_the_same() {
         stderr(&output)
     );
     assert_eq!(
-        run("same.safetensors")["candidates"],
-        run(&model())["candidates"]
+        run("same.safetensors")["objects"][0]["candidates"],
+        run(&model())["objects"][0]["candidates"]
     );
 
     assert!(
@@ -90,7 +90,11 @@ fn a_converted_checkpoint_answers_the_same() {
     );
     let size = |name: &str| std::fs::metadata(bench.path(name)).unwrap().len();
     assert!(size("half.safetensors") < size("same.safetensors") * 6 / 10);
-    let score = |json: &Value| json["selected"]["predicted_iou"].as_f64().unwrap();
+    let score = |json: &Value| {
+        json["objects"][0]["selected"]["predicted_iou"]
+            .as_f64()
+            .unwrap()
+    };
     assert!((score(&run("half.safetensors")) - score(&run(&model()))).abs() < 0.01);
 
     assert!(

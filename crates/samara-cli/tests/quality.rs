@@ -143,7 +143,7 @@ fn soft_masks_claims_and_answers_of_segment() {
         serde_json::from_slice(&std::fs::read(bench.path("answer.json")).unwrap()).unwrap();
     assert_eq!(
         answers["masks"][0]["external"]["segmentation"],
-        selected["selected"]["segmentation"]
+        selected["objects"][0]["selected"]["segmentation"]
     );
 }
 

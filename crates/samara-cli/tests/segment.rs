@@ -42,7 +42,7 @@ fn json_follows_the_contract() {
         (&96.into(), &64.into())
     );
     assert_eq!(json["model"], "sam-vit (width 16, 4 blocks)");
-    let candidates = json["candidates"].as_array().unwrap();
+    let candidates = json["objects"][0]["candidates"].as_array().unwrap();
     assert_eq!(candidates.len(), 3);
     for (i, candidate) in candidates.iter().enumerate() {
         assert_eq!(candidate["index"], i);
@@ -57,7 +57,7 @@ fn json_follows_the_contract() {
     }
     let score = |c: &Value| c["predicted_iou"].as_f64().unwrap();
     let best = candidates.iter().map(score).fold(f64::MIN, f64::max);
-    assert_eq!(score(&json["selected"]), best);
+    assert_eq!(score(&json["objects"][0]["selected"]), best);
     for stage in ["load", "embed", "decode", "mask"] {
         assert!(json["timing_ms"][stage].as_f64().unwrap() >= 0.0, "{stage}");
     }
@@ -66,7 +66,10 @@ fn json_follows_the_contract() {
 #[test]
 fn single_gives_one_candidate() {
     let json = Bench::new().json(&["--point", "40,30", "--single"]);
-    assert_eq!(json["candidates"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        json["objects"][0]["candidates"].as_array().unwrap().len(),
+        1
+    );
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn several_boxes_are_several_objects() {
     let objects = json["objects"].as_array().unwrap();
     assert_eq!(objects.len(), 2);
     let alone = bench.json(&["--box", "50,20,90,60"]);
-    let close = mask_of(&objects[1]["selected"]).iou(&mask_of(&alone["selected"]));
+    let close = mask_of(&objects[1]["selected"]).iou(&mask_of(&alone["objects"][0]["selected"]));
     assert!(close > 0.999, "{close}");
 }
 
@@ -95,7 +98,7 @@ fn several_boxes_are_several_objects() {
 fn every_strategy_is_within_reach() {
     let bench = Bench::new();
     let candidates = bench.json(&["--point", "40,30"]);
-    let masks: Vec<Mask> = candidates["candidates"]
+    let masks: Vec<Mask> = candidates["objects"][0]["candidates"]
         .as_array()
         .unwrap()
         .iter()
@@ -130,11 +133,18 @@ fn every_strategy_is_within_reach() {
         "all",
     ] {
         let json = bench.json(&["--point", "40,30", "--select", name]);
-        assert!(json["selected"]["reason"].is_string(), "{name}");
+        assert!(
+            json["objects"][0]["selected"]["reason"].is_string(),
+            "{name}"
+        );
         let combined = ["union", "intersection", "weighted", "vote"].contains(&name);
-        assert_eq!(json["selected"]["index"].is_null(), combined, "{name}");
+        assert_eq!(
+            json["objects"][0]["selected"]["index"].is_null(),
+            combined,
+            "{name}"
+        );
         if let Some(mask) = expected(name) {
-            assert_eq!(mask_of(&json["selected"]), mask, "{name}");
+            assert_eq!(mask_of(&json["objects"][0]["selected"]), mask, "{name}");
         }
     }
     let output = bench.segment(&["--point", "40,30", "--select", "largest", "--explain"]);
@@ -153,10 +163,13 @@ fn a_folder_gets_everything() {
     let json: Value =
         serde_json::from_slice(&std::fs::read(bench.path("result/photo.json")).unwrap()).unwrap();
     let read = |name: &str| read_mask(bench.path(name), &ImageLimits::default()).unwrap();
-    assert_eq!(read("result/photo.mask.png"), mask_of(&json["selected"]));
+    assert_eq!(
+        read("result/photo.mask.png"),
+        mask_of(&json["objects"][0]["selected"])
+    );
     for i in 0..3 {
         let name = format!("result/photo.candidate-{i}.png");
-        assert_eq!(read(&name), mask_of(&json["candidates"][i]));
+        assert_eq!(read(&name), mask_of(&json["objects"][0]["candidates"][i]));
     }
     assert!(bench.path("result/photo.overlay.png").exists());
 }
@@ -217,7 +230,10 @@ fn a_kept_embedding_answers_the_same() {
     let bench = Bench::new();
     let kept = bench.json(&["--point", "40,30", "--save-embedding", "photo.emb"]);
     let again = bench.json(&["--point", "40,30", "--embedding", "photo.emb"]);
-    assert_eq!(kept["candidates"], again["candidates"]);
+    assert_eq!(
+        kept["objects"][0]["candidates"],
+        again["objects"][0]["candidates"]
+    );
 
     let other = golden("sam_hf.safetensors");
     let args = [
@@ -242,8 +258,14 @@ fn an_answer_can_be_refined() {
     let first = bench.json(&["--point", "40,30", "--raw", "r.safetensors"]);
     let refined = bench.json(&["--point", "40,30", "--mask", "r.safetensors", "--single"]);
     let blank = bench.json(&["--point", "40,30", "--single"]);
-    assert_ne!(refined["candidates"], blank["candidates"]);
-    assert_ne!(refined["candidates"][0], first["candidates"][0]);
+    assert_ne!(
+        refined["objects"][0]["candidates"],
+        blank["objects"][0]["candidates"]
+    );
+    assert_ne!(
+        refined["objects"][0]["candidates"][0],
+        first["objects"][0]["candidates"][0]
+    );
 }
 
 /// Random weights draw masks as large as the image; the embedded model finds the disc.
@@ -271,20 +293,23 @@ fn a_small_object_is_looked_at_again() {
     };
     let disc = Mask::from_fn(240, 180, inside);
     let (off, told) = answer("off");
-    assert!(off["zoom"].is_null() && !told.contains("zoom:"), "{told}");
+    assert!(
+        off["objects"][0]["zoom"].is_null() && !told.contains("zoom:"),
+        "{told}"
+    );
     let (closer, told) = answer("4");
     let view = serde_json::json!({"x": 120, "y": 70, "width": 60, "height": 60});
     for side in ["x", "y", "width", "height"] {
-        let near = closer["zoom"][side]
+        let near = closer["objects"][0]["zoom"][side]
             .as_u64()
             .unwrap()
             .abs_diff(view[side].as_u64().unwrap());
-        assert!(near <= 3, "{}", closer["zoom"]);
+        assert!(near <= 3, "{}", closer["objects"][0]["zoom"]);
     }
     assert!(told.contains("zoom: answered from "), "{told}");
-    let found = mask_of(&closer["selected"]);
+    let found = mask_of(&closer["objects"][0]["selected"]);
     assert!(found.iou(&disc) > 0.9, "{}", found.iou(&disc));
-    assert!(answer("auto").0["zoom"].is_object());
+    assert!(answer("auto").0["objects"][0]["zoom"].is_object());
 }
 
 #[test]
@@ -300,8 +325,9 @@ fn a_mask_of_another_size_is_stretched_with_a_notice() {
         stderr(&half),
         "notice: --mask half.png: 48×32 pixels, stretched to the image's 96×64\n"
     );
-    let selected =
-        |bytes: &[u8]| mask_of(&serde_json::from_slice::<Value>(bytes).unwrap()["selected"]);
+    let selected = |bytes: &[u8]| {
+        mask_of(&serde_json::from_slice::<Value>(bytes).unwrap()["objects"][0]["selected"])
+    };
     assert!(selected(&same.stdout).iou(&selected(&half.stdout)) > 0.99);
 }
 
@@ -314,15 +340,18 @@ fn numpy_arrays_are_masks_or_logits() {
     bench.write("mask.npy", &npy("|b1", &[64, 96], &bools));
     let image = bench.json(&["--mask", "mask.png"]);
     let array = bench.json(&["--mask", "mask.npy"]);
-    assert_eq!(image["candidates"], array["candidates"]);
+    assert_eq!(
+        image["objects"][0]["candidates"],
+        array["objects"][0]["candidates"]
+    );
 
     let logits: Vec<u8> = (0..32 * 32)
         .flat_map(|i| (i as f32 / 100.0 - 5.0).to_le_bytes())
         .collect();
     bench.write("logits.npy", &npy("<f4", &[1, 32, 32], &logits));
     assert_ne!(
-        bench.json(&["--mask", "logits.npy"])["candidates"],
-        array["candidates"]
+        bench.json(&["--mask", "logits.npy"])["objects"][0]["candidates"],
+        array["objects"][0]["candidates"]
     );
 
     bench.write("small.npy", &npy("<f4", &[16, 16], &logits[..1024]));

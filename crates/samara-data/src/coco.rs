@@ -1,13 +1,15 @@
-//! COCO's annotation file.
+//! COCO's annotation file, as people have it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
+use samara_image::Stretch;
 use serde::Deserialize;
 
+use super::coco_id::{CocoId, CrowdFlag};
 use super::dataset::{
-    DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
+    DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
 };
 use super::error::{BadRecord, DataError, Fault, Skipped};
 
@@ -22,7 +24,7 @@ struct File {
 
 #[derive(Deserialize)]
 struct Image {
-    id: u64,
+    id: CocoId,
     file_name: String,
     width: u32,
     height: u32,
@@ -31,12 +33,12 @@ struct Image {
 
 #[derive(Deserialize)]
 struct Annotation {
-    id: u64,
-    image_id: u64,
-    category_id: Option<u64>,
+    id: CocoId,
+    image_id: CocoId,
+    category_id: Option<CocoId>,
     area: Option<f64>,
     bbox: Option<Vec<f64>>,
-    iscrowd: Option<u8>,
+    iscrowd: Option<CrowdFlag>,
     annotator: Option<u32>,
     level: Option<String>,
     #[serde(default)]
@@ -45,12 +47,12 @@ struct Annotation {
 
 #[derive(Deserialize)]
 struct Category {
-    id: u64,
+    id: CocoId,
     name: String,
 }
 
-/// Lists the images of `split` that the file describes, and their objects.
-pub(crate) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataError> {
+/// Lists the images that the file describes, of the split if they have any, and their objects.
+pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<DataSet, DataError> {
     let refuse = |what: String| data_set_error(path, what);
     let bytes = fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let file: File = serde_json::from_slice(&bytes)
@@ -61,27 +63,34 @@ pub(crate) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataErro
         _ => Path::new(".").to_owned(),
     };
     let mut skipped = Skipped::default();
-    let known: HashSet<u64> = file.images.iter().map(|image| image.id).collect();
+    let known: HashSet<u64> = file.images.iter().map(|image| image.id.0).collect();
+    let split = options.split.as_deref();
+    // Without any split in the file, all of it is what its name or folder says.
+    let split = split.filter(|_| file.images.iter().any(|image| image.split.is_some()));
     let kept = keep_split(file.images, split, path, |image| image.split.as_deref())?;
-    let inside = root.join("images");
-    let image_dir = if inside.is_dir() {
-        inside
-    } else {
-        root.clone()
+    let image_dir = match &options.image_dir {
+        Some(folder) if folder.is_dir() => folder.clone(),
+        Some(folder) => {
+            return Err(data_set_error(
+                folder,
+                "the folder of the images is not there",
+            ));
+        }
+        None => image_folder(path, &root, kept.first()),
     };
-    let mut images = image_records(kept, &image_dir, &mut skipped);
+    let mut images = image_records(kept, &image_dir, options.stretch, &mut skipped);
 
     let position: HashMap<u64, usize> = images.iter().map(|i| i.id).zip(0..).collect();
-    let categories = file.categories.into_iter().map(|c| (c.id, c.name));
+    let categories = file.categories.into_iter().map(|c| (c.id.0, c.name));
     let categories: HashMap<u64, String> = categories.collect();
     for annotation in file.annotations {
-        if let Some(&at) = position.get(&annotation.image_id) {
+        if let Some(&at) = position.get(&annotation.image_id.0) {
             images[at]
                 .objects
                 .push(object_record(annotation, &categories));
-        } else if !known.contains(&annotation.image_id) {
-            let record = format!("{}: annotation {}", path.display(), annotation.id);
-            let what = format!("its image {} is not in the file", annotation.image_id);
+        } else if !known.contains(&annotation.image_id.0) {
+            let record = format!("{}: annotation {}", path.display(), annotation.id.0);
+            let what = format!("its image {} is not in the file", annotation.image_id.0);
             skipped.add(BadRecord::new(Fault::UnknownImage, record, what));
         }
     }
@@ -90,12 +99,41 @@ pub(crate) fn open(path: &Path, split: Option<&str>) -> Result<DataSet, DataErro
         root,
         annotations: Some(path.to_owned()),
         image_dir,
+        split: split.map(str::to_owned),
         images,
         skipped,
     })
 }
 
-fn image_records(images: Vec<Image>, folder: &Path, skipped: &mut Skipped) -> Vec<ImageRecord> {
+/// Where the images are: the first of the usual places that holds the first image.
+fn image_folder(path: &Path, root: &Path, first: Option<&Image>) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    // `instances_val2017.json` is about the images in `val2017`.
+    let part = stem.split_once('_').map_or(&*stem, |(_, part)| part);
+    let above = root.join("..");
+    let places = [
+        root.join("images"),
+        root.join(part),
+        above.join(part),
+        above.join("images").join(part),
+        above.join("images"),
+        above,
+    ];
+    let holds =
+        |place: &&PathBuf| first.is_some_and(|image| place.join(&image.file_name).is_file());
+    let place = places
+        .iter()
+        .find(holds)
+        .or(places.first().filter(|place| place.is_dir()));
+    place.cloned().unwrap_or_else(|| root.to_owned())
+}
+
+fn image_records(
+    images: Vec<Image>,
+    folder: &Path,
+    stretch: Stretch,
+    skipped: &mut Skipped,
+) -> Vec<ImageRecord> {
     let mut seen = HashSet::with_capacity(images.len());
     let mut records = Vec::with_capacity(images.len());
     for image in images {
@@ -103,11 +141,12 @@ fn image_records(images: Vec<Image>, folder: &Path, skipped: &mut Skipped) -> Ve
         let normal = |part| matches!(part, Component::Normal(_) | Component::CurDir);
         let leads_out = !file.components().all(normal);
         let record = ImageRecord {
-            id: image.id,
+            id: image.id.0,
             path: folder.join(file),
             width: image.width,
             height: image.height,
             split: image.split,
+            stretch,
             objects: Vec::new(),
         };
         if leads_out {
@@ -129,15 +168,15 @@ fn image_records(images: Vec<Image>, folder: &Path, skipped: &mut Skipped) -> Ve
 fn object_record(annotation: Annotation, categories: &HashMap<u64, String>) -> ObjectRecord {
     let bbox = annotation.bbox.and_then(|b| <[f64; 4]>::try_from(b).ok());
     ObjectRecord {
-        id: annotation.id,
+        id: annotation.id.0,
         area: annotation.area.filter(|&area| area > 0.0),
         bbox: bbox.filter(|&[_, _, width, height]| width > 0.0 && height > 0.0),
         annotator: annotation.annotator,
         level: annotation.level,
         category: annotation
             .category_id
-            .and_then(|id| categories.get(&id).cloned()),
-        iscrowd: annotation.iscrowd.is_some_and(|crowd| crowd != 0),
+            .and_then(|id| categories.get(&id.0).cloned()),
+        iscrowd: annotation.iscrowd.is_some_and(|crowd| crowd.0),
         segmentation: annotation.segmentation,
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use samara_image::{
-    CocoRle, Error as ImageError, ImageLimits, Mask, RgbImage, Rle, coco_polygons_to_mask,
-    read_image,
+    CocoRle, Error as ImageError, ImageLimits, Mask, ReadOptions, RgbImage, Rle, Stretch,
+    coco_polygons_to_mask, read_image_with,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -23,10 +23,23 @@ pub struct DataSet {
     pub annotations: Option<PathBuf>,
     /// The folder that file names of images in annotations are relative to.
     pub image_dir: PathBuf,
+    /// The split that was kept; none if all images are used, as where no image has a split.
+    pub split: Option<String>,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
     /// Records skipped while listing.
     pub skipped: Skipped,
+}
+
+/// How a data set is opened.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DataOptions {
+    /// The split; all images without it.
+    pub split: Option<String>,
+    /// The folder that file names of images in COCO annotations are relative to; looked for without it.
+    pub image_dir: Option<PathBuf>,
+    /// Which values of images with samples of more than 8 bits become black and white.
+    pub stretch: Stretch,
 }
 
 /// One image and its objects.
@@ -42,6 +55,8 @@ pub struct ImageRecord {
     pub height: u32,
     /// The split, if the data set has any.
     pub split: Option<String>,
+    /// Which values of samples of more than 8 bits become black and white.
+    pub stretch: Stretch,
     /// The annotated objects.
     pub objects: Vec<ObjectRecord>,
 }
@@ -160,13 +175,14 @@ impl ImageRecord {
     /// # Errors
     /// A missing or corrupt image, one above `limits`, and one of another size than annotated.
     pub fn load_image(&self, limits: &ImageLimits) -> Result<RgbImage, BadRecord> {
-        let image = read_image(&self.path, limits).map_err(|error| {
+        let read = read_image_with(&self.path, &self.options(limits)).map_err(|error| {
             let fault = match error {
                 ImageError::Io { .. } => Fault::MissingImage,
                 _ => Fault::CorruptImage,
             };
             self.bad(fault, reason(error))
         })?;
+        let image = read.image;
         let (width, height) = image.dimensions();
         if (width, height) != (self.width, self.height) {
             let what = format!(
@@ -176,6 +192,14 @@ impl ImageRecord {
             return Err(self.bad(Fault::ImageSize, what));
         }
         Ok(image)
+    }
+
+    /// How the image is read.
+    pub fn options(&self, limits: &ImageLimits) -> ReadOptions {
+        ReadOptions {
+            stretch: self.stretch,
+            ..(*limits).into()
+        }
     }
 
     /// Decodes the mask of one of this image's objects.

@@ -101,8 +101,8 @@ fn a_file_is_opened_like_its_folder_and_images_may_lie_beside_it() {
         (Some(3), Some("part"))
     );
     assert!(object.iscrowd);
-    let error = DataSet::open(folder.path(), Some("train")).unwrap_err();
-    assert!(error.to_string().contains("have no split"), "{error}");
+    let all = open(&folder, Some("train"));
+    assert_eq!((all.images.len(), all.split), (1, None));
 }
 
 #[test]
@@ -167,4 +167,78 @@ fn every_value_of_a_label_map_is_an_object_and_subfolders_are_splits() {
         .unwrap_err()
         .to_string();
     assert!(error.ends_with("available: train (4), val (1)"), "{error}");
+}
+
+/// COCO's own layout, and Roboflow's.
+#[test]
+fn data_sets_as_people_have_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, image: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = json!({
+            "images": [{"id": "a-1", "file_name": "a.png", "width": 8, "height": 6}],
+            "annotations": [{
+                "id": "5", "image_id": "a-1", "iscrowd": true, "category_id": 1.0,
+                "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]],
+            }],
+            "categories": [{"id": 1, "name": "thing"}],
+        });
+        std::fs::write(path, text.to_string()).unwrap();
+        let image = folder.path().join(image);
+        std::fs::create_dir_all(image.parent().unwrap()).unwrap();
+        save_png(image, &GrayImage::new(8, 6)).unwrap();
+    };
+    write("annotations/instances_val2017.json", "val2017/a.png");
+    let check = |set: DataSet, folder: &str| {
+        let image = &set.images[0];
+        assert!(
+            image.path.to_string_lossy().contains(folder),
+            "{}",
+            image.path.display()
+        );
+        let sample = image.load(&ImageLimits::default()).unwrap();
+        assert_eq!(sample.objects[0].mask.area(), 16);
+        let object = &image.objects[0];
+        assert_eq!((object.id, object.iscrowd), (5, true));
+        assert_eq!(object.category.as_deref(), Some("thing"));
+    };
+    let open = |split: Option<&str>| DataSet::open(folder.path(), split);
+    check(open(None).unwrap(), "val2017");
+    check(open(Some("val")).unwrap(), "val2017");
+    write(
+        "annotations/instances_train2017.json",
+        "images/train2017/a.png",
+    );
+    check(open(Some("train2017")).unwrap(), "train2017");
+    check(open(Some("val2017")).unwrap(), "val2017");
+    let refused = |split| open(split).unwrap_err().to_string();
+    assert!(refused(None).ends_with("(train2017, val2017): choose a split, or name the file"));
+    assert!(refused(Some("test")).ends_with("available: train2017, val2017"));
+    let options = DataOptions {
+        image_dir: Some(folder.path().join("elsewhere")),
+        ..DataOptions::default()
+    };
+    let file = folder.path().join("annotations/instances_val2017.json");
+    let error = DataSet::open_with(&file, &options).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("elsewhere: the folder of the images is not there")
+    );
+    std::fs::rename(
+        folder.path().join("val2017"),
+        folder.path().join("elsewhere"),
+    )
+    .unwrap();
+    check(DataSet::open_with(&file, &options).unwrap(), "elsewhere");
+
+    std::fs::remove_dir_all(folder.path().join("annotations")).unwrap();
+    write("valid/_annotations.coco.json", "valid/a.png");
+    write("train/_annotations.coco.json", "train/a.png");
+    check(open(Some("valid")).unwrap(), "valid");
+    check(
+        DataSet::open(folder.path().join("train"), None).unwrap(),
+        "train",
+    );
 }

@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use samara_image::{Error as ImageError, ImageLimits, Rle, read_label_map};
+use samara_image::{Error as ImageError, ImageLimits, Rle, Stretch, read_label_map};
 
 use super::dataset::{
-    DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split, reason,
+    DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
+    reason,
 };
 use super::error::{BadRecord, DataError, Fault, Skipped};
 
@@ -21,12 +22,17 @@ struct Pair {
 }
 
 /// Lists the images of `split` and reads their label maps.
-pub(crate) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataError> {
+pub(crate) fn open(root: &Path, options: &DataOptions) -> Result<DataSet, DataError> {
+    let split = options.split.as_deref();
     let list = |folder: &str| {
         let folder = root.join(folder);
         files_and_splits(&folder)
             .map_err(|error| data_set_error(&folder, format!("cannot be listed: {error}")))
     };
+    if let Some(folder) = &options.image_dir {
+        let what = "label maps have their images in images/ beside labels/; a folder of images goes with COCO";
+        return Err(data_set_error(folder, what));
+    }
     let images = list("images")?;
     let labels = list("labels")?;
     let pairs = (1..).zip(images).map(|(id, (image, split))| Pair {
@@ -48,7 +54,10 @@ pub(crate) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
             skipped.add(BadRecord::new(Fault::MissingImage, record, what));
         }
     }
-    let records: Vec<_> = pairs.into_par_iter().map(image_record).collect();
+    let records = pairs
+        .into_par_iter()
+        .map(|pair| image_record(pair, options.stretch));
+    let records: Vec<_> = records.collect();
     let mut images = Vec::with_capacity(records.len());
     for record in records {
         match record {
@@ -63,6 +72,7 @@ pub(crate) fn open(root: &Path, split: Option<&str>) -> Result<DataSet, DataErro
         root: root.to_owned(),
         annotations: None,
         image_dir: root.join("images"),
+        split: split.map(str::to_owned),
         images,
         skipped,
     })
@@ -104,7 +114,7 @@ fn label_path(root: &Path, split: Option<&str>, image: &Path) -> PathBuf {
     root.join("labels").join(split.unwrap_or("")).join(name)
 }
 
-fn image_record(pair: Pair) -> Result<ImageRecord, BadRecord> {
+fn image_record(pair: Pair, stretch: Stretch) -> Result<ImageRecord, BadRecord> {
     let map = read_label_map(&pair.label, &ImageLimits::default()).map_err(|error| {
         let fault = match error {
             ImageError::Io { .. } => Fault::MissingLabelMap,
@@ -122,6 +132,7 @@ fn image_record(pair: Pair) -> Result<ImageRecord, BadRecord> {
         width: map.width,
         height: map.height,
         split: pair.split,
+        stretch,
         objects: objects.collect(),
     })
 }

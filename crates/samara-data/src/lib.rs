@@ -10,6 +10,7 @@
 
 mod augment;
 mod coco;
+mod coco_id;
 mod damage;
 mod dataset;
 mod error;
@@ -29,8 +30,11 @@ mod sampler;
 pub mod testing;
 
 pub use augment::{Augmentation, View};
+pub use coco_id::CocoId;
 pub use damage::Damage;
-pub use dataset::{DataSet, ImageRecord, ObjectRecord, Sample, SampleObject, Segmentation};
+pub use dataset::{
+    DataOptions, DataSet, ImageRecord, ObjectRecord, Sample, SampleObject, Segmentation,
+};
 pub use error::{BadRecord, DataError, Fault, Skipped};
 pub use loader::Loader;
 pub use sampler::{DataSpec, Example, ExampleObject, ExampleSpec, Sampler};

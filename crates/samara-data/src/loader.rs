@@ -206,6 +206,8 @@ mod tests {
             let data = DataSpec {
                 path: path.clone(),
                 split: Some("train".to_owned()),
+                images: None,
+                stretch: samara_image::Stretch::Off,
                 weight: 1.0,
                 intent: samara::Intent::default(),
                 levels: None,

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
 use samara::Intent;
-use samara_image::{ImageLimits, Mask, RgbImage};
+use samara_image::{ImageLimits, Mask, RgbImage, Stretch};
 use serde::{Deserialize, Serialize};
 
 use super::augment::{Augmentation, View, check_share};
-use super::dataset::{DataSet, ImageRecord, ObjectRecord};
+use super::dataset::{DataOptions, DataSet, ImageRecord, ObjectRecord};
 use super::error::{BadRecord, DataError, Fault, Skipped};
 use crate::prompts::random_pixel;
 
@@ -29,6 +29,13 @@ pub struct DataSpec {
     /// The split; all images without it.
     #[serde(default)]
     pub split: Option<String>,
+    /// The folder that file names of images in COCO annotations are relative to; looked for without it.
+    #[serde(default)]
+    pub images: Option<PathBuf>,
+    /// Which values of images with samples of more than 8 bits become black and white: `off`, `min-max`, or two
+    /// percentiles such as `1,99`.
+    #[serde(default)]
+    pub stretch: Stretch,
     /// How often it is chosen, relative to the others.
     #[serde(default = "one")]
     pub weight: f64,
@@ -45,6 +52,17 @@ pub struct DataSpec {
     /// SAM (appendix A of the paper).
     #[serde(default = "most_of_the_image")]
     pub max_area_fraction: f64,
+}
+
+impl DataSpec {
+    /// How it is opened.
+    pub fn options(&self) -> DataOptions {
+        DataOptions {
+            split: self.split.clone(),
+            image_dir: self.images.clone(),
+            stretch: self.stretch,
+        }
+    }
 }
 
 fn one() -> f64 {
@@ -121,7 +139,7 @@ impl Sampler {
         let mut sources = Vec::with_capacity(data.len());
         let mut skipped = Skipped::default();
         for spec in data {
-            let set = DataSet::open(&spec.path, spec.split.as_deref())?;
+            let set = DataSet::open_with(&spec.path, &spec.options())?;
             let mut usable = Vec::with_capacity(set.images.len());
             skipped.merge(set.skipped.clone());
             for (i, image) in set.images.iter().enumerate() {

@@ -97,6 +97,8 @@ pub fn data_spec(folder: &Folder) -> DataSpec {
     DataSpec {
         path: folder.path().to_owned(),
         split: None,
+        images: None,
+        stretch: samara_image::Stretch::Off,
         weight: 1.0,
         intent: samara::Intent::default(),
         levels: None,

@@ -16,7 +16,8 @@ pub(crate) fn is_complete(bytes: &[u8], format: ImageFormat) -> bool {
     match format {
         ImageFormat::Jpeg => jpeg_is_complete(bytes),
         ImageFormat::WebP => riff_is_complete(bytes),
-        ImageFormat::Tiff => tiff_holds_its_values(bytes),
+        #[cfg(feature = "image")]
+        ImageFormat::Tiff => crate::tiff::holds_its_values(bytes),
         _ => true,
     }
 }
@@ -42,49 +43,6 @@ fn riff_is_complete(bytes: &[u8]) -> bool {
         }
     }
     true
-}
-
-/// Whether no value in the directories of a TIFF is longer than the file.
-fn tiff_holds_its_values(bytes: &[u8]) -> bool {
-    const PAGES: usize = 1024;
-    let number = |at: usize, size: usize| -> Option<u64> {
-        let field = bytes.get(at..at.checked_add(size)?)?;
-        let add = |all: u64, &byte: &u8| all << 8 | u64::from(byte);
-        Some(match bytes[0] {
-            b'I' => field.iter().rev().fold(0, add),
-            _ => field.iter().fold(0, add),
-        })
-    };
-    // What is out of reach is left to the decoder to complain about.
-    let holds = || -> Option<bool> {
-        // Offsets and counts of a BigTIFF have eight bytes.
-        let (offset, head, entry) = match number(2, 2)? {
-            43 => (8, 8, 20),
-            _ => (4, 2, 12),
-        };
-        let mut directory = number(offset, offset)? as usize;
-        for _ in 0..PAGES {
-            let entries = number(directory, head)?;
-            for i in 0..entries as usize {
-                let at = directory.checked_add(head + i.checked_mul(entry)?)?;
-                let size: u64 = match number(at + 2, 2)? {
-                    3 | 8 => 2,
-                    4 | 9 | 11 | 13 => 4,
-                    5 | 10 | 12 | 16..=18 => 8,
-                    _ => 1,
-                };
-                if number(at + 4, offset)?.saturating_mul(size) > bytes.len() as u64 {
-                    return Some(false);
-                }
-            }
-            directory = number(directory + head + entries as usize * entry, offset)? as usize;
-            if directory == 0 {
-                break;
-            }
-        }
-        Some(true)
-    };
-    holds().unwrap_or(true)
 }
 
 /// Walks the marker segments (ITU-T T.81, annex B) and says whether the end-of-image marker
@@ -157,13 +115,17 @@ mod tests {
             file.extend([0; 8]);
             file
         };
-        assert!(tiff_holds_its_values(&entry(20)));
-        assert!(!tiff_holds_its_values(&entry(60)));
-        assert!(!tiff_holds_its_values(&entry(u32::MAX)));
+        assert!(crate::tiff::holds_its_values(&entry(20)));
+        assert!(!crate::tiff::holds_its_values(&entry(60)));
+        assert!(!crate::tiff::holds_its_values(&entry(u32::MAX)));
         // A shorter file is left to the decoder, or short of its value.
         for cut in 0..entry(20).len() {
             let short = (18..20).contains(&cut);
-            assert_eq!(tiff_holds_its_values(&entry(20)[..cut]), !short, "{cut}");
+            assert_eq!(
+                crate::tiff::holds_its_values(&entry(20)[..cut]),
+                !short,
+                "{cut}"
+            );
         }
     }
 

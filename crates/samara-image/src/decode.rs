@@ -10,17 +10,22 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Luma, RgbImage};
 
 use crate::complete::is_complete;
+use crate::depth::Stretch;
 use crate::error::Error;
-use crate::input::flatten;
 use crate::limits::ImageLimits;
+#[cfg(feature = "image")]
+use crate::tiff;
+use crate::warning::ImageWarning;
 
 /// Reads an image file as 8-bit RGB.
 ///
 /// JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame), recognised by content and not by
 /// extension. The EXIF orientation is applied. Transparent pixels are laid over white. 16-bit
-/// samples become 8-bit as `round(v / 257)`, 32-bit floats as `round(255 · clamp(v, 0, 1))`; grey
-/// is repeated into the three channels. CMYK and YCCK JPEGs are converted without a colour
-/// profile; colour profiles are ignored everywhere, as Pillow does.
+/// samples become 8-bit as `round(v / 257)`, floats as `round(255 · clamp(v, 0, 1))`, other integers by
+/// the range of their type; grey is repeated into the three channels. CMYK and YCCK are converted without a
+/// colour profile; colour profiles are ignored everywhere, as Pillow does.
+///
+/// [`read_image_with`] also reads other pages, stretches values, and says what is worth knowing.
 ///
 /// # Errors
 /// One line naming the file: [`Error::Io`] (missing, a folder, not readable),
@@ -32,6 +37,60 @@ pub fn read_image(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbIma
     decode_image(&bytes, &path.display().to_string(), limits)
 }
 
+/// How an image file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ReadOptions {
+    /// How large it may be.
+    pub limits: ImageLimits,
+    /// Which page of a TIFF, or frame of an animated GIF or WebP, counted from 0.
+    pub page: usize,
+    /// Which values of samples of more than 8 bits become black and white.
+    pub stretch: Stretch,
+}
+
+impl From<ImageLimits> for ReadOptions {
+    /// The first page, values as they are.
+    fn from(limits: ImageLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+}
+
+/// An image as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadImage {
+    /// 8-bit RGB, upright.
+    pub image: RgbImage,
+    /// How it may not be what its author sees.
+    pub warnings: Vec<ImageWarning>,
+}
+
+/// As [`read_image`], with further options and warnings.
+///
+/// # Errors
+/// As [`read_image`]; [`Error::Parameter`] when there is no such page.
+pub fn read_image_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<ReadImage, Error> {
+    let path = path.as_ref();
+    let bytes = read_bytes(path, &options.limits)?;
+    decode_image_with(&bytes, &path.display().to_string(), options)
+}
+
+/// As [`decode_image`], with further options and warnings.
+///
+/// # Errors
+/// As [`read_image_with`], without [`Error::Io`].
+pub fn decode_image_with(
+    bytes: &[u8],
+    name: &str,
+    options: &ReadOptions,
+) -> Result<ReadImage, Error> {
+    let decoded = decode_page(bytes, name, &options.limits, options.page)?;
+    let (image, warnings) = decoded.into_rgb(options.stretch);
+    Ok(ReadImage { image, warnings })
+}
+
 /// Decodes an image from memory; `name` stands for the file in error messages.
 ///
 /// See [`read_image`] for formats and conversions.
@@ -39,7 +98,7 @@ pub fn read_image(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbIma
 /// # Errors
 /// As [`read_image`], without [`Error::Io`].
 pub fn decode_image(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<RgbImage, Error> {
-    decode_dynamic(bytes, name, limits).map(flatten)
+    decode_image_with(bytes, name, &(*limits).into()).map(|read| read.image)
 }
 
 /// An image of 16-bit grey levels.
@@ -56,7 +115,15 @@ pub fn read_gray16(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayI
     Ok(decode_dynamic(&bytes, &path.display().to_string(), limits)?.into_luma16())
 }
 
-/// The whole file, if it is a regular one within [`ImageLimits::max_bytes`].
+/// Reads a whole file, which must be a regular one within [`ImageLimits::max_bytes`]: a pipe would be waited for,
+/// a device has no end.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Limits`].
+pub fn read_file(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Vec<u8>, Error> {
+    read_bytes(path.as_ref(), limits)
+}
+
 pub(crate) fn read_bytes(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, Error> {
     let fail = |source| Error::io(path, "cannot be read", source);
     let name = path.display().to_string();
@@ -64,9 +131,12 @@ pub(crate) fn read_bytes(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, E
     if meta.is_dir() {
         return Err(fail(std::io::ErrorKind::IsADirectory.into()));
     }
+    if !meta.is_file() {
+        return Err(fail(std::io::Error::other("is not a regular file")));
+    }
     limits.check_bytes(meta.len(), "the file", &name)?;
     let mut bytes = Vec::new();
-    // A pipe has no length, so the bound also holds while reading.
+    // It may grow meanwhile.
     let file = fs::File::open(path).map_err(fail)?;
     file.take(limits.max_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
@@ -75,14 +145,42 @@ pub(crate) fn read_bytes(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, E
     Ok(bytes)
 }
 
-/// Decodes with the orientation applied, in the image's own colour type.
+/// An image in its own colour type, upright.
+pub(crate) struct Decoded {
+    pub(crate) image: DynamicImage,
+    /// The range of the samples' type, of `f32` samples that came from integers; 0 to 1 of floats.
+    pub(crate) range: [f32; 2],
+    pub(crate) warnings: Vec<ImageWarning>,
+}
+
+impl From<DynamicImage> for Decoded {
+    fn from(image: DynamicImage) -> Self {
+        Self {
+            image,
+            range: [0.0, 1.0],
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Decodes the first page in its own colour type.
 pub(crate) fn decode_dynamic(
     bytes: &[u8],
     name: &str,
     limits: &ImageLimits,
 ) -> Result<DynamicImage, Error> {
+    Ok(decode_page(bytes, name, limits, 0)?.image)
+}
+
+/// Decodes a page.
+pub(crate) fn decode_page(
+    bytes: &[u8],
+    name: &str,
+    limits: &ImageLimits,
+    page: usize,
+) -> Result<Decoded, Error> {
     // A codec that panics over a damaged file does not take the program with it.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes, name, limits)));
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes, name, limits, page)));
     let gave_up = |_| {
         Err(Error::decoding(
             name,
@@ -92,7 +190,7 @@ pub(crate) fn decode_dynamic(
     decoded.unwrap_or_else(gave_up)
 }
 
-fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<DynamicImage, Error> {
+fn decode(bytes: &[u8], name: &str, limits: &ImageLimits, page: usize) -> Result<Decoded, Error> {
     limits.check_bytes(bytes.len() as u64, "the file", name)?;
     if bytes.is_empty() {
         return Err(Error::decoding(name, "the file is empty"));
@@ -107,6 +205,10 @@ fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<DynamicImage
         Error::Decoding { .. } if !complete => truncated(name),
         other => other,
     };
+    #[cfg(feature = "image")]
+    if format == ImageFormat::Tiff {
+        return tiff::decode(bytes, name, limits, page);
+    }
     let reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
@@ -127,12 +229,105 @@ fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<DynamicImage
     // Unreadable metadata does not make the pixels wrong.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let frames = frames(bytes, format, page, limits).map_err(failed)?;
+    if let Some(frame) = frames.chosen {
+        image = frame;
+    } else if page > 0 {
+        let count = frames.count;
+        let what = format!(
+            "{name} has pages 0 to {}: there is no page {page}",
+            count - 1
+        );
+        return Err(Error::parameter("page", what));
+    }
     image.apply_orientation(orientation);
-    Ok(image)
+    let mut decoded = Decoded::from(image);
+    if page == 0 && frames.count > 1 {
+        decoded.warnings.push(ImageWarning::Pages { pages: None });
+    }
+    Ok(decoded)
+}
+
+/// The frames of an animation as far as they were looked at.
+struct Frames {
+    count: usize,
+    /// The frame that was asked for, if that is not the first one.
+    chosen: Option<DynamicImage>,
+}
+
+/// This build reads neither GIF nor WebP.
+#[cfg(not(feature = "image"))]
+fn frames(_: &[u8], _: ImageFormat, _: usize, _: &ImageLimits) -> Result<Frames, CodecError> {
+    Ok(Frames {
+        count: 1,
+        chosen: None,
+    })
+}
+
+/// Goes through the frames of a GIF or WebP to the one that is wanted, at least to the second one.
+#[cfg(feature = "image")]
+fn frames(
+    bytes: &[u8],
+    format: ImageFormat,
+    wanted: usize,
+    limits: &ImageLimits,
+) -> Result<Frames, CodecError> {
+    use image::AnimationDecoder;
+    use image::codecs::gif::GifDecoder;
+    use image::codecs::webp::WebPDecoder;
+
+    let mut most = image::Limits::no_limits();
+    most.max_alloc = Some(limits.max_bytes);
+    let mut frames = match format {
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(Cursor::new(bytes))?;
+            decoder.set_limits(most)?;
+            decoder.into_frames()
+        }
+        ImageFormat::WebP => {
+            let mut decoder = WebPDecoder::new(Cursor::new(bytes))?;
+            decoder.set_limits(most)?;
+            if !decoder.has_animation() {
+                return Ok(Frames {
+                    count: 1,
+                    chosen: None,
+                });
+            }
+            decoder.into_frames()
+        }
+        _ => {
+            return Ok(Frames {
+                count: 1,
+                chosen: None,
+            });
+        }
+    };
+    let mut found = Frames {
+        count: 0,
+        chosen: None,
+    };
+    while found.count <= wanted.max(1) {
+        // A damaged frame that nobody asked for is as good as none.
+        let frame = match frames.next() {
+            Some(Err(error)) if found.count <= wanted => return Err(error),
+            Some(Ok(frame)) => frame,
+            _ => break,
+        };
+        if found.count == wanted && wanted > 0 {
+            found.chosen = Some(frame.into_buffer().into());
+        }
+        found.count += 1;
+    }
+    found.count = found.count.max(1);
+    Ok(found)
 }
 
 fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, Error> {
     const READ: &str = "JPEG, PNG, WebP, TIFF, BMP and GIF are read";
+    const BIG_TIFF: [&[u8]; 2] = [b"II\x2b\0", b"MM\0\x2b"];
+    if BIG_TIFF.iter().any(|magic| bytes.starts_with(magic)) {
+        return Ok(ImageFormat::Tiff);
+    }
     match image::guess_format(bytes) {
         Ok(
             format @ (ImageFormat::Jpeg
@@ -147,6 +342,16 @@ fn recognise(bytes: &[u8], name: &str) -> Result<ImageFormat, Error> {
             format!("is {}; {READ}", format!("{other:?}").to_uppercase()),
         )),
         Err(_) => Err(Error::decoding(name, format!("is not an image; {READ}"))),
+    }
+}
+
+/// Whether values of pixels are not those that were saved.
+pub(crate) fn is_lossy(bytes: &[u8]) -> bool {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => true,
+        // A simple file begins with its bitstream; of an extended one the chunks are looked through.
+        Ok(ImageFormat::WebP) => bytes.windows(4).any(|chunk| chunk == b"VP8 "),
+        _ => false,
     }
 }
 

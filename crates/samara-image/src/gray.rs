@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::DynamicImage;
 
-use crate::decode::{decode_dynamic, read_bytes};
+use crate::decode::{Decoded, decode_page, read_bytes};
 use crate::error::Error;
 use crate::limits::ImageLimits;
 
@@ -15,8 +15,7 @@ pub struct GrayValues {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// One value a pixel, row by row: 8- and 16-bit samples divided by their largest value, so 0 to
-    /// 1, floats as they are.
+    /// One value a pixel, row by row: integers by the range of their type, so 0 to 1, floats as they are.
     pub values: Vec<f32>,
 }
 
@@ -28,7 +27,7 @@ pub struct GrayValues {
 pub fn read_gray(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayValues, Error> {
     let path = path.as_ref();
     let name = path.display().to_string();
-    let image = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
+    let Decoded { image, range, .. } = decode_page(&read_bytes(path, limits)?, &name, limits, 0)?;
     let (width, height) = (image.width(), image.height());
     let values: Vec<f32> = match &image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
@@ -45,7 +44,8 @@ pub fn read_gray(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayVal
                 let what = "is an image in colour, and grey values are wanted";
                 return Err(Error::unsupported(&name, what));
             }
-            rgb.pixels().map(|p| p[0]).collect()
+            let [low, high] = range;
+            rgb.pixels().map(|p| (p[0] - low) / (high - low)).collect()
         }
     };
     Ok(GrayValues {

@@ -1,11 +1,11 @@
 //! Label maps: one file holds all objects of an image, each with a value of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use image::{DynamicImage, Luma};
 
-use crate::decode::{GrayImage16, decode_dynamic, read_bytes};
+use crate::decode::{GrayImage16, decode_dynamic, is_lossy, read_bytes};
 use crate::error::Error;
 use crate::limits::ImageLimits;
 use crate::mask::Mask;
@@ -22,44 +22,121 @@ pub struct LabelMap {
     pub objects: BTreeMap<u32, Rle>,
 }
 
-/// Reads a label map: an 8- or 16-bit grey image whose values are the labels, or an 8-bit colour
-/// or palette image whose colours are, as `red · 65536 + green · 256 + blue`. Transparency is
-/// ignored. Lossless formats only make sense (PNG, TIFF).
+/// Reads a label map: a grey image of any type whose values are the labels, whole numbers below 2^24 in types of
+/// more than 16 bits; or an 8-bit colour or palette image whose colours are, as
+/// `red · 65536 + green · 256 + blue`. Transparency is ignored.
 ///
 /// # Errors
-/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for other sample types.
+/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for other sample types, for a lossy format
+/// (JPEG, lossy WebP), and for smooth edges, whose in-between values would be objects.
 pub fn read_label_map(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<LabelMap, Error> {
     let path = path.as_ref();
     let name = path.display().to_string();
-    let image = decode_dynamic(&read_bytes(path, limits)?, &name, limits)?;
+    let bytes = read_bytes(path, limits)?;
+    let image = decode_dynamic(&bytes, &name, limits)?;
+    if is_lossy(&bytes) {
+        let what = "is compressed with loss, so its values are not those that were saved; a label map is a PNG \
+                    or TIFF";
+        return Err(Error::unsupported(&name, what));
+    }
     let (width, height) = (image.width(), image.height());
-    let values: Vec<u32> = match image {
-        DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => {
-            let grey = image.into_luma8();
-            grey.pixels().map(|p| u32::from(p[0])).collect()
-        }
-        DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
-            let grey = image.into_luma16();
-            grey.pixels().map(|p| u32::from(p[0])).collect()
-        }
-        DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_) => {
-            let rgb = image.into_rgb8();
-            let label = |p: &image::Rgb<u8>| u32::from_be_bytes([0, p[0], p[1], p[2]]);
-            rgb.pixels().map(label).collect()
-        }
-        other => {
-            let what = format!(
-                "a label map has 8- or 16-bit values, not {:?}",
-                other.color()
-            );
-            return Err(Error::unsupported(&name, what));
-        }
+    let Some((_, values)) = labels(&image) else {
+        let what = "a label map has whole numbers for values, in grey or in colours of 8 bits";
+        return Err(Error::unsupported(&name, what));
     };
+    check_edges(width as usize, &values, &name)?;
     if u32::try_from(values.len()).is_err() {
         let what = format!("{width}x{height} is too large for a label map");
         return Err(Error::limits(&name, what));
     }
     Ok(LabelMap::of_values((width, height), &values))
+}
+
+/// Width and labels of an image, row by row, if its values can be some.
+pub(crate) fn labels(image: &DynamicImage) -> Option<(usize, Vec<u32>)> {
+    let values = match image {
+        DynamicImage::ImageLuma8(grey) => grey.pixels().map(|p| p[0].into()).collect(),
+        DynamicImage::ImageLumaA8(grey) => grey.pixels().map(|p| p[0].into()).collect(),
+        DynamicImage::ImageLuma16(grey) => grey.pixels().map(|p| p[0].into()).collect(),
+        DynamicImage::ImageLumaA16(grey) => grey.pixels().map(|p| p[0].into()).collect(),
+        DynamicImage::ImageRgb8(rgb) => rgb.pixels().map(|p| color_label(p.0)).collect(),
+        DynamicImage::ImageRgba8(rgba) => {
+            let rgb = rgba.pixels().map(|p| [p[0], p[1], p[2]]);
+            rgb.map(color_label).collect()
+        }
+        // Whole numbers of up to 24 bits are exact in floating point.
+        DynamicImage::ImageRgb32F(wide) => {
+            let is_label = |v: f32| v.fract() == 0.0 && (0.0..16_777_216.0).contains(&v);
+            let label = |p: &image::Rgb<f32>| {
+                let is_grey = p[0] == p[1] && p[0] == p[2];
+                (is_grey && is_label(p[0])).then_some(p[0] as u32)
+            };
+            wide.pixels().map(label).collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    Some((image.width() as usize, values))
+}
+
+fn color_label([red, green, blue]: [u8; 3]) -> u32 {
+    u32::from_be_bytes([0, red, green, blue])
+}
+
+/// The labels other than 0 that fill 2×2 pixels somewhere; none if there are more than `most` labels.
+pub(crate) fn area_labels(width: usize, values: &[u32], most: usize) -> BTreeSet<u32> {
+    let (all, filled) = labels_and_filled(width, values, most);
+    if all.len() > most {
+        return BTreeSet::new();
+    }
+    filled
+}
+
+/// All labels other than 0, and those of them that fill 2×2 pixels somewhere. The search ends at more than
+/// `most`.
+fn labels_and_filled(width: usize, values: &[u32], most: usize) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let (mut all, mut filled) = (BTreeSet::new(), BTreeSet::new());
+    let rows: Vec<&[u32]> = values.chunks_exact(width.max(1)).collect();
+    let mut last = 0;
+    for (y, row) in rows.iter().enumerate() {
+        let below = rows.get(y + 1);
+        for (x, &label) in row.iter().enumerate() {
+            if label == 0 {
+                continue;
+            }
+            if label != last {
+                all.insert(label);
+                last = label;
+                if all.len() > most {
+                    return (all, filled);
+                }
+            }
+            let fills = below.is_some_and(|below| {
+                row.get(x + 1) == Some(&label)
+                    && below[x] == label
+                    && below.get(x + 1) == Some(&label)
+            });
+            if fills && !filled.contains(&label) {
+                filled.insert(label);
+            }
+        }
+    }
+    (all, filled)
+}
+
+/// Refuses an image most of whose values only stand along edges, as anti-aliasing and scaling leave them.
+fn check_edges(width: usize, values: &[u32], name: &str) -> Result<(), Error> {
+    const FEW: usize = 4;
+    let (all, filled) = labels_and_filled(width, values, usize::MAX);
+    if all.len() < FEW || filled.len() * 2 >= all.len() {
+        return Ok(());
+    }
+    let what = format!(
+        "{} of its {} values fill no 2×2 pixels, as smooth edges have them; a label map has one value for each \
+         object, without anti-aliasing",
+        all.len() - filled.len(),
+        all.len()
+    );
+    Err(Error::unsupported(name, what))
 }
 
 impl LabelMap {

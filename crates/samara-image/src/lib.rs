@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "image")]
+pub mod annotation;
 #[cfg(feature = "ndarray")]
 mod array;
 #[cfg(feature = "overlay")]
@@ -16,6 +18,7 @@ pub mod components;
 mod contour;
 pub mod coverage;
 pub mod decode;
+mod depth;
 mod distance;
 pub mod error;
 pub mod frame;
@@ -39,14 +42,23 @@ pub mod rle;
 pub mod save;
 #[cfg(feature = "overlay")]
 mod smooth;
+#[cfg(feature = "image")]
+mod tiff;
 #[cfg(feature = "video")]
 pub mod video;
+mod warning;
 
+#[cfg(feature = "image")]
+pub use annotation::{Annotation, CocoFile, Labels, cut_out, instance_map, labelme, yolo};
 #[cfg(feature = "overlay")]
 pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
-pub use decode::{GrayImage16, decode_image, read_gray16, read_image};
+pub use decode::{
+    GrayImage16, ReadImage, ReadOptions, decode_image, decode_image_with, read_file, read_gray16,
+    read_image, read_image_with,
+};
+pub use depth::Stretch;
 pub use distance::DistanceTransform;
 pub use error::Error;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
@@ -75,3 +87,4 @@ pub use save::{
 };
 #[cfg(feature = "video")]
 pub use video::{FfmpegVideo, FrameFolder, FrameSource, VideoWriter, open_video};
+pub use warning::ImageWarning;

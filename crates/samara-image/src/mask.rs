@@ -6,8 +6,9 @@ use std::path::Path;
 use image::{DynamicImage, GrayImage};
 
 use crate::bits;
-use crate::decode::{decode_dynamic, read_bytes};
+use crate::decode::{Decoded, decode_page, is_lossy, read_bytes};
 use crate::error::Error;
+use crate::label_map::{area_labels, labels};
 use crate::limits::ImageLimits;
 use crate::save::save_png;
 
@@ -456,15 +457,21 @@ impl Not for &Mask {
     }
 }
 
+/// An image of more values than this is one of shades, not of objects.
+const MOST_VALUES: usize = 16;
+
 /// Reads a mask from any image that [`read_image`](crate::read_image) reads: a pixel is set when
 /// its luma is greater than 127. In an image without any such pixel (labels such as 0 and 1, a
 /// dark palette) it is set when its luma is more than half of the brightest one.
+///
+/// Several values that each fill some area are several objects, and refused: a mask is one. Up to 16 values are
+/// looked at; more are shades.
 ///
 /// If the image has transparency that varies, the mask is where it is opaque (alpha greater than
 /// 127) instead, because cut-outs carry the object's shape there and its colours elsewhere.
 ///
 /// # Errors
-/// As [`read_image`](crate::read_image).
+/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for several objects.
 pub fn read_mask(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Mask, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
@@ -476,7 +483,7 @@ pub fn read_mask(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Mask, E
 /// # Errors
 /// As [`decode_image`](crate::decode_image).
 pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mask, Error> {
-    let image = decode_dynamic(bytes, name, limits)?;
+    let Decoded { image, range, .. } = decode_page(bytes, name, limits, 0)?;
     if image.color().has_alpha() {
         let rgba = image.to_rgba8();
         let first = rgba.pixels().next().map(|p| p[3]);
@@ -490,13 +497,51 @@ pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mas
             ));
         }
     }
-    let luma = match image {
-        DynamicImage::ImageLuma8(luma) => luma,
-        other => other.into_luma8(),
-    };
-    let brightest = luma.as_raw().iter().copied().max().unwrap_or(0);
-    let threshold = if brightest > 127 { 127 } else { brightest / 2 };
-    Ok(Mask::from_luma(&luma, threshold))
+    if !is_lossy(bytes)
+        && let Some((width, values)) = labels(&image)
+    {
+        let several = area_labels(width, &values, MOST_VALUES);
+        if several.len() > 1 {
+            let few: Vec<String> = several.iter().take(4).map(u32::to_string).collect();
+            let dots = if several.len() > 4 { ", …" } else { "" };
+            let what = format!(
+                "holds several objects, by its values {}{dots}; a mask is one object: 0 and one other value",
+                few.join(", ")
+            );
+            return Err(Error::unsupported(name, what));
+        }
+    }
+    Ok(match image {
+        DynamicImage::ImageLuma16(_)
+        | DynamicImage::ImageLumaA16(_)
+        | DynamicImage::ImageRgb16(_)
+        | DynamicImage::ImageRgba16(_) => {
+            let luma = image.into_luma16();
+            let brightest = luma.as_raw().iter().copied().max().unwrap_or(0);
+            let most = if brightest > 127 * 257 {
+                127 * 257
+            } else {
+                brightest / 2
+            };
+            Mask::from_slice(luma.width(), luma.height(), luma.as_raw(), |&v| v > most)
+        }
+        DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
+            let luma = image.to_luma32f();
+            let brightest = luma.as_raw().iter().copied().fold(0.0, f32::max);
+            let most = if brightest > range[1] / 2.0 {
+                range[1]
+            } else {
+                brightest
+            } / 2.0;
+            Mask::from_slice(luma.width(), luma.height(), luma.as_raw(), |&v| v > most)
+        }
+        _ => {
+            let luma = image.into_luma8();
+            let brightest = luma.as_raw().iter().copied().max().unwrap_or(0);
+            let most = if brightest > 127 { 127 } else { brightest / 2 };
+            Mask::from_luma(&luma, most)
+        }
+    })
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

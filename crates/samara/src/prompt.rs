@@ -158,7 +158,7 @@ impl Prompt {
     }
 
     /// Whether there is nothing to answer.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.clicks.is_empty() && self.bbox.is_none() && self.mask.is_none()
     }
 

@@ -16,15 +16,13 @@ use samara_eval::{
 use samara_image::write_atomic;
 use serde_json::json;
 
+use super::{ALL, open_data};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
 use crate::model::{checkpoint, named_checkpoint};
 use crate::progress::{self, Bar};
 use crate::terminal;
-
-/// The split that means every image.
-pub(super) const ALL: &str = "all";
 
 /// Evaluates the model that the flags name.
 pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
@@ -37,8 +35,8 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     let other = other.map(|name| named_checkpoint("--compare", name));
     let other = other.transpose()?;
     let options = options(flags)?;
-    let split = (flags.split != ALL).then_some(flags.split.as_str());
-    let open = |path| DataSet::open(path, split).map_err(CliError::failed);
+    let (images, stretch) = (flags.read.images.as_ref(), flags.read.depth.stretch);
+    let open = |path: &PathBuf| open_data(path, &flags.split, images, stretch);
     let data_sets: Vec<DataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
     outputs(flags)
         .read("the checkpoint", checkpoint.path())

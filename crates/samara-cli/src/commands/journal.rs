@@ -81,6 +81,18 @@ impl RunFolder {
         })
     }
 
+    /// Refuses to replace what no run has written here: nobody said that it may go.
+    pub(crate) fn refuse_others<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let mut paths = names.into_iter().map(|name| self.path.join(name));
+        match paths.find(|path| path.exists()) {
+            Some(path) => Err(CliError::failed(format!(
+                "{}: is there already; --overwrite replaces it",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Whether there is a file of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.path.join(name).exists()

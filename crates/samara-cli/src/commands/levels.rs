@@ -1,11 +1,10 @@
 //! `samara levels`.
 
 use samara::{ImageLimits, Segmenter};
-use samara_data::DataSet;
 use samara_quality::{LevelsOptions, propose_levels};
 
 use super::eval::with_bar;
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::files::{Files, Kind};
 use crate::flags::LevelsFlags;
 use crate::model::checkpoint;
@@ -15,14 +14,13 @@ use crate::terminal;
 pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let split = (flags.split != super::eval::ALL).then_some(flags.split.as_str());
-    let data = DataSet::open(&flags.data, split).map_err(CliError::failed)?;
+    let (images, stretch) = (flags.read.images.as_ref(), flags.read.depth.stretch);
+    let data = super::open_data(&flags.data, &flags.split, images, stretch)?;
     Files::new()
         .read_all("the annotations of the data set", &data.annotations)
         .read("the checkpoint", checkpoint.path())
         .write("--out", Kind::Json, Some(&flags.out))
         .check()?;
-    super::tell_elsewhere("--out", &flags.out, &data);
 
     let place = flags.model.device.options();
     let segmenter = progress::spin("loading the model", || {
@@ -38,6 +36,7 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
         propose_levels(&segmenter, &data, &options, progress)
     })?;
     levels.write(&flags.out)?;
+    super::tell_elsewhere("--out", &flags.out, &data);
     let wrote = terminal::name(&flags.out);
     terminal::print(&format!("{}\nwrote {wrote}\n", levels.outline()))
 }

@@ -13,12 +13,14 @@ pub(crate) mod segment;
 pub(crate) mod train;
 pub(crate) mod video;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use samara::{Intent, Segmenter};
-use samara_data::DataSet;
+use samara::{ImageLimits, Intent, Segmenter};
+use samara_data::{DataOptions, DataSet};
+use samara_image::{Stretch, read_image_with};
 
-use crate::terminal;
+use crate::error::{CliError, Result};
+use crate::{read, terminal};
 
 /// An intent means something to models with a candidate head alone.
 fn tell_unused_intent(intent: Intent, segmenter: &Segmenter) {
@@ -28,6 +30,39 @@ fn tell_unused_intent(intent: Intent, segmenter: &Segmenter) {
             format!("--intent {intent}: {name} has no candidate head, so it changes nothing");
         terminal::tell("note", &line);
     }
+}
+
+/// The name of the split that is all of them.
+pub(crate) const ALL: &str = "all";
+
+/// Opens a data set, and tells what is worth knowing about it.
+fn open_data(
+    path: &Path,
+    split: &str,
+    images: Option<&PathBuf>,
+    stretch: Stretch,
+) -> Result<DataSet> {
+    let options = DataOptions {
+        split: (split != ALL).then(|| split.to_owned()),
+        image_dir: images.cloned(),
+        stretch,
+    };
+    let data = DataSet::open_with(path, &options).map_err(CliError::failed)?;
+    if split != ALL && data.split.is_none() && data.annotations.is_some() {
+        let images = data.images.len();
+        let note = format!(
+            "{}: its images have no split: all {images} are used",
+            data.annotations.as_deref().unwrap_or(path).display()
+        );
+        terminal::tell("note", &note);
+    }
+    // What is worth knowing about one image is so about its like.
+    if let Some(first) = data.images.first()
+        && let Ok(read) = read_image_with(&first.path, &first.options(&ImageLimits::default()))
+    {
+        read::tell(&first.path, &read.warnings);
+    }
+    Ok(data)
 }
 
 /// Annotations name images relative to their own folder.

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use samara::{Intent, Zoom};
 use samara_data::prompts::Placement;
 
-use super::{GeneratorFlags, ModelFlags};
+use super::{DataFlags, GeneratorFlags, ModelFlags};
 use crate::args::positive;
 
 /// Flags that only mean something where images are prompted.
@@ -77,6 +77,9 @@ pub(crate) struct EvalFlags {
         help_heading = "Data"
     )]
     pub(crate) split: String,
+
+    #[command(flatten)]
+    pub(crate) read: DataFlags,
 
     /// At most N images of a set, or N videos, evenly spread
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]

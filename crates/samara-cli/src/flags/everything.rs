@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use samara::{MaskGeneratorOptions, OutputMode, PointGrid};
 
-use super::{LimitFlags, ModelFlags};
+use super::{ModelFlags, ReadFlags};
 use crate::args::positive;
 use crate::error::{CliError, Result};
 
@@ -73,7 +73,7 @@ pub(crate) struct EverythingFlags {
     pub(crate) generator: GeneratorFlags,
 
     #[command(flatten)]
-    pub(crate) limits: LimitFlags,
+    pub(crate) read: ReadFlags,
 }
 
 /// What `samara everything` writes.

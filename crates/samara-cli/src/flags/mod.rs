@@ -12,12 +12,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use samara::{DeviceKind, ImageLimits, Intent, SegmenterOptions};
+use samara_image::{ReadOptions, Stretch};
 
 pub(crate) use attention::AttentionFlags;
 pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
 pub(crate) use quality::{LevelsFlags, QualityFlags};
-pub(crate) use segment::SegmentFlags;
+pub(crate) use segment::{SegmentFlags, SegmentFormat};
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
 
 use crate::args::{positive, threads};
@@ -147,6 +148,60 @@ pub(crate) struct LimitFlags {
         help_heading = "Limits"
     )]
     pub(crate) max_bytes: u64,
+}
+
+/// How an image is read.
+#[derive(Debug, Args)]
+pub(crate) struct ReadFlags {
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+
+    /// Which page of a TIFF, or frame of an animated GIF or WebP; they count from 0
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Image")]
+    pub(crate) page: usize,
+
+    #[command(flatten)]
+    pub(crate) depth: StretchFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StretchFlag {
+    /// Which values of 16-bit, 32-bit and float images become black and white: off (the ends of their type),
+    /// min-max, or two percentiles of the image's values such as 1,99
+    #[arg(
+        long,
+        value_name = "off|min-max|LOW,HIGH",
+        default_value_t,
+        value_parser = parse_stretch,
+        help_heading = "Image"
+    )]
+    pub(crate) stretch: Stretch,
+}
+
+/// How a data set is read.
+#[derive(Debug, Args)]
+pub(crate) struct DataFlags {
+    /// The folder of the images of COCO annotations, if it is not one of the usual places
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub(crate) images: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) depth: StretchFlag,
+}
+
+fn parse_stretch(text: &str) -> Result<Stretch, String> {
+    text.parse()
+        .map_err(|_| "expected off, min-max, or two percentiles such as 1,99".into())
+}
+
+impl ReadFlags {
+    pub(crate) fn options(&self) -> ReadOptions {
+        ReadOptions {
+            limits: ImageLimits::from(&self.limits),
+            page: self.page,
+            stretch: self.depth.stretch,
+        }
+    }
 }
 
 impl From<&LimitFlags> for ImageLimits {

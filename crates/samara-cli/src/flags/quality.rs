@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use samara::{Click, OriginalBox};
 
-use super::{LimitFlags, ModelFlags};
+use super::{DataFlags, LimitFlags, ModelFlags, ReadFlags};
 use crate::args::{parse_box, parse_point, positive};
 
 #[derive(Debug, Args)]
@@ -83,6 +83,10 @@ pub(crate) struct QualityFlags {
     )]
     pub(crate) split: Option<String>,
 
+    /// The folder of the images of a data set's COCO annotations, if it is not one of the usual places
+    #[arg(long, value_name = "DIR", help_heading = "A data set")]
+    pub(crate) images: Option<PathBuf>,
+
     /// At most N images, evenly spread
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with_all = ["masks", "keep"],
           help_heading = "Data set")]
@@ -136,7 +140,7 @@ pub(crate) struct QualityFlags {
     pub(crate) json: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) limits: LimitFlags,
+    pub(crate) read: ReadFlags,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +190,9 @@ pub(crate) struct LevelsFlags {
     /// Write the annotations of the data set too, with masks as run lengths
     #[arg(long, help_heading = "Output")]
     pub(crate) with_annotations: bool,
+
+    #[command(flatten)]
+    pub(crate) read: DataFlags,
 
     #[command(flatten)]
     pub(crate) limits: LimitFlags,

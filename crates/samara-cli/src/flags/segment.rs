@@ -1,15 +1,49 @@
 //! The flags of `samara segment`.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use samara::{Click, OriginalBox, Zoom};
 
-use super::{IntentFlag, LimitFlags, ModelFlags};
+use super::{IntentFlag, ModelFlags, ReadFlags};
 use crate::args::{SelectArg, parse_box, parse_point};
 
 /// What `segment` does without `--zoom`.
 const DEFAULT_ZOOM: Zoom = Zoom::Off;
+
+/// What `segment` writes into a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SegmentFormat {
+    /// NAME.overlay.png: the photo with masks, prompts and scores
+    Overlay,
+    /// NAME.json: candidates and selections with run lengths
+    Json,
+    /// NAME.mask.png and NAME.candidate-0.png, …: selected masks and all candidates
+    Masks,
+    /// annotations.json: COCO with run lengths
+    Coco,
+    /// yolo/NAME.txt and yolo/classes.txt: polygons as YOLO segmentation has them
+    Yolo,
+    /// labelme/NAME.json: polygons, and masks where there are holes or several parts
+    Labelme,
+    /// labels/NAME.png: a label map of 16 bits, 1 for the first object
+    Labels,
+    /// cutouts/NAME.png: the objects on a transparent ground
+    Cutouts,
+}
+
+impl SegmentFormat {
+    /// What is written if nothing else is asked for.
+    pub(crate) const DEFAULT: [Self; 3] = [Self::Overlay, Self::Json, Self::Masks];
+}
+
+impl Display for SegmentFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -31,12 +65,18 @@ Examples:
   Embed once, ask again at once:
     samara segment photo.jpg --model sam-vit-b --point 520,360 --save-embedding photo.emb
     samara segment photo.jpg --model sam-vit-b --point 300,200 --embedding photo.emb
+  Boxes of COCO annotations as masks, for many images, as COCO and YOLO files:
+    samara segment --prompts instances_val2017.json --images val2017 --out masks --format coco,yolo
   Refine the last answer with a further click:
     samara segment photo.jpg --model sam-vit-b --point 520,360 --raw last.safetensors
     samara segment photo.jpg --model sam-vit-b --point 520,360 --point 500,420 --mask last.safetensors --single")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub(crate) struct SegmentFlags {
-    /// The image: JPEG, PNG, WebP, TIFF, BMP or GIF
-    pub(crate) image: PathBuf,
+    /// The image: JPEG, PNG, WebP, TIFF, BMP or GIF; --prompts may name many instead
+    pub(crate) image: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) model: ModelFlags,
@@ -55,6 +95,24 @@ pub(crate) struct SegmentFlags {
     /// the .safetensors of an earlier --raw
     #[arg(long, value_name = "FILE", help_heading = "Prompt")]
     pub(crate) mask: Option<PathBuf>,
+
+    /// A file of prompts, for the image or for many: JSON (a list), .jsonl (one a line), or COCO annotations, whose
+    /// boxes are the prompts
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "boxes", "mask"], help_heading = "Prompt")]
+    pub(crate) prompts: Option<PathBuf>,
+
+    /// The folder of the images of COCO annotations, if it is not one of the usual places
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "prompts",
+        help_heading = "Prompt"
+    )]
+    pub(crate) images: Option<PathBuf>,
+
+    /// The class of the objects in COCO, YOLO and labelme files, if the file of prompts names none [default: object]
+    #[arg(long, value_name = "NAME", help_heading = "Prompt")]
+    pub(crate) label: Option<String>,
 
     /// One mask instead of three, for a prompt that is not ambiguous
     #[arg(long, help_heading = "Prompt")]
@@ -88,9 +146,27 @@ pub(crate) struct SegmentFlags {
     #[arg(long, help_heading = "Selection")]
     pub(crate) explain: bool,
 
-    /// An image of the selected mask (.png, .jpg), or a folder for images, masks and JSON
+    /// An image of the selected mask (.png, .jpg), or a folder for what --format names
     #[arg(long, value_name = "FILE|DIR", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
+
+    /// What to write into the folder of --out, separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = SegmentFormat::DEFAULT,
+        help_heading = "Output"
+    )]
+    pub(crate) format: Vec<SegmentFormat>,
+
+    /// Resume the run of a file of prompts in OUT; what is done stays
+    #[arg(long, help_heading = "Output")]
+    pub(crate) resume: bool,
+
+    /// Begin anew where there are results; they are replaced
+    #[arg(long, conflicts_with = "resume", help_heading = "Output")]
+    pub(crate) overwrite: bool,
 
     /// The selected mask, white on black
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
@@ -118,5 +194,5 @@ pub(crate) struct SegmentFlags {
     pub(crate) embedding: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) limits: LimitFlags,
+    pub(crate) read: ReadFlags,
 }

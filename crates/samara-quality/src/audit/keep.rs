@@ -8,14 +8,14 @@ use samara_image::write_atomic;
 use serde::Deserialize;
 
 use super::AnnotationQuality;
-use samara_data::{DataError, DataSet};
+use samara_data::{CocoId, DataError, DataSet};
 
 use crate::Result;
 
 #[derive(Deserialize)]
 struct Key {
-    id: u64,
-    image_id: u64,
+    id: CocoId,
+    image_id: CocoId,
 }
 
 /// Writes the annotations of `data` without the `suspects` to `out`, and gives the numbers of those
@@ -51,7 +51,7 @@ pub fn keep_others(
         let annotation = &file[span.clone()];
         let key: Key = serde_json::from_slice(annotation)
             .map_err(|error| refuse(path, format!("annotation {i}: {error}")))?;
-        if dropped.contains(&(key.image_id, key.id)) {
+        if dropped.contains(&(key.image_id.0, key.id.0)) {
             continue;
         }
         if kept > 0 {

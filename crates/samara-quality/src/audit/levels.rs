@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use samara::{Embedding, Granularity, ImageLimits, Mask, Prompt, Segmenter};
+use samara_data::CocoId;
 use samara_image::{Rle, write_atomic_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -192,7 +193,8 @@ pub fn propose_levels(
         let reason = format!("{} images, skipped: {skipped}", images.len());
         return Err(EvalError::Empty { name, reason }.into());
     }
-    let mut wanted = |image: &Value| image["id"].as_u64().is_some_and(|id| used.remove(&id));
+    let id = |image: &Value| CocoId::deserialize(&image["id"]).ok();
+    let mut wanted = |image: &Value| id(image).is_some_and(|id| used.remove(&id.0));
     levels.images = head.images.into_iter().filter(|i| wanted(i)).collect();
     levels.number();
     Ok(levels)

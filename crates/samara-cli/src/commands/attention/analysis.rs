@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use samara::{Candidates, Prompt};
 use samara_attention::{AttentionLevel, AttentionMap, AttentionOptions, AttentionTargets};
-use samara_image::RgbImage;
+use samara_image::{ImageWarning, RgbImage};
 
 use crate::error::Result;
 use crate::map_file::FileMap;
@@ -19,6 +19,8 @@ pub(super) struct Asked {
 /// Maps, prompts and what was found: for every map the result of every prompt.
 pub(super) struct Analysis {
     pub(super) image: RgbImage,
+    /// How it may not be what its author sees.
+    pub(super) warnings: Vec<ImageWarning>,
     pub(super) maps: Vec<FileMap>,
     pub(super) asked: Vec<Asked>,
     pub(super) targets: AttentionTargets,

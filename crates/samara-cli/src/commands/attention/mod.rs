@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use samara::{ImageLimits, OriginalPx, Prompt, Segmenter, read_image};
+use samara::{ImageLimits, OriginalPx, Prompt, Segmenter};
 use samara_attention::AttentionMap;
 use samara_attention::{AttentionLevel, AttentionOptions, AttentionTargets};
-use samara_image::{RgbImage, save_image, write_atomic};
+use samara_image::{ReadImage, RgbImage, save_image, write_atomic};
 
 use analysis::{Analysis, Asked, Timing, mean};
 
@@ -21,6 +21,7 @@ use crate::flags::AttentionFlags;
 use crate::map_file::FileMap;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
+use crate::read::read;
 use crate::{map_file, mask_file, terminal};
 
 /// Maps that are analysed between two steps of the bar.
@@ -43,7 +44,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
         .write("--json", Kind::JsonOrStdout, outputs.json.as_deref())
         .check()?;
     let limits = ImageLimits::from(&flags.limits);
-    let image = read_image(&flags.image, &limits)?;
+    let ReadImage { image, warnings } = read(&flags.image, &limits.into())?;
     let maps = maps(flags, &image, &limits)?;
     let asked = prompts(flags, &image, &maps, &limits)?;
 
@@ -64,6 +65,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     let found = timed(&mut timing.analyse, || analyse(&targets, &maps, &options))?;
     let analysis = Analysis {
         image,
+        warnings,
         maps,
         asked,
         targets,

@@ -90,11 +90,7 @@ pub(super) fn json(flags: &AttentionFlags, analysis: &Analysis) -> Result<Vec<u8
     let prompts = analysis.asked.iter().zip(analysis.targets.candidates());
     let maps = analysis.maps.iter().zip(&analysis.found);
     let report = Report {
-        image: ImageRecord {
-            path: flags.image.display().to_string(),
-            width: analysis.image.width(),
-            height: analysis.image.height(),
-        },
+        image: ImageRecord::new(&flags.image, &analysis.image, &analysis.warnings),
         map: flags.map.display().to_string(),
         model: &analysis.model,
         stretch: analysis.options.stretch,

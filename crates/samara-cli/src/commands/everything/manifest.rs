@@ -29,6 +29,9 @@ pub(super) enum Outcome {
         height: u32,
         /// How many masks it has.
         masks: usize,
+        /// How the image may not be what its author sees.
+        #[serde(default)]
+        warnings: Vec<String>,
     },
     Failed {
         error: String,
@@ -80,6 +83,7 @@ mod tests {
             width: 4,
             height: 3,
             masks: 2,
+            warnings: Vec::new(),
         };
         Entry {
             image: image.into(),

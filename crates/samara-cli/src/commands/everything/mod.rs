@@ -13,8 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-use samara::{Embedding, Hierarchy, ImageLimits, MaskGenerator, MaskRecord, Segmenter, read_image};
-use samara_image::RgbImage;
+use samara::{Embedding, Hierarchy, MaskGenerator, MaskRecord, Segmenter};
+use samara_image::{ImageWarning, ReadImage, ReadOptions, RgbImage, read_image_with};
 use serde_json::{Value, json};
 
 use crate::commands::journal::{Begin, RunFolder};
@@ -24,6 +24,7 @@ use crate::flags::{EverythingFlags, Format};
 use crate::internal_error;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
+use crate::read::{self, read};
 use crate::terminal;
 use inputs::{Input, Inputs};
 use manifest::{Done, Entry, Outcome};
@@ -39,7 +40,7 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     let place = flags.model.device.options();
     let options = flags.generator.options()?;
     let options = options.with_output_mode(flags.output_mode);
-    let limits = ImageLimits::from(&flags.limits);
+    let options_of_images = flags.read.options();
     let inputs = Inputs::new(&flags.inputs, &flags.out)?;
     if inputs.iter().next().is_none() {
         let folder = flags.inputs[0].display();
@@ -54,13 +55,16 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         .write("--out", Kind::Folder, Some(&flags.out))
         .write_inside(
             "--out",
-            named.iter().flat_map(|input| results.paths(&input.name)),
+            named
+                .iter()
+                .flat_map(|input| results.names(&input.name))
+                .map(|name| flags.out.join(name)),
         )
         .check()?;
     let single = inputs.single();
     let image = single
         .as_ref()
-        .map(|input| read_image(&input.path, &limits))
+        .map(|input| read(&input.path, &options_of_images))
         .transpose()?;
 
     let segmenter = progress::spin("loading the model", || {
@@ -68,8 +72,8 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     })?;
     let generator = MaskGenerator::new(&segmenter, options)?;
     match (single, image) {
-        (Some(input), Some(image)) => one(flags, &generator, &results, &input, &image),
-        _ => many(flags, &generator, &results, &inputs, &limits),
+        (Some(input), Some(read)) => one(flags, &generator, &results, &input, &read),
+        _ => many(flags, &generator, &results, &inputs, &options_of_images),
     }
 }
 
@@ -79,7 +83,7 @@ fn one(
     generator: &MaskGenerator,
     results: &Results,
     input: &Input,
-    image: &RgbImage,
+    ReadImage { image, warnings }: &ReadImage,
 ) -> Result<()> {
     let start = Instant::now();
     let embedding = progress::spin("embedding the image", || generator.segmenter().embed(image))?;
@@ -94,7 +98,7 @@ fn one(
     let mut written = results.write(&input.name, image, &records, &tree)?;
     if flags.format.contains(&Format::Coco) {
         let path = result_in(&flags.out, coco::FILE)?;
-        let entry = done(input, image, &records);
+        let entry = done(input, image, warnings, &records);
         coco::write(&path, results, || Ok([Ok(entry.clone())].into_iter()))?;
         written.push(path);
     }
@@ -113,13 +117,19 @@ fn one(
     terminal::print(&text)
 }
 
-fn done(input: &Input, image: &RgbImage, records: &[MaskRecord]) -> Entry {
+fn done(
+    input: &Input,
+    image: &RgbImage,
+    warnings: &[ImageWarning],
+    records: &[MaskRecord],
+) -> Entry {
     Entry {
         image: input.name.clone(),
         outcome: Outcome::Done {
             width: image.width(),
             height: image.height(),
             masks: records.len(),
+            warnings: warnings.iter().map(ImageWarning::to_string).collect(),
         },
     }
 }
@@ -134,18 +144,13 @@ fn many(
     generator: &MaskGenerator,
     results: &Results,
     inputs: &Inputs,
-    limits: &ImageLimits,
+    options: &ReadOptions,
 ) -> Result<()> {
     let folder = RunFolder::open(&flags.out)?;
     let begin = Begin::of(flags.resume, flags.overwrite);
     if begin == Begin::Anew && !folder.has(manifest::FILE) {
-        // What is there is not of a run, so nobody said that it may go.
-        let mut names = inputs.iter().map(|input| input.name);
-        let there = names.find_map(|name| results.paths(&name).find(|path| path.exists()));
-        if let Some(path) = there {
-            let path = path.display();
-            let why = format!("{path}: is there already; --overwrite replaces it");
-            return Err(CliError::failed(why));
+        for input in inputs.iter() {
+            folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
         }
     }
     let (mut manifest, before) = manifest::open(&folder, &header(flags, generator)?, begin)?;
@@ -161,11 +166,14 @@ fn many(
         let (embedded, to_segment) = sync_channel(WAITING);
         let before = &before;
         // A stage that ends drops its channel, and so ends the next one.
-        scope.spawn(move || decode(inputs, before, limits, &decoded));
+        scope.spawn(move || decode(inputs, before, options, &decoded));
         scope.spawn(move || embed(generator, to_embed, &embedded));
         for (input, staged) in to_segment {
             let outcome = match staged {
-                Ok((image, embedding)) => segment(generator, results, &input, &image, &embedding)?,
+                Ok((read, embedding)) => {
+                    read::tell(&input.path, &read.warnings);
+                    segment(generator, results, &input, &read, &embedding)?
+                }
                 Err(error) => Outcome::Failed { error },
             };
             match &outcome {
@@ -215,6 +223,8 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
         "model": segmenter.name(),
         "weights": segmenter.fingerprint()?,
         "options": generator.options(),
+        "page": flags.read.page,
+        "stretch": flags.read.depth.stretch.to_string(),
         "formats": formats.collect::<Vec<_>>(),
     }))
 }
@@ -240,11 +250,11 @@ fn caught<T>(input: &Input, work: impl FnOnce() -> samara::Result<T>) -> Result<
 fn decode(
     inputs: &Inputs,
     before: &Done,
-    limits: &ImageLimits,
-    next: &SyncSender<Staged<RgbImage>>,
+    options: &ReadOptions,
+    next: &SyncSender<Staged<ReadImage>>,
 ) {
     for input in inputs.iter().filter(|input| !before.contains(&input.name)) {
-        let image = caught(&input, || Ok(read_image(&input.path, limits)?));
+        let image = caught(&input, || Ok(read_image_with(&input.path, options)?));
         if next.send((input, image)).is_err() {
             return;
         }
@@ -254,12 +264,12 @@ fn decode(
 /// The second stage.
 fn embed(
     generator: &MaskGenerator,
-    images: Receiver<Staged<RgbImage>>,
-    next: &SyncSender<Staged<(RgbImage, Embedding)>>,
+    images: Receiver<Staged<ReadImage>>,
+    next: &SyncSender<Staged<(ReadImage, Embedding)>>,
 ) {
     for (input, image) in images {
         let embedded = image.and_then(|image| {
-            let embedding = caught(&input, || generator.segmenter().embed(&image))?;
+            let embedding = caught(&input, || generator.segmenter().embed(&image.image))?;
             Ok((image, embedding))
         });
         if next.send((input, embedded)).is_err() {
@@ -273,7 +283,7 @@ fn segment(
     generator: &MaskGenerator,
     results: &Results,
     input: &Input,
-    image: &RgbImage,
+    ReadImage { image, warnings }: &ReadImage,
     embedding: &Embedding,
 ) -> Result<Outcome> {
     let going = |_| ControlFlow::Continue(());
@@ -282,5 +292,5 @@ fn segment(
         Err(error) => return Ok(Outcome::Failed { error }),
     };
     results.write(&input.name, image, &records, &Hierarchy::of(&records))?;
-    Ok(done(input, image, &records).outcome)
+    Ok(done(input, image, warnings, &records).outcome)
 }

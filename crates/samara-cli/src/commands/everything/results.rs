@@ -61,11 +61,12 @@ impl Results {
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// All that is written for an image.
-    pub(super) fn paths(&self, name: &str) -> impl Iterator<Item = PathBuf> {
-        let formats = self.formats.iter();
-        let extensions = formats.filter_map(|format| format.extension());
-        extensions.map(move |extension| self.path(name, extension))
+    /// All that is written for an image, relative to the folder.
+    pub(super) fn names(&self, name: &str) -> Vec<String> {
+        let extensions = self.formats.iter().filter_map(|format| format.extension());
+        extensions
+            .map(|extension| format!("{name}.{extension}"))
+            .collect()
     }
 
     /// Writes what was asked for; gives the paths.

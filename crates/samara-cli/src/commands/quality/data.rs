@@ -12,8 +12,9 @@ use samara_quality::{AnnotationQuality, Audit, AuditOptions, Filter, audit, keep
 use serde::Serialize;
 
 use super::head::{check_head, load_head};
-use crate::commands::eval::{ALL, describe, with_bar};
+use crate::commands::eval::{describe, with_bar};
 use crate::commands::tell_elsewhere;
+use crate::commands::{ALL, open_data};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
@@ -44,8 +45,8 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
     let split = flags.split.as_deref().unwrap_or(ALL);
-    let data = DataSet::open(&flags.input, (split != ALL).then_some(split));
-    let data = data.map_err(CliError::failed)?;
+    let stretch = flags.read.depth.stretch;
+    let data = open_data(&flags.input, split, flags.images.as_ref(), stretch)?;
     Files::new()
         .read_all("the annotations of the data set", &data.annotations)
         .read_all("the head of --head", &flags.head)
@@ -67,7 +68,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         limit: flags.limit,
         min_area: flags.min_area.unwrap_or(0),
         worst: if flags.report.is_some() { worst } else { 0 },
-        limits: ImageLimits::from(&flags.limits),
+        limits: ImageLimits::from(&flags.read.limits),
     };
     let audit = with_bar(&data.name, |progress| {
         audit(&segmenter, head.as_ref(), &data, &options, progress)

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use samara::{ImageLimits, Mask, Prompt, Segmenter, read_image};
-use samara_image::{BBox, Overlay, Rgb, RgbImage, Rle, montage, save_image, write_atomic};
+use samara::{ImageLimits, Mask, Prompt, Segmenter};
+use samara_image::{
+    BBox, Overlay, ReadImage, Rgb, RgbImage, Rle, montage, save_image, write_atomic,
+};
 use samara_quality::{EstimateSource, MaskQuality, QualityEstimator, QualityHead};
 use serde::Serialize;
 
@@ -15,6 +17,7 @@ use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
 use crate::model::checkpoint;
 use crate::progress;
+use crate::read::read;
 use crate::report::ImageRecord;
 use crate::terminal;
 
@@ -63,8 +66,9 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         .write("--out-mask", Kind::Mask, flags.out_mask.as_deref())
         .write("--json", Kind::JsonOrStdout, flags.json.as_deref())
         .check()?;
-    let limits = ImageLimits::from(&flags.limits);
-    let image = read_image(&flags.input, &limits)?;
+    let options = flags.read.options();
+    let limits = options.limits;
+    let ReadImage { image, warnings } = read(&flags.input, &options)?;
     let masks = masks(flags, &image, &limits)?;
     let head = load_head(flags.head.as_deref())?;
 
@@ -75,7 +79,10 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let (qualities, source) = progress::spin("assessing", || {
         assess(&segmenter, &image, &masks, head.as_ref())
     })?;
-    write(flags, &segmenter, &image, &masks, &qualities, source)
+    let record = ImageRecord::new(&flags.input, &image, &warnings);
+    write(
+        flags, &segmenter, &image, record, &masks, &qualities, source,
+    )
 }
 
 /// The masks of all files, each with what is known of the object.
@@ -141,6 +148,7 @@ fn write(
     flags: &QualityFlags,
     segmenter: &Segmenter,
     image: &RgbImage,
+    record_of_image: ImageRecord,
     masks: &[NamedMask],
     qualities: &[MaskQuality],
     source: EstimateSource,
@@ -154,11 +162,7 @@ fn write(
         quality.refined.mask.save_png(path)?;
     }
     let report = Report {
-        image: ImageRecord {
-            path: flags.input.display().to_string(),
-            width: image.width(),
-            height: image.height(),
-        },
+        image: record_of_image,
         model: segmenter.name(),
         estimate: source,
         masks: all().map(|(mask, quality)| record(mask, quality)).collect(),
@@ -221,14 +225,21 @@ fn table(report: &Report<'_>) -> String {
         path,
         width,
         height,
+        ..
     } = &report.image;
+    let path = terminal::shown(path);
     let mut text = format!("{path} {width}×{height}, {}\n", report.model);
     text += "estimated IoU  alignment IoU  stability  predicted IoU  level    mask\n";
     for r in &report.masks {
         let _ = writeln!(
             text,
             "{:>13.3}  {:>13.3}  {:>9.3}  {:>13.3}  {:<7}  {}",
-            r.estimated_iou, r.alignment_iou, r.stability_score, r.predicted_iou, r.level, r.mask
+            r.estimated_iou,
+            r.alignment_iou,
+            r.stability_score,
+            r.predicted_iou,
+            r.level,
+            terminal::shown(r.mask)
         );
     }
     text

@@ -1,0 +1,305 @@
+//! The images of a file of prompts.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use samara::{Segmenter, Select};
+use samara_image::{CocoFile, Labels, ReadImage, Rle, write_atomic};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::folder::{Answered, COCO, Names, write_classes};
+use super::prompts::{Job, checked};
+use super::{answer, explain, record};
+use crate::args::SelectArg;
+use crate::commands::journal::{Begin, Journal, RunFolder};
+use crate::commands::tell_unused_intent;
+use crate::error::{CliError, Result};
+use crate::files::{Files, Kind, result_in};
+use crate::flags::{SegmentFlags, SegmentFormat};
+use crate::internal_error;
+use crate::model::checkpoint;
+use crate::progress::{self, Bar};
+use crate::read::read;
+use crate::report::{ImageRecord, Report, Timing};
+use crate::terminal;
+
+/// Which images are done, and their objects.
+const JOURNAL: &str = "objects.jsonl";
+
+/// An image that was looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Entry {
+    image: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Outcome {
+    Done {
+        width: u32,
+        height: u32,
+        objects: Vec<Found>,
+        warnings: Vec<String>,
+    },
+    Failed {
+        error: String,
+    },
+}
+
+/// A selected mask.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Found {
+    label: String,
+    score: Option<f32>,
+    segmentation: Rle,
+}
+
+/// Segments all images, and goes on after one that fails.
+pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
+    // Everything that can be wrong is looked at before the expensive work starts.
+    let Some(out) = &flags.out else {
+        return Err(CliError::usage(
+            "--prompts: name a folder for the results with --out",
+        ));
+    };
+    refuse_single(flags)?;
+    let checkpoint = checkpoint(&flags.model)?;
+    let place = flags.model.device.options();
+    let mut names: HashMap<String, &str> = HashMap::new();
+    let mut inside = vec![JOURNAL.to_owned()];
+    for job in jobs {
+        let files = Names::new(&job.image, job.asked.len());
+        if let Some(other) = names.insert(files.stem().to_owned(), &job.name) {
+            return Err(CliError::usage(format!(
+                "--prompts: {other} and {} have the same name, so their results would too",
+                job.name
+            )));
+        }
+        inside.extend(files.all(&flags.format));
+    }
+    inside.sort();
+    inside.dedup();
+    let masks = jobs
+        .iter()
+        .flat_map(|job| &job.asked)
+        .filter_map(|asked| asked.mask.as_ref());
+    Files::new()
+        .read("the checkpoint", checkpoint.path())
+        .read_all("the file of prompts", &flags.prompts)
+        .read_all("a mask of the prompts", masks)
+        .read_all("an input image", jobs.iter().map(|job| &job.image))
+        .write("--out", Kind::Folder, Some(out))
+        .write_inside("--out", inside.iter().map(|name| out.join(name)))
+        .check()?;
+    let limits = flags.read.options().limits;
+    let select = flags.select.resolve(&limits)?;
+
+    let segmenter = progress::spin("loading the model", || {
+        Segmenter::from_checkpoint(&checkpoint, place)
+    })?;
+    tell_unused_intent(flags.meaning.intent, &segmenter);
+    let folder = RunFolder::open(out)?;
+    let begin = Begin::of(flags.resume, flags.overwrite);
+    if begin == Begin::Anew && !folder.has(JOURNAL) {
+        folder.refuse_others(inside.iter().map(String::as_str))?;
+    }
+    let mut labels = Labels::new();
+    let mut before: HashSet<String> = HashSet::new();
+    let header = header(flags, &segmenter)?;
+    let mut journal = Journal::open(&folder, JOURNAL, &header, begin, |entry: &Entry| {
+        let Outcome::Done { objects, .. } = &entry.outcome else {
+            return false;
+        };
+        for object in objects {
+            labels.number(&object.label);
+        }
+        before.insert(entry.image.clone())
+    })?;
+    let bar = Bar::steps(jobs.len() as u64, before.len() as u64, "images");
+    let (mut count, mut failures) = (0, Vec::new());
+    for job in jobs.iter().filter(|job| !before.contains(&job.name)) {
+        let work = || segment(flags, &segmenter, &select, job, &mut labels);
+        let outcome = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => failed(job, &error),
+            Err(panic) => failed(job, &internal_error::of(panic.as_ref())),
+        };
+        match &outcome {
+            Outcome::Done { objects, .. } => count += objects.len(),
+            Outcome::Failed { error } => failures.push(error.clone()),
+        }
+        let image = job.name.clone();
+        journal.add(&Entry { image, outcome })?;
+        bar.inc(1);
+    }
+    bar.finish();
+    finish(flags, out, &journal, &labels)?;
+    let done = jobs.len() - before.len() - failures.len();
+    let skipped = match before.len() {
+        0 => String::new(),
+        n => format!(", {n} done before"),
+    };
+    let wrote = terminal::name(out);
+    terminal::print(&format!(
+        "{done} images, {count} objects{skipped}\nwrote {wrote}\n"
+    ))?;
+    if failures.is_empty() {
+        return Ok(());
+    }
+    for failure in &failures {
+        terminal::tell("failed", failure);
+    }
+    let (failures, total) = (failures.len(), jobs.len());
+    Err(CliError::failed(format!(
+        "{failures} of {total} images failed"
+    )))
+}
+
+/// Flags that are about one image.
+fn refuse_single(flags: &SegmentFlags) -> Result<()> {
+    let prompts = !flags.points.is_empty() || !flags.boxes.is_empty() || flags.mask.is_some();
+    let single = [
+        ("--point, --box and --mask", prompts),
+        ("--out-mask", flags.out_mask.is_some()),
+        ("--json", flags.json.is_some()),
+        ("--raw", flags.raw.is_some()),
+        ("--embedding", flags.embedding.is_some()),
+        ("--save-embedding", flags.save_embedding.is_some()),
+        (
+            "--select oracle=FILE",
+            matches!(flags.select, SelectArg::Oracle(_)),
+        ),
+    ];
+    let given = single.into_iter().find(|(_, given)| *given);
+    given.map_or(Ok(()), |(flag, _)| {
+        Err(CliError::usage(format!(
+            "{flag}: for one image, not for those of a --prompts file"
+        )))
+    })
+}
+
+fn failed(job: &Job, error: &CliError) -> Outcome {
+    let (name, error) = (job.image.display().to_string(), error.line());
+    Outcome::Failed {
+        error: if error.contains(&name) {
+            error
+        } else {
+            format!("{name}: {error}")
+        },
+    }
+}
+
+fn segment(
+    flags: &SegmentFlags,
+    segmenter: &Segmenter,
+    select: &Select,
+    job: &Job,
+    labels: &mut Labels,
+) -> Result<Outcome> {
+    let options = flags.read.options();
+    let ReadImage { image, warnings } = read(&job.image, &options)?;
+    let prompts = checked(&job.asked, &image, &options.limits)?;
+    let mut timing = Timing::default();
+    let embedding = super::timed(&mut timing.embed, || segmenter.embed(&image))?;
+    let objects = answer(
+        flags,
+        &embedding,
+        &image,
+        &job.asked,
+        prompts,
+        select,
+        &mut timing,
+    )?;
+    let report = Report {
+        image: ImageRecord::new(&job.image, &image, &warnings),
+        model: segmenter.name(),
+        architecture: segmenter.architecture(),
+        intent: flags.meaning.intent,
+        objects: objects.iter().map(record).collect(),
+        timing_ms: timing,
+    };
+    if flags.explain {
+        explain(flags, &objects);
+    }
+    let answered = Answered {
+        path: &job.image,
+        image: &image,
+        objects: &objects,
+        report: &report,
+    };
+    let out = flags.out.as_deref().unwrap_or(Path::new("."));
+    answered.write(out, flags, flags.select == SelectArg::All, labels)?;
+    let found = objects
+        .iter()
+        .map(super::Object::annotation)
+        .map(|object| Found {
+            segmentation: object.mask.to_rle(),
+            label: object.label,
+            score: object.score,
+        });
+    Ok(Outcome::Done {
+        width: image.width(),
+        height: image.height(),
+        objects: found.collect(),
+        warnings: report.image.warnings,
+    })
+}
+
+/// Writes what is about all images.
+fn finish(
+    flags: &SegmentFlags,
+    out: &Path,
+    journal: &Journal<Entry>,
+    labels: &Labels,
+) -> Result<()> {
+    if flags.format.contains(&SegmentFormat::Yolo) {
+        write_classes(out, labels)?;
+    }
+    if !flags.format.contains(&SegmentFormat::Coco) {
+        return Ok(());
+    }
+    let mut coco = CocoFile::new();
+    for entry in journal.entries().map_err(CliError::failed)? {
+        let entry = entry.map_err(CliError::failed)?;
+        if let Outcome::Done {
+            width,
+            height,
+            objects,
+            ..
+        } = entry.outcome
+        {
+            let objects = objects
+                .iter()
+                .map(|o| (o.label.as_str(), o.score, &o.segmentation));
+            coco.add(&entry.image, (width, height), objects);
+        }
+    }
+    let json = serde_json::to_vec(&coco).map_err(CliError::failed)?;
+    Ok(write_atomic(result_in(out, COCO)?, &json)?)
+}
+
+/// What a run does: the first line of its journal.
+fn header(flags: &SegmentFlags, segmenter: &Segmenter) -> Result<Value> {
+    let file = flags.prompts.as_deref().unwrap_or(Path::new(""));
+    let prompts = std::fs::read(file)
+        .map_err(|e| CliError::failed(format!("--prompts {}: {e}", file.display())))?;
+    let formats = flags.format.iter().map(|format| format!("{format:?}"));
+    Ok(json!({
+        "samara": env!("CARGO_PKG_VERSION"),
+        "model": segmenter.name(),
+        "weights": segmenter.fingerprint()?,
+        "prompts": format!("{:08x}", crc32fast::hash(&prompts)),
+        "single": flags.single,
+        "intent": flags.meaning.intent,
+        "select": format!("{:?}", flags.select),
+        "zoom": flags.zoom.to_string(),
+        "page": flags.read.page,
+        "stretch": flags.read.depth.stretch.to_string(),
+        "label": flags.label,
+        "formats": formats.collect::<Vec<_>>(),
+    }))
+}

@@ -1,0 +1,255 @@
+//! What is asked of which image: by flags, or by a file of prompts.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use samara::{Click, ImageLimits, MaskPrompt, OriginalBox, OriginalPx, Prompt};
+use samara_data::{DataOptions, DataSet};
+use samara_image::{RgbImage, read_file};
+use serde::Deserialize;
+
+use crate::error::{CliError, Result};
+use crate::flags::SegmentFlags;
+use crate::mask_file;
+
+/// One object that is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// The name of its class, if it has one.
+    pub(super) label: Option<String>,
+    pub(super) prompt: Prompt,
+    /// The file of a mask prompt, which is read when it is needed.
+    pub(super) mask: Option<PathBuf>,
+}
+
+/// An image, and what is asked of it.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) image: PathBuf,
+    /// How results name it: as the file of prompts does.
+    pub(super) name: String,
+    pub(super) asked: Vec<Asked>,
+}
+
+/// An object in a file of prompts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    image: Option<String>,
+    label: Option<String>,
+    #[serde(default)]
+    points: Vec<PointRecord>,
+    #[serde(rename = "box")]
+    bbox: Option<[f64; 4]>,
+    mask: Option<PathBuf>,
+    #[serde(default)]
+    single: bool,
+}
+
+/// `[x, y]` on the object, or `[x, y, 1]` and `[x, y, 0]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PointRecord {
+    On([f64; 2]),
+    Labelled(f64, f64, u8),
+}
+
+impl Record {
+    fn asked(self, flags: &SegmentFlags, folder: &Path) -> Result<Asked, String> {
+        let mut prompt = blank(flags);
+        if self.single {
+            prompt = prompt.with_single_mask();
+        }
+        for point in self.points {
+            let (x, y, label) = match point {
+                PointRecord::On([x, y]) => (x, y, 1),
+                PointRecord::Labelled(x, y, label) => (x, y, label),
+            };
+            if label > 1 {
+                return Err(format!(
+                    "label {label} of a point: 1 is on the object, 0 beside it"
+                ));
+            }
+            let at = OriginalPx::new(x, y);
+            let positive = label == 1;
+            prompt = prompt.with_click(Click { at, positive });
+        }
+        if let Some([x0, y0, x1, y1]) = self.bbox {
+            let bbox = OriginalBox::new(x0, y0, x1, y1).map_err(|e| e.to_string())?;
+            prompt = prompt.with_box(bbox);
+        }
+        let mask = self.mask.map(|mask| folder.join(mask));
+        if prompt.is_empty() && mask.is_none() {
+            return Err("no prompt: it needs points, a box or a mask".into());
+        }
+        Ok(Asked {
+            label: self.label.or_else(|| flags.label.clone()),
+            prompt,
+            mask,
+        })
+    }
+}
+
+/// A prompt without content.
+fn blank(flags: &SegmentFlags) -> Prompt {
+    let blank = Prompt::new().with_intent(flags.meaning.intent);
+    if flags.single {
+        blank.with_single_mask()
+    } else {
+        blank
+    }
+}
+
+/// The objects of the flags: all points, the box and the mask are one; several boxes are one each.
+pub(super) fn of_flags(flags: &SegmentFlags) -> Result<Vec<Asked>> {
+    if flags.points.is_empty() && flags.boxes.is_empty() && flags.mask.is_none() {
+        return Err(CliError::usage(
+            "no prompt: give --point X,Y, --box X0,Y0,X1,Y1, --mask FILE or --prompts FILE",
+        ));
+    }
+    let blank = blank(flags);
+    let asked = |prompt, mask: Option<&PathBuf>| Asked {
+        label: flags.label.clone(),
+        prompt,
+        mask: mask.cloned(),
+    };
+    if flags.boxes.len() > 1 {
+        if !flags.points.is_empty() || flags.mask.is_some() {
+            return Err(CliError::usage(
+                "several --box are several objects: --point and --mask go with at most one --box; a file of \
+                 --prompts has boxes with their points",
+            ));
+        }
+        let boxes = flags.boxes.iter();
+        return Ok(boxes
+            .map(|b| asked(blank.clone().with_box(*b), None))
+            .collect());
+    }
+    let prompt = flags.points.iter().copied().fold(blank, Prompt::with_click);
+    let prompt = flags.boxes.iter().copied().fold(prompt, Prompt::with_box);
+    Ok(vec![asked(prompt, flags.mask.as_ref())])
+}
+
+/// The images of a file of prompts, in its order, each with all that is asked of it. `image` is the one that the
+/// command line names; prompts without an image of their own are for it.
+pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -> Result<Vec<Job>> {
+    let failed =
+        |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
+    let bytes = read_file(path, limits).map_err(|e| failed(&e))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let lines = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("jsonl"));
+    let records: Vec<Record> = if lines {
+        let lines = bytes.split(|&b| b == b'\n').enumerate();
+        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        let record = |(i, line)| {
+            serde_json::from_slice(line).map_err(|e| failed(&format!("line {}: {e}", i + 1)))
+        };
+        lines.map(record).collect::<Result<_>>()?
+    } else if bytes.trim_ascii_start().starts_with(b"{") {
+        return of_coco(path, flags);
+    } else {
+        serde_json::from_slice(&bytes).map_err(|e| failed(&e))?
+    };
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    for (i, mut record) in records.into_iter().enumerate() {
+        let wrong = |why: &dyn Display| failed(&format!("object {i}: {why}"));
+        let (name, image) = match (record.image.take(), &flags.image) {
+            (Some(name), None) => (name.clone(), folder.join(&name)),
+            (None, Some(image)) => (image.display().to_string(), image.clone()),
+            (Some(_), Some(_)) => {
+                return Err(wrong(
+                    &"it names an image, and the command line another one",
+                ));
+            }
+            (None, None) => {
+                return Err(wrong(
+                    &"it names no image, and neither does the command line",
+                ));
+            }
+        };
+        let asked = record.asked(flags, folder).map_err(|why| wrong(&why))?;
+        let at = *known.entry(name.clone()).or_insert(jobs.len());
+        if at == jobs.len() {
+            let asked = Vec::new();
+            jobs.push(Job { image, name, asked });
+        }
+        jobs[at].asked.push(asked);
+    }
+    if jobs.is_empty() {
+        return Err(failed(&"holds no prompt"));
+    }
+    Ok(jobs)
+}
+
+/// The boxes of COCO annotations or detections: one prompt for each, with the name of its category.
+fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
+    let failed =
+        |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
+    if flags.image.is_some() {
+        return Err(failed(
+            &"COCO annotations name their images, and the command line another one",
+        ));
+    }
+    let options = DataOptions {
+        image_dir: flags.images.clone(),
+        ..DataOptions::default()
+    };
+    let data = DataSet::open_with(path, &options).map_err(|e| failed(&e))?;
+    let mut jobs = Vec::new();
+    for image in data.images {
+        let boxes = image.objects.into_iter().filter(|object| !object.iscrowd);
+        let mut asked = Vec::new();
+        for object in boxes {
+            let Some([x, y, w, h]) = object.bbox else {
+                continue;
+            };
+            let bbox = OriginalBox::new(x, y, x + w, y + h)
+                .map_err(|e| failed(&format!("annotation {}: {e}", object.id)))?;
+            asked.push(Asked {
+                label: object.category.or_else(|| flags.label.clone()),
+                prompt: blank(flags).with_box(bbox),
+                mask: None,
+            });
+        }
+        if !asked.is_empty() {
+            let name = image
+                .path
+                .strip_prefix(&data.image_dir)
+                .unwrap_or(&image.path);
+            jobs.push(Job {
+                name: name.to_string_lossy().into_owned(),
+                image: image.path,
+                asked,
+            });
+        }
+    }
+    if jobs.is_empty() {
+        return Err(failed(&"none of its annotations has a box"));
+    }
+    Ok(jobs)
+}
+
+/// The prompts, with masks read and everything checked against the image.
+pub(super) fn checked(
+    asked: &[Asked],
+    image: &RgbImage,
+    limits: &ImageLimits,
+) -> Result<Vec<Prompt>> {
+    let prompt = |asked: &Asked| {
+        let mut prompt = asked.prompt.clone();
+        if let Some(path) = &asked.mask {
+            let mask = mask_file::read(path, limits)?;
+            if let MaskPrompt::Mask(mask) = &mask {
+                mask_file::tell_stretched(path, (mask.width(), mask.height()), image.dimensions());
+            }
+            prompt = prompt.with_mask(mask);
+        }
+        prompt.check(image.width(), image.height())?;
+        Ok(prompt)
+    };
+    asked.iter().map(prompt).collect()
+}
