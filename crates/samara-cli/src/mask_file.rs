@@ -42,6 +42,26 @@ pub(crate) fn tell_stretched(path: &Path, own: (u32, u32), image: (u32, u32)) {
     }
 }
 
+/// Says what to add to a mask that is all of a prompt: models of this family are trained with masks beside clicks
+/// and boxes, and answer badly to one alone.
+pub(crate) fn tell_alone(path: &Path, mask: &Mask, image: (u32, u32)) {
+    let Some(bbox) = mask.bbox() else {
+        return;
+    };
+    let [x, y, w, h] = bbox.xywh();
+    let scaled = |v: u32, own: u32, to: u32| u64::from(v) * u64::from(to) / u64::from(own.max(1));
+    let (columns, rows) = (mask.width(), mask.height());
+    let notice = format!(
+        "--mask {}: a mask alone is a weak prompt; its own box helps: --box {},{},{},{}",
+        path.display(),
+        scaled(x, columns, image.0),
+        scaled(y, rows, image.1),
+        scaled(x + w, columns, image.0),
+        scaled(y + h, rows, image.1)
+    );
+    terminal::tell("notice", &notice);
+}
+
 /// Bool and integers are a mask, and so are floats that are all 0 or 1; other floats are logits.
 fn read_npy(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
     let array = read_array(path, limits)?;

@@ -320,11 +320,16 @@ fn a_mask_of_another_size_is_stretched_with_a_notice() {
     mask(48, 32).save_png(bench.path("half.png")).unwrap();
     let same = bench.segment(&["--mask", "same.png", "--json", "-"]);
     let half = bench.segment(&["--mask", "half.png", "--json", "-"]);
-    assert!(stderr(&same).is_empty());
-    assert_eq!(
-        stderr(&half),
-        "notice: --mask half.png: 48×32 pixels, stretched to the image's 96×64\n"
-    );
+    let alone = |name: &str| {
+        format!(
+            "notice: --mask {name}: a mask alone is a weak prompt; its own box helps: --box 0,0,48,32\n"
+        )
+    };
+    assert_eq!(stderr(&same), alone("same.png"));
+    let stretched = "notice: --mask half.png: 48×32 pixels, stretched to the image's 96×64\n";
+    assert_eq!(stderr(&half), stretched.to_owned() + &alone("half.png"));
+    let boxed = ["--mask", "same.png", "--box", "0,0,48,32", "--json", "-"];
+    assert_eq!(stderr(&bench.segment(&boxed)), "");
     let selected = |bytes: &[u8]| {
         mask_of(&serde_json::from_slice::<Value>(bytes).unwrap()["objects"][0]["selected"])
     };
@@ -340,6 +345,19 @@ fn numpy_arrays_are_masks_or_logits() {
     bench.write("mask.npy", &npy("|b1", &[64, 96], &bools));
     let image = bench.json(&["--mask", "mask.png"]);
     let array = bench.json(&["--mask", "mask.npy"]);
+    let floats: Vec<u8> = bools
+        .iter()
+        .flat_map(|&v| f32::from(v).to_le_bytes())
+        .collect();
+    bench.write("floats.npy", &npy("<f4", &[64, 96], &floats));
+    let floats = bench.json(&["--mask", "floats.npy"]);
+    assert_eq!(floats["objects"], array["objects"]);
+    let shares: Vec<u8> = (0..32 * 32)
+        .flat_map(|i| (i as f32 / 1024.0).to_le_bytes())
+        .collect();
+    bench.write("shares.npy", &npy("<f4", &[32, 32], &shares));
+    let told = stderr(&bench.segment(&["--mask", "shares.npy"]));
+    assert!(told.contains("taken as logits"), "{told}");
     assert_eq!(
         image["objects"][0]["candidates"],
         array["objects"][0]["candidates"]

@@ -234,11 +234,8 @@ fn decode(bytes: &[u8], name: &str, limits: &ImageLimits, page: usize) -> Result
         image = frame;
     } else if page > 0 {
         let count = frames.count;
-        let what = format!(
-            "{name} has pages 0 to {}: there is no page {page}",
-            count - 1
-        );
-        return Err(Error::parameter("page", what));
+        let what = format!("has {count} pages, counted from 0: there is no page {page}");
+        return Err(Error::parameter(name, what));
     }
     image.apply_orientation(orientation);
     let mut decoded = Decoded::from(image);

@@ -22,12 +22,20 @@ impl Default for ImageLimits {
 }
 
 impl ImageLimits {
-    /// Refuses a size above [`max_pixels`](Self::max_pixels).
+    /// The longest side of an image, in pixels: a very thin image costs more than its pixels do.
+    pub const MAX_SIDE: u32 = 131_072;
+
+    /// Refuses a size above [`max_pixels`](Self::max_pixels), and sides above [`MAX_SIDE`](Self::MAX_SIDE).
     ///
     /// # Errors
     /// [`Error::Limits`] naming `name`, the size and the limit.
     pub fn check_pixels(&self, width: u32, height: u32, name: &str) -> Result<(), Error> {
         let pixels = u64::from(width) * u64::from(height);
+        let most = Self::MAX_SIDE;
+        if width.max(height) > most {
+            let what = format!("{width}x{height} is too long, the limit is {most} pixels a side");
+            return Err(Error::limits(name, what));
+        }
         if pixels <= self.max_pixels {
             return Ok(());
         }

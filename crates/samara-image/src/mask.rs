@@ -502,7 +502,15 @@ pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mas
     {
         let several = area_labels(width, &values, MOST_VALUES);
         if several.len() > 1 {
-            let few: Vec<String> = several.iter().take(4).map(u32::to_string).collect();
+            let is_color = image.color().has_color();
+            let value = |v: &u32| {
+                if is_color {
+                    format!("#{v:06x}")
+                } else {
+                    v.to_string()
+                }
+            };
+            let few: Vec<String> = several.iter().take(4).map(value).collect();
             let dots = if several.len() > 4 { ", …" } else { "" };
             let what = format!(
                 "holds several objects, by its values {}{dots}; a mask is one object: 0 and one other value",

@@ -138,10 +138,8 @@ pub(crate) fn decode(
     let directories = Directories::of(bytes);
     let pages = directories.pages.len().max(1);
     let Some(&directory) = directories.pages.get(page).or((page == 0).then_some(&0)) else {
-        return Err(Error::parameter(
-            "page",
-            format!("{name} has {pages} pages, counted from 0: there is no page {page}"),
-        ));
+        let what = format!("has {pages} pages, counted from 0: there is no page {page}");
+        return Err(Error::parameter(name, what));
     };
     let mut decoder = Decoder::new(Cursor::new(&directories.bytes)).map_err(failed)?;
     let most = usize::try_from(limits.max_bytes).unwrap_or(usize::MAX);

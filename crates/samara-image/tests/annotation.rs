@@ -99,7 +99,7 @@ fn labelme_has_polygons_and_masks() {
             let png = BASE64_STANDARD
                 .decode(shape["mask"].as_str().unwrap())
                 .unwrap();
-            let part = decode_mask(&png, "mask", &Default::default()).unwrap();
+            let part = decode_mask(&png, "mask", &samara_image::ImageLimits::default()).unwrap();
             let [[x0, y0], [x1, y1]] = points[..] else {
                 panic!("{points:?}")
             };
@@ -172,7 +172,7 @@ fn any_shape_comes_back_from_its_polygon() {
     let mut state = 7_u64;
     for round in 0..200 {
         let mut mask = Mask::new(SIZE.0, SIZE.1);
-        for _ in 0..1 + round % 6 {
+        for _ in 0..=round % 6 {
             let mut next = |most: u32| {
                 state = state
                     .wrapping_mul(6_364_136_223_846_793_005)

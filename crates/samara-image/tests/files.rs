@@ -8,8 +8,9 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use samara_image::{
-    Error as ImageError, ImageLimits, Mask, RgbImage, decode_image, decode_mask, read_image,
-    read_mask, save_image, save_png, write_atomic,
+    Error as ImageError, GrayImage, ImageLimits, Mask, ReadOptions, RgbImage, decode_image,
+    decode_image_with, decode_mask, read_image, read_label_map, read_mask, save_image, save_png,
+    write_atomic,
 };
 
 const FORMATS: [ImageFormat; 6] = [
@@ -203,6 +204,90 @@ fn limits_are_decided_from_the_header() {
             "{format:?}: {error}"
         );
     }
+}
+
+#[test]
+fn very_thin_images_are_refused() {
+    let error = decode(&png_header(131_073, 1)).unwrap_err();
+    assert!(matches!(error, ImageError::Limits { .. }));
+    let why = "image: 131073x1 is too long, the limit is 131072 pixels a side";
+    assert_eq!(error.to_string(), why);
+}
+
+#[test]
+fn labels_are_neither_lossy_nor_smooth_and_a_mask_is_one_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, image: &GrayImage| {
+        let path = folder.path().join(name);
+        image.save(&path).unwrap();
+        path
+    };
+    let limits = ImageLimits::default();
+    let two = GrayImage::from_fn(60, 40, |x, y| match (x, y) {
+        (5..20, 5..30) => Luma([1]),
+        (30..50, 10..20) => Luma([2]),
+        _ => Luma([0]),
+    });
+    let path = write("two.png", &two);
+    assert_eq!(read_label_map(&path, &limits).unwrap().objects.len(), 2);
+    let error = read_mask(&path, &limits).unwrap_err().to_string();
+    let why =
+        "holds several objects, by its values 1, 2; a mask is one object: 0 and one other value";
+    assert!(error.ends_with(why), "{error}");
+
+    let disc = GrayImage::from_fn(60, 40, |x, y| {
+        let distance = (f64::from(x) - 30.0).hypot(f64::from(y) - 20.0);
+        Luma([((15.5 - distance).clamp(0.0, 1.0) * 255.0) as u8])
+    });
+    // Smooth edges are no objects, and no trouble for a mask.
+    let path = write("disc.png", &disc);
+    let error = read_label_map(&path, &limits).unwrap_err().to_string();
+    assert!(
+        error.contains("fill no 2×2 pixels, as smooth edges have them"),
+        "{error}"
+    );
+    let area = read_mask(&path, &limits).unwrap().area() as f64;
+    assert!((area - 706.0).abs() < 30.0, "{area}");
+    // Nor is what JPEG makes of an edge.
+    let path = write("disc.jpg", &disc);
+    let error = read_label_map(&path, &limits).unwrap_err().to_string();
+    assert!(error.contains("compressed with loss"), "{error}");
+    assert!((read_mask(&path, &limits).unwrap().area() as f64 - area).abs() < 10.0);
+}
+
+#[test]
+fn animations_are_told_and_their_frames_chosen() {
+    let mut gif = Vec::new();
+    {
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
+        for level in [40, 90, 200] {
+            let frame = image::RgbaImage::from_pixel(8, 6, Rgba([level, level, level, 255]));
+            encoder.encode_frame(image::Frame::new(frame)).unwrap();
+        }
+    }
+    let read = |page| {
+        let options = ReadOptions {
+            page,
+            ..ReadOptions::default()
+        };
+        decode_image_with(&gif, "a.gif", &options)
+    };
+    for (page, level, warnings) in [(0, 40_u8, 1), (1, 90, 0), (2, 200, 0)] {
+        let read = read(page).unwrap();
+        assert!(read.image[(3, 3)].0[0].abs_diff(level) < 4);
+        assert_eq!(read.warnings.len(), warnings);
+    }
+    let error = read(3).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a.gif: has 3 pages, counted from 0: there is no page 3"
+    );
+    let png = encode(&photo(8, 6).into(), ImageFormat::Png);
+    let options = ReadOptions {
+        page: 1,
+        ..ReadOptions::default()
+    };
+    assert!(decode_image_with(&png, "a.png", &options).is_err());
 }
 
 #[test]

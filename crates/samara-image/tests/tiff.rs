@@ -268,7 +268,7 @@ fn pages_are_told_and_chosen() {
         ..ReadOptions::default()
     };
     let error = decode_image_with(&file, "a.tif", &options).unwrap_err();
-    let why = "page: a.tif has 3 pages, counted from 0: there is no page 3";
+    let why = "a.tif: has 3 pages, counted from 0: there is no page 3";
     assert_eq!(error.to_string(), why);
 }
 

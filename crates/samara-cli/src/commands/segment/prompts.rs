@@ -245,6 +245,9 @@ pub(super) fn checked(
             let mask = mask_file::read(path, limits)?;
             if let MaskPrompt::Mask(mask) = &mask {
                 mask_file::tell_stretched(path, (mask.width(), mask.height()), image.dimensions());
+                if prompt.is_empty() {
+                    mask_file::tell_alone(path, mask, image.dimensions());
+                }
             }
             prompt = prompt.with_mask(mask);
         }
