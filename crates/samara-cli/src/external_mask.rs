@@ -96,7 +96,7 @@ struct Annotation {
 
 fn read_json(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Result<Vec<NamedMask>> {
     let failed = |why: &dyn std::fmt::Display| failed(path, why);
-    let bytes = read_file(path, limits).map_err(|e| failed(&e))?;
+    let bytes = read_file(path, limits).map_err(|e| failed(&e.reason()))?;
     serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| failed(&e))?;
     let document: Document = serde_json::from_slice(&bytes).map_err(|_| {
         failed(&"neither run lengths, annotations with a segmentation, nor an answer of 'segment'")

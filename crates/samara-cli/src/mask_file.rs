@@ -126,7 +126,7 @@ pub(crate) fn read_array(path: &Path, limits: &ImageLimits) -> Result<Array> {
 
 /// The logits with the highest score in a file that `--raw` wrote.
 fn read_answer(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
-    let bytes = read_file(path, limits).map_err(|e| failed(path, e))?;
+    let bytes = read_file(path, limits).map_err(|e| failed(path, e.reason()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
     let tensor = |name: &str| -> Result<(Vec<usize>, Vec<f32>)> {
         let view = file.tensor(name).map_err(|e| failed(path, e))?;

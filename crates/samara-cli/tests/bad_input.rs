@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Bench, assert_fails, model};
+use common::{Bench, assert_fails, model, stderr};
 
 /// A PNG header that promises `width`×`height` pixels, and no data.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
@@ -247,4 +247,53 @@ fn weights_and_answers_that_are_no_numbers() {
     let output = bench.segment(&["--mask", "huge.npy", "--json", "out.json"]);
     assert_fails(&output, 1, &["of the model's answer is NaN or infinite"]);
     assert!(!bench.path("out.json").exists());
+}
+
+/// A pipe would be waited for, a device has no end.
+#[test]
+#[cfg(unix)]
+fn inputs_are_regular_files() {
+    let bench = Bench::new();
+    bench.write("boxes.json", br#"[{"box": [1, 2, 30, 40]}]"#);
+    std::fs::create_dir(bench.path("frames")).unwrap();
+    std::fs::copy(bench.path("photo.png"), bench.path("frames/0.png")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(bench.path("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let own = model();
+    for file in ["pipe", "/dev/zero"] {
+        for line in [
+            "segment FILE --point 4,3",
+            "segment photo.png --mask FILE",
+            "segment photo.png --point 4,3 --select oracle=FILE",
+            "segment photo.png --point 4,3 --embedding FILE",
+            "segment photo.png --prompts FILE",
+            "everything FILE --out out",
+            "everything photo.png --point-grids FILE --out out",
+            "attention photo.png FILE",
+            "quality photo.png --mask FILE",
+            "quality photo.png --mask photo.png --head FILE",
+            "video FILE --prompt 0:1:4,3 --out out",
+            "video frames --prompts FILE --out out",
+            "video frames --masks 0:FILE --out out",
+            "train FILE --out out",
+            "models info FILE",
+            "models convert FILE out.safetensors",
+        ] {
+            let line = line.replace("FILE", file);
+            let mut args: Vec<&str> = line.split(' ').collect();
+            if !["train", "models"].contains(&args[0]) {
+                args.extend(["--checkpoint", &own]);
+            }
+            let output = bench.run(&args);
+            assert!([1, 2].contains(&output.status.code().unwrap()), "{line}");
+            let told = stderr(&output);
+            assert!(
+                told.contains(file) && told.lines().count() == 1,
+                "{line}: {told}"
+            );
+            assert!(!bench.path("out").exists(), "{line}");
+        }
+    }
 }

@@ -183,7 +183,7 @@ fn one_bad_image_ends_nothing_and_a_run_resumes() {
     assert_eq!(output.status.code(), Some(1));
     let told = stderr(&output);
     assert!(
-        told.starts_with("failed: images/b.png: is not an image; JPEG"),
+        told.contains("\nfailed: images/b.png: is not an image; JPEG"),
         "{told}"
     );
     assert!(told.ends_with("error: 1 of 3 images failed\n"), "{told}");

@@ -1,10 +1,9 @@
 //! COCO's annotation file, as people have it.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use samara_image::Stretch;
+use samara_image::{ImageLimits, Stretch, read_file};
 use serde::Deserialize;
 
 use super::coco_id::{CocoId, CrowdFlag};
@@ -12,6 +11,12 @@ use super::dataset::{
     DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
 };
 use super::error::{BadRecord, DataError, Fault, Skipped};
+
+/// The largest sets of annotations have a gigabyte.
+const LIMITS: ImageLimits = ImageLimits {
+    max_pixels: u64::MAX,
+    max_bytes: 1 << 32,
+};
 
 #[derive(Deserialize)]
 struct File {
@@ -54,7 +59,7 @@ struct Category {
 /// Lists the images that the file describes, of the split if they have any, and their objects.
 pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<DataSet, DataError> {
     let refuse = |what: String| data_set_error(path, what);
-    let bytes = fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let bytes = read_file(path, &LIMITS).map_err(|error| refuse(error.reason().to_owned()))?;
     let file: File = serde_json::from_slice(&bytes)
         .map_err(|error| refuse(format!("not COCO annotations: {error}")))?;
     drop(bytes);

@@ -180,7 +180,7 @@ impl ImageRecord {
                 ImageError::Io { .. } => Fault::MissingImage,
                 _ => Fault::CorruptImage,
             };
-            self.bad(fault, reason(error))
+            self.bad(fault, error.reason())
         })?;
         let image = read.image;
         let (width, height) = image.dimensions();
@@ -237,17 +237,6 @@ impl ImageRecord {
     /// This image as a record that cannot be used, for this fault.
     pub fn bad(&self, fault: Fault, what: impl Into<String>) -> BadRecord {
         BadRecord::new(fault, self.name(), what)
-    }
-}
-
-/// What went wrong, without the file that the record names already.
-pub(crate) fn reason(error: ImageError) -> String {
-    match error {
-        ImageError::Io { what, .. }
-        | ImageError::Decoding { what, .. }
-        | ImageError::Limits { what, .. }
-        | ImageError::Unsupported { what, .. } => what,
-        other => other.to_string(),
     }
 }
 

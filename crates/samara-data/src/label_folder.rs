@@ -10,7 +10,6 @@ use samara_image::{Error as ImageError, ImageLimits, Rle, Stretch, read_label_ma
 
 use super::dataset::{
     DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
-    reason,
 };
 use super::error::{BadRecord, DataError, Fault, Skipped};
 
@@ -120,7 +119,7 @@ fn image_record(pair: Pair, stretch: Stretch) -> Result<ImageRecord, BadRecord> 
             ImageError::Io { .. } => Fault::MissingLabelMap,
             _ => Fault::BadLabelMap,
         };
-        BadRecord::new(fault, pair.label.display().to_string(), reason(error))
+        BadRecord::new(fault, pair.label.display().to_string(), error.reason())
     })?;
     let objects = map
         .objects

@@ -54,6 +54,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is wrong, without the name of the file or parameter.
+    pub fn reason(&self) -> &str {
+        let (Self::Io { what, .. }
+        | Self::Decoding { what, .. }
+        | Self::Limits { what, .. }
+        | Self::Unsupported { what, .. }
+        | Self::Parameter { what, .. }) = self;
+        what
+    }
+
     pub(crate) fn io(path: &Path, doing: &str, source: io::Error) -> Self {
         let what = match source.kind() {
             io::ErrorKind::NotFound => format!("{doing}: no such file or folder"),

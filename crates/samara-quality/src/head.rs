@@ -95,7 +95,8 @@ impl QualityHead {
     /// [`QualityError::File`] names the file and what is wrong.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = std::fs::read(path).map_err(|e| QualityError::file(path, e))?;
+        let file = samara_image::read_file(path, &samara_image::ImageLimits::default())
+            .map_err(samara::Error::from)?;
         Self::from_bytes(&file).map_err(|e| QualityError::file(path, e))
     }
 

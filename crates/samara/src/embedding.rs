@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use safetensors::tensor::SafeTensors;
-use samara_image::{Frame, InputImage, RgbImage, write_atomic};
+use samara_image::{Frame, ImageLimits, InputImage, RgbImage, read_file, write_atomic};
 use samara_model::burn::tensor::Tensor;
 use samara_model::sam::ImageTokens;
 use samara_model::{FeaturesError, ImageFeatures};
@@ -123,7 +123,8 @@ impl Embedding {
             path: path.into(),
             reason,
         };
-        let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        let bytes = read_file(path, &ImageLimits::default());
+        let bytes = bytes.map_err(|e| failed(e.reason().to_owned()))?;
         let damaged = |e: &dyn fmt::Display| failed(format!("no saved embedding: {e}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();

@@ -1,11 +1,11 @@
 //! The flags of `samara everything`.
 
 use std::fmt::Display;
-use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use samara::{MaskGeneratorOptions, OutputMode, PointGrid};
+use samara::{ImageLimits, MaskGeneratorOptions, OutputMode, PointGrid};
+use samara_image::read_file;
 
 use super::{ModelFlags, ReadFlags};
 use crate::args::positive;
@@ -185,7 +185,8 @@ impl GeneratorFlags {
             let failed = |e: &dyn Display| {
                 CliError::failed(format!("--point-grids {}: {e}", path.display()))
             };
-            let bytes = fs::read(path).map_err(|e| failed(&e))?;
+            let bytes =
+                read_file(path, &ImageLimits::default()).map_err(|e| failed(&e.reason()))?;
             let grids: Vec<PointGrid> = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
             options.points_per_side = None;
             options.point_grids = Some(grids);

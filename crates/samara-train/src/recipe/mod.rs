@@ -5,7 +5,7 @@
 //! checkpoint = "mobile_sam.pt"      # or `random = "mobile_sam.pt"` for random weights
 //!
 //! [[data]]
-//! path = "cells"                    # a COCO folder or a folder of label maps
+//! path = "cells"                    # COCO annotations or a folder of label maps
 //! split = "train"
 //!
 //! [prompts]
@@ -36,12 +36,19 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use samara::MaskThresholds;
+use samara_image::{ImageLimits, read_file};
 use serde::{Deserialize, Serialize};
 
 use crate::candidate_head::CandidateHeadSpec;
 use crate::losses::LossConfig;
 use samara_data::prompts::Simulation;
 use samara_data::{Augmentation, DataSpec};
+
+/// A recipe is a page of text.
+const LIMITS: ImageLimits = ImageLimits {
+    max_pixels: 0,
+    max_bytes: 1 << 20,
+};
 
 /// What is trained, on what, and how.
 ///
@@ -261,7 +268,8 @@ impl Recipe {
             path: path.into(),
             why,
         };
-        let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        let bytes = read_file(path, &LIMITS).map_err(|e| bad(e.reason().to_owned()))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("is not text in UTF-8".into()))?;
         let mut recipe: Self = toml::from_str(&text).map_err(|e| bad(one_line(&e, &text)))?;
         let file = std::path::absolute(path).map_err(|e| bad(e.to_string()))?;
         let folder = file.parent().unwrap_or(&file);
@@ -274,7 +282,10 @@ impl Recipe {
     pub(crate) fn paths(&mut self, mut change: impl FnMut(&mut PathBuf)) {
         let validation = self.validation.iter_mut().flat_map(|v| &mut v.data);
         let data = self.data.iter_mut().chain(validation);
-        data.for_each(|spec| change(&mut spec.path));
+        data.for_each(|spec| {
+            change(&mut spec.path);
+            spec.images.iter_mut().for_each(&mut change);
+        });
         match &mut self.model {
             Start::Checkpoint(path) | Start::Random(path) => change(path),
             Start::Embedded => {}

@@ -136,7 +136,7 @@ pub(super) fn of_flags(flags: &SegmentFlags) -> Result<Vec<Asked>> {
 pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -> Result<Vec<Job>> {
     let failed =
         |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
-    let bytes = read_file(path, limits).map_err(|e| failed(&e))?;
+    let bytes = read_file(path, limits).map_err(|e| failed(&e.reason()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let lines = path
         .extension()

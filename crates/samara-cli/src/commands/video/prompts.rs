@@ -1,10 +1,9 @@
 //! Which objects are prompted on which frames.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use samara::{Click, ImageLimits, Mask, MaskPrompt, ObjectId, OriginalBox, OriginalPx, Prompt};
-use samara_image::{Rle, read_object_map};
+use samara_image::{Rle, read_file, read_object_map};
 use serde::Deserialize;
 
 use crate::args::{PromptShape, VideoPromptArg};
@@ -49,7 +48,7 @@ pub(super) fn prompts(
         let wrong = |e: &dyn std::fmt::Display| {
             CliError::usage(format!("--prompts {}: {e}", path.display()))
         };
-        let text = fs::read(path).map_err(|e| wrong(&e))?;
+        let text = read_file(path, limits).map_err(|e| wrong(&e.reason()))?;
         let records: Vec<Record> = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
         for record in records {
             let (frame, object) = (record.frame, u32::from(record.object));
