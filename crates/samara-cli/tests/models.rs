@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use common::{Bench, assert_fails, golden, model, stderr, stdout};
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 #[test]
@@ -52,6 +53,28 @@ fn info_recognises_a_checkpoint() {
         &["mobile-sam", "download"],
     );
     assert_fails(&bench.run(&["models", "info", "no.pth"]), 1, &["no.pth"]);
+}
+
+#[test]
+fn info_says_which_weights_are_taken() {
+    let bench = Bench::new();
+    let bytes = std::fs::read(golden("sam_hf.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = ["ema", "model"].into_iter().flat_map(|set| {
+        let tensors = file.tensors().into_iter();
+        tensors.map(move |(name, tensor)| (format!("{set}.{name}"), tensor))
+    });
+    let both = safetensors::serialize(tensors, None).unwrap();
+    std::fs::write(bench.path("both.safetensors"), both).unwrap();
+    let text = stdout(&bench.run(&["models", "info", "both.safetensors"]));
+    let line = "  weights       those under ema., not those under model.\n";
+    assert!(text.contains(line), "{text}");
+    let text = stdout(&bench.run(&["models", "info", "both.safetensors", "--json"]));
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["prefix"], "ema.");
+    assert_eq!(json["other_weights"], serde_json::json!(["model."]));
+    let text = stdout(&bench.run(&["models", "info", &model()]));
+    assert!(!text.contains("weights"), "{text}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::download::{DownloadOptions, Stage, download};
 use samara::checkpoint::registry::{Release, find, releases};
-use samara::checkpoint::{Checkpoint, Naming, StorageType};
+use samara::checkpoint::{Checkpoint, CheckpointInfo, Naming, StorageType};
 use serde_json::json;
 
 use crate::error::{CliError, Result};
@@ -115,6 +115,7 @@ fn info(model: &str, as_json: bool) -> Result<()> {
     if as_json {
         let record = json!({
             "path": path, "architecture": info.architecture, "format": format, "naming": naming,
+            "prefix": info.prefix, "other_weights": info.other_weights,
             "tensors": info.tensors, "values": info.parameters, "dtypes": info.dtypes,
             "heads": info.heads, "metadata": info.metadata,
         });
@@ -129,6 +130,9 @@ fn info(model: &str, as_json: bool) -> Result<()> {
         info.parameters,
         info.dtypes.join(", ")
     );
+    if !info.prefix.is_empty() || !info.other_weights.is_empty() {
+        let _ = writeln!(text, "  weights       {}", taken(&info));
+    }
     if !info.heads.is_empty() {
         let _ = writeln!(text, "  heads         {}", info.heads.join(", "));
     }
@@ -136,6 +140,19 @@ fn info(model: &str, as_json: bool) -> Result<()> {
         let _ = writeln!(text, "  {key}  {value}");
     }
     terminal::print(&text)
+}
+
+/// Which of the weights in a file are used: `those under ema., not those under model.`.
+fn taken(info: &CheckpointInfo) -> String {
+    let under = |prefix: &String| match prefix.as_str() {
+        "" => "those under no further name".to_owned(),
+        prefix => format!("those under {prefix}"),
+    };
+    let others: Vec<String> = info.other_weights.iter().map(under).collect();
+    match &others[..] {
+        [] => under(&info.prefix),
+        others => format!("{}, not {}", under(&info.prefix), others.join(", ")),
+    }
 }
 
 fn fetch(name: &str, base_url: Option<String>, force: bool) -> Result<()> {

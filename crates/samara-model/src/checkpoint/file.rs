@@ -12,7 +12,7 @@ use burn_store::pytorch_reader::PytorchReader;
 use burn_store::{FloatCastAdapter, ModuleAdapter, ModuleContext, bridge};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::CheckpointError;
+use super::{CheckpointError, nesting};
 
 /// File format of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +23,15 @@ pub enum Format {
     Safetensors,
 }
 
-/// The tensors of a file under the names they have there, data not yet read.
+/// The tensors of a file, data not yet read.
 pub(super) struct CheckpointFile {
     pub(super) format: Format,
+    /// By the names that they have in their model.
     pub(super) tensors: BTreeMap<String, StoredTensor>,
+    /// What these names begin with in the file.
+    pub(super) prefix: String,
+    /// The same of sets of weights that are not taken.
+    pub(super) other_weights: Vec<String>,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
@@ -59,8 +64,11 @@ impl CheckpointFile {
         if file.tensors.is_empty() {
             return Err(invalid(path, "holds no tensors"));
         }
+        let weights = nesting::unwrap(file.tensors).map_err(|reason| invalid(path, &reason))?;
         Ok(Self {
-            tensors: unwrap_nesting(file.tensors),
+            tensors: weights.tensors,
+            prefix: weights.prefix,
+            other_weights: weights.others,
             ..file
         })
     }
@@ -127,6 +135,8 @@ fn open_safetensors(path: &Path, mut file: impl Source) -> Result<CheckpointFile
     Ok(CheckpointFile {
         format: Format::Safetensors,
         tensors,
+        prefix: String::new(),
+        other_weights: Vec::new(),
         metadata: metadata.into_iter().collect(),
     })
 }
@@ -221,9 +231,6 @@ pub(super) fn floats(tensor: &StoredTensor) -> Result<Vec<f32>, String> {
     data.try_into_vec().map_err(|e| format!("{e:?}"))
 }
 
-/// Keys under which training code likes to put the weights.
-const WRAPPERS: [&str; 5] = ["", "model.", "state_dict.", "model_state_dict.", "module."];
-
 /// How many times the bytes of a file its tensors may take together. More than 1, as tensors may
 /// share storage; bounded, as a tensor of stride 0 takes as much as its shape says.
 const MAX_SHARING: u64 = 8;
@@ -246,6 +253,8 @@ fn open_pytorch(path: &Path) -> Result<CheckpointFile, CheckpointError> {
     Ok(CheckpointFile {
         format: Format::PyTorch,
         tensors,
+        prefix: String::new(),
+        other_weights: Vec::new(),
         metadata: BTreeMap::new(),
     })
 }
@@ -273,30 +282,6 @@ fn check_archive(path: &Path) -> Result<(), CheckpointError> {
         }
     }
     Ok(())
-}
-
-/// Gives the weights out of nesting such as `{"model": …, "optimizer": …}` or a data-parallel
-/// wrapper; a flat file stays as it is.
-fn unwrap_nesting(tensors: BTreeMap<String, StoredTensor>) -> BTreeMap<String, StoredTensor> {
-    let holds_model = |wrapper: &String| {
-        let inner = |key: &String| key.strip_prefix(wrapper).is_some_and(is_model_key);
-        tensors.keys().any(inner)
-    };
-    let nested = WRAPPERS
-        .iter()
-        .flat_map(|outer| ["", "module.", "model."].map(|inner| format!("{outer}{inner}")));
-    let wrapper = nested.into_iter().find(holds_model);
-    match wrapper {
-        Some(wrapper) => tensors
-            .into_iter()
-            .filter_map(|(key, tensor)| Some((key.strip_prefix(&wrapper)?.to_owned(), tensor)))
-            .collect(),
-        None => tensors,
-    }
-}
-
-fn is_model_key(key: &str) -> bool {
-    key.starts_with("image_encoder.") || key.starts_with("vision_encoder.")
 }
 
 /// Puts the file's name to errors of the operating system.

@@ -17,6 +17,7 @@ mod heads;
 mod int8;
 mod keys;
 mod load;
+mod nesting;
 pub mod registry;
 mod transposed;
 mod weights;
@@ -60,6 +61,11 @@ pub struct CheckpointInfo {
     pub format: Format,
     /// Naming of the keys.
     pub naming: Naming,
+    /// What the names of the weights begin with in the file, such as `model.`; empty in most.
+    pub prefix: String,
+    /// The same of further sets of weights that are in the file and are not used. Averaged weights, such as
+    /// those under `ema.`, are preferred to others.
+    pub other_weights: Vec<String>,
     /// Recognised architecture, such as `sam-vit-b`.
     pub architecture: String,
     /// Number of tensors of the model; the scales of int8 weights do not count.
@@ -79,6 +85,8 @@ pub struct Checkpoint {
     path: PathBuf,
     format: Format,
     naming: Naming,
+    prefix: String,
+    other_weights: Vec<String>,
     /// By official key; int8 weights in floating point.
     tensors: BTreeMap<String, StoredTensor>,
     /// The int8 weights among them, as they are in the file.
@@ -125,6 +133,8 @@ impl Checkpoint {
             path: path.into(),
             format: file.format,
             naming,
+            prefix: file.prefix,
+            other_weights: file.other_weights,
             tensors,
             quantised,
             heads,
@@ -227,6 +237,8 @@ impl Checkpoint {
         Ok(CheckpointInfo {
             format: self.format,
             naming: self.naming,
+            prefix: self.prefix.clone(),
+            other_weights: self.other_weights.clone(),
             architecture: self.config()?.architecture(),
             tensors: self.tensors.len(),
             parameters: self.tensors.values().map(size).sum(),

@@ -27,6 +27,8 @@ fn a_torch_file_tells_what_it_holds() {
     assert_eq!(info.architecture, VIT);
     assert_eq!(info.tensors, 202);
     assert_eq!(info.dtypes, ["F32"]);
+    assert_eq!(info.prefix, "");
+    assert!(info.other_weights.is_empty());
     assert!(info.metadata.is_empty());
     let values: usize = sam_vit().values().map(|t| t.data.len() / 4).sum();
     assert_eq!(info.parameters, values);
@@ -117,16 +119,92 @@ fn wrapped_weights_load() {
     let path = save(dir.path(), &torch::archive(pickle.stop(), storages));
     assert_eq!(answers(&load(&path).unwrap()), expected);
 
-    for wrapper in ["module.", "model.", "state_dict.model.", "model.module."] {
-        let wrapped: Tensors = tensors
-            .iter()
-            .map(|(key, tensor)| (format!("{wrapper}{key}"), tensor.clone()))
-            .collect();
+    for wrapper in [
+        "module.",
+        "model.",
+        "state_dict.model.",
+        "model.module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "model_state.sam.",
+        "model_state_dict.module.sam.",
+        "state_dict.net.",
+        "net.",
+        "ema.",
+        "model_ema.module.",
+        "ema_model._orig_mod.module.",
+    ] {
+        let wrapped = under(wrapper, &tensors);
         let path = save(dir.path(), &torch::pth(&wrapped));
         assert_eq!(answers(&load(&path).unwrap()), expected, "{wrapper}");
         let path = files::write(dir.path(), &wrapped, None);
         assert_eq!(answers(&load(&path).unwrap()), expected, "{wrapper}");
     }
+}
+
+/// Parts of a model may be compiled one by one.
+#[test]
+fn compiled_parts_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = answers(&load(&golden("sam_vit.pth")).unwrap());
+    let compiled = |key: &str| {
+        key.replace("image_encoder.", "image_encoder._orig_mod.")
+            .replace("transformer.layers.", "transformer.layers._orig_mod.")
+    };
+    let mut tensors: Tensors = sam_vit()
+        .into_iter()
+        .map(|(key, tensor)| (compiled(&key), tensor))
+        .collect();
+    let path = files::write(dir.path(), &tensors, None);
+    assert_eq!(answers(&load(&path).unwrap()), expected);
+
+    let twice = "image_encoder._orig_mod.pos_embed";
+    let tensor = tensors[twice].clone();
+    tensors.insert("image_encoder.pos_embed".to_owned(), tensor);
+    let path = files::write(dir.path(), &tensors, None);
+    let message = files::refusal(&path, load(&path));
+    let expected = "key image_encoder.pos_embed is there under another name as well";
+    assert_eq!(message, expected);
+}
+
+/// Averaged weights are preferred, and what is not taken is told.
+#[test]
+fn of_two_sets_of_weights_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = sam_vit();
+    let expected = answers(&load(&golden("sam_vit.pth")).unwrap());
+    let mut other = taken.clone();
+    other.values_mut().for_each(|tensor| tensor.data.fill(0));
+    for (first, second) in [
+        ("ema.", "model."),
+        ("model_ema.module.", "model."),
+        ("ema.", ""),
+        ("state_dict.ema.", "state_dict."),
+        ("", "model."),
+        ("model.", "state_dict.net."),
+        ("model.", "model.net."),
+    ] {
+        let both: Tensors = under(first, &taken)
+            .into_iter()
+            .chain(under(second, &other))
+            .collect();
+        let as_torch = save(dir.path(), &torch::pth(&both));
+        for path in [as_torch, files::write(dir.path(), &both, None)] {
+            let both = format!("{first} and {second}");
+            assert_eq!(answers(&load(&path).unwrap()), expected, "{both}");
+            let info = Checkpoint::open(path).unwrap().info().unwrap();
+            assert_eq!((info.prefix.as_str(), info.tensors), (first, 202), "{both}");
+            assert_eq!(info.other_weights, [second]);
+        }
+    }
+}
+
+/// The tensors under further names.
+fn under(wrapper: &str, tensors: &Tensors) -> Tensors {
+    let wrapped = tensors.iter();
+    wrapped
+        .map(|(key, tensor)| (format!("{wrapper}{key}"), tensor.clone()))
+        .collect()
 }
 
 /// The header's length comes first in such a file, and may look like the start of a pickle.
