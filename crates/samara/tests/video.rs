@@ -3,15 +3,20 @@
 #![cfg(all(feature = "embedded", feature = "video"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use samara::tensors::model::checkpoint::Checkpoint;
 use samara::{
     DeviceKind, Direction, Error, FrameMasks, Mask, ObjectId, Progress, Prompt, Segmenter,
     VideoFrame, VideoOptions, VideoSession,
 };
 use samara_image::{Error as ImageError, FrameSource, RgbImage};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 const SIZE: (u32, u32) = (96, 64);
 
@@ -240,6 +245,95 @@ fn a_saved_session_goes_on_as_if_it_had_not_been() {
     }
     let why = told(VideoSession::load(folder.path().join("none"), &segmenter));
     assert!(why.contains("none"), "{why}");
+}
+
+/// A saved session of the small SAM 2 that has seen frames 0 to 2, changed by `change`, with the checksum that it
+/// should have.
+fn forged(path: &Path, change: impl FnOnce(&mut Value, &mut Tensors)) -> Segmenter {
+    let golden = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("../samara-model/tests/golden/sam2_video.safetensors");
+    let segmenter = Segmenter::load(golden, DeviceKind::Cpu).unwrap();
+    let mut session = VideoSession::new(&segmenter, VideoOptions::default());
+    let first = frame(&segmenter, 0);
+    session.prompt(&first, 1, &Prompt::mask(disc(0))).unwrap();
+    (0..3).for_each(|index| drop(track(&mut session, index)));
+    session.save(path).unwrap();
+
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut saved: Value = serde_json::from_str(&metadata["samara.video_session"]).unwrap();
+    let tensor = |(name, view): (&str, TensorView<'_>)| {
+        (name.to_owned(), (view.dtype(), view.data().to_vec()))
+    };
+    let mut tensors: Tensors = file.iter().map(tensor).collect();
+    change(&mut saved, &mut tensors);
+    let saved = saved.to_string();
+    let mut sum = Sha256::new_with_prefix(&saved);
+    tensors.values().for_each(|(_, data)| sum.update(data));
+    metadata.insert("samara.checksum".into(), hex::encode(sum.finalize()));
+    metadata.insert("samara.video_session".into(), saved);
+    let views = tensors.iter().map(|(name, (dtype, data))| {
+        let values = data.len() / (dtype.bitsize() / 8);
+        (name, TensorView::new(*dtype, vec![values], data).unwrap())
+    });
+    let file = safetensors::serialize(views, Some(metadata)).unwrap();
+    std::fs::write(path, file).unwrap();
+    segmenter
+}
+
+type Tensors = BTreeMap<String, (Dtype, Vec<u8>)>;
+
+/// Whoever can write a file can make its checksum right.
+#[test]
+fn sessions_that_no_tracking_makes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.safetensors");
+    let segmenter = forged(&path, |_, _| {});
+    let mut session = VideoSession::load(&path, &segmenter).unwrap();
+    assert_eq!(track(&mut session, 3).objects.len(), 1);
+
+    type Change = fn(&mut Value, &mut Tensors);
+    let changes: [(&str, Change); 7] = [
+        ("1.2.tracked.memory has 2 values, not 1024", |_, tensors| {
+            tensors.get_mut("1.2.tracked.memory").unwrap().1.truncate(4);
+        }),
+        (
+            "1.0.conditioning.pointer has 1 values, not 32",
+            |_, tensors| {
+                let pointer = tensors.get_mut("1.0.conditioning.pointer").unwrap();
+                pointer.1.truncate(4);
+            },
+        ),
+        ("object 1 has no frame with a prompt", |saved, _| {
+            saved["objects"]["1"]["outputs"] = json!([]);
+        }),
+        ("object 1 has no frame with a prompt", |saved, _| {
+            let outputs = saved["objects"]["1"]["outputs"].as_array_mut();
+            outputs.unwrap().remove(0);
+        }),
+        (
+            "frame 18446744073709551615 is none of a video",
+            |saved, _| {
+                saved["position"]["frame"] = json!(usize::MAX);
+            },
+        ),
+        (
+            "frame 18446744073709551615 is none of a video",
+            |saved, _| {
+                saved["objects"]["1"]["visited"][0]["last"] = json!(usize::MAX);
+            },
+        ),
+        ("frame 4294967296 is none of a video", |saved, _| {
+            saved["objects"]["1"]["outputs"][1]["frame"] = json!(1_u64 << 32);
+        }),
+    ];
+    for (expected, change) in changes {
+        let segmenter = forged(&path, change);
+        let why = told(VideoSession::load(&path, &segmenter));
+        assert!(why.ends_with(expected), "{why}, not {expected}");
+    }
 }
 
 #[test]

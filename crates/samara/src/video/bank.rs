@@ -80,6 +80,13 @@ impl MemoryBank {
         }
     }
 
+    /// Whether there is a prompt to begin with: one that other frames see already, if any was tracked.
+    pub(super) fn is_prompted(&self) -> bool {
+        let is_prompt = |(role, _): &(Role, Output)| *role == Role::Conditioning;
+        let begins = self.visited.0.is_empty() && self.pending.values().any(is_prompt);
+        begins || !self.conditioning.is_empty()
+    }
+
     /// The direction in which a frame was last tracked, if it was.
     pub(super) fn visited(&self, frame: usize) -> Option<Direction> {
         self.visited.direction(frame)
@@ -195,6 +202,11 @@ impl Visited {
         // What lies inside the new span will never be asked for again.
         self.0.retain(|old| (old.first, old.last) != (frame, frame));
         self.0.push(span);
+    }
+
+    /// The ends of all spans.
+    pub(super) fn frames(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().flat_map(|span| [span.first, span.last])
     }
 
     fn direction(&self, frame: usize) -> Option<Direction> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use samara_image::write_atomic;
-use samara_model::with_ordered_header;
+use samara_model::{ModelConfig, with_ordered_header};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,27 @@ struct SavedOutput {
     seen: bool,
     iou: f32,
     object_score: f32,
+}
+
+/// Most frames of a video: numbers of frames are added to each other.
+const MOST_FRAMES: usize = i32::MAX as usize;
+
+impl Saved {
+    fn check_frames(&self) -> Result<(), String> {
+        let objects = self.objects.values();
+        let of_objects = objects.flat_map(|object| {
+            let outputs = object.outputs.iter().map(|output| output.frame);
+            outputs.chain(object.visited.frames())
+        });
+        let position = self.position.iter().map(|position| position.frame);
+        match of_objects
+            .chain(position)
+            .find(|&frame| frame >= MOST_FRAMES)
+        {
+            Some(frame) => Err(format!("frame {frame} is none of a video")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl SavedOutput {
@@ -140,6 +161,7 @@ impl VideoSession {
             ));
         }
         let saved: Saved = serde_json::from_str(saved).map_err(|e| damaged(&e))?;
+        saved.check_frames().map_err(|e| damaged(&e))?;
         let mut objects = BTreeMap::new();
         for (object, saved) in saved.objects {
             let mut bank = MemoryBank {
@@ -150,6 +172,11 @@ impl VideoSession {
                 let output = read_output(&file, segmenter, object, &saved);
                 let output = output.map_err(|e| damaged(&e))?;
                 bank.insert(saved.frame, saved.role, saved.seen, output);
+            }
+            if !bank.is_prompted() {
+                return Err(damaged(&format!(
+                    "object {object} has no frame with a prompt"
+                )));
             }
             objects.insert(object, bank);
         }
@@ -201,17 +228,32 @@ fn read_output(
         words.map(|b| f32::from_le_bytes(*b)).collect()
     };
     let low_res = floats(tensor("low_res", Dtype::F32)?);
-    let side = segmenter.logits_side();
-    if low_res.len() != side * side {
-        return Err(format!("{name}.low_res has {} values", low_res.len()));
-    }
+    let pointer = floats(tensor("pointer", Dtype::F32)?);
     let memory = tensor("memory", Dtype::BF16)?;
     let halves = memory.as_chunks::<2>().0.iter();
+    let memory: Vec<bf16> = halves.map(|b| bf16::from_le_bytes(*b)).collect();
+    let check = |what: &str, found: usize, expected: usize| {
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("{name}.{what} has {found} values, not {expected}"))
+    };
+    check("low_res", low_res.len(), segmenter.logits_side().pow(2))?;
+    // Models without memory keep what they like there.
+    if let ModelConfig::Sam2(config) = segmenter.config() {
+        let cells = config.prompt_encoder.grid.pow(2);
+        check(
+            "memory",
+            memory.len(),
+            cells * config.memory_encoder.out_dim,
+        )?;
+        check("pointer", pointer.len(), config.memory_attention.d_model)?;
+    }
     Ok(Output {
         low_res,
         iou: saved.iou,
         object_score: saved.object_score,
-        memory: halves.map(|b| bf16::from_le_bytes(*b)).collect(),
-        pointer: floats(tensor("pointer", Dtype::F32)?),
+        memory,
+        pointer,
     })
 }
