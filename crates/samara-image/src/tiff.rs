@@ -50,8 +50,12 @@ fn walk(bytes: &[u8], mut take: impl FnMut(Field) -> Option<()>) -> Option<()> {
         _ => (4, 2, 12),
     };
     let mut start = number(offset, offset)? as usize;
+    // Directories that are followed by themselves have more fields than the file has room for.
+    let mut room = bytes.len() as u64 / entry as u64;
     for directory in 0..MOST_PAGES {
-        let fields = number(start, head)? as usize;
+        let fields = number(start, head)?;
+        room = room.checked_sub(fields)?;
+        let fields = fields as usize;
         for i in 0..fields {
             let field = start.checked_add(head + i.checked_mul(entry)?)?;
             let size = match number(field + 2, 2)? {
