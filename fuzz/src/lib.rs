@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::abort;
 use std::sync::Mutex;
 
-static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+/// What the last panic said, and where it was.
+static LAST_PANIC: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
 
 /// A target: `target!(|bytes| …)`. A panic that leaves it is a finding; one that the crates catch, as that of an
 /// image decoder, is none.
@@ -28,16 +29,18 @@ macro_rules! target {
 pub fn keep_panics() {
     drop(take_hook());
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
-        let text = format!("{info}\n{}", Backtrace::capture());
-        *LAST_PANIC.lock().unwrap_or_else(|e| e.into_inner()) = text;
+        let panic = (info.to_string(), Backtrace::capture());
+        *LAST_PANIC.lock().unwrap_or_else(|e| e.into_inner()) = Some(panic);
     }));
 }
 
 /// Runs a target on an input.
 pub fn run(target: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(target)).is_err() {
-        let text = LAST_PANIC.lock().unwrap_or_else(|e| e.into_inner());
-        eprintln!("{text}");
+        let panic = LAST_PANIC.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((text, backtrace)) = &*panic {
+            eprintln!("{text}\n{backtrace}");
+        }
         abort();
     }
 }
