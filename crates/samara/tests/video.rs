@@ -284,6 +284,7 @@ fn forged(path: &Path, change: impl FnOnce(&mut Value, &mut Tensors)) -> Segment
 }
 
 type Tensors = BTreeMap<String, (Dtype, Vec<u8>)>;
+type Change = fn(&mut Value, &mut Tensors);
 
 /// Whoever can write a file can make its checksum right.
 #[test]
@@ -294,7 +295,6 @@ fn sessions_that_no_tracking_makes_are_refused() {
     let mut session = VideoSession::load(&path, &segmenter).unwrap();
     assert_eq!(track(&mut session, 3).objects.len(), 1);
 
-    type Change = fn(&mut Value, &mut Tensors);
     let changes: [(&str, Change); 7] = [
         ("1.2.tracked.memory has 2 values, not 1024", |_, tensors| {
             tensors.get_mut("1.2.tracked.memory").unwrap().1.truncate(4);
