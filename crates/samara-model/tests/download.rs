@@ -272,7 +272,11 @@ fn a_file_is_downloaded_once() {
     assert_eq!(last_stage(&steps), Some(Stage::Verified));
     assert!(steps.is_sorted_by_key(|step| step.done));
     assert!(steps.iter().all(|step| step.total == Some(600_000)));
-    assert!(client.expect(&release, &content).is_empty(), "it was there");
+    let steps = client.expect(&release, &content);
+    assert!(
+        steps.iter().all(|step| step.stage == Stage::Checking),
+        "it was there: {steps:?}"
+    );
 
     let requests = server.requests();
     assert_eq!(requests.len(), 1);
@@ -647,6 +651,228 @@ fn a_bad_mirror_is_refused_without_a_request() {
     let client = Client::new("mirror.example/sam");
     let (error, _) = client.fail(&release(&content(10)));
     assert!(matches!(error, DownloadError::BaseUrl { .. }), "{error:?}");
+}
+
+// ---- a part outlives what may not be the file
+
+/// Fails while a part of `content` with 50 000 bytes is there, which must stay as it is.
+fn fail_beside_a_part(
+    content: &[u8],
+    answer: impl Fn(usize, &Request) -> Answer + Send + 'static,
+) -> (String, Vec<Request>) {
+    let server = Server::start(answer);
+    let mut client = Client::new(&server.base);
+    client.options.retries = 1;
+    let url = format!("{}/{FILE}", server.base);
+    let sidecar = format!(
+        r#"{{"url":"{url}","etag":"\"1\"","total":{}}}"#,
+        content.len()
+    );
+    client.leave_part(&content[..50_000], Some(&sidecar));
+    let (_, message) = client.fail(&release(content));
+    let read = |suffix| std::fs::read(client.file(suffix)).expect("kept");
+    assert!(read(".part") == content[..50_000], "{message}");
+    assert!(read(".part.json") == sidecar.as_bytes(), "{message}");
+    let second = [".part.new", ".part.new.json"];
+    assert!(!second.iter().any(|suffix| client.file(suffix).exists()));
+
+    // And it is of use: only the rest is fetched from a server that has the file.
+    let file = content.to_vec();
+    let good = Server::start(move |_, request| serve(&file, "\"1\"", request));
+    client.options.base_url = Some(good.base.clone());
+    client.expect(&release(content), content);
+    assert_eq!(good.requests()[0].offset(), Some(50_000));
+    (message, server.requests())
+}
+
+#[test]
+fn a_login_page_without_a_length_spares_the_part() {
+    let page = |_: usize, _: &Request| Answer::new("200 OK", b"<html>Log in</html>");
+    fail_beside_a_part(&content(90_000), move |n, r| page(n, r).without_length());
+    let (message, _) = fail_beside_a_part(&content(90_000), move |number, request| {
+        match request.path.as_str() {
+            "/weights/toy.pt" => Answer::new("302 Found", b"").with("Location", "/login"),
+            _ => page(number, request).without_length(),
+        }
+    });
+    assert!(message.contains("50000 bytes of 90000"), "{message}");
+}
+
+#[test]
+fn a_whole_file_that_breaks_off_early_spares_the_part() {
+    let content = content(90_000);
+    for length in [true, false] {
+        let file = content.clone();
+        let (message, _) = fail_beside_a_part(&content, move |_, _| {
+            let answer = Answer::new("200 OK", &file).cut(20_000);
+            if length {
+                answer
+            } else {
+                answer.without_length()
+            }
+        });
+        assert!(message.contains("50000 bytes of 90000"), "{message}");
+    }
+}
+
+#[test]
+fn a_whole_file_that_breaks_off_late_takes_the_place_of_the_part() {
+    let content = content(90_000);
+    let file = content.clone();
+    let server = Server::start(move |number, request| match number {
+        0 => Answer::new("200 OK", &file).cut(70_000).without_length(),
+        _ => serve(&file, "\"1\"", request),
+    });
+    let client = Client::new(&server.base);
+    client.leave_part(&[7; 50_000], None);
+    client.expect(&release(&content), &content);
+    let offsets: Vec<_> = server.requests().iter().map(Request::offset).collect();
+    assert_eq!(offsets, [Some(50_000), Some(70_000)]);
+}
+
+#[test]
+fn a_whole_file_with_a_wrong_hash_spares_the_part() {
+    let (message, _) = fail_beside_a_part(&content(90_000), |_, _| {
+        Answer::new("200 OK", &[1; 90_000]).without_length()
+    });
+    assert!(message.contains("has SHA-256"), "{message}");
+}
+
+#[test]
+fn a_server_that_answers_ranges_wrongly_is_asked_for_everything_and_spares_the_part() {
+    let content = content(90_000);
+    for range in ["bytes 7-89999/90000", "bytes 50000-/", "lines 1-2/3", ""] {
+        let file = content.clone();
+        let (_, requests) = fail_beside_a_part(&content, move |_, request| {
+            if request.offset().is_none() {
+                return Answer::new("200 OK", &file).cut(10);
+            }
+            Answer::new("206 Partial Content", &file[50_000..]).with("Content-Range", range)
+        });
+        let offsets: Vec<_> = requests.iter().map(Request::offset).collect();
+        assert_eq!(offsets, [Some(50_000), None], "{range:?}");
+    }
+    let (message, _) = fail_beside_a_part(&content, move |_, _| {
+        Answer::new("206 Partial Content", &[1; 40_000])
+            .with("Content-Range", "bytes 50000-89999/95000")
+    });
+    assert!(message.contains("answered 206"), "{message}");
+}
+
+#[test]
+fn a_range_that_is_too_long_spares_the_part() {
+    let (message, _) = fail_beside_a_part(&content(90_000), move |_, _| {
+        Answer::new("206 Partial Content", &[1; 60_000])
+            .with("Content-Range", "bytes 50000-89999/90000")
+    });
+    assert!(message.contains("instead of 90000"), "{message}");
+}
+
+#[test]
+fn a_range_that_cannot_be_satisfied_spares_the_part() {
+    let content = content(90_000);
+    let file = content.clone();
+    let refuse = |request: &Request| {
+        let refused = || Answer::new("416 Range Not Satisfiable", b"");
+        request.offset().map(|_| refused())
+    };
+    let (_, requests) = fail_beside_a_part(&content, move |_, request| {
+        refuse(request).unwrap_or_else(|| Answer::new("200 OK", &file).cut(10))
+    });
+    assert_eq!(requests.len(), 2);
+    let file = content.clone();
+    let server = Server::start(move |_, request| {
+        refuse(request).unwrap_or_else(|| Answer::new("200 OK", &file))
+    });
+    let client = Client::new(&server.base);
+    client.leave_part(&content[..50_000], None);
+    client.expect(&release(&content), &content);
+}
+
+#[test]
+fn a_compressed_answer_is_refused_and_spares_the_part() {
+    for status in ["200 OK", "206 Partial Content"] {
+        let (message, _) = fail_beside_a_part(&content(90_000), move |_, _| {
+            Answer::new(status, &[31, 139, 8, 0])
+                .with("Content-Encoding", "gzip")
+                .with("Content-Range", "bytes 50000-89999/90000")
+        });
+        assert!(message.contains("encoded as gzip"), "{message}");
+    }
+}
+
+#[test]
+fn a_redirect_without_an_end_spares_the_part() {
+    let (_, requests) = fail_beside_a_part(&content(90_000), move |_, _| {
+        Answer::new("302 Found", b"").with("Location", "/weights/toy.pt")
+    });
+    assert!(requests.len() < 50, "{}", requests.len());
+}
+
+#[test]
+fn a_process_killed_while_it_fetched_again_leaves_the_longer_part() {
+    let content = content(90_000);
+    for (second, offset) in [(70_000, 70_000), (30_000, 50_000)] {
+        let file = content.clone();
+        let server = Server::start(move |_, request| serve(&file, "\"1\"", request));
+        let client = Client::new(&server.base);
+        client.leave_part(&content[..50_000], None);
+        std::fs::write(client.file(".part.new"), &content[..second]).expect("written");
+        client.expect(&release(&content), &content);
+        assert!(!client.file(".part.new").exists());
+        assert_eq!(server.requests()[0].offset(), Some(offset));
+    }
+}
+
+#[test]
+fn an_answer_of_which_nothing_is_known_is_refused() {
+    let content = content(10_000);
+    let mut release = release(&content);
+    (release.size, release.sha256) = (None, None);
+    let server = Server::start(move |_, _| Answer::new("200 OK", &content).without_length());
+    let (_, message) = Client::new(&server.base).fail(&release);
+    assert!(message.contains("how long the file is"), "{message}");
+}
+
+// ---- a file of the user in the place of the released one
+
+#[test]
+fn another_file_under_the_name_is_refused_and_not_touched() {
+    let content = content(10_000);
+    let file = content.clone();
+    let server = Server::start(move |_, request| serve(&file, "\"1\"", request));
+    let mut client = Client::new(&server.base);
+    let release = release(&content);
+    client.leave_part(&content[..5_000], None);
+    let refused = |client: &Client, problem: &str| {
+        let error = client.download(&release).expect_err("another file");
+        assert!(matches!(error, DownloadError::NotPublished { .. }));
+        let message = error.to_string();
+        for part in ["toy.pt is not the published file", problem, "--force"] {
+            assert!(
+                message.contains(part) && !message.contains('\n'),
+                "{message}"
+            );
+        }
+    };
+    for (other, problem) in [
+        (vec![1; 10_000], sha256(&content)),
+        (vec![1; 9_999], "9999 bytes instead of 10000".to_owned()),
+        (Vec::new(), "0 bytes instead of 10000".to_owned()),
+    ] {
+        std::fs::write(client.file(""), &other).expect("written");
+        refused(&client, &problem);
+        assert_eq!(std::fs::read(client.file("")).expect("kept"), other);
+    }
+    std::fs::remove_file(client.file("")).expect("removed");
+    std::fs::create_dir(client.file("")).expect("a folder");
+    refused(&client, "it is no file");
+    std::fs::remove_dir(client.file("")).expect("removed");
+    assert!(server.requests().is_empty());
+
+    std::fs::write(client.file(""), [1; 10_000]).expect("written");
+    client.options.force = true;
+    client.expect(&release, &content);
 }
 
 // ---- two processes

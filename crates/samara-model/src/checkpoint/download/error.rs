@@ -36,6 +36,18 @@ pub enum DownloadError {
         reason: io::Error,
     },
 
+    /// A file is there under the name of the released one, and it is another one. It was not touched.
+    #[error(
+        "{} is not the published file ({problem}): move it away, or download over it with --force",
+        path.display()
+    )]
+    NotPublished {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        problem: String,
+    },
+
     /// Another process is downloading the same file.
     #[error("another process is downloading {}: wait until it is done", path.display())]
     Busy {

@@ -88,6 +88,8 @@ pub(super) struct Reply {
     pub(super) start: Option<u64>,
     /// An encoding that would make offsets meaningless.
     pub(super) encoding: Option<String>,
+    /// Whether the end of the body can be told from a lost connection.
+    pub(super) has_end: bool,
     pub(super) body: Body,
 }
 
@@ -148,6 +150,8 @@ pub(super) fn get(
         start: range.map(|(start, _)| start),
         encoding: text(&head.headers, header::CONTENT_ENCODING)
             .filter(|encoding| !encoding.eq_ignore_ascii_case("identity")),
+        has_end: body.content_length().is_some()
+            || text(&head.headers, header::TRANSFER_ENCODING).is_some(),
         body,
     })
 }

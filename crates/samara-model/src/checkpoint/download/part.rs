@@ -9,6 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::DownloadError;
 
+const PART: &str = ".part";
+const SECOND: &str = ".part.new";
+const JSON: &str = ".json";
+
 /// Large enough that system calls do not show, small enough for smooth progress.
 pub(super) const BLOCK: usize = 256 * 1024;
 
@@ -45,6 +49,8 @@ impl Origin {
 
 /// The part: a file that only grows, except when it is started afresh.
 pub(super) struct Part {
+    /// Where it is when it is the part to go on from.
+    home: PathBuf,
     path: PathBuf,
     origin_path: PathBuf,
     file: File,
@@ -57,8 +63,30 @@ impl Part {
     /// Opens the part of `target`, or makes an empty one. Call [`hash_existing`](Self::hash_existing)
     /// or [`reset`](Self::reset) before anything else.
     pub(super) fn open(target: &Path) -> Result<Self, DownloadError> {
-        let path = with_suffix(target, ".part");
-        let origin_path = with_suffix(target, ".part.json");
+        let home = with_suffix(target, PART);
+        let second = with_suffix(target, SECOND);
+        let len = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        // A process that was killed while it fetched the file again: the longer one is of more use.
+        if second.exists() {
+            if len(&second) > len(&home) {
+                replace(&second, &home)
+            } else {
+                remove(&second).and_then(|()| remove(&with_suffix(&second, JSON)))
+            }
+            .map_err(|error| DownloadError::file("write", &second, error))?;
+        }
+        Self::open_at(home.clone(), home)
+    }
+
+    /// Opens an empty part beside this one, for a body that begins anew, while this one is kept.
+    pub(super) fn second(&self, target: &Path) -> Result<Self, DownloadError> {
+        let mut second = Self::open_at(with_suffix(target, SECOND), self.home.clone())?;
+        second.reset()?;
+        Ok(second)
+    }
+
+    fn open_at(path: PathBuf, home: PathBuf) -> Result<Self, DownloadError> {
+        let origin_path = with_suffix(&path, JSON);
         let (file, len) = OpenOptions::new()
             .read(true)
             .write(true)
@@ -72,6 +100,7 @@ impl Part {
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok());
         Ok(Self {
+            home,
             path,
             origin_path,
             file,
@@ -90,26 +119,13 @@ impl Part {
     }
 
     /// Hashes the bytes that are already there, telling `seen` how many so far.
-    pub(super) fn hash_existing(&mut self, mut seen: impl FnMut(u64)) -> Result<(), DownloadError> {
-        let mut block = vec![0; BLOCK];
+    pub(super) fn hash_existing(&mut self, seen: impl FnMut(u64)) -> Result<(), DownloadError> {
         self.hasher = Sha256::new();
-        let mut done = 0;
-        let result = self.file.seek(SeekFrom::Start(0)).and_then(|_| {
-            loop {
-                match self.file.read(&mut block) {
-                    Ok(0) => return Ok(()),
-                    Ok(n) => {
-                        self.hasher.update(&block[..n]);
-                        done += n as u64;
-                        seen(done);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        });
-        result.map_err(|error| DownloadError::file("read", &self.path, error))?;
-        self.len = done;
+        self.len = self
+            .file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| hash(&mut self.file, &mut self.hasher, seen))
+            .map_err(|error| DownloadError::file("read", &self.path, error))?;
         Ok(())
     }
 
@@ -144,6 +160,36 @@ impl Part {
         }
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// What there is, to go [back](Self::rewind) to.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            len: self.len,
+            hasher: self.hasher.clone(),
+        }
+    }
+
+    /// Drops the bytes that came after `mark`.
+    pub(super) fn rewind(&mut self, mark: Mark) -> Result<(), DownloadError> {
+        self.file
+            .set_len(mark.len)
+            .and_then(|()| self.file.seek(SeekFrom::Start(mark.len)))
+            .map_err(|error| DownloadError::file("write", &self.path, error))?;
+        self.len = mark.len;
+        self.hasher = mark.hasher;
+        Ok(())
+    }
+
+    /// Takes the place of the part that was kept beside it.
+    pub(super) fn replace(&mut self, kept: Self) -> Result<(), DownloadError> {
+        // An open file cannot be renamed over everywhere.
+        drop(kept);
+        replace(&self.path, &self.home)
+            .map_err(|error| DownloadError::file("write", &self.home, error))?;
+        self.path.clone_from(&self.home);
+        self.origin_path = with_suffix(&self.home, JSON);
         Ok(())
     }
 
@@ -182,6 +228,39 @@ impl Part {
         let _ = remove(&origin_path);
         let _ = sync_folder(target);
         Ok(())
+    }
+}
+
+/// A state of a part.
+pub(super) struct Mark {
+    len: u64,
+    hasher: Sha256,
+}
+
+/// The SHA-256 of a file, telling `seen` how many bytes were read so far.
+pub(super) fn sha256_of(path: &Path, seen: impl FnMut(u64)) -> Result<String, DownloadError> {
+    let mut hasher = Sha256::new();
+    File::open(path)
+        .and_then(|mut file| hash(&mut file, &mut hasher, seen))
+        .map_err(|error| DownloadError::file("read", path, error))?;
+    Ok(hex::encode(hasher.finalize()))
+}
+
+/// Hashes a file to its end, and counts its bytes.
+fn hash(file: &mut File, hasher: &mut Sha256, mut seen: impl FnMut(u64)) -> io::Result<u64> {
+    let mut block = vec![0; BLOCK];
+    let mut done = 0;
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return Ok(done),
+            Ok(n) => {
+                hasher.update(&block[..n]);
+                done += n as u64;
+                seen(done);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -225,6 +304,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Puts a part and its sidecar in the place of another.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    let (from_json, to_json) = (with_suffix(from, JSON), with_suffix(to, JSON));
+    // Without a sidecar in between, so that none stands beside a part that it does not describe.
+    remove(&to_json)?;
+    fs::rename(from, to)?;
+    match fs::rename(from_json, to_json) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {
