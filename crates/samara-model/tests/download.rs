@@ -724,7 +724,7 @@ fn a_whole_file_that_breaks_off_late_takes_the_place_of_the_part() {
         _ => serve(&file, "\"1\"", request),
     });
     let client = Client::new(&server.base);
-    client.leave_part(&[7; 50_000], None);
+    client.leave_part(&vec![7; 50_000], None);
     client.expect(&release(&content), &content);
     let offsets: Vec<_> = server.requests().iter().map(Request::offset).collect();
     assert_eq!(offsets, [Some(50_000), Some(70_000)]);
@@ -733,7 +733,7 @@ fn a_whole_file_that_breaks_off_late_takes_the_place_of_the_part() {
 #[test]
 fn a_whole_file_with_a_wrong_hash_spares_the_part() {
     let (message, _) = fail_beside_a_part(&content(90_000), |_, _| {
-        Answer::new("200 OK", &[1; 90_000]).without_length()
+        Answer::new("200 OK", &vec![1; 90_000]).without_length()
     });
     assert!(message.contains("has SHA-256"), "{message}");
 }
@@ -753,7 +753,7 @@ fn a_server_that_answers_ranges_wrongly_is_asked_for_everything_and_spares_the_p
         assert_eq!(offsets, [Some(50_000), None], "{range:?}");
     }
     let (message, _) = fail_beside_a_part(&content, move |_, _| {
-        Answer::new("206 Partial Content", &[1; 40_000])
+        Answer::new("206 Partial Content", &vec![1; 40_000])
             .with("Content-Range", "bytes 50000-89999/95000")
     });
     assert!(message.contains("answered 206"), "{message}");
@@ -762,7 +762,7 @@ fn a_server_that_answers_ranges_wrongly_is_asked_for_everything_and_spares_the_p
 #[test]
 fn a_range_that_is_too_long_spares_the_part() {
     let (message, _) = fail_beside_a_part(&content(90_000), move |_, _| {
-        Answer::new("206 Partial Content", &[1; 60_000])
+        Answer::new("206 Partial Content", &vec![1; 60_000])
             .with("Content-Range", "bytes 50000-89999/90000")
     });
     assert!(message.contains("instead of 90000"), "{message}");

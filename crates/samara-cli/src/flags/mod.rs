@@ -259,7 +259,7 @@ pub(crate) enum ModelsCommand {
         /// A mirror: replaces everything before the file name (also SAMARA_BASE_URL)
         #[arg(long, value_name = "URL")]
         base_url: Option<String>,
-        /// Download even if it is there, from the start
+        /// Download even if it is there, from the start; a file in its place is replaced
         #[arg(long)]
         force: bool,
     },
