@@ -21,6 +21,7 @@ pub mod decode;
 mod depth;
 mod distance;
 pub mod error;
+mod folder_lock;
 pub mod frame;
 pub mod gray;
 pub mod heat;
@@ -61,6 +62,7 @@ pub use decode::{
 pub use depth::Stretch;
 pub use distance::DistanceTransform;
 pub use error::Error;
+pub use folder_lock::FolderLock;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
 pub use gray::{GrayValues, read_gray};
 pub use heat::heat_map;

@@ -83,10 +83,10 @@ pub(crate) fn temporary_beside(target: &Path) -> std::io::Result<NamedTempFile> 
 ///
 /// # Errors
 /// [`Error::Io`] naming `path` when it cannot be made, and what `fill` returns.
-pub fn write_folder_atomic(
+pub fn write_folder_atomic<E: From<Error>>(
     path: impl AsRef<Path>,
-    fill: impl FnOnce(&Path) -> std::io::Result<()>,
-) -> Result<(), Error> {
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     let path = path.as_ref();
     let fail = |source| Error::io(path, "cannot be written", source);
     let mut builder = temporary();
@@ -96,7 +96,7 @@ pub fn write_folder_atomic(
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
     let folder = builder.tempdir_in(folder_of(path)).map_err(fail)?;
-    fill(folder.path()).map_err(fail)?;
+    fill(folder.path())?;
     for entry in fs::read_dir(folder.path()).map_err(fail)? {
         let file = fs::File::open(entry.map_err(fail)?.path()).map_err(fail)?;
         file.sync_data().map_err(fail)?;

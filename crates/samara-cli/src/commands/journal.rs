@@ -4,16 +4,15 @@
 //! is added in one piece with a checksum, so a run that is killed loses at most what it was at, and what a
 //! power failure has damaged is found and done again.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Error, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use samara_image::{is_unfinished, write_atomic_with};
+use samara_image::{FolderLock, write_atomic_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{CliError, Result};
 use crate::files::result_in;
@@ -44,40 +43,21 @@ impl Begin {
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    /// A file system without locks is no reason not to work.
-    _lock: Option<File>,
+    _lock: FolderLock,
 }
 
 impl RunFolder {
-    /// Makes the folder if it is not there, and removes what a killed run has left half-written in it.
+    /// Makes the folder if it is not there, and removes what a killed run has left half-written in it. One that
+    /// was made and in which nothing was written is removed again.
     ///
     /// # Errors
     /// Another process works there, or the folder cannot be made.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |e: Error| CliError::failed(format!("--out {}: {e}", path.display()));
-        fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::open(path).ok();
-        if let Some(lock) = &lock
-            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
-        {
-            let line = format!("--out {}: another process works there", path.display());
-            return Err(CliError::failed(line));
-        }
-        let walk = WalkDir::new(path).into_iter().flatten();
-        for left in walk
-            .map(DirEntry::into_path)
-            .filter(|path| is_unfinished(path))
-        {
-            if left.is_dir() {
-                fs::remove_dir_all(&left)
-            } else {
-                fs::remove_file(&left)
-            }
-            .map_err(|e| CliError::failed(format!("{}: {e}", left.display())))?;
-        }
+        let lock = FolderLock::acquire(path);
+        let failed = |e| CliError::failed(format!("--out {}: {e}", path.display()));
         Ok(Self {
             path: path.into(),
-            _lock: lock,
+            _lock: lock.map_err(failed)?,
         })
     }
 

@@ -97,7 +97,11 @@ impl Results {
                 Format::Coco => {}
                 Format::Json => write_atomic(&path, &json(records, tree)?)?,
                 Format::Masks => {
-                    write_folder_atomic(&path, |folder| write_masks(folder, records, &masks))?;
+                    let fill = |folder: &Path| {
+                        let written = write_masks(folder, records, &masks);
+                        written.map_err(|e| CliError::failed(format!("{}: {e}", path.display())))
+                    };
+                    write_folder_atomic(&path, fill)?;
                 }
                 Format::Labels => {
                     let (width, height) = image.dimensions();

@@ -1,0 +1,138 @@
+//! The folder of a run, for one process at a time.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::save::is_unfinished;
+
+/// Keeps other processes away from a folder as long as it lives.
+///
+/// What was made for a run that then wrote nothing is removed when it ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    /// The folders that were not there, the innermost first.
+    made: Vec<PathBuf>,
+    /// A file system without locks is no reason not to work.
+    _lock: Option<File>,
+}
+
+impl FolderLock {
+    /// Makes the folder if it is not there, locks it, and removes what a killed process has left half-written
+    /// in it and in its folders.
+    ///
+    /// # Errors
+    /// Another process works there ([`io::ErrorKind::ResourceBusy`]), or the folder cannot be made.
+    pub fn acquire(path: &Path) -> io::Result<Self> {
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let made: Vec<_> = path
+            .ancestors()
+            .take_while(missing)
+            .map(Path::to_path_buf)
+            .collect();
+        fs::create_dir_all(path)?;
+        let lock = File::open(path).ok();
+        if let Some(lock) = &lock
+            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            let why = "another process works there";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+        }
+        // Removes what was made if that fails.
+        let folder = Self { made, _lock: lock };
+        remove_unfinished(path)?;
+        Ok(folder)
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        for folder in &self.made {
+            // A folder that is not empty stays.
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Links are not followed.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    let named =
+        |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let is_folder = entry.file_type()?.is_dir();
+        match (is_unfinished(&path), is_folder) {
+            (true, true) => fs::remove_dir_all(&path).map_err(|e| named(&path, e))?,
+            (true, false) => fs::remove_file(&path).map_err(|e| named(&path, e))?,
+            // Of a folder that cannot be read nothing is known to be left.
+            (false, true) => match remove_unfinished(&path) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            },
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = FolderLock::acquire(folder.path()).unwrap();
+        let error = FolderLock::acquire(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(first);
+        FolderLock::acquire(folder.path()).unwrap();
+        assert!(folder.path().exists(), "it was there before");
+    }
+
+    #[test]
+    fn what_was_half_written_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("inner/.samara-b.tmp/deep")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        for name in [
+            ".samara-a.tmp",
+            "inner/.samara-b.tmp/deep/c",
+            "inner/kept",
+            "a.tmp",
+        ] {
+            fs::write(at(name), "x").unwrap();
+        }
+        fs::write(at("other/.samara-b.tmp"), "x").unwrap();
+        drop(FolderLock::acquire(folder.path()).unwrap());
+        for (name, left) in [
+            (".samara-a.tmp", false),
+            ("inner/.samara-b.tmp", false),
+            ("other/.samara-b.tmp", false),
+            ("inner/kept", true),
+            ("a.tmp", true),
+        ] {
+            assert_eq!(at(name).exists(), left, "{name}");
+        }
+    }
+
+    #[test]
+    fn folders_that_were_made_for_nothing_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c");
+        drop(FolderLock::acquire(&path).unwrap());
+        assert!(!folder.path().join("a").exists());
+        let lock = FolderLock::acquire(&path).unwrap();
+        fs::write(folder.path().join("a/b/file"), "").unwrap();
+        drop(lock);
+        assert!(!path.exists() && folder.path().join("a/b/file").exists());
+        let lock = FolderLock::acquire(&path).unwrap();
+        fs::write(path.join("file"), "").unwrap();
+        drop(lock);
+        assert!(path.join("file").exists());
+    }
+}
