@@ -88,5 +88,5 @@ pub use save::{
     write_atomic_with, write_folder_atomic,
 };
 #[cfg(feature = "video")]
-pub use video::{FfmpegVideo, FrameFolder, FrameSource, VideoWriter, open_video};
+pub use video::{FfmpegVideo, FrameFolder, FrameSource, FrameTimes, VideoWriter, open_video};
 pub use warning::ImageWarning;

@@ -87,6 +87,149 @@ fn frames_are_neither_dropped_nor_repeated_for_a_rate() {
     check_order(&path, &frames, (0..22).rev());
 }
 
+/// Every frame's time in seconds, and the end of the last one.
+fn starts_and_end(path: &Path) -> (Vec<f64>, f64) {
+    let times = open(path).unwrap().times().unwrap().unwrap();
+    let starts = (0..times.len()).map(|i| times.start(i).unwrap());
+    (starts.collect(), times.end(times.len() - 1).unwrap())
+}
+
+#[test]
+#[ignore = "needs ffmpeg"]
+fn the_times_of_a_variable_rate_are_read_and_written() {
+    let folder = TempDir::new().unwrap();
+    // Five frames with 25 a second, then five with some 4 a second.
+    let options = [
+        "-vf",
+        "setpts='if(lt(N,5),N,5+(N-5)*6)'",
+        "-fps_mode",
+        "vfr",
+        "-enc_time_base",
+        "1/1000",
+    ];
+    let expected = [0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.44, 0.68, 0.92, 1.16];
+    for name in ["a.mkv", "a.mp4"] {
+        let path = make(&folder, name, "64x48", 10, &options);
+        let (starts, end) = starts_and_end(&path);
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-3;
+        assert!(
+            starts.len() == 10 && starts.iter().zip(&expected).all(close),
+            "{starts:?}"
+        );
+        assert!(end > 1.16 && end < 1.5, "{end}");
+
+        // What is written has the same times.
+        let mut video = open(&path).unwrap();
+        let times = video.times().unwrap().unwrap();
+        assert!(!times.is_at_rate(25.0));
+        let out = folder.path().join("out.mp4");
+        let mut writer = VideoWriter::create_timed(&out, video.size(), times).unwrap();
+        let (frames, _) = sequence(&mut video);
+        for frame in &frames {
+            writer.write(frame).unwrap();
+        }
+        let more = writer.write(&frames[0]).unwrap_err().to_string();
+        assert!(
+            more.ends_with("out.mp4: there is no time for frame 10"),
+            "{more}"
+        );
+        writer.finish().unwrap();
+        let (written, written_end) = starts_and_end(&out);
+        assert!(
+            written.len() == 10
+                && written
+                    .iter()
+                    .zip(&starts)
+                    .all(|(a, b)| (a - b).abs() < 1e-3),
+            "{written:?} {starts:?}"
+        );
+        // Within the duration of the last frame.
+        assert!((written_end - end).abs() < 0.3, "{written_end} {end}");
+        let (shown, _) = sequence(&mut open(&out).unwrap());
+        assert_eq!(shown.len(), 10);
+        let difference = |(a, b): (&u8, &u8)| u64::from(a.abs_diff(*b));
+        for (a, b) in frames.iter().zip(&shown) {
+            let sum: u64 = a.iter().zip(b.iter()).map(difference).sum();
+            assert!(sum / (64 * 48 * 3) < 8, "{sum}");
+        }
+    }
+    let path = make(&folder, "constant.mp4", "64x48", 10, &[]);
+    let times = open(&path).unwrap().times().unwrap().unwrap();
+    assert!(
+        times.is_at_rate(25.0) && times.end(9) == Some(0.4),
+        "{times:?}"
+    );
+    // A stream without a container has no times of its own, or those of a rate.
+    let path = make(&folder, "raw.h264", "64x48", 10, &[]);
+    let times = open(&path).unwrap().times().unwrap();
+    assert!(times.is_none_or(|times| times.is_at_rate(25.0)));
+}
+
+#[test]
+#[ignore = "needs ffmpeg"]
+fn no_other_file_and_no_connection_is_opened() {
+    let folder = TempDir::new().unwrap();
+    make(&folder, "secret.mp4", "64x48", 10, &[]);
+    make(
+        &folder,
+        "frame1.png",
+        "64x48",
+        1,
+        &["-c:v", "png", "-pix_fmt", "rgb24"],
+    );
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/secret.mp4", server.local_addr().unwrap());
+    let hls = |target: &str| {
+        format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n")
+    };
+    let concat = |target: &str| format!("ffconcat version 1.0\nfile '{target}'\n");
+    let mpd = |target: &str| {
+        format!(
+            "<?xml version=\"1.0\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+             mediaPresentationDuration=\"PT1S\" profiles=\"urn:mpeg:dash:profile:isoff-on-demand:2011\"><Period>\
+             <AdaptationSet mimeType=\"video/mp4\"><Representation id=\"1\" bandwidth=\"9\">\
+             <BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>"
+        )
+    };
+    let sdp = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n\
+               a=rtpmap:96 H264/90000\n";
+    let mut cases = vec![
+        (sdp.to_owned(), ["s.sdp", "sdp.mp4"]),
+        ("only words\n".repeat(99), ["a.txt", "text.mp4"]),
+    ];
+    for target in ["secret.mp4", &url] {
+        cases.push((hls(target), ["p.m3u8", "hls.mp4"]));
+        cases.push((concat(target), ["c.ffconcat", "concat.mp4"]));
+        cases.push((mpd(target), ["d.mpd", "dash.mp4"]));
+    }
+    for (text, names) in cases {
+        for name in names {
+            let path = folder.path().join(name);
+            fs::write(&path, &text).unwrap();
+            let error = open(&path).unwrap_err();
+            assert!(matches!(error, ImageError::Decoding { .. }));
+            let error = error.to_string();
+            let wanted = format!("{}: is not a video that ffmpeg reads: ", path.display());
+            assert!(
+                error.starts_with(&wanted) && !error.contains('\n'),
+                "{error}"
+            );
+        }
+    }
+    let error = |name: &str| open(&folder.path().join(name)).unwrap_err().to_string();
+    assert!(
+        error("hls.mp4").contains("a playlist"),
+        "{}",
+        error("hls.mp4")
+    );
+    // An image is no video, and a pattern of names is no name.
+    assert!(error("frame1.png").contains("not a video"));
+    assert!(error("frame%d.png").contains("no such file"));
+    let nobody = server.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
+
 #[test]
 #[ignore = "needs ffmpeg"]
 fn a_video_that_changes_its_size_is_scaled_to_the_first_frame() {
@@ -203,7 +346,7 @@ fn what_is_no_video_is_refused() {
         "{text}"
     );
 
-    let sound = folder.path().join("sound.wav");
+    let sound = folder.path().join("sound.mka");
     let status = Command::new("ffmpeg")
         .args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i"])
         .args(["sine=duration=0.1"])
@@ -211,7 +354,7 @@ fn what_is_no_video_is_refused() {
         .status();
     assert!(status.unwrap().success());
     let text = open(&sound).unwrap_err().to_string();
-    assert!(text.ends_with("sound.wav: holds no video"), "{text}");
+    assert!(text.ends_with("sound.mka: holds no video"), "{text}");
 
     let missing = open(&folder.path().join("none.mp4")).unwrap_err();
     assert!(missing.to_string().ends_with("no such file or folder"));

@@ -19,7 +19,7 @@ use std::process::{Command, Output};
 use common::{Bench, assert_fails, stderr, stdout};
 use samara::{ImageLimits, Mask};
 use samara_image::{
-    RgbImage, Rle, VideoWriter, open_video, read_object_map, save_object_map, save_png,
+    FrameTimes, RgbImage, Rle, VideoWriter, open_video, read_object_map, save_object_map, save_png,
 };
 use serde_json::{Value, json};
 
@@ -352,6 +352,63 @@ fn a_video_file_gets_an_overlay_of_as_many_frames() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(frames_of(&bench.path("out/overlay.mp4")).len(), 8);
     assert!(!bench.path("out/masks").exists());
+}
+
+#[test]
+#[ignore = "needs ffmpeg"]
+fn a_variable_rate_keeps_its_times() {
+    let bench = Bench::new();
+    let starts = [0.0, 0.1, 0.2, 0.3, 0.9, 1.5, 1.6, 2.4];
+    let times = FrameTimes::new(starts.into(), 2.5).unwrap();
+    let mut writer = VideoWriter::create_timed(bench.path("clip.mp4"), SIZE, times).unwrap();
+    for frame in 0..FRAMES {
+        writer.write(&image(frame)).unwrap();
+    }
+    writer.finish().unwrap();
+    let args = ["video", "clip.mp4", "--format=json,overlay"];
+    let close = |value: &Value, seconds: f64| (value.as_f64().unwrap() - seconds).abs() < 1e-3;
+    let run = |more: &[&str]| {
+        let output = bench.run(&[&args, more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+
+    run(&[DISC, "--out=out"]);
+    let all = json(&bench.path("out/masklets.json"));
+    let told = all["frame_times"].as_array().unwrap();
+    assert!(
+        told.len() == 8 && told.iter().zip(starts).all(|(a, b)| close(a, b)),
+        "{told:?}"
+    );
+    let duration = all["video_duration"].as_f64().unwrap();
+    assert!(duration > 2.4 && duration < 3.3, "{duration}");
+    let overlay = open_video(bench.path("out/overlay.mp4"), &ImageLimits::default()).unwrap();
+    let shown = overlay.times().unwrap().unwrap();
+    for (frame, start) in starts.into_iter().enumerate() {
+        assert!(
+            (shown.start(frame).unwrap() - start).abs() < 1e-3,
+            "{shown:?}"
+        );
+    }
+
+    // Of a part the duration is that of the part.
+    run(&["--prompt=3:1:33,23", "--from=3", "--to=5", "--out=part"]);
+    let part = json(&bench.path("part/masklets.json"));
+    assert!(
+        close(&part["video_duration"], 1.3),
+        "{}",
+        part["video_duration"]
+    );
+    assert!(
+        close(&part["frame_times"][1], 0.9),
+        "{}",
+        part["frame_times"]
+    );
+    let overlay = open_video(bench.path("part/overlay.mp4"), &ImageLimits::default()).unwrap();
+    let shown = overlay.times().unwrap().unwrap();
+    assert!(
+        shown.len() == 3 && (shown.start(2).unwrap() - 1.2).abs() < 1e-3,
+        "{shown:?}"
+    );
 }
 
 #[test]

@@ -14,7 +14,13 @@ fn prompts_that_make_no_sense_are_refused() {
         .save_png(bench.path("small.png"))
         .unwrap();
     Mask::new(96, 64).save_png(bench.path("black.png")).unwrap();
-    let cases: [(&[&str], i32, &[&str]); 18] = [
+    let cases: [(&[&str], i32, &[&str]); 20] = [
+        (
+            &[DISC, "--from=3", "--to=1"],
+            2,
+            &["--from 3 --to 1", "no frame lies between"],
+        ),
+        (&[DISC, "--from=3"], 2, &["frame 0", "--from and --to"]),
         (&[], 2, &["--prompt", "--masks", "--prompts"]),
         (&["--prompt=8:1:5,5"], 2, &["no frame 8", "of 8"]),
         (&["--prompt=0:1:96.5,5"], 2, &["frame 0, object 1", "96.5"]),
@@ -101,6 +107,16 @@ fn what_is_no_video_is_refused() {
     bench.write("cut/1.png", &whole[..whole.len() / 2]);
     bench.write("clip.mp4", b"a video");
     bench.write("taken", b"");
+    bench.write("bad.safetensors", b"no weights");
+    let bad = [
+        "frames",
+        DISC,
+        FORMAT,
+        "--out=new/inner/out",
+        "--checkpoint=bad.safetensors",
+    ];
+    assert_fails(&video(&bench, &bad), 1, &["bad.safetensors"]);
+    assert!(!bench.path("new").exists());
     for (input, out, status, words) in [
         ("empty", "--out=out", 1, &["empty", "no images"][..]),
         ("none", "--out=out", 1, &["none", "no such file"]),

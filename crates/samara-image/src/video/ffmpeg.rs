@@ -10,6 +10,7 @@ use super::FrameSource;
 use super::probe::{Probe, probe};
 use super::process::Programs;
 use super::stream::FrameStream;
+use super::times::{self, FrameTimes};
 use crate::error::Error;
 use crate::limits::ImageLimits;
 
@@ -180,6 +181,13 @@ impl FrameSource for FfmpegVideo {
 
     fn frame_rate(&self) -> Option<f64> {
         self.probe.rate
+    }
+
+    fn times(&self) -> Result<Option<FrameTimes>, Error> {
+        let times = times::times(&self.programs, &self.path)?;
+        // Of other frames than those that are read they would be wrong.
+        let frames = self.end.as_ref().map(|end| end.frames);
+        Ok(times.filter(|times| frames.is_none_or(|frames| frames == times.len())))
     }
 
     fn read(&mut self, index: usize) -> Result<Option<RgbImage>, Error> {

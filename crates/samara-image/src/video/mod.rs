@@ -8,6 +8,8 @@ mod folder;
 mod probe;
 mod process;
 mod stream;
+mod timed;
+mod times;
 mod writer;
 
 use std::path::Path;
@@ -19,6 +21,7 @@ use crate::limits::ImageLimits;
 
 pub use ffmpeg::FfmpegVideo;
 pub use folder::FrameFolder;
+pub use times::FrameTimes;
 pub use writer::VideoWriter;
 
 /// Frames by number, from 0, all of one size.
@@ -33,6 +36,15 @@ pub trait FrameSource: Send {
 
     /// Frames per second, on average; a folder has none.
     fn frame_rate(&self) -> Option<f64>;
+
+    /// When each frame is shown; `None` where that is not known, as of a folder. This may read the whole
+    /// video once more.
+    ///
+    /// # Errors
+    /// A program that is needed for that cannot be started.
+    fn times(&self) -> Result<Option<FrameTimes>, Error> {
+        Ok(None)
+    }
 
     /// What results about frame `index` are called: its file's name without extension, or its
     /// number with five digits.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::process::{Programs, command, essence, not_started, url};
+use super::process::{Programs, command, essence, explained, input, not_started, url};
 use crate::error::Error;
 
 /// The first video stream of a file.
@@ -58,19 +58,20 @@ struct Library {
 pub(super) fn probe(programs: &Programs, path: &Path) -> Result<Probe, Error> {
     let name = path.display().to_string();
     let url = url(path);
-    let output = command(&programs.ffprobe)
-        .args(["-loglevel", "error", "-select_streams", "V:0"])
+    let output = input(&programs.ffprobe, &[], path)
+        .args(["-select_streams", "V:0"])
         .args(["-show_entries", "stream=avg_frame_rate,nb_frames,duration"])
         .args(["-show_entries", "format=duration"])
         .args(["-show_library_versions", "-of", "json"])
-        .arg(&url)
         .output()
         .map_err(|error| not_started(&programs.ffprobe, path, &error))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         let prefix = format!("{}: ", url.to_string_lossy());
-        let last = text.lines().rev().find(|line| !line.trim().is_empty());
-        let why = last.map_or("", |line| essence(line, &prefix));
+        let mut lines = text.lines().map(|line| essence(line, &prefix));
+        let refused = lines.clone().find(|line| explained(line) != *line);
+        let last = lines.rfind(|line| !line.is_empty());
+        let why = refused.or(last).map_or("", explained);
         return Err(Error::decoding(
             &name,
             format!("is not a video that ffmpeg reads: {why}"),
@@ -82,8 +83,40 @@ pub(super) fn probe(programs: &Programs, path: &Path) -> Result<Probe, Error> {
     understand(report).ok_or_else(|| Error::decoding(&name, "holds no video"))
 }
 
+/// The option by which ffmpeg neither drops nor repeats frames to fit a rate.
+pub(super) fn passthrough(has_fps_mode: bool) -> [&'static str; 2] {
+    let option = if has_fps_mode { "-fps_mode" } else { "-vsync" };
+    [option, "passthrough"]
+}
+
+/// Whether ffmpeg has the option `-fps_mode`, as far as ffprobe tells.
+pub(super) fn has_fps_mode(programs: &Programs, path: &Path) -> Result<bool, Error> {
+    let output = command(&programs.ffprobe)
+        .args([
+            "-loglevel",
+            "error",
+            "-show_library_versions",
+            "-of",
+            "json",
+        ])
+        .output()
+        .map_err(|error| not_started(&programs.ffprobe, path, &error))?;
+    let report = serde_json::from_slice::<Report>(&output.stdout);
+    Ok(report.is_ok_and(|report| report.has_fps_mode()))
+}
+
+impl Report {
+    fn has_fps_mode(&self) -> bool {
+        let mut libraries = self.library_versions.iter();
+        libraries.all(|library| {
+            library.name != "libavformat" || (library.major, library.minor) >= FPS_MODE_SINCE
+        })
+    }
+}
+
 /// `None` without a video stream.
 fn understand(report: Report) -> Option<Probe> {
+    let has_fps_mode = report.has_fps_mode();
     let stream = report.streams.into_iter().next()?;
     let rate = stream.avg_frame_rate.as_deref().and_then(parse_rate);
     let seconds = stream.duration.or(report.format.duration);
@@ -95,11 +128,7 @@ fn understand(report: Report) -> Option<Probe> {
     Some(Probe {
         rate,
         frames: counted.or(estimate).filter(|&n| n > 0),
-        has_fps_mode: report
-            .library_versions
-            .iter()
-            .filter(|library| library.name == "libavformat")
-            .all(|library| (library.major, library.minor) >= FPS_MODE_SINCE),
+        has_fps_mode,
     })
 }
 

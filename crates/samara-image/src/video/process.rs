@@ -41,6 +41,36 @@ pub(super) fn command(program: &OsStr) -> Command {
     command
 }
 
+/// What ffmpeg may read: containers and streams that are one file. Playlists, session descriptions and
+/// scripts (`hls`, `dash`, `concat`, `sdp`, `imf` and others) make it open whatever they name.
+const FORMATS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,\
+    mxf,nut,gif,apng,h261,h263,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,yuv4mpegpipe,dv,dirac,vc1,cavsvideo,rm,wtv,gxf,\
+    nuv,nsv,roq,smk,bink,flic,swf";
+
+/// What ffmpeg says of a file in another format.
+const REFUSED: &str = "Format not on whitelist";
+
+/// `program` as [`command`], with options and then `path` as its only input: it opens no other file and no
+/// connection, whatever the file asks for.
+pub(super) fn input(program: &OsStr, options: &[&str], path: &Path) -> Command {
+    let mut command = command(program);
+    command.args(options);
+    command.args(["-loglevel", "error", "-protocol_whitelist", "file"]);
+    command
+        .args(["-format_whitelist", FORMATS, "-i"])
+        .arg(url(path));
+    command
+}
+
+/// Our own words for a format that is not read.
+pub(super) fn explained(complaint: &str) -> &str {
+    if complaint.starts_with(REFUSED) {
+        "it is a playlist, a description of other files, or of a format that is not taken for a video"
+    } else {
+        complaint
+    }
+}
+
 /// Why a program did not start, for the file that needed it.
 pub(super) fn not_started(program: &OsStr, path: &Path, error: &io::Error) -> Error {
     let program = program.to_string_lossy();

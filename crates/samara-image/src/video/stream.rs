@@ -6,7 +6,8 @@ use std::process::{ChildStdout, Stdio};
 
 use image::RgbImage;
 
-use super::process::{Process, Programs, command, url};
+use super::probe::passthrough;
+use super::process::{Process, Programs, input};
 use crate::error::Error;
 
 /// Frames as a sequence of PPM images: raw bytes that say their size, so that rotation and
@@ -25,17 +26,16 @@ impl FrameStream {
         has_fps_mode: bool,
         first: usize,
     ) -> Result<Self, Error> {
-        let mut command = command(&programs.ffmpeg);
-        command.args(["-nostdin", "-loglevel", "error"]);
+        let mut before = vec!["-nostdin"];
         // Go on after damage, but say so at the end.
-        command.args(["-max_error_rate", "0"]);
+        before.extend(["-max_error_rate", "0"]);
         if first > 0 {
             // The counter of `select` would start anew when the stream changes on its way.
-            command.args(["-reinit_filter", "0"]);
+            before.extend(["-reinit_filter", "0"]);
         }
-        command.arg("-i").arg(url(path)).args(["-map", "0:V:0"]);
-        let sync = if has_fps_mode { "-fps_mode" } else { "-vsync" };
-        command.args([sync, "passthrough"]);
+        let mut command = input(&programs.ffmpeg, &before, path);
+        command.args(["-map", "0:V:0"]);
+        command.args(passthrough(has_fps_mode));
         if first > 0 {
             command.args(["-vf", &format!("select=gte(n\\,{first})")]);
         }

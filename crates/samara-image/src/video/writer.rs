@@ -8,7 +8,10 @@ use std::process::{ChildStdin, Command, Stdio};
 use image::RgbImage;
 use tempfile::TempPath;
 
+use super::probe::{has_fps_mode, passthrough};
 use super::process::{Process, Programs, command, url};
+use super::timed;
+use super::times::FrameTimes;
 use crate::error::Error;
 use crate::save::temporary_beside;
 
@@ -26,6 +29,8 @@ pub struct VideoWriter {
     target: PathBuf,
     size: (u32, u32),
     frames: usize,
+    /// When the frames are shown, if they are not shown equally long.
+    times: Option<FrameTimes>,
     // Closed and ended before the file that they write is removed.
     pipe: Option<ChildStdin>,
     process: Process,
@@ -46,27 +51,60 @@ impl VideoWriter {
         size: (u32, u32),
         frame_rate: f64,
     ) -> Result<Self, Error> {
-        Self::create_with(&Programs::default(), path.as_ref(), size, frame_rate)
+        Self::create_with(
+            &Programs::default(),
+            path.as_ref(),
+            size,
+            Pace::Rate(frame_rate),
+        )
+    }
+
+    /// As [`create`](Self::create), with frames that are shown at times of their own.
+    ///
+    /// # Errors
+    /// As those of [`create`](Self::create).
+    pub fn create_timed(
+        path: impl AsRef<Path>,
+        size: (u32, u32),
+        times: FrameTimes,
+    ) -> Result<Self, Error> {
+        Self::create_with(
+            &Programs::default(),
+            path.as_ref(),
+            size,
+            Pace::Times(times),
+        )
     }
 
     fn create_with(
         programs: &Programs,
         path: &Path,
         size: (u32, u32),
-        frame_rate: f64,
+        pace: Pace,
     ) -> Result<Self, Error> {
+        let (frame_rate, times) = match pace {
+            Pace::Rate(rate) => (rate, None),
+            Pace::Times(times) => (times.rate(), Some(times)),
+        };
         check(path, size, frame_rate)?;
         let target = target_of(path)?;
         let file = temporary_beside(&target)
             .map_err(|source| Error::io(path, "cannot be written", source))?
             .into_temp_path();
-        let command = encoder(programs, &file, size, frame_rate);
+        let input = match &times {
+            None => Input::AtRate(frame_rate),
+            Some(_) => Input::Timed {
+                has_fps_mode: has_fps_mode(programs, path)?,
+            },
+        };
+        let command = encoder(programs, &file, size, input);
         let mut process = Process::start(command, path)?;
         Ok(Self {
             path: path.to_path_buf(),
             target,
             size,
             frames: 0,
+            times,
             pipe: process.stdin(),
             process,
             file,
@@ -76,16 +114,31 @@ impl VideoWriter {
     /// Appends a frame.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a frame of another size, which is not written;
+    /// [`Error::Parameter`] for a frame of another size or without a time, which is not written;
     /// [`Error::Io`] when ffmpeg gave up, for instance on a full disk.
     pub fn write(&mut self, frame: &RgbImage) -> Result<(), Error> {
         if frame.dimensions() != self.size {
             let ((width, height), (w, h)) = (self.size, frame.dimensions());
             return Err(self.unusable(format!("the frame is {w}x{h}, the video {width}x{height}")));
         }
-        let written = match &mut self.pipe {
-            Some(pipe) => pipe.write_all(frame.as_raw()),
-            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        let written = match (&mut self.pipe, &self.times) {
+            (Some(pipe), None) => pipe.write_all(frame.as_raw()),
+            (Some(pipe), Some(times)) => {
+                let n = self.frames;
+                let (Some(start), Some(end)) = (times.start(n), times.end(n)) else {
+                    return Err(self.unusable(format!("there is no time for frame {n}")));
+                };
+                let head = if n == 0 {
+                    timed::head(self.size)
+                } else {
+                    Vec::new()
+                };
+                let block = timed::block(start, end - start, frame.as_raw().len());
+                pipe.write_all(&head)
+                    .and_then(|()| pipe.write_all(&block))
+                    .and_then(|()| pipe.write_all(frame.as_raw()))
+            }
+            (None, _) => Err(std::io::ErrorKind::BrokenPipe.into()),
         };
         if let Err(error) = written {
             return Err(match self.end() {
@@ -159,20 +212,43 @@ fn target_of(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-fn encoder(
-    programs: &Programs,
-    file: &Path,
-    (width, height): (u32, u32),
-    frame_rate: f64,
-) -> Command {
+/// What ffmpeg is given.
+#[derive(Clone, Copy)]
+enum Input {
+    AtRate(f64),
+    Timed { has_fps_mode: bool },
+}
+
+/// When frames are shown.
+enum Pace {
+    Rate(f64),
+    Times(FrameTimes),
+}
+
+fn encoder(programs: &Programs, file: &Path, (width, height): (u32, u32), input: Input) -> Command {
     // Declared as what it is, BT.709, or players guess from the size.
     const FILTERS: &str = "pad=ceil(iw/2)*2:ceil(ih/2)*2,\
                            scale=out_color_matrix=bt709:out_range=tv,format=yuv420p";
     let mut command = command(&programs.ffmpeg);
     command.args(["-nostdin", "-loglevel", "error", "-y"]);
-    command.args(["-f", "rawvideo", "-pix_fmt", "rgb24"]);
-    command.args(["-s", &format!("{width}x{height}")]);
-    command.args(["-r", &frame_rate.to_string(), "-i", "pipe:0"]);
+    match input {
+        Input::AtRate(frame_rate) => {
+            command.args(["-f", "rawvideo", "-pix_fmt", "rgb24"]);
+            command.args(["-s", &format!("{width}x{height}")]);
+            command.args(["-r", &frame_rate.to_string(), "-i", "pipe:0"]);
+        }
+        Input::Timed { has_fps_mode } => {
+            command
+                .args(["-f", "matroska", "-i", "pipe:0"])
+                .args(passthrough(has_fps_mode));
+            command.args([
+                "-enc_time_base",
+                "1/90000",
+                "-video_track_timescale",
+                "90000",
+            ]);
+        }
+    }
     command.args(["-vf", FILTERS, "-c:v", "libx264", "-crf", CRF]);
     command.args(["-colorspace", "bt709", "-color_primaries", "bt709"]);
     command.args(["-color_trc", "bt709", "-color_range", "tv"]);
@@ -194,7 +270,8 @@ mod tests {
             ffmpeg: "no-such-ffmpeg".into(),
             ..Programs::default()
         };
-        let error = VideoWriter::create_with(&programs, &path, (8, 8), 25.0).unwrap_err();
+        let error =
+            VideoWriter::create_with(&programs, &path, (8, 8), Pace::Rate(25.0)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("a.mp4: ffmpeg is not installed: "), "{text}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

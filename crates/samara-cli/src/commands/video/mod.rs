@@ -119,6 +119,12 @@ impl Plan {
     fn new(flags: &VideoFlags, prompts: &Prompts) -> Result<Self> {
         let start = prompts.keys().next().copied().unwrap_or_default();
         let last = flags.to.unwrap_or(usize::MAX - 1);
+        if last < flags.from {
+            return Err(CliError::usage(format!(
+                "--from {} --to {last}: no frame lies between them; the first frame to track comes first",
+                flags.from
+            )));
+        }
         if !(flags.from..=last).contains(&start) {
             return Err(CliError::usage(format!(
                 "the first prompt is on frame {start}, which --from and --to leave out"

@@ -1,17 +1,19 @@
 //! The files that `samara video` leaves.
 
 use std::io::{self, Error, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use samara::Mask;
 use samara_image::{
-    FrameSource, Overlay, Rgb, VideoWriter, object_color, save_object_map, write_atomic_with,
+    FrameSource, FrameTimes, Overlay, Rgb, VideoWriter, object_color, save_object_map,
+    write_atomic_with,
 };
 use serde::Serialize;
 use serde_json::json;
 
 use super::prompts::Prompts;
-use super::records::{FrameRecord, ObjectRecord, in_order};
+use super::records::{FrameRecord, ObjectRecord, in_order, span};
 use crate::commands::journal::Journal;
 use crate::error::{CliError, Result};
 use crate::files::result_in;
@@ -25,6 +27,14 @@ const JSON: &str = "masklets.json";
 const OVERLAY: &str = "overlay.mp4";
 /// All files and folders of results.
 pub(super) const NAMES: [&str; 3] = [MASKS, JSON, OVERLAY];
+
+/// When the frames of the video up to the last one that was tracked are shown: as the file says, or else at its
+/// rate. A folder has neither.
+fn times(source: &dyn FrameSource, tracked: &Range<usize>) -> io::Result<Option<FrameTimes>> {
+    let times = source.times().map_err(Error::other)?;
+    let times = times.filter(|times| times.len() >= tracked.end);
+    Ok(times.or_else(|| FrameTimes::at_rate(tracked.end, source.frame_rate()?)))
+}
 
 /// Writes what `formats` ask for into the folder `out`. Returns the paths.
 pub(super) fn write(
@@ -124,6 +134,19 @@ fn masklets(
     journal: &Journal<FrameRecord>,
     source: &dyn FrameSource,
 ) -> io::Result<()> {
+    let tracked = span(journal)?;
+    let times = times(source, &tracked)?;
+    let seconds = |seconds: f64| (seconds * 1e6).round() / 1e6;
+    let starts: Option<Vec<f64>> = times.as_ref().and_then(|times| {
+        let starts = tracked
+            .clone()
+            .map(|frame| Some(seconds(times.start(frame)?)));
+        starts.collect()
+    });
+    let duration = times.and_then(|times| {
+        let end = times.end(tracked.end.checked_sub(1)?)?;
+        Some(seconds(end - times.start(tracked.start)?))
+    });
     let write = |file: &mut dyn Write| {
         let mut ids: Vec<u32> = Vec::new();
         let mut all: Vec<Masklet> = Vec::new();
@@ -170,10 +193,10 @@ fn masklets(
         let (width, height) = source.size();
         let size = |masklet: &Masklet| masklet.area as f64 / masklet.frames.max(1) as f64;
         let pixels = f64::from(width) * f64::from(height);
-        let rate = source.frame_rate();
         let rest = json!({
             "video_frame_count": count,
-            "video_duration": rate.map(|rate| f64::from(count) / rate),
+            "video_duration": duration,
+            "frame_times": starts,
             "video_height": height,
             "video_width": width,
             "first_frame": first,
@@ -201,8 +224,14 @@ fn overlay(
     source: &mut dyn FrameSource,
     prompts: &Prompts,
 ) -> io::Result<()> {
+    let tracked = span(journal)?;
+    let times = times(source, &tracked)?.and_then(|times| times.part(tracked));
     let rate = source.frame_rate().unwrap_or(FRAME_RATE);
-    let mut writer = VideoWriter::create(file, source.size(), rate).map_err(Error::other)?;
+    let mut writer = match times.filter(|times| !times.is_at_rate(rate)) {
+        Some(times) => VideoWriter::create_timed(file, source.size(), times),
+        None => VideoWriter::create(file, source.size(), rate),
+    }
+    .map_err(Error::other)?;
     in_order(journal, |record| {
         let image = source.read(record.frame).map_err(Error::other)?;
         let Some(image) = image else {

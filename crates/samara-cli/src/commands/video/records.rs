@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Error};
+use std::ops::Range;
 
 use samara::FrameMasks;
 use samara_image::Rle;
@@ -39,6 +40,17 @@ impl From<&FrameMasks> for FrameRecord {
             objects: objects.collect(),
         }
     }
+}
+
+/// The frames of a journal.
+pub(super) fn span(journal: &Journal<FrameRecord>) -> io::Result<Range<usize>> {
+    let mut span: Option<Range<usize>> = None;
+    for record in journal.entries()? {
+        let frame = record?.frame;
+        let (start, end) = span.map_or((frame, frame + 1), |span| (span.start, span.end));
+        span = Some(start.min(frame)..end.max(frame + 1));
+    }
+    Ok(span.unwrap_or(0..0))
 }
 
 /// Hands over the records of a journal in the order of frames. Tracking writes frames in runs that go
