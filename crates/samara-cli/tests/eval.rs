@@ -471,7 +471,21 @@ fn bad_videos() {
     assert_fails(&output, 1, &["nowhere", "no such file or folder"]);
     let stray = bench.path("videos/Annotations/gone/00009.png");
     std::fs::copy(bench.path("videos/Annotations/gone/00001.png"), stray).unwrap();
-    fails(&[], 1, &["gone/00009.png", "no frame of this name"]);
+    let failed = |words: &[&str]| {
+        let output = bench.run(&["eval", "videos", "--video"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = stderr(&output);
+        assert_eq!(told.matches("failed: ").count(), 1, "{told}");
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        let text = stdout(&output);
+        assert!(text.contains("videos: 2 sequences"), "{text}");
+    };
+    failed(&[
+        "failed: ",
+        "gone/00009.png",
+        "no frame of this name",
+        "error: 1 video ",
+    ]);
     std::fs::remove_dir_all(bench.path("videos/JPEGImages/gone")).unwrap();
-    fails(&[], 1, &["JPEGImages/gone"]);
+    failed(&["failed: ", "JPEGImages/gone", "error: 1 video "]);
 }

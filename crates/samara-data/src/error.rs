@@ -1,6 +1,6 @@
 //! Errors of data sets, and the count of what was skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -103,9 +103,19 @@ pub enum Fault {
     MaskSize,
     /// An image without an object of acceptable size.
     NoObject,
+    /// An image that the model does not take.
+    UnusableImage,
 }
 
 impl Fault {
+    /// Whether a file could not be read: the annotations may be as good as they are.
+    pub fn is_of_file(self) -> bool {
+        matches!(
+            self,
+            Self::MissingImage | Self::CorruptImage | Self::BadLabelMap | Self::UnusableImage
+        )
+    }
+
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::MissingImage => ("missing image", "missing images"),
@@ -126,6 +136,7 @@ impl Fault {
                 "image without a usable object",
                 "images without a usable object",
             ),
+            Self::UnusableImage => ("unusable image", "unusable images"),
         }
     }
 }
@@ -133,7 +144,8 @@ impl Fault {
 /// What was skipped, by kind. A record counts once, however often it is met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped {
-    records: BTreeMap<Fault, BTreeSet<String>>,
+    /// What is wrong with each of them.
+    records: BTreeMap<Fault, BTreeMap<String, String>>,
     first: Option<BadRecord>,
 }
 
@@ -141,7 +153,8 @@ impl Skipped {
     /// Counts a record.
     pub fn add(&mut self, bad: BadRecord) {
         let records = self.records.entry(bad.fault).or_default();
-        records.insert(bad.record.clone());
+        let what = || bad.what.clone();
+        records.entry(bad.record.clone()).or_insert_with(what);
         self.first.get_or_insert(bad);
     }
 
@@ -155,17 +168,26 @@ impl Skipped {
 
     /// Number of records with this fault.
     pub fn count(&self, fault: Fault) -> usize {
-        self.records.get(&fault).map_or(0, BTreeSet::len)
+        self.records.get(&fault).map_or(0, BTreeMap::len)
     }
 
     /// Number of records with any fault.
     pub fn total(&self) -> usize {
-        self.records.values().map(BTreeSet::len).sum()
+        self.records.values().map(BTreeMap::len).sum()
     }
 
     /// Whether nothing was skipped.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Every file that could not be read, with what is wrong with it, a line for each.
+    pub fn unreadable(&self) -> Vec<String> {
+        let of_files = self.records.iter().filter(|(fault, _)| fault.is_of_file());
+        let records = of_files.flat_map(|(_, records)| records);
+        records
+            .map(|(record, what)| format!("{record}: {what}"))
+            .collect()
     }
 
     /// The record that was met first.
@@ -210,5 +232,6 @@ mod tests {
             "1 corrupt image, 2 empty masks (first: b: broken)"
         );
         assert_eq!((skipped.total(), skipped.count(Fault::EmptyMask)), (3, 2));
+        assert_eq!(skipped.unreadable(), ["a: broken"]);
     }
 }

@@ -31,3 +31,15 @@ pub enum EvalError {
     #[error("cancelled")]
     Cancelled,
 }
+
+impl EvalError {
+    /// Whether it is the fault of an image, a video or its annotations, and not of the model or the machine.
+    pub(crate) fn is_of_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Data(_)
+                | Self::Click(_)
+                | Self::Model(samara::Error::Image(_) | samara::Error::Video(_))
+        )
+    }
+}

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use samara::{Segmenter, Zoom};
+use samara::{Embedding, Segmenter, Zoom};
 
 use super::clicks::{Clicked, first_clicks};
 use super::error::EvalError;
@@ -14,7 +14,7 @@ use super::options::EvalOptions;
 use super::outcome::ObjectOutcome;
 use super::protocol::{ImageProtocol, timed};
 use super::timing::Timing;
-use samara_data::{DataSet, ImageRecord, Sample, SampleObject, Skipped};
+use samara_data::{DataSet, Fault, ImageRecord, Sample, SampleObject, Skipped};
 
 /// What a data set gave.
 #[derive(Debug, Clone)]
@@ -134,11 +134,29 @@ fn add_image<const N: usize>(
         first_clicks(&objects, options, data_set, &file)
     })?;
     let path = record.path.display().to_string();
+    let mut embeddings = Vec::with_capacity(N);
+    for (segmenter, evaluation) in segmenters.into_iter().zip(evaluations.iter_mut()) {
+        let before = evaluation.timing.embed;
+        match timed(&mut evaluation.timing.embed, || {
+            segmenter.embed(&sample.image)
+        }) {
+            Ok(embedding) => embeddings.push(embedding),
+            Err(samara::Error::Image(error)) => {
+                let bad = record.bad(Fault::UnusableImage, error.to_string());
+                evaluations
+                    .iter_mut()
+                    .for_each(|evaluation| evaluation.skipped.add(bad.clone()));
+                return Ok(());
+            }
+            Err(other) => return Err(other.into()),
+        }
+        evaluation.timing.total += evaluation.timing.embed - before;
+    }
     let zooms = std::iter::once(options.zoom).chain(std::iter::repeat(Zoom::Off));
-    for ((segmenter, evaluation), zoom) in segmenters.into_iter().zip(evaluations).zip(zooms) {
+    for ((embedding, evaluation), zoom) in embeddings.iter().zip(evaluations).zip(zooms) {
         evaluation.timing.scoring += scoring;
         evaluation.timing.total += scoring;
-        evaluation.prompt(segmenter, &sample, &clicked, options, zoom, &path)?;
+        evaluation.prompt(embedding, &sample, &clicked, options, zoom, &path)?;
     }
     Ok(())
 }
@@ -187,10 +205,10 @@ impl Evaluation {
         }
     }
 
-    /// Embeds an image and answers all prompts of its objects.
+    /// Answers all prompts of the objects of an image.
     fn prompt(
         &mut self,
-        segmenter: &Segmenter,
+        embedding: &Embedding,
         sample: &Sample,
         clicked: &[Clicked<'_>],
         options: &EvalOptions,
@@ -198,9 +216,8 @@ impl Evaluation {
         path: &str,
     ) -> Result<(), EvalError> {
         let start = Instant::now();
-        let embedding = timed(&mut self.timing.embed, || segmenter.embed(&sample.image))?;
         let protocol = ImageProtocol {
-            embedding: &embedding,
+            embedding,
             sample,
             options,
             zoom,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::error::EvalError;
 use super::evaluate::spread;
-use samara_data::{DataSet, SampleObject, Skipped};
+use samara_data::{DataSet, Fault, SampleObject, Skipped};
 
 /// Overlaps at which recall is averaged, as COCO does for proposals: 0.50, 0.55 … 0.95.
 const OVERLAPS: [f64; 10] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
@@ -43,6 +43,8 @@ pub struct EverythingReport {
     pub tree: Option<TreeAgreement>,
     /// Seconds for an image.
     pub seconds_per_image: f64,
+    /// Files that could not be read, and why.
+    pub failed: Vec<String>,
     /// Records that could not be used.
     #[serde(skip)]
     pub skipped: Skipped,
@@ -94,7 +96,14 @@ pub fn evaluate_everything(
             continue;
         }
         let start = Instant::now();
-        let mut found = generator.generate(&sample.image)?;
+        let mut found = match generator.generate(&sample.image) {
+            Ok(found) => found,
+            Err(samara::Error::Image(error)) => {
+                skipped.add(record.bad(Fault::UnusableImage, error.to_string()));
+                continue;
+            }
+            Err(other) => return Err(other.into()),
+        };
         seconds += start.elapsed().as_secs_f64();
         found.sort_by(|a, b| b.predicted_iou.0.total_cmp(&a.predicted_iou.0));
         found.truncate(MOST_MASKS);
@@ -128,6 +137,7 @@ pub fn evaluate_everything(
         best_iou: best.iter().sum::<f64>() / best.len() as f64,
         tree: (tree.pairs > 0).then_some(tree),
         seconds_per_image: seconds / images as f64,
+        failed: skipped.unreadable(),
         skipped,
     })
 }

@@ -55,8 +55,9 @@ pub use summary::{BINS, Reliability, Summary};
 pub use temperature::fit_temperature;
 pub use timing::Timing;
 pub use video::{
-    Measure, ObjectFigures, Presence, SequenceFigures, VideoDataSet, VideoEvalOptions,
-    VideoFigures, VideoProtocol, VideoReport, VideoSequence, VideoSubject, evaluate_video,
+    FailedSequence, Measure, ObjectFigures, Presence, SequenceFigures, VideoDataSet,
+    VideoEvalOptions, VideoFigures, VideoProtocol, VideoReport, VideoSequence, VideoSubject,
+    evaluate_video,
 };
 
 /// What pages of reports are made of.

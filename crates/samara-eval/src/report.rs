@@ -119,6 +119,8 @@ pub struct DataSetReport {
     pub skipped: usize,
     /// The same in words.
     pub skipped_because: String,
+    /// Files that could not be read, and why.
+    pub failed: Vec<String>,
     /// Seconds by stage.
     pub seconds: Timing,
     /// Milliseconds per prompt and object, without the embedding.
@@ -289,6 +291,7 @@ fn data_set(
         too_large: evaluation.too_large,
         skipped: evaluation.skipped.total(),
         skipped_because: evaluation.skipped.to_string(),
+        failed: evaluation.skipped.unreadable(),
         seconds: evaluation.timing,
         ms_per_prompt: evaluation.timing.ms_per_prompt(),
         figures,

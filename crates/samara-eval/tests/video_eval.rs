@@ -233,9 +233,11 @@ fn what_is_wrong_is_said_with_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let data = davis(folder.path());
     let fails = |file: &str, words: &str| {
-        let error = evaluate(folder.path(), &data, None)
-            .unwrap_err()
-            .to_string();
+        // The other sequences are evaluated all the same.
+        let report = evaluate(folder.path(), &data, None).unwrap();
+        assert_eq!((report.sequences.len(), report.failed.len()), (2, 1));
+        assert_eq!(report.failed[0].name, "two");
+        let error = &report.failed[0].error;
         let named = folder.path().join(file).display().to_string();
         assert!(error.starts_with(&named), "{error}");
         assert!(error.contains(words), "{error}");
@@ -262,6 +264,14 @@ fn what_is_wrong_is_said_with_its_file() {
     fs::remove_dir_all(folder.path().join(empty)).unwrap();
     fs::create_dir(folder.path().join(empty)).unwrap();
     fails(empty, "no annotation (.png) in it");
+    // When all of them fail, the first one says why.
+    for name in ["leaves", "one"] {
+        fs::remove_dir_all(folder.path().join("masks").join(name)).unwrap();
+    }
+    let error = evaluate(folder.path(), &data, None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("masks/leaves/00001.png"), "{error}");
 
     let nothing = folder.path().join("Annotations/480p");
     fs::remove_dir_all(&nothing).unwrap();

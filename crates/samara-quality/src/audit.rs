@@ -348,7 +348,7 @@ fn embed(
     match segmenter.embed(image) {
         Ok(embedding) => Ok(Some(embedding)),
         Err(samara::Error::Image(error)) => {
-            skipped.add(record.bad(Fault::ImageSize, error.to_string()));
+            skipped.add(record.bad(Fault::UnusableImage, error.to_string()));
             Ok(None)
         }
         Err(other) => Err(other.into()),

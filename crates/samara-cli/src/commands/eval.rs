@@ -16,7 +16,7 @@ use samara_eval::{
 use samara_image::write_atomic;
 use serde_json::json;
 
-use super::{ALL, open_data};
+use super::{ALL, left_out, open_data};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{CalibrationFlag, EvalFlags, ModelFlags, ProtocolFlag};
@@ -91,7 +91,13 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     if let Some(out) = &flags.calibrate {
         calibrate(&checkpoint, &evaluations[0], kind, out)?;
     }
-    write(flags, &report)
+    write(flags, &report)?;
+    let failed = report
+        .subject
+        .data_sets
+        .iter()
+        .flat_map(|set| set.failed.clone());
+    left_out(&failed.collect::<Vec<_>>(), "image")
 }
 
 fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
@@ -154,7 +160,9 @@ fn everything(flags: &EvalFlags, segmenter: &Segmenter, data_sets: &[DataSet]) -
     let mut json = serde_json::to_string_pretty(&reports).map_err(CliError::failed)?;
     json.push('\n');
     let text = reports.iter().map(EverythingReport::to_text).collect();
-    tell(&[&flags.json], flags.json.as_deref(), &json, text)
+    tell(&[&flags.json], flags.json.as_deref(), &json, text)?;
+    let failed = reports.into_iter().flat_map(|report| report.failed);
+    left_out(&failed.collect::<Vec<_>>(), "image")
 }
 
 /// Evaluates tracking, or masks that are there already.
@@ -214,7 +222,10 @@ fn video(flags: &EvalFlags) -> Result<()> {
     let mut json = serde_json::to_string_pretty(&all).map_err(CliError::failed)?;
     json.push('\n');
     let text = reports.iter().map(VideoReport::to_text).collect();
-    tell(&[&flags.json], flags.json.as_deref(), &json, text)
+    tell(&[&flags.json], flags.json.as_deref(), &json, text)?;
+    let failed = reports.into_iter().flat_map(|report| report.failed);
+    let failed = failed.map(|sequence| sequence.error);
+    left_out(&failed.collect::<Vec<_>>(), "video")
 }
 
 /// What is written.

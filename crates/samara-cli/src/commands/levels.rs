@@ -38,5 +38,6 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     levels.write(&flags.out)?;
     super::tell_elsewhere("--out", &flags.out, &data);
     let wrote = terminal::name(&flags.out);
-    terminal::print(&format!("{}\nwrote {wrote}\n", levels.outline()))
+    terminal::print(&format!("{}\nwrote {wrote}\n", levels.outline()))?;
+    super::left_out(&levels.skipped.unreadable(), "image")
 }

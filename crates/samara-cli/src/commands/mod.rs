@@ -65,6 +65,22 @@ fn open_data(
     Ok(data)
 }
 
+/// The end of a command that has told what it found: an error if something could not be read and was left out.
+fn left_out(failed: &[String], what: &str) -> Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    for failure in failed {
+        terminal::tell("failed", failure);
+    }
+    let count = failed.len();
+    Err(CliError::failed(format!(
+        "{count} {what}{} could not be read and {} left out",
+        if count == 1 { "" } else { "s" },
+        if count == 1 { "is" } else { "are" }
+    )))
+}
+
 /// Annotations name images relative to their own folder.
 fn tell_elsewhere(flag: &str, out: &Path, data: &DataSet) {
     let folder = match out.parent() {

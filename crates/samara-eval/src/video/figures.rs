@@ -115,6 +115,17 @@ pub struct VideoReport {
     pub seconds_per_frame: Option<f64>,
     /// The sequences.
     pub sequences: Vec<SequenceFigures>,
+    /// Sequences of which something could not be read, and what.
+    pub failed: Vec<FailedSequence>,
+}
+
+/// A sequence that could not be evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedSequence {
+    /// Its name.
+    pub name: String,
+    /// Why, in one line that names the file.
+    pub error: String,
 }
 
 /// Values of the frames of an object, as they come.

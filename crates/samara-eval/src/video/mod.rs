@@ -21,7 +21,8 @@ use figures::Score;
 
 pub use data::{VideoDataSet, VideoSequence};
 pub use figures::{
-    Measure, ObjectFigures, Presence, SequenceFigures, VideoFigures, VideoProtocol, VideoReport,
+    FailedSequence, Measure, ObjectFigures, Presence, SequenceFigures, VideoFigures, VideoProtocol,
+    VideoReport,
 };
 
 /// What is evaluated.
@@ -65,10 +66,12 @@ type Tick<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 /// which. `progress` hears of frames (done, all; of sequences for given predictions) and can stop
 /// the evaluation.
 ///
+/// A sequence with an annotation, frame or prediction that is missing, damaged or of another size, or with
+/// an empty first annotation, is left out and named in [`VideoReport::failed`].
+///
 /// # Errors
-/// One line naming the file: an annotation, frame or prediction is missing, damaged or of another
-/// size, or the first annotation is empty. Nothing is left to evaluate, the device failed, or
-/// `progress` said so.
+/// Nothing is left to evaluate, which is what is wrong with the first sequence if all failed; the device
+/// failed, or `progress` said so.
 pub fn evaluate_video(
     subject: VideoSubject<'_>,
     data: &VideoDataSet,
@@ -76,11 +79,12 @@ pub fn evaluate_video(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<VideoReport, EvalError> {
     let sequences = spread(data.sequences.iter().collect(), options.limit);
+    // What cannot be counted is told when it is read.
     let steps = |sequence: &&VideoSequence| match subject {
-        VideoSubject::Model(_) => sequence.count(),
-        VideoSubject::Predictions(_) => Ok(1),
+        VideoSubject::Model(_) => sequence.count().unwrap_or(1),
+        VideoSubject::Predictions(_) => 1,
     };
-    let steps: Vec<usize> = sequences.iter().map(steps).collect::<Result<_, _>>()?;
+    let steps: Vec<usize> = sequences.iter().map(steps).collect();
     let all = steps.iter().sum();
     let mut run = Run {
         subject,
@@ -92,14 +96,25 @@ pub fn evaluate_video(
         protocol: None,
     };
     let mut done = 0;
-    let mut figures = Vec::new();
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for (sequence, steps) in sequences.iter().zip(steps) {
         let mut tick = |frames: usize| progress(done + frames.min(steps), all);
-        figures.extend(run.sequence(sequence, &mut tick)?);
+        match run.sequence(sequence, &mut tick) {
+            Ok(found) => figures.extend(found),
+            Err(error) if error.is_of_data() => failed.push((sequence, error)),
+            Err(error) => return Err(error),
+        }
         done += steps;
     }
     let _ = progress(all, all);
-    run.report(data, figures)
+    if failed.len() == sequences.len() && !failed.is_empty() {
+        return Err(failed.swap_remove(0).1);
+    }
+    let failed = failed.into_iter().map(|(sequence, error)| FailedSequence {
+        name: sequence.name.clone(),
+        error: error.to_string(),
+    });
+    run.report(data, figures, failed.collect())
 }
 
 /// An evaluation while it goes on.
@@ -160,6 +175,7 @@ impl Run<'_> {
         self,
         data: &VideoDataSet,
         sequences: Vec<SequenceFigures>,
+        failed: Vec<FailedSequence>,
     ) -> Result<VideoReport, EvalError> {
         let objects = || sequences.iter().flat_map(|sequence| &sequence.objects);
         let (Some(protocol), Some(_)) = (self.protocol, objects().next()) else {
@@ -181,6 +197,7 @@ impl Run<'_> {
             tracked_frames: self.frames,
             seconds_per_frame: seconds,
             sequences,
+            failed,
         })
     }
 }

@@ -13,8 +13,7 @@ use serde::Serialize;
 
 use super::head::{check_head, load_head};
 use crate::commands::eval::{describe, with_bar};
-use crate::commands::tell_elsewhere;
-use crate::commands::{ALL, open_data};
+use crate::commands::{ALL, left_out, open_data, tell_elsewhere};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::QualityFlags;
@@ -38,6 +37,7 @@ struct Report<'a> {
     too_small: usize,
     skipped: usize,
     skipped_because: String,
+    failed: Vec<String>,
     annotations: &'a [AnnotationQuality],
 }
 
@@ -89,9 +89,11 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
         too_small: audit.too_small,
         skipped: audit.skipped.total(),
         skipped_because: audit.skipped.to_string(),
+        failed: audit.skipped.unreadable(),
         annotations: &audit.annotations,
     };
-    write(flags, &report, &audit, text)
+    write(flags, &report, &audit, text)?;
+    left_out(&report.failed, "image")
 }
 
 fn check_keep(flags: &QualityFlags, data: &DataSet) -> Result<()> {
