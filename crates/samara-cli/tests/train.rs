@@ -112,15 +112,25 @@ fn a_killed_run_ends_as_one_that_was_not() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).ends_with("model.safetensors\n"));
 
-    // Killed after the first checkpoint, and again at another moment.
-    for delay in [0, 150] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_samara"))
+    let start = |out: &str| {
+        Command::new(env!("CARGO_BIN_EXE_samara"))
             .current_dir(bench.folder.path())
-            .args(["train", "recipe.toml", "--out", "killed"])
+            .args(["train", "recipe.toml", "--out", out])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
+            .unwrap()
+    };
+    // Wherever it may be, the last times perhaps done.
+    for delay in [3, 20, 45, 70, 100, 140, 190, 250] {
+        let mut child = start("anywhere");
+        sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // Killed after the first checkpoint, and again at another moment.
+    for delay in [0, 150] {
+        let mut child = start("killed");
         let began = Instant::now();
         while checkpoints(&bench.path("killed")).is_empty() {
             assert!(began.elapsed() < Duration::from_mins(1), "no checkpoint");
@@ -135,18 +145,130 @@ fn a_killed_run_ends_as_one_that_was_not() {
             "it was too late"
         );
     }
-    let output = train(&bench, "killed");
-    assert!(output.status.success(), "{}", stderr(&output));
-
     let weights = |run: &str| weights(&bench.path(run).join("model.safetensors"));
-    assert!(weights("killed") == weights("whole"), "other weights");
+    for out in ["killed", "anywhere"] {
+        let output = train(&bench, out);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(weights(out) == weights("whole"), "other weights");
+        assert_eq!(log(&bench.path(out)), log(&bench.path("whole")));
+        let names = std::fs::read_dir(bench.path(out)).unwrap();
+        let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.all(|name| !name.starts_with('.')), "{out}");
+    }
     let lines = log(&bench.path("killed"));
-    assert_eq!(lines, log(&bench.path("whole")));
     let steps = lines.iter().filter(|line| line.get("validation").is_none());
     let steps = steps.map(|line| line["step"].as_u64().unwrap());
     assert!(steps.eq(1..=24));
     assert!(bench.path("killed/curves.svg").exists());
     assert_eq!(checkpoints(&bench.path("killed")).len(), 2);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let bench = bench();
+    let output = train(&bench, "whole");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = train(&bench, "run");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected = weights(&bench.path("whole/model.safetensors"));
+    let at = |name: &str| bench.path("run").join(name);
+    for (step, file) in [(24, "weights"), (24, "average"), (24, "optimizer")] {
+        std::fs::remove_file(at("model.safetensors")).unwrap();
+        let newest = at(&format!("checkpoint-{step:08}"));
+        let files = std::fs::read_dir(&newest).unwrap();
+        let mut paths = files.map(|entry| entry.unwrap().path());
+        let path = paths
+            .find(|path| path.file_stem().unwrap() == file)
+            .unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        match file {
+            "weights" => bytes[middle] ^= 1,
+            "average" => bytes.truncate(middle),
+            _ => bytes.fill(0),
+        }
+        std::fs::write(&path, bytes).unwrap();
+        // What a killed run leaves behind.
+        std::fs::write(at(".samara-1.tmp"), "half").unwrap();
+        std::fs::create_dir(at(".samara-2.tmp")).unwrap();
+        std::fs::write(at(".samara-2.tmp/weights.safetensors"), "half").unwrap();
+
+        let output = train(&bench, "run");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let told = stderr(&output);
+        let note: Vec<&str> = told
+            .lines()
+            .filter(|line| line.contains("damaged"))
+            .collect();
+        assert_eq!(note.len(), 1, "{told}");
+        for word in ["checkpoint-00000024", file, "resumes after step 20"] {
+            assert!(note[0].contains(word), "{told}");
+        }
+        assert!(
+            weights(&at("model.safetensors")) == expected,
+            "other weights"
+        );
+        assert_eq!(log(&bench.path("run")), log(&bench.path("whole")));
+        assert!(!at(".samara-1.tmp").exists() && !at(".samara-2.tmp").exists());
+        assert_eq!(checkpoints(&bench.path("run")).len(), 2);
+    }
+    for checkpoint in checkpoints(&bench.path("run")) {
+        std::fs::write(checkpoint.join("optimizer.bin"), "").unwrap();
+    }
+    let words = [
+        "run: ",
+        "no checkpoint of this run is whole",
+        "optimizer.bin",
+    ];
+    assert_fails(&train(&bench, "run"), 1, &words);
+    assert_eq!(
+        checkpoints(&bench.path("run")).len(),
+        2,
+        "nothing is removed"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_is_interrupted_within_a_step() {
+    let bench = bench();
+    let long = RECIPE.replace("images_per_step = 2", "images_per_step = 4000");
+    let long = long.replacen("steps = 12", "steps = 1", 1);
+    bench.write("recipe.toml", long.as_bytes());
+    let child = Command::new(env!("CARGO_BIN_EXE_samara"))
+        .current_dir(bench.folder.path())
+        .args(["train", "recipe.toml", "--out", "run"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !std::fs::read_to_string(bench.path("run/log.jsonl")).is_ok_and(|log| !log.is_empty()) {
+        assert!(began.elapsed() < Duration::from_mins(1), "no step");
+        sleep(Duration::from_millis(5));
+    }
+    // It is in the step of many images now.
+    sleep(Duration::from_millis(300));
+    let kill = format!("kill -INT {}", child.id());
+    Command::new("sh").args(["-c", &kill]).status().unwrap();
+    let asked = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("stopped after step 1;"),
+        "{}",
+        stderr(&output)
+    );
+    let saved = checkpoints(&bench.path("run"));
+    assert!(
+        saved.len() == 1 && saved[0].ends_with("checkpoint-00000001"),
+        "{saved:?}"
+    );
 }
 
 #[test]
@@ -174,6 +296,14 @@ fn bad_recipes() {
         (
             RECIPE.replace("lr = 0.001", "lr = 0.0"),
             &["optimizer.lr = 0 "],
+        ),
+        (
+            RECIPE.replacen("steps = 12", "steps = 9223372036854775807", 1),
+            &["stages[0].steps = 9223372036854775807", "100000000"],
+        ),
+        (
+            RECIPE.replace("images_per_step = 2", "images_per_step = 999999999"),
+            &["stages[1].images_per_step = 999999999", "4096"],
         ),
         (
             format!("workers = 9999\n{RECIPE}"),

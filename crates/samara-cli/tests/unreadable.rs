@@ -131,6 +131,42 @@ fn levels_go_on() {
     assert_eq!(levels["images"].as_array().unwrap().len(), 2);
 }
 
+#[test]
+fn training_goes_on_as_long_as_there_is_an_image() {
+    let bench = data();
+    bench.tiny_model();
+    let recipe = "seed = 3
+model = { random = 'tiny.safetensors' }
+data = [{ path = 'data' }]
+optimizer = { lr = 0.001 }
+[[stages]]
+steps = 12
+masks_per_image = 2
+rounds = [1, 1]
+";
+    bench.write("recipe.toml", recipe.as_bytes());
+    let output = bench.run(&["train", "recipe.toml", "--out", "run"]);
+    let told = stderr(&output);
+    assert!(output.status.success(), "{told}");
+    for name in ["2.png: ", "3.png: "] {
+        let count = told.lines().filter(|line| line.contains(name)).count();
+        assert!(count >= 1, "{name} {told}");
+    }
+    assert!(told.contains("1 missing image, 1 corrupt image"), "{told}");
+
+    for name in ["1.png", "4.png"] {
+        std::fs::remove_file(bench.path("data/images").join(name)).unwrap();
+    }
+    let output = bench.run(&["train", "recipe.toml", "--out", "other"]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let last = told.lines().last().unwrap();
+    assert!(
+        last.starts_with("error: ") && last.contains("draws in a row gave no example"),
+        "{told}"
+    );
+}
+
 /// Three short videos in the layout of DAVIS.
 fn with_videos() -> Bench {
     let bench = Bench::new();

@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use samara::tensors::normalise_pixels;
-use samara_image::RgbImage;
+use samara_image::{RgbImage, is_unfinished};
 use samara_model::burn::tensor::Device;
 use samara_model::{ImageFeatures, Model, ModelConfig};
 use sha2::{Digest, Sha256};
@@ -22,6 +23,21 @@ use crate::parameters::fingerprint;
 /// The features of an image at `side` model pixels.
 pub fn encode(model: &Model, image: &RgbImage, side: usize, device: &Device) -> ImageFeatures {
     model.encode_image(normalise_pixels(image, side, device))
+}
+
+/// A file that a run is writing is younger.
+const ABANDONED: Duration = Duration::from_hours(1);
+
+/// Removes files that a killed run has left half-written. Other runs may be at work in the folder, and what cannot
+/// be removed does no harm.
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+        if is_unfinished(&entry.path()) && age.is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A folder of features.
@@ -39,6 +55,7 @@ impl FeatureCache {
     /// The folder cannot be made.
     pub fn new(folder: &Path, model: &Model, config: &ModelConfig) -> Result<Self, TrainError> {
         fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, &e))?;
+        remove_abandoned(folder);
         Ok(Self {
             folder: folder.into(),
             config: config.clone(),
@@ -101,6 +118,23 @@ mod tests {
         tensors
             .map(|t| t.into_data().try_into_vec().unwrap())
             .collect()
+    }
+
+    #[test]
+    fn files_of_killed_runs_are_removed_and_those_of_others_at_work_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [".samara-old.tmp", ".samara-new.tmp", "old"] {
+            fs::write(at(name), "half").unwrap();
+        }
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        for name in [".samara-old.tmp", "old"] {
+            let file = fs::File::options().write(true).open(at(name)).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        remove_abandoned(folder.path());
+        assert!(!at(".samara-old.tmp").exists());
+        assert!(at(".samara-new.tmp").exists() && at("old").exists());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod candidate_head;
+mod checkpoints;
 mod curves;
 mod dense;
 mod error;

@@ -10,10 +10,10 @@ use samara_model::checkpoint::{Checkpoint, CheckpointError};
 use samara_model::{Model, ModelConfig};
 
 use crate::TrainError;
+use crate::checkpoints::Saved;
 use crate::parameters::numbered;
 use crate::random::seeded;
 use crate::recipe::{Recipe, Stage, Start};
-use crate::run_folder::Saved;
 use samara_data::{Augmentation, DataError, Example, ExampleSpec, Loader, Sampler};
 
 /// The model of a run, at its start or as it was saved, on an autodiff device.

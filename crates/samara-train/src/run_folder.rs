@@ -4,30 +4,27 @@
 //! OUT/recipe.toml                  the recipe, with defaults written out
 //! OUT/log.jsonl                    one line per step and per validation
 //! OUT/curves.svg                   the log as an image
-//! OUT/checkpoint-00000200/         weights, average and optimizer state; the last two are kept
+//! OUT/checkpoint-00000200/         weights, average, optimizer state and their checksums; the last two are kept
 //! OUT/model.safetensors            the finished model
 //! ```
 //!
-//! A checkpoint is written under another name and renamed when it is complete, so a process that
-//! is killed at any moment leaves the previous one. The log is cut to the step of the checkpoint
-//! when a run resumes, so that it has every step once.
+//! The log is cut to the step of the checkpoint when a run resumes, so that it has every step once.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use samara_image::FolderLock;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::TrainError;
+use crate::checkpoints::{self, Saved};
 use crate::curves;
 use crate::recipe::Recipe;
 use crate::step::StepMetrics;
 use crate::step::StepReport;
 
-/// Checkpoints that are kept.
-const KEEP: usize = 2;
-const PREFIX: &str = "checkpoint-";
-const BUILDING: &str = ".checkpoint";
 const RECIPE: &str = "recipe.toml";
 const LOG: &str = "log.jsonl";
 
@@ -36,33 +33,17 @@ const LOG: &str = "log.jsonl";
 pub(crate) struct RunFolder {
     path: PathBuf,
     log: File,
-    /// The recipe's file, locked as long as this process trains here.
-    _lock: File,
-}
-
-/// The files of the last checkpoint.
-#[derive(Debug)]
-pub(crate) struct Saved {
-    pub(crate) model: PathBuf,
-    pub(crate) average: Option<PathBuf>,
-    pub(crate) step: u64,
-    pub(crate) optimizer: Vec<u8>,
+    _lock: FolderLock,
 }
 
 impl RunFolder {
     pub(crate) const MODEL: &str = "model.safetensors";
-    pub(crate) const WEIGHTS: &str = "weights.safetensors";
-    pub(crate) const AVERAGE: &str = "average.safetensors";
-    pub(crate) const OPTIMIZER: &str = "optimizer.bin";
 
-    /// Looks for the last checkpoint without changing anything.
+    /// Looks whether a run with this recipe may be made there, without changing anything.
     ///
     /// # Errors
-    /// The run that is there has another recipe, or its checkpoint cannot be read.
-    pub(crate) fn look(path: &Path, recipe: &Recipe) -> Result<Option<Saved>, TrainError> {
-        if !path.exists() {
-            return Ok(None);
-        }
+    /// The run that is there has another recipe.
+    pub(crate) fn check(path: &Path, recipe: &Recipe) -> Result<(), TrainError> {
         let known = path.join(RECIPE);
         if let Ok(there) = fs::read_to_string(&known)
             && let Some(key) = difference(&there, recipe)?
@@ -73,31 +54,37 @@ impl RunFolder {
             );
             return Err(TrainError::file(path, &why));
         }
-        let saved = last_checkpoint(path).map_err(|e| TrainError::file(path, &e))?;
+        Ok(())
+    }
+
+    /// Looks for the last checkpoint that is whole, without changing anything.
+    ///
+    /// # Errors
+    /// The run that is there has another recipe, or none of its checkpoints is whole.
+    pub(crate) fn look(path: &Path, recipe: &Recipe) -> Result<Option<Saved>, TrainError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        Self::check(path, recipe)?;
+        let saved = checkpoints::last(path)?;
+        let known = path.join(RECIPE);
         if saved.is_some() && !known.exists() {
             return Err(TrainError::file(known, "is missing beside checkpoints"));
         }
         Ok(saved)
     }
 
-    /// Opens or makes the folder for a run that resumes after `step`.
+    /// Opens or makes the folder for a run that resumes after `step`, and removes what is there of later steps.
     ///
     /// # Errors
     /// Another process trains there, or a file cannot be written.
     pub(crate) fn open(path: &Path, recipe: &Recipe, step: u64) -> Result<Self, TrainError> {
-        fs::create_dir_all(path).map_err(|e| TrainError::file(path, &e))?;
+        let lock = FolderLock::acquire(path).map_err(|e| TrainError::file(path, &e))?;
         let known = path.join(RECIPE);
         if !known.exists() {
             samara_image::write_atomic(&known, text(recipe)?.as_bytes())?;
         }
-        let lock = File::open(&known).map_err(|e| TrainError::file(&known, &e))?;
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(TrainError::file(path, "another process trains there"));
-            }
-            // A file system without locks is no reason not to train.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
+        checkpoints::remove_after(path, step).map_err(|e| TrainError::file(path, &e))?;
         let log = path.join(LOG);
         cut_log(&log, step)?;
         let file = OpenOptions::new().create(true).append(true).open(&log);
@@ -151,29 +138,24 @@ impl RunFolder {
         Ok(samara_image::write_atomic(chart, svg.as_bytes())?)
     }
 
-    /// Writes the checkpoint of `step`; `fill` writes its files.
+    /// Whether the validation after `step` is in the log.
+    pub(crate) fn is_validated(&self, step: u64) -> bool {
+        let log = fs::read_to_string(self.path.join(LOG)).unwrap_or_default();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.any(|line| line["step"] == step && line.get("validation").is_some())
+    }
+
+    /// Writes the checkpoint of `step`, once the disk has the log up to it; `fill` writes its files.
     pub(crate) fn save(
         &self,
         step: u64,
         fill: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        let target = self.path.join(format!("{PREFIX}{step:08}"));
-        if target.exists() {
-            return Ok(());
-        }
-        let failed = |e: std::io::Error| TrainError::file(&target, &e);
-        let building = self.path.join(BUILDING);
-        if building.exists() {
-            fs::remove_dir_all(&building).map_err(failed)?;
-        }
-        fs::create_dir(&building).map_err(failed)?;
-        fill(&building)?;
-        fs::rename(&building, &target).map_err(failed)?;
-        let all = checkpoints(&self.path).map_err(failed)?;
-        for (_, old) in all.iter().rev().skip(KEEP) {
-            fs::remove_dir_all(old).map_err(failed)?;
-        }
-        Ok(())
+        let failed = |e| TrainError::file(self.path.join(LOG), &e);
+        self.log.sync_data().map_err(failed)?;
+        checkpoints::save(&self.path, step, fill)
     }
 }
 
@@ -232,32 +214,6 @@ fn first_difference(a: &toml::Value, b: &toml::Value) -> Option<String> {
     }
 }
 
-/// Complete checkpoints by step.
-fn checkpoints(path: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let step = name.and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        found.extend(step.map(|step| (step, path)));
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn last_checkpoint(path: &Path) -> std::io::Result<Option<Saved>> {
-    let Some((step, folder)) = checkpoints(path)?.pop() else {
-        return Ok(None);
-    };
-    let average = folder.join(RunFolder::AVERAGE);
-    Ok(Some(Saved {
-        model: folder.join(RunFolder::WEIGHTS),
-        average: average.exists().then_some(average),
-        step,
-        optimizer: fs::read(folder.join(RunFolder::OPTIMIZER))?,
-    }))
-}
-
 /// Removes what the log says about steps after `step`, and a half-written last line.
 fn cut_log(path: &Path, step: u64) -> Result<(), TrainError> {
     let Ok(log) = fs::read(path) else {
@@ -265,7 +221,7 @@ fn cut_log(path: &Path, step: u64) -> Result<(), TrainError> {
     };
     let mut kept = Vec::with_capacity(log.len());
     for line in log.split_inclusive(|&byte| byte == b'\n') {
-        let known = serde_json::from_slice::<serde_json::Value>(line).ok();
+        let known = serde_json::from_slice::<Value>(line).ok();
         let of = known.and_then(|value| value.get("step")?.as_u64());
         if line.ends_with(b"\n") && of.is_some_and(|of| of <= step) {
             kept.extend_from_slice(line);
@@ -284,34 +240,6 @@ mod tests {
 
     fn parsed(text: &str) -> Recipe {
         toml::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn the_last_two_checkpoints_are_kept_and_parts_are_not_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let recipe = recipe("");
-        let run = RunFolder::open(folder.path(), &recipe, 0).unwrap();
-        let fill = |folder: &Path| {
-            let write = |name| samara_image::write_atomic(folder.join(name), b"x");
-            write(RunFolder::OPTIMIZER)?;
-            Ok(write(RunFolder::WEIGHTS)?)
-        };
-        for step in [5, 10, 15] {
-            run.save(step, fill).unwrap();
-        }
-        let failed = run.save(20, |_| Err(TrainError::State("no".into())));
-        assert!(failed.is_err());
-        let steps = || {
-            checkpoints(folder.path())
-                .unwrap()
-                .into_iter()
-                .map(|(step, _)| step)
-        };
-        assert!(steps().eq([10, 15]));
-        let saved = RunFolder::look(folder.path(), &recipe).unwrap().unwrap();
-        assert_eq!((saved.step, saved.average), (15, None));
-        run.save(20, fill).unwrap();
-        assert!(steps().eq([15, 20]), "the failed attempt is not in the way");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn train(
         });
         ranked.then(CandidateHeadSpec::default)
     });
-    RunFolder::look(out, recipe)?;
+    RunFolder::check(out, recipe)?;
     let (weights, folder) = if recipe.stages.is_empty() {
         let Some(weights) = begin(recipe)? else {
             return Err(TrainError::setting("stages", "a new model needs some"));

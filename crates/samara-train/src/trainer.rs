@@ -4,7 +4,7 @@
 //! additions follow from the seed and the number of the step, neither from the number of threads
 //! nor from interruptions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use samara_model::checkpoint::{StorageType, save_model};
 use samara_model::{ImageFeatures, Model, ModelConfig};
 
 use crate::TrainError;
+use crate::checkpoints::{AVERAGE, OPTIMIZER, WEIGHTS};
 use crate::features::{FeatureCache, encode};
 use crate::groups::Groups;
 use crate::optimizer::Optimizer;
@@ -70,6 +71,10 @@ pub struct Trainer {
     failures: u32,
     /// All steps that were skipped.
     skipped: u64,
+    /// What is to be told at the beginning.
+    notes: Vec<String>,
+    /// Images that could not be read, which were told.
+    unreadable: BTreeSet<String>,
 }
 
 impl Trainer {
@@ -80,7 +85,7 @@ impl Trainer {
     /// The recipe does not fit the machine, the data or the run that is in `out`; the model cannot
     /// be read. Nothing is written then.
     pub fn new(recipe: Recipe, out: &Path, device: &Device) -> Result<Self, TrainError> {
-        let saved = RunFolder::look(out, &recipe)?;
+        let mut saved = RunFolder::look(out, &recipe)?;
         let data = prepare::data(&recipe)?;
         let device = device.clone().autodiff();
         let prepared = prepare::model(&recipe, saved.as_ref(), &device)?;
@@ -97,6 +102,11 @@ impl Trainer {
             .map(|folder| FeatureCache::new(folder, &model, &config))
             .transpose()?;
         let step = saved.as_ref().map_or(0, |saved| saved.step);
+        let damaged = saved
+            .as_mut()
+            .map(|saved| std::mem::take(&mut saved.damaged));
+        let damaged = damaged.unwrap_or_default().into_iter();
+        let notes = damaged.map(|line| format!("{line}; resumes after step {step}"));
         if let Some(saved) = saved {
             optimizer = optimizer.restore(saved.optimizer)?;
         }
@@ -122,6 +132,8 @@ impl Trainer {
             step,
             failures: 0,
             skipped: 0,
+            notes: notes.collect(),
+            unreadable: BTreeSet::new(),
         })
     }
 
@@ -167,14 +179,21 @@ impl Trainer {
         watcher: &mut dyn Watcher,
         stop: &AtomicBool,
     ) -> Result<Option<PathBuf>, TrainError> {
+        for note in self.notes.drain(..) {
+            watcher.note(&note);
+        }
         flush_denormals(|| {
             let steps = self.recipe.steps();
-            while self.step < steps {
+            // Stopped before it was validated.
+            if self.is_time_to_validate() && !self.folder.is_validated(self.step) {
+                self.validate_now(watcher, stop)?;
+            }
+            while self.step < steps && !stop.load(Ordering::Relaxed) {
                 self.run_stage(watcher, stop)?;
-                if stop.load(Ordering::Relaxed) {
-                    self.save()?;
-                    return Ok(None);
-                }
+            }
+            if stop.load(Ordering::Relaxed) {
+                self.save()?;
+                return Ok(None);
             }
             self.save()?;
             if !all_finite(&self.model) {
@@ -206,7 +225,10 @@ impl Trainer {
         self.frozen = (!self.groups.encoder_learns(stage)).then(|| self.model.valid());
         while self.step < first + stage.steps && !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
-            let (gradients, metrics) = self.work(stage, &mut loader)?;
+            let Some((gradients, metrics)) = self.work(stage, &mut loader, stop)? else {
+                break;
+            };
+            self.tell_unreadable(&loader, watcher);
             let report = self.make_step(gradients, metrics, began);
             self.folder.log(&report)?;
             watcher.step(&report);
@@ -220,13 +242,23 @@ impl Trainer {
                 let (step, steps) = (self.step, self.failures);
                 return Err(TrainError::NotFinite { step, steps });
             }
-            self.now_and_then(watcher)?;
+            self.now_and_then(watcher, stop)?;
         }
         let skipped = loader.skipped();
         if !skipped.is_empty() {
             watcher.note(&format!("skipped so far: {skipped}"));
         }
         Ok(())
+    }
+
+    /// Names images that could not be read, each once.
+    fn tell_unreadable(&mut self, loader: &Loader, watcher: &mut dyn Watcher) {
+        for line in loader.skipped().unreadable() {
+            if !self.unreadable.contains(&line) {
+                watcher.note(&format!("skipped {line}"));
+                self.unreadable.insert(line);
+            }
+        }
     }
 
     /// Learns from the mean of the gradients.
@@ -261,15 +293,30 @@ impl Trainer {
     }
 
     /// Validation and checkpoints, when their time has come.
-    fn now_and_then(&mut self, watcher: &mut dyn Watcher) -> Result<(), TrainError> {
-        let validation = self.recipe.validation.as_ref();
-        if validation.is_some_and(|v| self.step.is_multiple_of(v.every)) {
-            let metrics = self.validate()?;
-            self.folder.log_validation(self.step, &metrics)?;
-            watcher.validation(self.step, &metrics);
+    fn now_and_then(
+        &mut self,
+        watcher: &mut dyn Watcher,
+        stop: &AtomicBool,
+    ) -> Result<(), TrainError> {
+        if self.is_time_to_validate() {
+            self.validate_now(watcher, stop)?;
         }
         if self.step.is_multiple_of(self.recipe.checkpoint_every) {
             self.save()?;
+        }
+        Ok(())
+    }
+
+    fn is_time_to_validate(&self) -> bool {
+        let validation = self.recipe.validation.as_ref();
+        self.step > 0 && validation.is_some_and(|v| self.step.is_multiple_of(v.every))
+    }
+
+    /// Validates, unless it is stopped meanwhile.
+    fn validate_now(&self, watcher: &mut dyn Watcher, stop: &AtomicBool) -> Result<(), TrainError> {
+        if let Some(metrics) = self.validate(stop)? {
+            self.folder.log_validation(self.step, &metrics)?;
+            watcher.validation(self.step, &metrics);
         }
         Ok(())
     }
@@ -291,13 +338,18 @@ impl Trainer {
     }
 
     /// Gradients and metrics of the next examples, on as many threads as the recipe says. The
-    /// result does not depend on the number of threads.
+    /// result does not depend on the number of threads. `None` when it was stopped between two images: nothing of
+    /// the step is kept then.
     fn work(
         &self,
         stage: &Stage,
         loader: &mut Loader,
-    ) -> Result<(Vec<GradientsParams>, StepMetrics), TrainError> {
-        let examples = loader.take(stage.images_per_step);
+        stop: &AtomicBool,
+    ) -> Result<Option<(Vec<GradientsParams>, StepMetrics)>, TrainError> {
+        let stopped = || stop.load(Ordering::Relaxed);
+        let examples = loader
+            .take(stage.images_per_step)
+            .take_while(|_| !stopped());
         let examples = examples.collect::<Result<Vec<_>, _>>()?;
         let config = self.step_config(self.rounds(stage));
         let replicas = self.recipe.replicas.min(examples.len()).max(1);
@@ -317,6 +369,9 @@ impl Trainer {
                 let model = self.model.clone().fork(&self.device);
                 let work = move || {
                     for (i, (result, example)) in results.iter_mut().zip(examples).enumerate() {
+                        if stopped() {
+                            break;
+                        }
                         let seed = seed ^ (part * per_thread + i) as u64;
                         *result = Some(self.gradient(&model, example, config, seed));
                     }
@@ -334,7 +389,8 @@ impl Trainer {
             gradients.push(gradient);
             metrics.push(seen);
         }
-        Ok((gradients, StepMetrics::mean(&metrics)))
+        let complete = gradients.len() == stage.images_per_step;
+        Ok(complete.then(|| (gradients, StepMetrics::mean(&metrics))))
     }
 
     /// Runs the rounds on an example.
@@ -401,13 +457,16 @@ impl Trainer {
         }
     }
 
-    /// Two rounds on every validation example, with the model as it would be saved.
-    fn validate(&self) -> Result<StepMetrics, TrainError> {
+    /// Two rounds on every validation example, with the model as it would be saved; `None` when it was stopped.
+    fn validate(&self, stop: &AtomicBool) -> Result<Option<StepMetrics>, TrainError> {
         let model = self.model();
         let device = self.device.clone().inner();
         let config = self.step_config(VALIDATION_ROUNDS);
         let mut all = Vec::with_capacity(self.validation.len());
         for (i, example) in self.validation.iter().enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let features = self.features(&model, example, config.side, &device)?;
             let learner = Learner::new(&model);
             let seen = rounds(learner, &features, example, &config, i as u64, &device);
@@ -417,7 +476,7 @@ impl Trainer {
             })?;
             all.push(metrics);
         }
-        Ok(StepMetrics::mean(&all))
+        Ok(Some(StepMetrics::mean(&all)))
     }
 
     /// Writes a checkpoint and the curves. A checkpoint is always good: while loss, gradient or
@@ -428,12 +487,12 @@ impl Trainer {
             return Ok(());
         }
         self.folder.save(self.step, |folder| {
-            self.save_model(&self.model.valid(), &folder.join(RunFolder::WEIGHTS))?;
+            self.save_model(&self.model.valid(), &folder.join(WEIGHTS))?;
             if let Some(ema) = &self.ema {
-                self.save_model(ema.model(), &folder.join(RunFolder::AVERAGE))?;
+                self.save_model(ema.model(), &folder.join(AVERAGE))?;
             }
             let state = self.optimizer.to_bytes()?;
-            samara_image::write_atomic(folder.join(RunFolder::OPTIMIZER), &state)?;
+            samara_image::write_atomic(folder.join(OPTIMIZER), &state)?;
             Ok(())
         })
     }

@@ -49,10 +49,10 @@ fn threads_and_interruptions_change_nothing() {
     bench.run(&two, "two").unwrap();
     assert!(bench.weights("two") == expected, "threads");
 
-    // Once within each stage, once between them.
-    for (i, last) in [2, 4, 5].into_iter().enumerate() {
+    // Once within each stage, once before a validation, once between the stages.
+    for (i, last) in [2, 3, 4, 5].into_iter().enumerate() {
         let part = bench.run_until(&one, "parts", last).unwrap();
-        let begin = [0, 2, 4][i];
+        let begin = [0, 2, 3, 4][i];
         assert!(part.steps.iter().map(|s| s.step).eq(begin + 1..=last));
         assert!(!bench.path("parts/model.safetensors").exists());
     }

@@ -98,6 +98,10 @@ impl HeadWatcher for TerminalWatcher {
         self.reached = format!("{done} of {all} images for the candidate head");
     }
 
+    fn unreadable(&mut self, line: &str) {
+        self.note(&format!("skipped {line}"));
+    }
+
     fn fitted(&mut self, progress: &FitProgress) {
         let head = match progress.head {
             Head::PredictedIou => "predicted IoU",

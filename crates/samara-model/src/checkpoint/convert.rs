@@ -182,7 +182,7 @@ pub(super) fn write_tensors(
 /// file there.
 fn new_file_in(folder: &Path) -> std::io::Result<(tempfile::TempPath, std::fs::Permissions)> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".samara-").suffix(".safetensors");
+    builder.prefix(".samara-").suffix(".tmp");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder.tempfile_in(folder)?;

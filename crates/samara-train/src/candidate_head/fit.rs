@@ -46,6 +46,8 @@ pub enum Head {
 pub trait HeadWatcher {
     /// So many of all images have been answered.
     fn collected(&mut self, done: u64, all: u64);
+    /// An image could not be read: which, and why, in one line.
+    fn unreadable(&mut self, line: &str);
     /// A part of the fitting is done.
     fn fitted(&mut self, progress: &FitProgress);
 }
@@ -273,6 +275,7 @@ mod tests {
     impl HeadWatcher for Quiet {
         fn collected(&mut self, _: u64, _: u64) {}
 
+        fn unreadable(&mut self, _: &str) {}
         fn fitted(&mut self, progress: &FitProgress) {
             self.0.push(*progress);
         }

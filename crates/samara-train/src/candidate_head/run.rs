@@ -1,5 +1,6 @@
 //! A whole training: collected, then fitted.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,6 +70,7 @@ fn collect_all(
     let (mut all, mut done) = Observations::read_images(cache, &key, spec.examples);
     watcher.collected(done, spec.examples);
     let mut loader = Loader::new(&Arc::new(sampler), recipe.workers, recipe.seed, done);
+    let mut unreadable = BTreeSet::new();
     while done < spec.examples {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
@@ -76,6 +78,11 @@ fn collect_all(
         let Some(example) = loader.next() else {
             break;
         };
+        for line in loader.skipped().unreadable() {
+            if unreadable.insert(line.clone()) {
+                watcher.unreadable(&line);
+            }
+        }
         let mut seen = Observations::default();
         collect::collect(segmenter, &example?, spec, recipe.seed ^ done, &mut seen)?;
         seen.write_image(cache, &key, done)?;

@@ -383,6 +383,50 @@ mod tests {
     }
 
     #[test]
+    fn absurd_numbers_are_named_with_the_largest_possible() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        for (more, words) in [
+            (
+                "checkpoint_every = 9223372036854775807",
+                &["checkpoint_every = 9223372036854775807 is not from 1 to 100000000"][..],
+            ),
+            ("checkpoint_every = 99999999999999999999", &["line 1"]),
+            (
+                "[[stages]]\nsteps = 9223372036854775807\nmasks_per_image = 1\nrounds = [1, 1]",
+                &["stages[1].steps = 9223372036854775807", "100000000"],
+            ),
+            (
+                "[[stages]]\nsteps = 100000000\nmasks_per_image = 1\nrounds = [1, 1]",
+                &["the steps of all stages are 100000010", "100000000"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nmasks_per_image = 1001\nrounds = [1, 1]",
+                &["stages[1].masks_per_image = 1001", "1000"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nimages_per_step = 5000\nmasks_per_image = 1\nrounds = [1, 1]",
+                &["stages[1].images_per_step = 5000", "4096"],
+            ),
+            (
+                "[[stages]]\nsteps = 1\nmasks_per_image = 1\nrounds = [1, 4294967295]",
+                &["stages[1].rounds = [1, 4294967295]", "64"],
+            ),
+            (
+                "validation = { data = [{ path = 'a' }], every = 1, examples = 1000000 }",
+                &["validation.examples = 1000000", "100000"],
+            ),
+        ] {
+            std::fs::write(&path, text(more)).unwrap();
+            let error = Recipe::read(&path).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
+            for word in words {
+                assert!(error.contains(word), "{more}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.toml");
@@ -438,6 +482,11 @@ mod tests {
             ),
             ("warmup = 2", "betas = [0.9, 1.0]", "optimizer.betas = 1"),
             ("warmup = 2", "clip_norm = 0.0", "optimizer.clip_norm = 0"),
+            (
+                "warmup = 2",
+                "warmup = 100000001",
+                "optimizer.warmup = 100000001 is not from 0 to 100000000",
+            ),
             ("focal = 20.0", "focal = -1.0", "losses.weights.focal = -1"),
             (
                 "focal = 20.0, dice = 1.0",

@@ -3,6 +3,15 @@
 use super::{OptimizerSpec, Recipe, Stage};
 use crate::losses::{LossConfig, LossWeights};
 
+/// More optimizer steps than any machine makes.
+const STEPS: u64 = 100_000_000;
+/// Images whose gradients are held at the same time.
+const IMAGES_PER_STEP: u64 = 4096;
+/// Objects of an image.
+const MASKS: u64 = 1000;
+/// Examples that are held for validation.
+const EXAMPLES: u64 = 100_000;
+
 impl Recipe {
     /// Says what is wrong with the first value that is out of range, beginning with its key.
     pub(super) fn validate(&self) -> Result<(), String> {
@@ -46,10 +55,17 @@ impl Recipe {
                 ));
             }
         }
-        at_least_one("checkpoint_every", self.checkpoint_every)?;
+        let steps = self.stages.iter().map(|stage| stage.steps);
+        let steps = steps.fold(0, u64::saturating_add);
+        if steps > STEPS {
+            return Err(format!(
+                "the steps of all stages are {steps}, and at most {STEPS} are possible"
+            ));
+        }
+        count("checkpoint_every", self.checkpoint_every, STEPS)?;
         if let Some(validation) = &self.validation {
-            at_least_one("validation.every", validation.every)?;
-            at_least_one("validation.examples", validation.examples as u64)?;
+            count("validation.every", validation.every, STEPS)?;
+            count("validation.examples", validation.examples as u64, EXAMPLES)?;
             if validation.data.is_empty() {
                 return Err("validation.data is empty".into());
             }
@@ -66,6 +82,12 @@ impl OptimizerSpec {
         for beta in self.betas {
             above("optimizer.betas", beta, 0.0, 0.999_999)?;
         }
+        if self.warmup > STEPS {
+            let warmup = self.warmup;
+            return Err(format!(
+                "optimizer.warmup = {warmup} is not from 0 to {STEPS}"
+            ));
+        }
         if let Some(norm) = self.clip_norm {
             above("optimizer.clip_norm", norm, 0.0, 1e6)?;
         }
@@ -78,9 +100,13 @@ impl OptimizerSpec {
 
 impl Stage {
     fn validate(&self) -> Result<(), String> {
-        at_least_one("steps", self.steps)?;
-        at_least_one("masks_per_image", self.masks_per_image as u64)?;
-        at_least_one("images_per_step", self.images_per_step as u64)?;
+        count("steps", self.steps, STEPS)?;
+        count("masks_per_image", self.masks_per_image as u64, MASKS)?;
+        count(
+            "images_per_step",
+            self.images_per_step as u64,
+            IMAGES_PER_STEP,
+        )?;
         let [least, most] = self.rounds;
         if least == 0 || least > most || most > 64 {
             return Err(format!(
@@ -153,9 +179,9 @@ fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), String> {
     Err(format!("{key} = {value} is not from {low} to {high}"))
 }
 
-fn at_least_one(key: &str, value: u64) -> Result<(), String> {
-    if value > 0 {
+fn count(key: &str, value: u64, most: u64) -> Result<(), String> {
+    if (1..=most).contains(&value) {
         return Ok(());
     }
-    Err(format!("{key} = 0, expected at least 1"))
+    Err(format!("{key} = {value} is not from 1 to {most}"))
 }
