@@ -19,7 +19,7 @@ pub struct FolderLock {
 
 impl FolderLock {
     /// Makes the folder if it is not there, locks it, and removes what a killed process has left half-written
-    /// in it and in its folders.
+    /// in it and in its folders, but for those in which another process works.
     ///
     /// # Errors
     /// Another process works there ([`io::ErrorKind::ResourceBusy`]), or the folder cannot be made.
@@ -56,7 +56,13 @@ impl Drop for FolderLock {
     }
 }
 
-/// Links are not followed.
+/// Whether another process has locked the folder.
+fn is_at_work(folder: &Path) -> bool {
+    let lock = File::open(folder).map(|folder| folder.try_lock());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Links are not followed, and folders in which another process works are left alone.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
     let named =
         |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
@@ -67,6 +73,7 @@ fn remove_unfinished(folder: &Path) -> io::Result<()> {
         match (is_unfinished(&path), is_folder) {
             (true, true) => fs::remove_dir_all(&path).map_err(|e| named(&path, e))?,
             (true, false) => fs::remove_file(&path).map_err(|e| named(&path, e))?,
+            (false, true) if is_at_work(&path) => {}
             // Of a folder that cannot be read nothing is known to be left.
             (false, true) => match remove_unfinished(&path) {
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
@@ -118,6 +125,19 @@ mod tests {
         ] {
             assert_eq!(at(name).exists(), left, "{name}");
         }
+    }
+
+    #[test]
+    fn another_run_in_a_folder_inside_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = FolderLock::acquire(&folder.path().join("inner")).unwrap();
+        let written = folder.path().join("inner/.samara-a.tmp");
+        fs::write(&written, "x").unwrap();
+        let outer = FolderLock::acquire(folder.path()).unwrap();
+        assert!(written.exists());
+        drop((inner, outer));
+        drop(FolderLock::acquire(folder.path()).unwrap());
+        assert!(!written.exists());
     }
 
     #[test]
