@@ -108,41 +108,6 @@ mod tests {
     }
 
     #[test]
-    fn a_tiff_cannot_promise_more_than_it_holds() {
-        let entry = |count: u32| {
-            let mut file = b"II\x2a\0\x08\0\0\0\x01\0\x0e\x01\x02\0".to_vec();
-            file.extend(count.to_le_bytes());
-            file.extend([0; 8]);
-            file
-        };
-        assert!(crate::tiff::holds_its_values(&entry(20)));
-        assert!(!crate::tiff::holds_its_values(&entry(60)));
-        assert!(!crate::tiff::holds_its_values(&entry(u32::MAX)));
-        // A shorter file is left to the decoder, or short of its value.
-        for cut in 0..entry(20).len() {
-            let short = (18..20).contains(&cut);
-            assert_eq!(
-                crate::tiff::holds_its_values(&entry(20)[..cut]),
-                !short,
-                "{cut}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_tiff_that_goes_round_in_circles_takes_no_time() {
-        const ENTRIES: u64 = 1_000_000;
-        let mut file = b"II\x2b\0\x08\0\0\0".to_vec();
-        file.extend(16_u64.to_le_bytes());
-        file.extend(ENTRIES.to_le_bytes());
-        file.resize(file.len() + 20 * ENTRIES as usize, 0);
-        file.extend(16_u64.to_le_bytes());
-        let start = std::time::Instant::now();
-        assert!(tiff_holds_its_values(&file));
-        assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
-    }
-
-    #[test]
     fn an_embedded_thumbnail_does_not_count_as_the_end() {
         let thumbnail = [0xFF, 0xD8, 0xFF, 0xD9];
         let mut file = vec![0xFF, 0xD8, 0xFF, 0xE1, 0, 6];
