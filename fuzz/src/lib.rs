@@ -45,14 +45,9 @@ pub fn run(target: impl FnOnce()) {
     }
 }
 
-/// Where files of this process lie: in memory, if the system has such a folder.
+/// Where files of this process lie.
 pub fn folder() -> PathBuf {
-    let memory = PathBuf::from("/dev/shm");
-    if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    }
+    std::env::temp_dir()
 }
 
 /// A file with these bytes, for what reads files. `extension` is without a dot.
