@@ -5,6 +5,8 @@
     reason = "not all of a file of the command line is used here"
 )]
 
+#[path = "../../crates/samara-cli/src/files.rs"]
+mod files;
 #[path = "../../crates/samara-cli/src/commands/journal.rs"]
 mod journal;
 

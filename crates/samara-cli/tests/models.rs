@@ -220,7 +220,7 @@ fn help_has_examples_and_usage_errors_are_one_line() {
         assert!(stdout(&output).contains("Examples:"));
         assert!(!stdout(&output).contains('\x1b'));
     }
-    assert_fails(&bench.run(&["segment"]), 2, &["<IMAGE>"]);
+    assert_fails(&bench.run(&["segment"]), 2, &["no image"]);
     assert_fails(
         &bench.run(&["segment", "a.png", "--pint", "1,2"]),
         2,

@@ -5,6 +5,7 @@ mod many;
 mod outputs;
 mod prompts;
 
+use std::path::Path;
 use std::time::Instant;
 
 use samara::{Candidates, Click, Embedding, Prompt, Segmenter, Select, Selection, Zoom};
@@ -47,27 +48,24 @@ impl Object {
 /// Segments the objects that the flags name.
 pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
     let limits = flags.read.options().limits;
-    let Some(path) = &flags.prompts else {
-        let asked = prompts::of_flags(flags)?;
-        return one(flags, &asked);
-    };
-    let mut jobs = prompts::of_file(path, flags, &limits)?;
-    // Prompts for the image of the command line are as if they stood there.
-    match (&flags.image, jobs.pop()) {
-        (Some(_), Some(job)) => one(flags, &job.asked),
-        (_, last) => {
-            jobs.extend(last);
-            many::run(flags, &jobs)
+    match (&flags.image, &flags.prompts) {
+        (None, None) => Err(CliError::usage(
+            "no image: name one, or give --prompts FILE, which names them",
+        )),
+        (Some(image), None) => one(flags, image, &prompts::of_flags(flags)?),
+        (None, Some(file)) => many::run(flags, &prompts::of_file(file, flags, &limits)?),
+        // Prompts for the image of the command line are as if they stood there.
+        (Some(image), Some(file)) => {
+            let jobs = prompts::of_file(file, flags, &limits)?;
+            let asked: Vec<Asked> = jobs.into_iter().flat_map(|job| job.asked).collect();
+            one(flags, image, &asked)
         }
     }
 }
 
 /// The image that the command line names.
-fn one(flags: &SegmentFlags, asked: &[Asked]) -> Result<()> {
+fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
-    let path = flags.image.as_ref().ok_or_else(|| {
-        CliError::usage("no image: name one, or give --prompts FILE, which names them")
-    })?;
     if flags.resume || flags.overwrite {
         return Err(CliError::usage(
             "--resume and --overwrite are for the images of a --prompts file",
