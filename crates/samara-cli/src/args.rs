@@ -133,9 +133,14 @@ fn parse_frame(text: &str) -> Result<usize, String> {
         .map_err(|_| format!("{text:?} is no number of a frame, which count from 0"))
 }
 
+/// Objects of a video have numbers up to this: object maps have 16 bits at most.
+pub(crate) const MOST_OBJECTS: u32 = 65_535;
+
 fn parse_object(text: &str) -> Result<u32, String> {
-    match text.parse::<u8>() {
-        Ok(0) | Err(_) => Err(format!("{text:?} is no number of an object, 1 to 255")),
+    match text.parse::<u16>() {
+        Ok(0) | Err(_) => Err(format!(
+            "{text:?} is no number of an object, 1 to {MOST_OBJECTS}"
+        )),
         Ok(object) => Ok(object.into()),
     }
 }
@@ -246,7 +251,7 @@ mod tests {
             "0:1:2",
             "x:1:2,3",
             "0:0:2,3",
-            "0:256:2,3",
+            "0:65536:2,3",
             "-1:1:2,3",
         ] {
             assert!(bad.parse::<VideoPromptArg>().is_err(), "{bad}");

@@ -75,7 +75,7 @@ fn write_maps(root: &Path, sequences: &[(&str, Objects)]) {
         fs::create_dir_all(&folder).unwrap();
         for t in 0..objects[0].len() {
             let masks = objects.iter().map(|frames| &frames[t]);
-            let labelled: Vec<(u8, &Mask)> = (1..).zip(masks).collect();
+            let labelled: Vec<(u16, &Mask)> = (1..).zip(masks).collect();
             save_object_map(folder.join(format!("{t:05}.png")), SIZE, &labelled).unwrap();
         }
     }

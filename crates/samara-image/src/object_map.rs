@@ -1,15 +1,15 @@
 //! Object maps: palette images whose indices are the objects of a video, as the DAVIS data sets have
-//! them.
+//! them; grey images of 16 bits for more objects than a palette has colours.
 
 use std::io::Cursor;
 use std::path::Path;
 
-use crate::decode::read_bytes;
+use crate::decode::{GrayImage16, read_bytes};
 use crate::error::Error;
 use crate::label_map::{LabelMap, read_label_map};
 use crate::limits::ImageLimits;
 use crate::mask::Mask;
-use crate::save::write_atomic;
+use crate::save::{save_png, write_atomic};
 
 /// The colour of an index: the palette of PASCAL VOC, which DAVIS has as well. The bits of the index
 /// are dealt to red, green and blue in turn, from the highest bit of each down.
@@ -24,7 +24,8 @@ pub fn object_color(index: u8) -> [u8; 3] {
     })
 }
 
-/// Writes the objects of a frame as a palette image. Where objects overlap, the first one counts.
+/// Writes the objects of a frame as a palette image, or as a grey one of 16 bits if one of their numbers is above
+/// 255. Where objects overlap, the first one counts.
 ///
 /// # Errors
 /// [`Error::Parameter`] for a mask of another size, [`Error::Io`] when the file cannot be
@@ -32,10 +33,10 @@ pub fn object_color(index: u8) -> [u8; 3] {
 pub fn save_object_map(
     path: impl AsRef<Path>,
     (width, height): (u32, u32),
-    objects: &[(u8, &Mask)],
+    objects: &[(u16, &Mask)],
 ) -> Result<(), Error> {
     let path = path.as_ref();
-    let mut indices = vec![0; width as usize * height as usize];
+    let mut indices = vec![0_u16; width as usize * height as usize];
     for (object, mask) in objects.iter().rev() {
         if (mask.width(), mask.height()) != (width, height) {
             let what = format!(
@@ -49,6 +50,12 @@ pub fn save_object_map(
             indices[(y * width + x) as usize] = *object;
         }
     }
+    let bytes: Option<Vec<u8>> = indices.iter().map(|&v| u8::try_from(v).ok()).collect();
+    let is_small = objects.iter().all(|(object, _)| *object <= 255);
+    let Some(indices) = bytes.filter(|_| is_small) else {
+        let grey = GrayImage16::from_raw(width, height, indices).unwrap_or_default();
+        return save_png(path, &grey);
+    };
     let encoded = encode((width, height), &indices);
     let bytes = encoded.map_err(|e| {
         let source = std::io::Error::other(e.to_string());
@@ -142,6 +149,11 @@ mod tests {
         assert_eq!(map.objects[&4], left.to_rle());
         assert_eq!(map.objects[&200], top.and_not(&left).unwrap().to_rle());
         assert_eq!(map.objects.len(), 2);
+        // More objects than a palette has colours.
+        save_object_map(&path, (9, 5), &[(4, &left), (300, &top)]).unwrap();
+        let map = read_object_map(&path, &ImageLimits::default()).unwrap();
+        assert_eq!(map.objects[&300], top.and_not(&left).unwrap().to_rle());
+        assert_eq!(map.objects[&4], left.to_rle());
         let wrong = save_object_map(&path, (9, 6), &[(4, &left)]).unwrap_err();
         assert!(wrong.to_string().contains("object 4 has 9x5"), "{wrong}");
     }
@@ -166,7 +178,7 @@ mod tests {
         assert_eq!(labels, [(1, 1), (2, 1), (3, 1)]);
 
         let grey = image::GrayImage::from_raw(2, 1, vec![0, 7]).unwrap();
-        crate::save_png(&path, &grey).unwrap();
+        save_png(&path, &grey).unwrap();
         let map = read_object_map(&path, &ImageLimits::default()).unwrap();
         assert!(map.objects.keys().eq(&[7]));
     }

@@ -117,7 +117,7 @@ pub(crate) struct VideoFlags {
 /// What `samara video` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VideoFormat {
-    /// masks/FRAME.png: palette images as in the DAVIS data set
+    /// masks/FRAME.png: palette images as in the DAVIS data set; 16-bit grey for numbers above 255
     Masks,
     /// masklets.json: all masks as COCO RLE, as in the SA-V data set, with scores
     Json,

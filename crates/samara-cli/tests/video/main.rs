@@ -212,16 +212,23 @@ fn prompts_come_as_flags_files_and_masks() {
     assert_eq!(masks(&bench, "flags"), masks(&bench, "file"));
 
     // A mask that is a prompt is taken as it is, up to the grid of the logits.
-    let objects = [(3, &disc(2)), (200, &other(2))];
+    let objects = [(3, &disc(2)), (2000, &other(2))];
     save_object_map(bench.path("two.png"), SIZE, &objects).unwrap();
     tracked(
         &bench,
         &["frames", "--masks=2:two.png", FORMAT, "--out=two"],
     );
     let two = masks(&bench, "two");
-    assert!(two.keys().eq(&[3, 200]));
-    assert!(two[&3][2].iou(&disc(2)) > 0.9 && two[&200][2].iou(&other(2)) > 0.9);
+    assert!(two.keys().eq(&[3, 2000]));
+    assert!(two[&3][2].iou(&disc(2)) > 0.9 && two[&2000][2].iou(&other(2)) > 0.9);
     assert_eq!(two[&3].len(), 8);
+
+    let map = read_object_map(
+        bench.path(&format!("two/masks/{}.png", frame_name(7))),
+        &ImageLimits::default(),
+    );
+    let map = map.unwrap();
+    assert_eq!(map.objects[&2000], two[&2000][2].to_rle());
 
     disc(2).save_png(bench.path("one.png")).unwrap();
     tracked(

@@ -93,8 +93,9 @@ fn masks(
 ) -> io::Result<()> {
     in_order(journal, |record| {
         let masks = decoded(record)?;
-        // An object has a number of one byte, as the flags were checked for.
-        let objects: Vec<(u8, &Mask)> = masks.iter().map(|(id, mask)| (*id as u8, mask)).collect();
+        // An object has a number of two bytes, as the flags were checked for.
+        let objects: Vec<(u16, &Mask)> =
+            masks.iter().map(|(id, mask)| (*id as u16, mask)).collect();
         let name = format!("{}.png", source.frame_name(record.frame));
         let path = result_in(folder, name).map_err(|e| Error::other(e.line()))?;
         save_object_map(path, source.size(), &objects).map_err(Error::other)
@@ -245,7 +246,8 @@ fn overlay(
             } else {
                 format!("{id} hidden")
             };
-            let color = Rgb(object_color(*id as u8));
+            // Colours repeat after those of a palette.
+            let color = Rgb(object_color((id.saturating_sub(1) % 255 + 1) as u8));
             if !mask.is_empty() {
                 drawn = drawn.mask(mask, color).label(label);
             }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use samara::{Click, ImageLimits, Mask, MaskPrompt, ObjectId, OriginalBox, OriginalPx, Prompt};
-use samara_image::{Rle, read_file, read_object_map};
+use samara_image::{Rle, read_file, read_mask, read_object_map};
 use serde::Deserialize;
 
-use crate::args::{PromptShape, VideoPromptArg};
+use crate::args::{MOST_OBJECTS, PromptShape, VideoPromptArg};
 use crate::error::{CliError, Result};
 use crate::flags::VideoFlags;
 
@@ -18,7 +18,7 @@ pub(super) type Prompts = BTreeMap<usize, BTreeMap<ObjectId, Prompt>>;
 #[serde(deny_unknown_fields)]
 struct Record {
     frame: usize,
-    object: u8,
+    object: u16,
     #[serde(default)]
     points: Vec<(f64, f64, u8)>,
     #[serde(rename = "box")]
@@ -53,7 +53,7 @@ pub(super) fn prompts(
         for record in records {
             let (frame, object) = (record.frame, u32::from(record.object));
             if object == 0 {
-                return Err(wrong(&"object 0: objects have the numbers 1 to 255"));
+                return Err(wrong(&"object 0: objects have the numbers 1 to 65535"));
             }
             let what = format!(
                 "--prompts {}: frame {frame}, object {object}",
@@ -102,30 +102,32 @@ fn add_masks(
 ) -> Result<()> {
     for masks in &flags.masks {
         let file = masks.file.display();
-        let map = read_object_map(&masks.file, limits)?;
-        if (map.width, map.height) != size {
-            return Err(CliError::failed(format!(
-                "--masks {file}: {}×{} pixels, the video has {}×{}",
-                map.width, map.height, size.0, size.1
-            )));
-        }
-        let objects: Vec<(u32, Mask)> = if let Some(object) = masks.object {
-            let mut all = Mask::new(size.0, size.1);
-            for rle in map.objects.values() {
-                all = all.or(&rle.to_mask()?)?;
+        let check = |(width, height): (u32, u32)| {
+            if (width, height) == size {
+                return Ok(());
             }
-            vec![(object, all)]
+            Err(CliError::failed(format!(
+                "--masks {file}: {width}×{height} pixels, the video has {}×{}",
+                size.0, size.1
+            )))
+        };
+        let objects: Vec<(u32, Mask)> = if let Some(object) = masks.object {
+            let mask = read_mask(&masks.file, limits)?;
+            check((mask.width(), mask.height()))?;
+            vec![(object, mask)]
         } else {
+            let map = read_object_map(&masks.file, limits)?;
+            check((map.width, map.height))?;
             let mask = |(&object, rle): (&u32, &Rle)| Ok((object, rle.to_mask()?));
             map.objects.iter().map(mask).collect::<Result<_>>()?
         };
-        if objects.is_empty() {
+        if objects.iter().all(|(_, mask)| mask.is_empty()) {
             return Err(CliError::failed(format!("--masks {file}: no object in it")));
         }
         for (object, mask) in objects {
-            if object > 255 {
+            if object > MOST_OBJECTS {
                 return Err(CliError::failed(format!(
-                    "--masks {file}: object {object}; objects have the numbers 1 to 255"
+                    "--masks {file}: object {object}; objects have the numbers 1 to {MOST_OBJECTS}"
                 )));
             }
             edit(prompts, masks.frame, object, |prompt| {
