@@ -3,30 +3,16 @@
 use std::io::{ErrorKind, Write, stderr, stdout};
 use std::path::Path;
 
+use samara_image::one_line;
+
 use crate::error::{CliError, Result};
 
 /// Longest message, in characters.
 const LONGEST: usize = 2000;
 
-/// A text as it can be shown: what would act on the terminal is escaped, but for the characters `kept`.
-fn escaped(text: &str, kept: &[char]) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        // Beside control characters those that turn the direction of what follows.
-        let acts = c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if acts && !kept.contains(&c) {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
-}
-
 /// A name as it can be shown.
 pub(crate) fn shown(name: &str) -> String {
-    escaped(name, &[])
+    one_line(name)
 }
 
 /// The name of a file or folder in a text for [`print`].
@@ -36,7 +22,8 @@ pub(crate) fn name(path: &Path) -> String {
 
 /// Writes a text of lines to stdout.
 pub(crate) fn print(text: &str) -> Result<()> {
-    print_raw(escaped(text, &['\n', '\t']).as_bytes())
+    let lines: Vec<String> = text.split('\n').map(one_line).collect();
+    print_raw(lines.join("\n").as_bytes())
 }
 
 /// Writes to stdout what another program reads. A reader that went away (`| head`) is no error.
@@ -75,6 +62,6 @@ mod tests {
         let name = "a\u{1b}[31m\u{7}\u{9b}\u{202e}\n.png";
         let right = "a\\u{1b}[31m\\u{7}\\u{9b}\\u{202e}\\n.png";
         assert_eq!(super::name(Path::new(name)), right);
-        assert_eq!(escaped("größe 96×64\n", &['\n']), "größe 96×64\n");
+        assert_eq!(shown("größe 96×64"), "größe 96×64");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use samara_image::{ImageLimits, Stretch, read_file};
+use samara_image::{ImageLimits, Stretch, one_line, read_file};
 use serde::Deserialize;
 
 use super::coco_id::{CocoId, CrowdFlag};
@@ -193,5 +193,5 @@ fn name(path: &Path, root: &Path) -> String {
         Some(stem) if stem != "annotations" => Some(stem),
         _ => full.file_name(),
     };
-    named.map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    named.map_or_else(String::new, |n| one_line(&n.to_string_lossy()))
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use samara_image::{Error as ImageError, ImageLimits, Rle, Stretch, read_label_map};
+use samara_image::{Error as ImageError, ImageLimits, Rle, Stretch, one_line, read_label_map};
 
 use super::dataset::{
     DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
@@ -67,7 +67,7 @@ pub(crate) fn open(root: &Path, options: &DataOptions) -> Result<DataSet, DataEr
     let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = full.file_name().unwrap_or_default();
     Ok(DataSet {
-        name: name.to_string_lossy().into_owned(),
+        name: one_line(&name.to_string_lossy()),
         root: root.to_owned(),
         annotations: None,
         image_dir: root.join("images"),

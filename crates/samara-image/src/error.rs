@@ -107,11 +107,14 @@ impl Error {
     }
 }
 
-/// A name or a text of a file with its control characters escaped.
-fn one_line(text: &str) -> String {
+/// A name or a text of a file with what acts on a terminal escaped, to be shown in one line: control characters,
+/// line breaks, and characters that turn the direction of what follows.
+pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        if c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             line.extend(c.escape_default());
         } else {
             line.push(c);

@@ -61,7 +61,7 @@ pub use decode::{
 };
 pub use depth::Stretch;
 pub use distance::DistanceTransform;
-pub use error::Error;
+pub use error::{Error, one_line};
 pub use folder_lock::FolderLock;
 pub use frame::{Frame, ModelBox, ModelPx, OriginalBox, OriginalPx};
 pub use gray::{GrayValues, read_gray};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use samara::ImageLimits;
-use samara_image::{Mask, Rle, read_object_map};
+use samara_image::{Mask, Rle, one_line, read_object_map};
 
 use crate::error::EvalError;
 use samara_data::DataError;
@@ -105,7 +105,7 @@ impl VideoDataSet {
                 annotations,
             })
         };
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = path.file_name().map(|n| one_line(&n.to_string_lossy()));
         Ok(Self {
             name: name.unwrap_or_else(|| path.display().to_string()),
             sequences: names.into_iter().map(sequence).collect::<Result<_, _>>()?,

@@ -110,7 +110,19 @@ impl Head {
             what,
         };
         let file = std::fs::read(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        serde_json::from_slice(&file).map_err(|e| refuse(format!("not COCO annotations: {e}")))
+        let head: Self = serde_json::from_slice(&file)
+            .map_err(|e| refuse(format!("not COCO annotations: {e}")))?;
+        Ok(head.with_numbers())
+    }
+
+    /// Ids that are texts, as the numbers that they stand for: what is written has numbers alone.
+    fn with_numbers(mut self) -> Self {
+        for record in self.images.iter_mut().chain(&mut self.categories) {
+            if let Ok(CocoId(id)) = CocoId::deserialize(&record["id"]) {
+                record["id"] = id.into();
+            }
+        }
+        self
     }
 
     /// Their ids by name; where there are none, all objects are of one category.
@@ -193,8 +205,7 @@ pub fn propose_levels(
         let reason = format!("{} images, skipped: {skipped}", images.len());
         return Err(EvalError::Empty { name, reason }.into());
     }
-    let id = |image: &Value| CocoId::deserialize(&image["id"]).ok();
-    let mut wanted = |image: &Value| id(image).is_some_and(|id| used.remove(&id.0));
+    let mut wanted = |image: &Value| image["id"].as_u64().is_some_and(|id| used.remove(&id));
     levels.images = head.images.into_iter().filter(|i| wanted(i)).collect();
     levels.number();
     Ok(levels)

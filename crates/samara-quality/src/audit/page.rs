@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{AnnotationQuality, Audit, Suspect};
 use samara_eval::EvalError;
+use samara_image::one_line;
 
 use crate::Result;
 use samara_eval::page::{STYLE, encode_base64, escape, histogram};
@@ -53,9 +54,9 @@ impl Audit {
                 q.predicted_iou,
                 q.stability,
                 q.area,
-                file_name(&q.file),
+                one_line(file_name(&q.file)),
                 q.annotation,
-                remarks(q)
+                one_line(&remarks(q))
             );
         }
         text
