@@ -313,3 +313,27 @@ fn a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not() {
         assert!(killed.get(name) == Some(bytes), "{name}");
     }
 }
+
+#[test]
+fn no_mask_is_explained() {
+    let bench = Bench::new();
+    let told = |flag: &str| {
+        let output = everything(&bench, &["photo.png", "--out=out", "--format=json", flag]);
+        assert!(output.status.success());
+        assert_eq!(
+            fs::read_to_string(bench.path("out/photo.png.json")).unwrap(),
+            "[]\n"
+        );
+        stderr(&output)
+    };
+    // The scores of the random test model go beyond 1, its stability does not.
+    let low = told("--stability-score-thresh=1");
+    assert!(
+        low.starts_with("notice: photo.png: no mask: of 64 points the best stability"),
+        "{low}"
+    );
+    assert!(
+        low.ends_with("and stability-score-thresh is 1.00\n"),
+        "{low}"
+    );
+}

@@ -13,7 +13,7 @@ use super::record::{MaskRecord, Segmentation};
 use super::small_regions;
 use super::thresholds::MaskThresholds;
 
-use crate::{Embedding, Error, Result, Segmenter};
+use crate::{Embedding, Error, Prompt, Result, Segmenter};
 
 /// Finds all masks of an image.
 ///
@@ -100,6 +100,47 @@ impl MaskGenerator {
         let image = &*image.try_into().map_err(Into::into)?;
         embedding.check_image(image)?;
         self.masks(image, embedding, progress)
+    }
+
+    /// Why an image has no masks, in one line: the best scores of 64 points beside the thresholds, which another
+    /// model, or one that was trained further, may never reach.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn explain_none(&self, embedding: &Embedding) -> Result<String> {
+        const SIDE: usize = 8;
+        let (width, height) = embedding.frame().original_size();
+        let at = |i: usize, size: u32| (i as f64 + 0.5) / SIDE as f64 * f64::from(size);
+        let points =
+            (0..SIDE * SIDE).map(|i| Prompt::point(at(i % SIDE, width), at(i / SIDE, height)));
+        let answers = embedding.predict_batch(&points.collect::<Vec<_>>())?;
+        let candidates = || answers.iter().flatten();
+        let score = candidates()
+            .map(|c| c.predicted_iou.0)
+            .fold(f32::MIN, f32::max);
+        let MaskThresholds {
+            pred_iou_thresh,
+            stability_score_thresh,
+        } = self.thresholds;
+        if score <= pred_iou_thresh {
+            return Ok(format!(
+                "no mask: the best predicted IoU of {} points is {score:.2}, and pred-iou-thresh is {pred_iou_thresh:.2}",
+                answers.len()
+            ));
+        }
+        let above = candidates().filter(|c| c.predicted_iou.0 > pred_iou_thresh);
+        let stability = above.map(|c| c.stability_score.0).fold(0.0, f32::max);
+        if stability < stability_score_thresh {
+            return Ok(format!(
+                "no mask: of {} points the best stability of a mask with a good predicted IoU is {stability:.2}, and \
+                 stability-score-thresh is {stability_score_thresh:.2}",
+                answers.len()
+            ));
+        }
+        Ok(
+            "no mask: none passed the thresholds; more points may find some (points-per-side)"
+                .into(),
+        )
     }
 
     /// The masks of an image, whose embedding this is.

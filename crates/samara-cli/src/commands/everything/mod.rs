@@ -93,6 +93,7 @@ fn one(
         ControlFlow::Continue(())
     })?;
     bar.finish();
+    tell_none(generator, input, &records, &embedding)?;
     let tree = Hierarchy::of(&records);
     let seconds = start.elapsed().as_secs_f64();
     let mut written = results.write(&input.name, image, &records, &tree)?;
@@ -115,6 +116,20 @@ fn one(
         let _ = writeln!(text, "wrote {}", terminal::name(&path));
     }
     terminal::print(&text)
+}
+
+/// Says why there are no masks, if there are none.
+fn tell_none(
+    generator: &MaskGenerator,
+    input: &Input,
+    records: &[MaskRecord],
+    embedding: &Embedding,
+) -> Result<()> {
+    if records.is_empty() {
+        let why = generator.explain_none(embedding)?;
+        terminal::tell("notice", &format!("{}: {why}", input.path.display()));
+    }
+    Ok(())
 }
 
 fn done(
@@ -291,6 +306,7 @@ fn segment(
         Ok(records) => records,
         Err(error) => return Ok(Outcome::Failed { error }),
     };
+    tell_none(generator, input, &records, embedding)?;
     results.write(&input.name, image, &records, &Hierarchy::of(&records))?;
     Ok(done(input, image, warnings, &records).outcome)
 }
