@@ -9,7 +9,7 @@ mod common;
 
 use common::{Bench, assert_fails, disc, json_of, run, stderr, stdout};
 use samara_image::{save_object_map, save_png};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Four objects, of which the first two are the same, and a record that cannot be read.
 fn data_bench() -> Bench {
@@ -150,6 +150,38 @@ fn label_maps_are_assessed_but_not_filtered() {
     let report = json_of(&bench, &["maps/levels.json"]);
     assert_eq!(report["skipped"], 0, "{report}");
     assert!(report["annotations"].as_array().unwrap().len() >= 2);
+}
+
+/// Ids that are texts become numbers everywhere, so that what is written fits together.
+#[test]
+fn levels_of_annotations_with_texts_for_ids_have_images_and_categories() {
+    let bench = data_bench();
+    let file = std::fs::read(bench.path("data/annotations.json")).unwrap();
+    let mut data: Value = serde_json::from_slice(&file).unwrap();
+    data["images"][0]["id"] = json!("first");
+    data["categories"][0]["id"] = json!("thing");
+    for annotation in data["annotations"].as_array_mut().unwrap() {
+        annotation["category_id"] = json!("thing");
+        if annotation["image_id"] == 1 {
+            annotation["image_id"] = json!("first");
+        }
+    }
+    bench.write("data/texts.json", data.to_string().as_bytes());
+    let output = run(&bench, "levels", &["data/texts.json", "--out", "l.json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let file = std::fs::read(bench.path("l.json")).unwrap();
+    let levels: Value = serde_json::from_slice(&file).unwrap();
+    let ids = |of: &str| -> Vec<&Value> {
+        let records = levels[of].as_array().unwrap();
+        records.iter().map(|record| &record["id"]).collect()
+    };
+    let (images, categories) = (ids("images"), ids("categories"));
+    assert_eq!((images.len(), categories.len()), (2, 1));
+    assert!(images.iter().all(|id| id.is_u64()), "{images:?}");
+    for annotation in levels["annotations"].as_array().unwrap() {
+        assert!(images.contains(&&annotation["image_id"]), "{annotation}");
+        assert_eq!(&annotation["category_id"], categories[0]);
+    }
 }
 
 #[test]
