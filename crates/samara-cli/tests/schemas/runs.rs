@@ -174,7 +174,7 @@ fn video() -> Vec<Document> {
     let bench = with_frames();
     let prompts = json!([
         {"frame": 0, "object": 1, "points": [[48, 32, 1], [2, 2.5, 0]]},
-        {"frame": 0, "object": 2, "box": [28, 12, 68, 52]},
+        {"frame": 0, "object": 300, "box": [28, 12, 68, 52]},
     ]);
     bench.write("prompts.json", prompts.to_string().as_bytes());
     save_object_map(bench.path("map.png"), (96, 64), &[(3, &disc())]).unwrap();
