@@ -50,7 +50,7 @@ pub(crate) fn read(
             if array.is_float {
                 probable(size, array.values)
             } else {
-                binary(&array.mask()?)
+                binary(&array.mask(path)?)
             }
         }
         _ if soft => {

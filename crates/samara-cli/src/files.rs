@@ -128,6 +128,8 @@ impl Kind {
 pub(crate) struct Files {
     reads: Vec<(String, PathBuf)>,
     writes: Vec<(&'static str, PathBuf)>,
+    /// Folders of which every file may be written over.
+    filled: Vec<(&'static str, PathBuf)>,
     /// The first thing that is wrong.
     objection: Option<CliError>,
 }
@@ -170,8 +172,12 @@ impl Files {
             Some(CliError::usage(format!("{flag} {name}: {why}")))
         } else if kind == Kind::Folder {
             // It is made once there is something to put in it.
-            let file = path.ancestors().find(|p| p.exists() && !p.is_dir());
-            file.map(|file| failed(format!("{} is not a folder", file.display())))
+            let is_file = |p: &&Path| p.exists() && !p.is_dir();
+            let file = path.ancestors().find(is_file);
+            let to_nothing = path.is_symlink() && !path.exists();
+            to_nothing
+                .then(|| failed("is a link to nothing".into()))
+                .or(file.map(|file| failed(format!("{} is not a folder", file.display()))))
         } else if path.is_dir() {
             Some(failed("is a folder, not a file".into()))
         } else {
@@ -193,6 +199,12 @@ impl Files {
     ) -> Self {
         self.writes
             .extend(paths.into_iter().map(|path| (flag, path)));
+        self
+    }
+
+    /// A folder whose files are results.
+    pub(crate) fn fill(mut self, flag: &'static str, folder: PathBuf) -> Self {
+        self.filled.push((flag, folder));
         self
     }
 
@@ -222,6 +234,17 @@ impl Files {
                 )));
             }
             before.push((flag, place));
+        }
+        for (flag, folder) in &self.filled {
+            let within = resolved(folder);
+            if let Some((what, _)) = reads
+                .iter()
+                .find(|(_, read)| read.path.starts_with(&within))
+            {
+                let folder = folder.display();
+                let why = format!("{flag} {folder}: holds {what}; write to another place");
+                return Err(CliError::usage(why));
+            }
         }
         self.objection.map_or(Ok(()), Err)
     }

@@ -67,7 +67,7 @@ fn read_npy(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
     let array = read_array(path, limits)?;
     let (rows, columns) = (array.rows, array.columns);
     if !array.is_float || array.values.iter().all(|v| [0.0, 1.0].contains(v)) {
-        return Ok(MaskPrompt::Mask(array.mask()?));
+        return Ok(MaskPrompt::Mask(array.mask(path)?));
     }
     if rows != columns {
         return Err(failed(
@@ -96,8 +96,25 @@ pub(crate) struct Array {
 }
 
 impl Array {
-    /// Where it is more than 0.
-    pub(crate) fn mask(&self) -> samara::Result<Mask> {
+    /// Where it is more than 0. Two to sixteen values are several objects; more are shades.
+    pub(crate) fn mask(&self, path: &Path) -> Result<Mask> {
+        const MOST_VALUES: usize = 16;
+        let mut values: Vec<f32> = Vec::new();
+        for &v in self.values.iter().filter(|&&v| v != 0.0) {
+            if values.len() <= MOST_VALUES && !values.contains(&v) {
+                values.push(v);
+            }
+        }
+        if (2..=MOST_VALUES).contains(&values.len()) {
+            values.sort_unstable_by(f32::total_cmp);
+            let few: Vec<String> = values.iter().take(4).map(f32::to_string).collect();
+            let dots = if values.len() > 4 { ", …" } else { "" };
+            let why = format!(
+                "holds several objects, by its values {}{dots}; a mask is one object: 0 and one other value",
+                few.join(", ")
+            );
+            return Err(failed(path, why));
+        }
         let inside: Vec<bool> = self.values.iter().map(|&v| v > 0.0).collect();
         Ok(Mask::from_bools(self.columns, self.rows, &inside)?)
     }

@@ -7,6 +7,8 @@ use samara::{Candidate, Candidates, Intent, Mask, PixelRect, Selection};
 use samara_image::{BBox, ImageWarning, RgbImage, Rle};
 use serde::Serialize;
 
+use crate::error::{CliError, Result};
+
 /// Milliseconds that each stage took.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Timing {
@@ -148,6 +150,15 @@ pub(crate) struct Report {
     /// In the order of the prompts.
     pub(crate) objects: Vec<ObjectRecord>,
     pub(crate) timing_ms: Timing,
+}
+
+impl Report {
+    /// One line of JSON.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self).map_err(CliError::failed)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
 }
 
 /// The candidates of one object as a table; `*` marks the selected one.

@@ -249,6 +249,13 @@ fn weights_and_answers_that_are_no_numbers() {
     assert!(!bench.path("out.json").exists());
 }
 
+#[test]
+fn a_box_ends_somewhere() {
+    let bench = Bench::new();
+    let output = bench.segment(&["--box", "0,0,1e300,10"]);
+    assert_fails(&output, 2, &["box"]);
+}
+
 /// A pipe would be waited for, a device has no end.
 #[test]
 #[cfg(unix)]

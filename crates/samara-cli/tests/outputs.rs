@@ -259,7 +259,7 @@ fn links_in_the_folder_of_results_are_not_followed() {
         "everything images --out out --points-per-side 2 --format json,overlay,masks,coco --overwrite",
         "everything photo.png --out out --points-per-side 2 --format json,overlay,masks,coco",
         "segment photo.png --point 4,3 --out out",
-        "video images --prompt 0:1:4,3 --out out --format masks,json",
+        "video images --prompt 0:1:4,3 --out out --format masks,json --overwrite",
     ] {
         let mut args: Vec<&str> = line.split(' ').collect();
         args.extend(["--checkpoint", &model]);
@@ -285,10 +285,12 @@ fn links_in_the_folder_of_results_are_not_followed() {
         "--checkpoint",
         &model,
     ];
-    assert_fails(
-        &bench.run(&args),
-        1,
-        &["out/deep: leads out of the folder of the results"],
+    let output = bench.run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    let told = common::stderr(&output);
+    assert!(
+        told.contains("out/deep: leads out of the folder of the results"),
+        "{told}"
     );
     assert_eq!(fs::read(bench.path("images/photo.png")).unwrap(), image);
 }
@@ -313,6 +315,9 @@ fn what_no_run_has_written_is_not_replaced() {
     ];
     let why = "out/photo.png.json: is there already; --overwrite replaces it";
     assert_fails(&bench.run(&args), 1, &[why]);
+    // Without a run there is nothing to resume either.
+    let resumed = bench.run(&[&args[..], &["--resume"]].concat());
+    assert_fails(&resumed, 1, &[why]);
     assert_eq!(
         fs::read(bench.path("out/photo.png.json")).unwrap(),
         b"of somebody else"
@@ -324,4 +329,32 @@ fn what_no_run_has_written_is_not_replaced() {
             .status
             .success()
     );
+}
+
+/// Masks that a video begins with lie where those of its frames would be written.
+#[test]
+fn a_video_keeps_what_it_reads_and_what_no_run_has_written() {
+    let bench = Bench::new();
+    for folder in ["set/frames", "set/masks", "other/masks"] {
+        fs::create_dir_all(bench.path(folder)).unwrap();
+    }
+    fs::copy(bench.path("photo.png"), bench.path("set/frames/0.png")).unwrap();
+    common::disc()
+        .save_png(bench.path("set/masks/0.png"))
+        .unwrap();
+    bench.write("other/masks/9.png", b"of somebody else");
+    let model = model();
+    let video = |rest: &str| {
+        let line = format!("video set/frames --format masks --checkpoint {model} {rest}");
+        bench.run(&line.split(' ').collect::<Vec<_>>())
+    };
+    let before = contents(bench.folder.path());
+    let masks = "set/masks: holds the mask of --masks; write to another place";
+    assert_fails(&video("--masks 0:1:set/masks/0.png --out set"), 2, &[masks]);
+    let there = "other/masks: is there already; --overwrite replaces it";
+    for more in ["", " --resume"] {
+        let line = format!("--prompt 0:1:40,30 --out other{more}");
+        assert_fails(&video(&line), 1, &[there]);
+    }
+    assert!(contents(bench.folder.path()) == before);
 }

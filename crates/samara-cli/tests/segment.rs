@@ -352,6 +352,16 @@ fn numpy_arrays_are_masks_or_logits() {
     bench.write("floats.npy", &npy("<f4", &[64, 96], &floats));
     let floats = bench.json(&["--mask", "floats.npy"]);
     assert_eq!(floats["objects"], array["objects"]);
+    let two: Vec<u8> = (0..64_i64 * 96)
+        .flat_map(|i| (i % 3).to_le_bytes())
+        .collect();
+    bench.write("two.npy", &npy("<i8", &[64, 96], &two));
+    let refused = bench.segment(&["--mask", "two.npy"]);
+    common::assert_fails(
+        &refused,
+        1,
+        &["two.npy: holds several objects, by its values 1, 2"],
+    );
     let shares: Vec<u8> = (0..32 * 32)
         .flat_map(|i| (i as f32 / 1024.0).to_le_bytes())
         .collect();

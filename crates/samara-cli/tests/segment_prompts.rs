@@ -271,7 +271,7 @@ fn what_makes_no_sense_is_refused_before_any_work() {
         (
             &prompts("same.json"),
             2,
-            "have the same name, so their results would too",
+            "have the same name, a.overlay.png; rename the image",
         ),
         (
             &prompts("photos.json"),
@@ -376,4 +376,86 @@ fn the_folder_of_one_image_has_every_format() {
     );
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["objects"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn results_of_two_images_are_never_the_same_file() {
+    let bench = bench();
+    for name in ["a.object-0.png", "annotations.png", "classes.png"] {
+        fs::copy(bench.path("photo.png"), bench.path("images").join(name)).unwrap();
+    }
+    let point = |name: &str| json!({"image": format!("images/{name}"), "points": [[9, 9]]});
+    for (names, format, clash) in [
+        (
+            &["a.png", "a.png", "a.object-0.png"][..],
+            "masks",
+            "a.object-0.",
+        ),
+        (&["annotations.png"], "json,coco", "annotations.json"),
+        (&["classes.png"], "yolo", "yolo/classes.txt"),
+    ] {
+        let prompts: Vec<Value> = names.iter().map(|name| point(name)).collect();
+        bench.write("clash.json", json!(prompts).to_string().as_bytes());
+        let args = [
+            "--prompts",
+            "clash.json",
+            "--out",
+            "out",
+            "--format",
+            format,
+        ];
+        assert_fails(&segment(&bench, &args), 2, &["have the same name", clash]);
+        assert!(!bench.path("out").exists());
+    }
+}
+
+#[test]
+fn what_is_left_out_of_coco_prompts_is_told() {
+    let bench = bench();
+    let file = |size: [u32; 2], more: Value| {
+        let mut annotations = vec![json!({"id": 1, "image_id": 1, "bbox": [10, 5, 50, 45]})];
+        annotations.push(more);
+        let coco = json!({
+            "images": [{"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}],
+            "annotations": annotations,
+        });
+        // With a mark of its encoding, as some editors write it.
+        let text = format!("\u{feff}{coco}");
+        bench.write("coco.json", text.as_bytes());
+        let args = [
+            "--prompts",
+            "coco.json",
+            "--images",
+            "images",
+            "--out",
+            "out",
+            "--format",
+            "json",
+            "--overwrite",
+        ];
+        segment(&bench, &args)
+    };
+    let output = file(
+        [96, 64],
+        json!({"id": 2, "image_id": 1, "bbox": [1, 2, 0, 0]}),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = "notice: --prompts coco.json: 1 annotations have no box and are skipped\n";
+    assert_eq!(stderr(&output), told);
+    let output = file(
+        [96, 64],
+        json!({"id": 2, "image_id": 7, "bbox": [1, 2, 9, 9]}),
+    );
+    assert!(
+        stderr(&output).starts_with("notice: --prompts coco.json: skipped: 1 "),
+        "{}",
+        stderr(&output)
+    );
+    let output = file(
+        [960, 640],
+        json!({"id": 2, "image_id": 1, "bbox": [1, 2, 9, 9]}),
+    );
+    let why = "images/a.png: the image is 96x64, its annotations are for 960x640";
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(why), "{}", stderr(&output));
 }

@@ -60,7 +60,9 @@ struct Category {
 pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<DataSet, DataError> {
     let refuse = |what: String| data_set_error(path, what);
     let bytes = read_file(path, &LIMITS).map_err(|error| refuse(error.reason().to_owned()))?;
-    let file: File = serde_json::from_slice(&bytes)
+    // Some editors begin a file with a mark of its encoding.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let file: File = serde_json::from_slice(text)
         .map_err(|error| refuse(format!("not COCO annotations: {error}")))?;
     drop(bytes);
     let root = match path.parent() {

@@ -10,6 +10,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Luma, RgbImage};
 
 use crate::complete::is_complete;
+use crate::decoded::Decoded;
 use crate::depth::Stretch;
 use crate::error::Error;
 use crate::limits::ImageLimits;
@@ -143,24 +144,6 @@ pub(crate) fn read_bytes(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, E
         .map_err(fail)?;
     limits.check_bytes(bytes.len() as u64, "the file", &name)?;
     Ok(bytes)
-}
-
-/// An image in its own colour type, upright.
-pub(crate) struct Decoded {
-    pub(crate) image: DynamicImage,
-    /// The range of the samples' type, of `f32` samples that came from integers; 0 to 1 of floats.
-    pub(crate) range: [f32; 2],
-    pub(crate) warnings: Vec<ImageWarning>,
-}
-
-impl From<DynamicImage> for Decoded {
-    fn from(image: DynamicImage) -> Self {
-        Self {
-            image,
-            range: [0.0, 1.0],
-            warnings: Vec::new(),
-        }
-    }
 }
 
 /// Decodes the first page in its own colour type.

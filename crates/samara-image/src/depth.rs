@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use image::{DynamicImage, ImageBuffer, Rgb, RgbImage, Rgba, RgbaImage};
 
-use crate::decode::Decoded;
+use crate::decoded::Decoded;
 use crate::error::Error;
 use crate::input::flatten;
 use crate::warning::ImageWarning;
@@ -168,14 +168,20 @@ fn to_bytes<T: Copy>(
         Stretch::Percentiles(low, high) => ([percentile(low), percentile(high)], None),
     };
     let byte = |v: f32, [low, high]: [f32; 2]| {
-        let span = (high - low).max(f32::MIN_POSITIVE);
+        // In 64 bits: the span of the largest floats is none of 32.
+        let (v, low, high) = (f64::from(v), f64::from(low), f64::from(high));
+        let span = (high - low).max(f64::MIN_POSITIVE);
         (255.0 * ((v - low) / span).clamp(0.0, 1.0)).round() as u8
     };
     let bytes = samples.iter().enumerate().map(|(i, &v)| {
         let ends = if is_alpha(i) { range } else { shown };
         byte(value(v), ends)
     });
-    (bytes.collect(), warning)
+    let bytes: Vec<u8> = bytes.collect();
+    let all = samples.len() - samples.len() / channels * usize::from(channels.is_multiple_of(2));
+    let share = (all - colors.count()) as f32 / all.max(1) as f32;
+    let not_finite = (share > CLIPPED).then_some(ImageWarning::NotFinite { share });
+    (bytes, not_finite.or(warning))
 }
 
 /// What to say of values that are shown by the range of their type.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use image::DynamicImage;
 
-use crate::decode::{Decoded, decode_page, read_bytes};
+use crate::decode::{decode_page, read_bytes};
+use crate::decoded::Decoded;
 use crate::error::Error;
 use crate::limits::ImageLimits;
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use image::{DynamicImage, GrayImage};
 
 use crate::bits;
-use crate::decode::{Decoded, decode_page, is_lossy, read_bytes};
+use crate::decode::{decode_page, is_lossy, read_bytes};
+use crate::decoded::Decoded;
 use crate::error::Error;
-use crate::label_map::{area_labels, labels};
+use crate::labels::{area_labels, labels};
 use crate::limits::ImageLimits;
 use crate::save::save_png;
 

@@ -9,7 +9,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{PhotometricInterpretation, Tag};
 use tiff::{ColorType, TiffError, TiffUnsupportedError};
 
-use crate::decode::Decoded;
+use crate::decoded::Decoded;
 use crate::error::Error;
 use crate::limits::ImageLimits;
 use crate::warning::ImageWarning;
@@ -20,6 +20,8 @@ const NEW_SUBFILE_TYPE: u64 = 254;
 const PHOTOMETRIC: u64 = 262;
 const PALETTE: u64 = 3;
 const BLACK_IS_ZERO: u8 = 1;
+/// The value of `ExtraSamples` for an opacity that colours are multiplied with.
+const ASSOCIATED: u16 = 1;
 
 /// A field of a directory.
 struct Field {
@@ -168,6 +170,17 @@ pub(crate) fn decode(
     limits.check_bytes(layout.complete_len as u64, "the decoded image", name)?;
     let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation);
     let orientation = orientation.ok().flatten().and_then(Orientation::from_exif);
+    let is_tiled = decoder.find_tag(Tag::TileWidth).map_err(failed)?.is_some();
+    if layout.planes > 1 && is_tiled {
+        return Err(Error::unsupported(
+            name,
+            "has each colour in tiles of its own, which are not read",
+        ));
+    }
+    let is_premultiplied = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples);
+    let is_premultiplied = is_premultiplied
+        .map_err(failed)?
+        .is_some_and(|kinds| kinds.first() == Some(&ASSOCIATED));
     let mut samples = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut samples).map_err(failed)?;
 
@@ -184,7 +197,12 @@ pub(crate) fn decode(
     let (mut image, range) = raster
         .image(color, samples, palette.as_deref())
         .ok_or_else(|| {
-            Error::unsupported(name, format!("has {}, which are not read", words(color)))
+            let kind = if is_palette {
+                format!("a palette of {} bits", color.bit_depth())
+            } else {
+                words(color)
+            };
+            Error::unsupported(name, format!("has {kind}, which is not read"))
         })?;
     if let ColorType::Multiband { num_samples, .. } = color
         && num_samples > 2
@@ -192,6 +210,9 @@ pub(crate) fn decode(
         warnings.push(ImageWarning::Bands {
             bands: num_samples.into(),
         });
+    }
+    if is_premultiplied {
+        divide_by_alpha(&mut image);
     }
     image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(Decoded {
@@ -222,6 +243,9 @@ impl Raster {
         let (values, range): (Vec<f32>, _) = match samples {
             DecodingResult::U8(values) => {
                 let bits = color.bit_depth();
+                if 8 % bits > 0 {
+                    return None;
+                }
                 let values = if bits < 8 {
                     self.unpacked(&values, bits, palette.is_some())
                 } else {
@@ -384,6 +408,29 @@ impl Raster {
         let values = colors.flatten().collect();
         let image = ImageBuffer::from_raw(self.width, self.height, values)?;
         Some(DynamicImage::ImageRgb8(image))
+    }
+}
+
+/// Colours that are multiplied with their opacity, as they are without.
+fn divide_by_alpha(image: &mut DynamicImage) {
+    match image {
+        DynamicImage::ImageRgba8(image) => {
+            for p in image.pixels_mut() {
+                let alpha = u32::from(p[3]).max(1);
+                for v in &mut p.0[..3] {
+                    *v = ((u32::from(*v) * 255 + alpha / 2) / alpha).min(255) as u8;
+                }
+            }
+        }
+        DynamicImage::ImageRgba16(image) => {
+            for p in image.pixels_mut() {
+                let alpha = u64::from(p[3]).max(1);
+                for v in &mut p.0[..3] {
+                    *v = ((u64::from(*v) * 65535 + alpha / 2) / alpha).min(65535) as u16;
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -23,6 +23,11 @@ pub enum ImageWarning {
         /// The share of samples outside, from 0 to 1.
         share: f32,
     },
+    /// Samples that are no numbers, or infinite: they are shown as the darkest or the brightest.
+    NotFinite {
+        /// Their share, from 0 to 1.
+        share: f32,
+    },
     /// The file holds more images than the one that was read.
     Pages {
         /// How many, where the format tells.
@@ -56,6 +61,11 @@ impl Display for ImageWarning {
                 100.0 * share,
                 range[0],
                 range[1]
+            ),
+            Self::NotFinite { share } => write!(
+                f,
+                "{:.1} % of its values are NaN or infinite in 32 bits",
+                100.0 * share
             ),
             Self::Pages { pages: Some(pages) } => {
                 write!(f, "holds {pages} pages, counted from 0; page 0 is read")

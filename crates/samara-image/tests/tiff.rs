@@ -24,6 +24,7 @@ struct Page {
     format: u16,
     data: Vec<u8>,
     more: Vec<(u16, u16, Vec<u8>)>,
+    fewer: Vec<u16>,
 }
 
 impl Page {
@@ -35,11 +36,17 @@ impl Page {
             format,
             data,
             more: Vec::new(),
+            fewer: Vec::new(),
         }
     }
 
     fn grey<const N: usize>(bits: u16, format: u16, values: [[u8; N]; PIXELS]) -> Self {
         Self::new(1, bits, 1, format, values.concat())
+    }
+
+    fn without(mut self, tags: &[u16]) -> Self {
+        self.fewer.extend(tags);
+        self
     }
 
     /// A field of further values: tag, type, bytes.
@@ -86,6 +93,7 @@ fn tiff(pages: &[Page], big: bool) -> Vec<u8> {
             fields.retain(|field| field.0 != more.0);
             fields.push(more.clone());
         }
+        fields.retain(|field| !page.fewer.contains(&field.0));
         fields.sort();
         let room = if big { 8 } else { 4 };
         let mut directory = if big {
@@ -227,7 +235,8 @@ fn values_that_use_little_of_their_range_are_told_and_stretched() {
     );
     // No value, no range.
     let none = Page::grey(32, 3, [f32::NAN.to_le_bytes(); PIXELS]);
-    assert_eq!(levels(none, Stretch::MinMax), (vec![0; PIXELS], Vec::new()));
+    let told = vec![ImageWarning::NotFinite { share: 1.0 }];
+    assert_eq!(levels(none, Stretch::MinMax), (vec![0; PIXELS], told));
 }
 
 #[test]
@@ -364,7 +373,17 @@ fn bands_are_told() {
 fn what_is_not_read_is_one_plain_line() {
     let lab = tiff(&[Page::new(8, 8, 3, 1, vec![0; 36])], false);
     let unknown = Page::new(2, 8, 3, 1, vec![0; 36]).with(259, 3, &34_712_u16.to_le_bytes());
+    let six = Page::new(1, 6, 1, 1, vec![0; 9]);
+    let tiled = Page::new(2, 8, 3, 1, vec![0; 768])
+        .with(284, 3, &[2, 0])
+        .with(322, 3, &[16, 0])
+        .with(323, 3, &[16, 0])
+        .with(324, 4, &[8_u32, 264, 520].map(u32::to_le_bytes).concat())
+        .with(325, 4, &[256_u32; 3].map(u32::to_le_bytes).concat())
+        .without(&[273, 278, 279]);
     for (file, words) in [
+        (tiff(&[six], false), "has grey pixels of 6 bits a sample"),
+        (tiff(&[tiled], false), "has each colour in tiles of its own"),
         (lab, "has CIE Lab pixels"),
         (
             tiff(&[unknown], false),
@@ -392,4 +411,46 @@ fn a_mask_may_be_of_any_type() {
     assert_eq!(of(16, 1, |v| (v as u16).to_le_bytes().to_vec()), byte);
     assert_eq!(of(32, 2, |v| v.to_le_bytes().to_vec()), byte);
     assert_eq!(of(32, 3, |v| (v as f32).to_le_bytes().to_vec()), byte);
+}
+
+#[test]
+fn opacity_may_be_multiplied_into_the_colours() {
+    let straight: Vec<[u8; 4]> = (0..PIXELS as u8)
+        .map(|i| [200, 20 * i, 9, 255 - 20 * i])
+        .collect();
+    let premultiplied = straight.iter().flat_map(|&[r, g, b, a]| {
+        let times = |v: u8| ((u32::from(v) * u32::from(a) + 127) / 255) as u8;
+        [times(r), times(g), times(b), a]
+    });
+    let page = |data: Vec<u8>, kind: u8| {
+        let page = Page::new(2, 8, 4, 1, data).with(338, 3, &[kind, 0]);
+        read(&tiff(&[page], false), &ReadOptions::default()).0
+    };
+    let right = page(straight.concat(), 2);
+    let found = page(premultiplied.collect(), 1);
+    for (a, b) in right.iter().zip(found.iter()) {
+        assert!(a.abs_diff(*b) <= 1, "{a} {b}");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_told() {
+    let mut values = LEVELS.map(|v| f32::from(v) / 255.0);
+    (values[3], values[7]) = (f32::NAN, f32::INFINITY);
+    let (image, warnings) = levels(
+        Page::grey(32, 3, values.map(f32::to_le_bytes)),
+        Stretch::Off,
+    );
+    assert_eq!((image[0], image[11]), (0, 255));
+    assert_eq!(warnings, [ImageWarning::NotFinite { share: 2.0 / 12.0 }]);
+    // The span of these is none of 32 bits.
+    let huge = LEVELS.map(|v| (f32::from(v) / 127.5 - 1.0) * 3e38);
+    let (image, _) = levels(
+        Page::grey(32, 3, huge.map(f32::to_le_bytes)),
+        Stretch::MinMax,
+    );
+    assert!(
+        image.iter().zip(LEVELS).all(|(&a, b)| a.abs_diff(b) <= 1),
+        "{image:?}"
+    );
 }

@@ -61,6 +61,9 @@ pub struct Prompt {
     pub(crate) intent: Intent,
 }
 
+/// Corners of a box lie nearer than this, in pixels.
+const FAR: f64 = 1e9;
+
 impl Prompt {
     /// A prompt without content, to be filled.
     pub fn new() -> Self {
@@ -213,8 +216,10 @@ impl Prompt {
         }
         if let Some(bbox) = self.bbox {
             let OriginalBox { min, max } = bbox;
-            // False also when a coordinate is NaN.
-            let overlaps = min.x < w && min.y < h && max.x > 0.0 && max.y > 0.0;
+            // False also when a coordinate is NaN. Models compute in 32 bits, so a box ends somewhere.
+            let begins = |v: f64, side: f64| v > -FAR && v < side;
+            let ends = |v: f64| v > 0.0 && v < FAR;
+            let overlaps = begins(min.x, w) && begins(min.y, h) && ends(max.x) && ends(max.y);
             if !overlaps {
                 return Err(PromptError::BoxOutside {
                     bbox,

@@ -163,7 +163,7 @@ fn many(
 ) -> Result<()> {
     let folder = RunFolder::open(&flags.out)?;
     let begin = Begin::of(flags.resume, flags.overwrite);
-    if begin == Begin::Anew && !folder.has(manifest::FILE) {
+    if begin != Begin::Overwrite && !folder.has(manifest::FILE) {
         for input in inputs.iter() {
             folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
         }

@@ -7,8 +7,8 @@ use samara_image::{
     write_atomic, yolo,
 };
 
-use super::Object;
-use super::outputs::{json, overlay};
+use super::drawing::overlay;
+use super::object::Object;
 use crate::error::{CliError, Result};
 use crate::files::result_in;
 use crate::flags::{SegmentFlags, SegmentFormat};
@@ -82,16 +82,19 @@ impl Names {
         }
     }
 
-    /// All files that may be written.
+    /// All files that may be written for the image.
     pub(super) fn all(&self, formats: &[SegmentFormat]) -> Vec<String> {
-        let mut all: Vec<String> = formats.iter().flat_map(|&format| self.of(format)).collect();
-        for (format, name) in [(SegmentFormat::Coco, COCO), (SegmentFormat::Yolo, CLASSES)] {
-            if formats.contains(&format) {
-                all.push(name.into());
-            }
-        }
-        all
+        formats.iter().flat_map(|&format| self.of(format)).collect()
     }
+}
+
+/// The files for all images together.
+pub(super) fn shared(formats: &[SegmentFormat]) -> impl Iterator<Item = &'static str> {
+    let files = [(SegmentFormat::Coco, COCO), (SegmentFormat::Yolo, CLASSES)];
+    files
+        .into_iter()
+        .filter(|(format, _)| formats.contains(format))
+        .map(|(_, name)| name)
 }
 
 /// An answered image.
@@ -121,7 +124,7 @@ impl Answered<'_> {
                 SegmentFormat::Overlay => {
                     save_image(result(file)?, &overlay(image, objects, all_candidates))?;
                 }
-                SegmentFormat::Json => write_atomic(result(file)?, &json(self.report)?)?,
+                SegmentFormat::Json => write_atomic(result(file)?, &self.report.to_json()?)?,
                 SegmentFormat::Masks => {
                     for (i, object) in objects.iter().enumerate() {
                         object.selection.mask.save_png(result(names.mask(i))?)?;

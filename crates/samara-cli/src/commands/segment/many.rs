@@ -9,9 +9,10 @@ use samara_image::{CocoFile, Labels, ReadImage, Rle, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::folder::{Answered, COCO, Names, write_classes};
+use super::answer::{answer, explain, timed};
+use super::folder::{Answered, COCO, Names, shared, write_classes};
+use super::object::Object;
 use super::prompts::{Job, checked};
-use super::{answer, explain, record};
 use crate::args::SelectArg;
 use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::commands::tell_unused_intent;
@@ -69,20 +70,7 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
     refuse_single(flags)?;
     let checkpoint = checkpoint(&flags.model)?;
     let place = flags.model.device.options();
-    let mut names: HashMap<String, &str> = HashMap::new();
-    let mut inside = vec![JOURNAL.to_owned()];
-    for job in jobs {
-        let files = Names::new(&job.image, job.asked.len());
-        if let Some(other) = names.insert(files.stem().to_owned(), &job.name) {
-            return Err(CliError::usage(format!(
-                "--prompts: {other} and {} have the same name, so their results would too",
-                job.name
-            )));
-        }
-        inside.extend(files.all(&flags.format));
-    }
-    inside.sort();
-    inside.dedup();
+    let inside = results(flags, jobs)?;
     let masks = jobs
         .iter()
         .flat_map(|job| &job.asked)
@@ -104,7 +92,7 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
     tell_unused_intent(flags.meaning.intent, &segmenter);
     let folder = RunFolder::open(out)?;
     let begin = Begin::of(flags.resume, flags.overwrite);
-    if begin == Begin::Anew && !folder.has(JOURNAL) {
+    if begin != Begin::Overwrite && !folder.has(JOURNAL) {
         folder.refuse_others(inside.iter().map(String::as_str))?;
     }
     let mut labels = Labels::new();
@@ -159,6 +147,34 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
     )))
 }
 
+/// All files that may be written, none of them twice.
+fn results(flags: &SegmentFlags, jobs: &[Job]) -> Result<Vec<String>> {
+    let together = shared(&flags.format).map(str::to_owned);
+    let mut owners: HashMap<String, &str> = HashMap::new();
+    owners.insert(JOURNAL.to_owned(), "the journal of the run");
+    owners.extend(together.map(|name| (name, "the file for all images")));
+    for job in jobs {
+        let files = Names::new(&job.image, job.asked.len());
+        for name in files
+            .all(&flags.format)
+            .into_iter()
+            .chain([files.stem().to_owned()])
+        {
+            if let Some(other) = owners.insert(name.clone(), &job.name) {
+                return Err(CliError::usage(format!(
+                    "--prompts: {other} and the results of {} have the same name, {name}; rename the image",
+                    job.name
+                )));
+            }
+        }
+    }
+    let is_file = |name: &String| {
+        jobs.iter()
+            .all(|job| Names::new(&job.image, 1).stem() != name)
+    };
+    Ok(owners.into_keys().filter(is_file).collect())
+}
+
 /// Flags that are about one image.
 fn refuse_single(flags: &SegmentFlags) -> Result<()> {
     let prompts = !flags.points.is_empty() || !flags.boxes.is_empty() || flags.mask.is_some();
@@ -202,9 +218,17 @@ fn segment(
 ) -> Result<Outcome> {
     let options = flags.read.options();
     let ReadImage { image, warnings } = read(&job.image, &options)?;
+    if let Some((width, height)) = job.size.filter(|&size| size != image.dimensions()) {
+        return Err(CliError::failed(format!(
+            "{}: the image is {}x{}, its annotations are for {width}x{height}",
+            job.image.display(),
+            image.width(),
+            image.height()
+        )));
+    }
     let prompts = checked(&job.asked, &image, &options.limits)?;
     let mut timing = Timing::default();
-    let embedding = super::timed(&mut timing.embed, || segmenter.embed(&image))?;
+    let embedding = timed(&mut timing.embed, || segmenter.embed(&image))?;
     let objects = answer(
         flags,
         &embedding,
@@ -219,7 +243,7 @@ fn segment(
         model: segmenter.name(),
         architecture: segmenter.architecture(),
         intent: flags.meaning.intent,
-        objects: objects.iter().map(record).collect(),
+        objects: objects.iter().map(Object::record).collect(),
         timing_ms: timing,
     };
     if flags.explain {
@@ -233,14 +257,11 @@ fn segment(
     };
     let out = flags.out.as_deref().unwrap_or(Path::new("."));
     answered.write(out, flags, flags.select == SelectArg::All, labels)?;
-    let found = objects
-        .iter()
-        .map(super::Object::annotation)
-        .map(|object| Found {
-            segmentation: object.mask.to_rle(),
-            label: object.label,
-            score: object.score,
-        });
+    let found = objects.iter().map(Object::annotation).map(|object| Found {
+        segmentation: object.mask.to_rle(),
+        label: object.label,
+        score: object.score,
+    });
     Ok(Outcome::Done {
         width: image.width(),
         height: image.height(),

@@ -1,15 +1,17 @@
 //! `samara segment`.
 
+mod answer;
+mod drawing;
 mod folder;
 mod many;
+mod object;
 mod outputs;
 mod prompts;
 
 use std::path::Path;
-use std::time::Instant;
 
-use samara::{Candidates, Click, Embedding, Prompt, Segmenter, Select, Selection, Zoom};
-use samara_image::{Annotation, ReadImage, RgbImage};
+use samara::{Click, Embedding, Segmenter};
+use samara_image::{ReadImage, RgbImage};
 
 use super::tell_unused_intent;
 use crate::error::{CliError, Result};
@@ -17,33 +19,12 @@ use crate::flags::SegmentFlags;
 use crate::model::checkpoint;
 use crate::progress;
 use crate::read::read;
-use crate::report::{ImageRecord, ObjectRecord, Report, Timing};
+use crate::report::{ImageRecord, Report, Timing};
 use crate::terminal;
+use answer::{answer, explain, timed};
+use object::Object;
 use outputs::Outputs;
 use prompts::Asked;
-
-/// What an object without a name is called where a format needs a name.
-const LABEL: &str = "object";
-
-/// One object: what was asked, what was answered, what was selected.
-struct Object {
-    label: Option<String>,
-    prompt: Prompt,
-    candidates: Candidates,
-    selection: Selection,
-}
-
-impl Object {
-    /// The selected mask, for annotation tools.
-    fn annotation(&self) -> Annotation {
-        let best = self.selection.index.map(|i| &self.candidates.as_slice()[i]);
-        Annotation {
-            label: self.label.clone().unwrap_or_else(|| LABEL.into()),
-            score: best.map(|candidate| candidate.predicted_iou.0),
-            mask: self.selection.mask.clone(),
-        }
-    }
-}
 
 /// Segments the objects that the flags name.
 pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
@@ -109,7 +90,7 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
         model: segmenter.name(),
         architecture: segmenter.architecture(),
         intent: flags.meaning.intent,
-        objects: objects.iter().map(record).collect(),
+        objects: objects.iter().map(Object::record).collect(),
         timing_ms: timing,
     };
     outputs.write(flags, &image, &embedding, &objects, &report)?;
@@ -120,59 +101,6 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
         return Ok(());
     }
     outputs.tell(flags, &report, &objects)
-}
-
-fn record(object: &Object) -> ObjectRecord {
-    ObjectRecord::new(object.label.clone(), &object.candidates, &object.selection)
-}
-
-/// Answers prompts for an image.
-fn answer(
-    flags: &SegmentFlags,
-    embedding: &Embedding,
-    image: &RgbImage,
-    asked: &[Asked],
-    prompts: Vec<Prompt>,
-    select: &Select,
-    timing: &mut Timing,
-) -> Result<Vec<Object>> {
-    let tokens = timed(&mut timing.decode, || embedding.decode(&prompts))?;
-    let answers = timed(&mut timing.mask, || {
-        let answers = tokens.into_iter().zip(&prompts);
-        let answers = answers.map(|(tokens, prompt)| Ok(embedding.candidates(tokens, prompt)?));
-        answers.collect::<Result<Vec<Candidates>>>()
-    })?;
-    let answers = timed(&mut timing.zoom, || {
-        let answers = prompts.iter().zip(answers);
-        let answers = answers
-            .map(|(prompt, first)| Ok(embedding.second_look(image, prompt, first, flags.zoom)?));
-        answers.collect::<Result<Vec<Candidates>>>()
-    })?;
-    let all = asked.iter().zip(prompts).zip(answers);
-    let objects = all.map(|((asked, prompt), candidates)| {
-        let selection = candidates.select(select)?;
-        Ok(Object {
-            label: asked.label.clone(),
-            prompt,
-            candidates,
-            selection,
-        })
-    });
-    objects.collect()
-}
-
-/// Says why each mask was selected.
-fn explain(flags: &SegmentFlags, objects: &[Object]) {
-    for object in objects {
-        terminal::tell("selected", &object.selection.reason);
-        match object.candidates.view() {
-            Some(view) => terminal::tell("zoom", &format!("answered from {view} of the image")),
-            None if flags.zoom != Zoom::Off => {
-                terminal::tell("zoom", "the answer from the whole image is kept");
-            }
-            None => (),
-        }
-    }
 }
 
 /// Coordinates that look like shares of the image are taken as pixels; better to say so.
@@ -193,14 +121,6 @@ fn tell_shares(flags: &SegmentFlags, image: &RgbImage) {
         );
         terminal::tell("notice", &line);
     }
-}
-
-/// Runs `work` and notes how many milliseconds it took.
-fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-    result
 }
 
 /// Computes the embedding, or loads the one that was kept.

@@ -1,15 +1,15 @@
 //! Where the answer for one image goes.
 
-use std::cmp::Reverse;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
-use samara::{Candidate, Embedding, Logits, Zoom};
-use samara_image::{CocoFile, Labels, Overlay, RgbImage, palette, save_image, write_atomic};
+use samara::{Embedding, Logits, Zoom};
+use samara_image::{CocoFile, Labels, RgbImage, save_image, write_atomic};
 
-use super::Object;
-use super::folder::{Answered, COCO, Names, write_classes};
+use super::drawing::overlay;
+use super::folder::{Answered, COCO, Names, shared, write_classes};
+use super::object::Object;
 use super::prompts::Asked;
 use crate::args::SelectArg;
 use crate::error::{CliError, Result};
@@ -72,7 +72,10 @@ impl Outputs {
         };
         let inside = |folder: &PathBuf| {
             let names = Names::new(image, asked.len()).all(&flags.format);
-            names.into_iter().map(|name| folder.join(name)).collect()
+            let names = names
+                .into_iter()
+                .chain(shared(&flags.format).map(str::to_owned));
+            names.map(|name| folder.join(name)).collect()
         };
         let inside: Vec<PathBuf> = self.folder.as_ref().map(inside).unwrap_or_default();
         let masks = asked.iter().filter_map(|asked| asked.mask.as_ref());
@@ -146,8 +149,8 @@ impl Outputs {
             write_raw(path, embedding, objects, flags)?;
         }
         match &self.json {
-            Some(_) if self.json_on_stdout() => terminal::print_raw(&json(report)?),
-            Some(path) => Ok(write_atomic(path, &json(report)?)?),
+            Some(_) if self.json_on_stdout() => terminal::print_raw(&report.to_json()?),
+            Some(path) => Ok(write_atomic(path, &report.to_json()?)?),
             None => Ok(()),
         }
     }
@@ -199,12 +202,6 @@ fn is_folder(path: &Path) -> bool {
     path.is_dir() || path.to_string_lossy().ends_with(['/', '\\']) || path.extension().is_none()
 }
 
-pub(super) fn json(report: &Report) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(report).map_err(CliError::failed)?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
 /// The union of the objects' selected masks.
 fn selected_mask(objects: &[Object]) -> Result<samara::Mask> {
     let mut masks = objects.iter().map(|object| &object.selection.mask);
@@ -213,49 +210,6 @@ fn selected_mask(objects: &[Object]) -> Result<samara::Mask> {
         .cloned()
         .ok_or_else(|| CliError::failed("nothing was segmented"))?;
     masks.try_fold(first, |all, mask| Ok(all.or(mask)?))
-}
-
-/// The photo with masks, prompts and scores.
-pub(super) fn overlay(image: &RgbImage, objects: &[Object], all: bool) -> RgbImage {
-    let mut overlay = Overlay::new(image);
-    let mut color = 0;
-    for object in objects {
-        if all {
-            // Small masks over large ones.
-            let mut candidates: Vec<_> = object.candidates.iter().collect();
-            candidates.sort_by_key(|c| Reverse(c.mask.area()));
-            for c in candidates {
-                overlay = overlay.mask(&c.mask, palette(color)).label(label(c));
-                color += 1;
-            }
-        } else {
-            overlay = overlay.mask(&object.selection.mask, palette(color));
-            if let Some(index) = object.selection.index {
-                let c = &object.candidates.as_slice()[index];
-                overlay = overlay.label(label(c));
-            }
-            color += 1;
-        }
-        for click in object.prompt.clicks() {
-            overlay = overlay.point(click.at, click.positive);
-        }
-        if let Some(b) = object.prompt.box_prompt() {
-            overlay = overlay.prompt_box(b);
-        }
-    }
-    overlay.render()
-}
-
-/// Level, predicted IoU and, where there is one, match probability of a candidate.
-fn label(candidate: &Candidate) -> String {
-    let mut label = format!(
-        "{} IoU {:.2}",
-        candidate.granularity, candidate.predicted_iou
-    );
-    if let Some(probability) = candidate.match_probability {
-        let _ = write!(label, " match {:.0}%", 100.0 * probability.0);
-    }
-    label
 }
 
 /// Writes `image_embedding` `[1, C, h, w]`, `low_res_logits` `[k, n, n]` and `iou` `[k]`: of the

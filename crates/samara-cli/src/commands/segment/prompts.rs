@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::error::{CliError, Result};
 use crate::flags::SegmentFlags;
-use crate::mask_file;
+use crate::{mask_file, terminal};
 
 /// One object that is asked for.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) image: PathBuf,
     /// How results name it: as the file of prompts does.
     pub(super) name: String,
+    /// Width and height in pixels that the prompts are for, if their file says so.
+    pub(super) size: Option<(u32, u32)>,
     pub(super) asked: Vec<Asked>,
 }
 
@@ -49,10 +51,13 @@ struct Record {
 
 /// `[x, y]` on the object, or `[x, y, 1]` and `[x, y, 0]`.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a point is [x, y], or [x, y, 1] on the object and [x, y, 0] beside it"
+)]
 enum PointRecord {
     On([f64; 2]),
-    Labelled(f64, f64, u8),
+    Labelled([f64; 3]),
 }
 
 impl Record {
@@ -63,16 +68,16 @@ impl Record {
         }
         for point in self.points {
             let (x, y, label) = match point {
-                PointRecord::On([x, y]) => (x, y, 1),
-                PointRecord::Labelled(x, y, label) => (x, y, label),
+                PointRecord::On([x, y]) => (x, y, 1.0),
+                PointRecord::Labelled([x, y, label]) => (x, y, label),
             };
-            if label > 1 {
+            if ![0.0, 1.0].contains(&label) {
                 return Err(format!(
                     "label {label} of a point: 1 is on the object, 0 beside it"
                 ));
             }
             let at = OriginalPx::new(x, y);
-            let positive = label == 1;
+            let positive = label == 1.0;
             prompt = prompt.with_click(Click { at, positive });
         }
         if let Some([x0, y0, x1, y1]) = self.bbox {
@@ -84,7 +89,10 @@ impl Record {
             return Err("no prompt: it needs points, a box or a mask".into());
         }
         Ok(Asked {
-            label: self.label.or_else(|| flags.label.clone()),
+            label: self
+                .label
+                .filter(|label| !label.trim().is_empty())
+                .or_else(|| flags.label.clone()),
             prompt,
             mask,
         })
@@ -137,6 +145,8 @@ pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -
     let failed =
         |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
     let bytes = read_file(path, limits).map_err(|e| failed(&e.reason()))?;
+    // Some editors begin a file with a mark of its encoding.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let folder = path.parent().unwrap_or(Path::new(""));
     let lines = path
         .extension()
@@ -151,7 +161,7 @@ pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -
     } else if bytes.trim_ascii_start().starts_with(b"{") {
         return of_coco(path, flags);
     } else {
-        serde_json::from_slice(&bytes).map_err(|e| failed(&e))?
+        serde_json::from_slice(bytes).map_err(|e| failed(&e))?
     };
     let mut jobs: Vec<Job> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
@@ -175,7 +185,12 @@ pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -
         let at = *known.entry(name.clone()).or_insert(jobs.len());
         if at == jobs.len() {
             let asked = Vec::new();
-            jobs.push(Job { image, name, asked });
+            jobs.push(Job {
+                image,
+                name,
+                size: None,
+                asked,
+            });
         }
         jobs[at].asked.push(asked);
     }
@@ -198,13 +213,16 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
         image_dir: flags.images.clone(),
         ..DataOptions::default()
     };
-    let data = DataSet::open_with(path, &options).map_err(|e| failed(&e))?;
+    let data = DataSet::open_with(path, &options);
+    let data = data.map_err(|e| CliError::failed(format!("--prompts {e}")))?;
     let mut jobs = Vec::new();
+    let mut boxless = 0;
     for image in data.images {
         let boxes = image.objects.into_iter().filter(|object| !object.iscrowd);
         let mut asked = Vec::new();
         for object in boxes {
             let Some([x, y, w, h]) = object.bbox else {
+                boxless += 1;
                 continue;
             };
             let bbox = OriginalBox::new(x, y, x + w, y + h)
@@ -223,12 +241,26 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
             jobs.push(Job {
                 name: name.to_string_lossy().into_owned(),
                 image: image.path,
+                size: Some((image.width, image.height)),
                 asked,
             });
         }
     }
     if jobs.is_empty() {
         return Err(failed(&"none of its annotations has a box"));
+    }
+    if boxless > 0 {
+        let notice = format!(
+            "--prompts {}: {boxless} annotations have no box and are skipped",
+            path.display()
+        );
+        terminal::tell("notice", &notice);
+    }
+    if !data.skipped.is_empty() {
+        terminal::tell(
+            "notice",
+            &format!("--prompts {}: skipped: {}", path.display(), data.skipped),
+        );
     }
     Ok(jobs)
 }

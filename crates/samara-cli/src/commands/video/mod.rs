@@ -103,6 +103,7 @@ fn files(flags: &VideoFlags) -> Files {
         )
         .read_all("the prompts of --prompts", &flags.prompts_file)
         .write("--out", Kind::Folder, Some(&flags.out))
+        .fill("--out", flags.out.join(outputs::MASKS))
         .write_inside("--out", inside.map(|name| flags.out.join(name)))
 }
 
@@ -209,6 +210,9 @@ fn open_run(
                 .iter()
                 .any(|(_, frames)| frames.contains(&record.frame))
     };
+    if begin != Begin::Overwrite && !folder.has(JOURNAL) {
+        folder.refuse_others(outputs::NAMES)?;
+    }
     let mut journal = Journal::open(folder, JOURNAL, &header, begin, is_done)?;
     if let Some(damaged) = damaged {
         terminal::tell("note", &damaged);

@@ -22,7 +22,7 @@ use crate::progress;
 
 /// Frames per second of the overlay of a folder, which has none.
 const FRAME_RATE: f64 = 24.0;
-const MASKS: &str = "masks";
+pub(super) const MASKS: &str = "masks";
 const JSON: &str = "masklets.json";
 const OVERLAY: &str = "overlay.mp4";
 /// All files and folders of results.

@@ -1,0 +1,70 @@
+//! From prompts to objects.
+
+use std::time::Instant;
+
+use samara::{Candidates, Embedding, Prompt, Select, Zoom};
+use samara_image::RgbImage;
+
+use super::object::Object;
+use super::prompts::Asked;
+use crate::error::Result;
+use crate::flags::SegmentFlags;
+use crate::report::Timing;
+use crate::terminal;
+
+/// Answers prompts for an image.
+pub(super) fn answer(
+    flags: &SegmentFlags,
+    embedding: &Embedding,
+    image: &RgbImage,
+    asked: &[Asked],
+    prompts: Vec<Prompt>,
+    select: &Select,
+    timing: &mut Timing,
+) -> Result<Vec<Object>> {
+    let tokens = timed(&mut timing.decode, || embedding.decode(&prompts))?;
+    let answers = timed(&mut timing.mask, || {
+        let answers = tokens.into_iter().zip(&prompts);
+        let answers = answers.map(|(tokens, prompt)| Ok(embedding.candidates(tokens, prompt)?));
+        answers.collect::<Result<Vec<Candidates>>>()
+    })?;
+    let answers = timed(&mut timing.zoom, || {
+        let answers = prompts.iter().zip(answers);
+        let answers = answers
+            .map(|(prompt, first)| Ok(embedding.second_look(image, prompt, first, flags.zoom)?));
+        answers.collect::<Result<Vec<Candidates>>>()
+    })?;
+    let all = asked.iter().zip(prompts).zip(answers);
+    let objects = all.map(|((asked, prompt), candidates)| {
+        let selection = candidates.select(select)?;
+        Ok(Object {
+            label: asked.label.clone(),
+            prompt,
+            candidates,
+            selection,
+        })
+    });
+    objects.collect()
+}
+
+/// Says why each mask was selected.
+pub(super) fn explain(flags: &SegmentFlags, objects: &[Object]) {
+    for object in objects {
+        terminal::tell("selected", &object.selection.reason);
+        match object.candidates.view() {
+            Some(view) => terminal::tell("zoom", &format!("answered from {view} of the image")),
+            None if flags.zoom != Zoom::Off => {
+                terminal::tell("zoom", "the answer from the whole image is kept");
+            }
+            None => (),
+        }
+    }
+}
+
+/// Runs `work` and notes how many milliseconds it took.
+pub(super) fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    result
+}
