@@ -334,7 +334,7 @@ fn bad_recipes() {
         assert!(!bench.path("run").exists(), "{words:?}");
     }
     let output = bench.run(&["train", "none.toml"]);
-    assert_fails(&output, 1, &["none.toml", "No such file"]);
+    assert_fails(&output, 1, &["none.toml", "no such file"]);
 }
 
 #[test]

@@ -164,7 +164,11 @@ fn to_bytes<T: Copy>(
     };
     let (shown, warning) = match stretch {
         Stretch::Off => (range, warning(&colors, &ends, percentile, range)),
-        Stretch::MinMax => (ends(), None),
+        Stretch::MinMax => {
+            // One hot pixel leaves nothing to the others.
+            let ends = ends();
+            (ends, low_range(percentile, ends))
+        }
         Stretch::Percentiles(low, high) => ([percentile(low), percentile(high)], None),
     };
     let byte = |v: f32, [low, high]: [f32; 2]| {
@@ -201,6 +205,11 @@ fn warning(
         let used = ends();
         return Some(ImageWarning::Clipped { used, range, share });
     }
+    low_range(percentile, range)
+}
+
+/// What to say of values that use little of the range that is shown.
+fn low_range(percentile: impl Fn(f32) -> f32, range: [f32; 2]) -> Option<ImageWarning> {
     let used = [percentile(0.1), percentile(99.9)];
     let low = used[1] - used[0] < LOW_RANGE * (range[1] - range[0]);
     // One flat colour is no use of a range, but neither is it one that stretching would help.

@@ -291,6 +291,29 @@ fn animations_are_told_and_their_frames_chosen() {
 }
 
 #[test]
+fn one_hot_pixel_is_told_and_left_out_by_percentiles() {
+    let image = image::ImageBuffer::from_fn(60, 40, |x, y| {
+        Luma([if (x, y) == (3, 3) {
+            65535
+        } else {
+            400 + 37 * x as u16
+        }])
+    });
+    let png = encode(&DynamicImage::ImageLuma16(image), ImageFormat::Png);
+    let read = |stretch: &str| {
+        let options = ReadOptions {
+            stretch: stretch.parse().unwrap(),
+            ..ReadOptions::default()
+        };
+        let read = decode_image_with(&png, "a.png", &options).unwrap();
+        (read.image[(59, 20)].0[0], read.warnings.len())
+    };
+    assert_eq!(read("off"), (10, 1));
+    assert_eq!(read("min-max"), (9, 1));
+    assert_eq!(read("0,99.9"), (255, 0));
+}
+
+#[test]
 fn samples_become_eight_bit_rgb() {
     let one = |image: DynamicImage| decode(&encode(&image, ImageFormat::Png)).unwrap()[(0, 0)].0;
     let grey16 = |v| DynamicImage::ImageLuma16(image::ImageBuffer::from_pixel(1, 1, Luma([v])));

@@ -88,7 +88,7 @@ fn files_of_prompts_are_named_with_what_is_wrong_in_them() {
         assert_fails(&output, 2, &[&["--prompts bad.json: "], words].concat());
     }
     let output = video(&bench, &["frames", "--prompts=none.json", "--out=out"]);
-    assert_fails(&output, 2, &["--prompts none.json", "No such file"]);
+    assert_fails(&output, 2, &["--prompts none.json", "no such file"]);
     bench.write("none.json", br#"[{"frame": 0, "object": 1}]"#);
     let output = video(&bench, &["frames", "--prompts=none.json", "--out=out"]);
     assert_fails(&output, 2, &["frame 0, object 1"]);

@@ -216,11 +216,14 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
     let data = DataSet::open_with(path, &options);
     let data = data.map_err(|e| CliError::failed(format!("--prompts {e}")))?;
     let mut jobs = Vec::new();
-    let mut boxless = 0;
+    let (mut boxless, mut crowds) = (0, 0);
     for image in data.images {
-        let boxes = image.objects.into_iter().filter(|object| !object.iscrowd);
         let mut asked = Vec::new();
-        for object in boxes {
+        for object in image.objects {
+            if object.iscrowd {
+                crowds += 1;
+                continue;
+            }
             let Some([x, y, w, h]) = object.bbox else {
                 boxless += 1;
                 continue;
@@ -249,11 +252,15 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
     if jobs.is_empty() {
         return Err(failed(&"none of its annotations has a box"));
     }
-    if boxless > 0 {
-        let notice = format!(
-            "--prompts {}: {boxless} annotations have no box and are skipped",
-            path.display()
-        );
+    let left_out = [
+        (boxless, "annotations have no box and are skipped"),
+        (
+            crowds,
+            "annotations are of crowds (iscrowd) and are skipped",
+        ),
+    ];
+    for (count, why) in left_out.into_iter().filter(|(count, _)| *count > 0) {
+        let notice = format!("--prompts {}: {count} {why}", path.display());
         terminal::tell("notice", &notice);
     }
     if !data.skipped.is_empty() {
