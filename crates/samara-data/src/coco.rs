@@ -124,12 +124,17 @@ fn image_folder(path: &Path, root: &Path, first: Option<&Image>) -> PathBuf {
         above.join(part),
         above.join("images").join(part),
         above.join("images"),
-        above,
+        above.clone(),
     ];
+    // A file of another name, beside that of its data set.
+    let others = std::fs::read_dir(&above).into_iter().flatten().flatten();
+    let mut others: Vec<PathBuf> = others.map(|entry| entry.path()).collect();
+    others.sort();
     let holds =
         |place: &&PathBuf| first.is_some_and(|image| place.join(&image.file_name).is_file());
     let place = places
         .iter()
+        .chain(&others)
         .find(holds)
         .or(places.first().filter(|place| place.is_dir()));
     place.cloned().unwrap_or_else(|| root.to_owned())

@@ -110,7 +110,7 @@ fn what_is_no_data_set_is_refused_by_name() {
     let folder = Folder::new();
     let refused = |path: &Path| DataSet::open(path, None).unwrap_err().to_string();
     assert!(refused(&folder.path().join("nowhere")).ends_with("nowhere: no such file or folder"));
-    assert!(refused(folder.path()).contains("neither annotations.json nor"));
+    assert!(refused(folder.path()).contains("neither annotations.json"));
     std::fs::write(
         folder.path().join("annotations.json"),
         r#"{"images": [{"id": -1}]}"#,
@@ -206,6 +206,11 @@ fn data_sets_as_people_have_them() {
     let open = |split: Option<&str>| DataSet::open(folder.path(), split);
     check(open(None).unwrap(), "val2017");
     check(open(Some("val")).unwrap(), "val2017");
+    // What was made from it lies beside it.
+    let instances = folder.path().join("annotations/instances_val2017.json");
+    let kept = folder.path().join("annotations/kept.json");
+    std::fs::copy(instances, &kept).unwrap();
+    check(DataSet::open(kept, None).unwrap(), "val2017");
     write(
         "annotations/instances_train2017.json",
         "images/train2017/a.png",

@@ -79,7 +79,7 @@ fn labels_and_filled(width: usize, values: &[u32], most: usize) -> (BTreeSet<u32
 
 /// Refuses an image most of whose values only stand along edges, as anti-aliasing and scaling leave them.
 pub(crate) fn check_edges(width: usize, values: &[u32], name: &str) -> Result<(), Error> {
-    const FEW: usize = 4;
+    const FEW: usize = 8;
     let (all, filled) = labels_and_filled(width, values, usize::MAX);
     if all.len() < FEW || filled.len() * 2 >= all.len() {
         return Ok(());
