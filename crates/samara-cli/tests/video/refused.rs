@@ -26,8 +26,8 @@ fn prompts_that_make_no_sense_are_refused() {
         (&["--prompt=0:1:96.5,5"], 2, &["frame 0, object 1", "96.5"]),
         (&["--prompt=0:1:5,-3"], 2, &["frame 0, object 1", "-3"]),
         (&["--prompt=0:1:100,70,120,90"], 2, &["frame 0, object 1"]),
-        (&["--prompt=0:0:5,5"], 2, &["--prompt", "1 to 255"]),
-        (&["--prompt=0:256:5,5"], 2, &["--prompt", "1 to 255"]),
+        (&["--prompt=0:0:5,5"], 2, &["--prompt", "1 to 65535"]),
+        (&["--prompt=0:65536:5,5"], 2, &["--prompt", "1 to 65535"]),
         (&["--prompt=5,5"], 2, &["--prompt", "FRAME:OBJ:"]),
         (&["--prompt=x:1:5,5"], 2, &["--prompt", "\"x\""]),
         (&["--prompt=0:1:5"], 2, &["--prompt"]),
@@ -66,11 +66,11 @@ fn files_of_prompts_are_named_with_what_is_wrong_in_them() {
         (r#"[{"frame": -1, "object": 1}]"#, &["-1"]),
         (
             r#"[{"frame": 0, "object": 0, "points": [[5, 5, 1]]}]"#,
-            &["1 to 255"],
+            &["1 to 65535"],
         ),
         (
-            r#"[{"frame": 0, "object": 256, "points": [[5, 5, 1]]}]"#,
-            &["256"],
+            r#"[{"frame": 0, "object": 65536, "points": [[5, 5, 1]]}]"#,
+            &["65536"],
         ),
         (r#"[{"frame": 0, "object": 1, "points": [[5, 5]]}]"#, &[]),
         (
