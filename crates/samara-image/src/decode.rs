@@ -237,6 +237,7 @@ struct Frames {
 
 /// This build reads neither GIF nor WebP.
 #[cfg(not(feature = "image"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
 fn frames(_: &[u8], _: ImageFormat, _: usize, _: &ImageLimits) -> Result<Frames, CodecError> {
     Ok(Frames {
         count: 1,
