@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Instant;
 
 use samara::{Candidate, Candidates, Intent, Mask, PixelRect, Selection};
 use samara_image::{BBox, ImageWarning, RgbImage, Rle};
@@ -18,6 +19,14 @@ pub(crate) struct Timing {
     pub(crate) mask: f64,
     /// The second look; next to nothing without one.
     pub(crate) zoom: f64,
+}
+
+/// Runs `work` and notes how many milliseconds it took.
+pub(crate) fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    result
 }
 
 /// The image.

@@ -6,7 +6,6 @@ mod records;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use samara::{ImageLimits, OriginalPx, Prompt, Segmenter};
 use samara_attention::AttentionMap;
@@ -22,6 +21,7 @@ use crate::map_file::FileMap;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::read::read;
+use crate::report::timed;
 use crate::{map_file, mask_file, terminal};
 
 /// Maps that are analysed between two steps of the bar.
@@ -79,14 +79,6 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
         return Ok(());
     }
     outputs.tell(flags, &analysis)
-}
-
-/// Runs `work` and notes how many milliseconds it took.
-fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-    result
 }
 
 /// The maps of the file, which must lie over the image.

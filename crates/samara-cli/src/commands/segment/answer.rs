@@ -1,7 +1,5 @@
 //! From prompts to objects.
 
-use std::time::Instant;
-
 use samara::{Candidates, Embedding, Prompt, Select, Zoom};
 use samara_image::RgbImage;
 
@@ -9,7 +7,7 @@ use super::object::Object;
 use super::prompts::Asked;
 use crate::error::Result;
 use crate::flags::SegmentFlags;
-use crate::report::Timing;
+use crate::report::{Timing, timed};
 use crate::terminal;
 
 /// Answers prompts for an image.
@@ -59,12 +57,4 @@ pub(super) fn explain(flags: &SegmentFlags, objects: &[Object]) {
             None => (),
         }
     }
-}
-
-/// Runs `work` and notes how many milliseconds it took.
-pub(super) fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-    result
 }

@@ -9,7 +9,7 @@ use samara_image::{CocoFile, Labels, ReadImage, Rle, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::answer::{answer, explain, timed};
+use super::answer::{answer, explain};
 use super::folder::{Answered, COCO, Names, shared, write_classes};
 use super::object::Object;
 use super::prompts::{Job, checked};
@@ -23,7 +23,7 @@ use crate::internal_error;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::read::read;
-use crate::report::{ImageRecord, Report, Timing};
+use crate::report::{ImageRecord, Report, Timing, timed};
 use crate::terminal;
 
 /// Which images are done, and their objects.
