@@ -71,10 +71,11 @@ pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<DataSet, DataEr
     };
     let mut skipped = Skipped::default();
     let known: HashSet<u64> = file.images.iter().map(|image| image.id.0).collect();
-    let split = options.split.as_deref();
-    // Without any split in the file, all of it is what its name or folder says.
-    let split = split.filter(|_| file.images.iter().any(|image| image.split.is_some()));
-    let kept = keep_split(file.images, split, path, |image| image.split.as_deref())?;
+    let asked = options.split.as_deref();
+    // Without any split in the file, all of it is used.
+    let listed = asked.filter(|_| file.images.iter().any(|image| image.split.is_some()));
+    let kept = keep_split(file.images, listed, path, |image| image.split.as_deref())?;
+    let split = listed.or(asked.filter(|split| path.to_string_lossy().contains(split)));
     let image_dir = match &options.image_dir {
         Some(folder) if folder.is_dir() => folder.clone(),
         Some(folder) => {

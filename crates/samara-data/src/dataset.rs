@@ -23,7 +23,8 @@ pub struct DataSet {
     pub annotations: Option<PathBuf>,
     /// The folder that file names of images in annotations are relative to.
     pub image_dir: PathBuf,
-    /// The split that was kept; none if all images are used, as where no image has a split.
+    /// The split that these images are, by their records or by the name of the file or folder of annotations; none
+    /// if all images are used.
     pub split: Option<String>,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
@@ -247,6 +248,9 @@ pub(crate) fn data_set_error(path: &Path, what: impl Into<String>) -> DataError 
     }
 }
 
+/// What is available where images have no split.
+pub(crate) const NO_SPLIT: &str = "its images have no split";
+
 /// The items of one split, or all of them.
 pub(crate) fn keep_split<T>(
     items: Vec<T>,
@@ -276,7 +280,7 @@ pub(crate) fn keep_split<T>(
         path: path.to_owned(),
         split: wanted.to_owned(),
         available: if names.is_empty() {
-            "its images have no split".to_owned()
+            NO_SPLIT.to_owned()
         } else {
             format!("available: {}", names.join(", "))
         },

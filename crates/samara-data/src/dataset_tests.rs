@@ -247,3 +247,20 @@ fn data_sets_as_people_have_them() {
         "train",
     );
 }
+
+#[test]
+fn a_split_is_that_of_records_or_of_a_name() {
+    let folder = Folder::new();
+    folder.image("images/a.png", 8, 8);
+    let image = json!({"id": 1, "file_name": "a.png", "width": 8, "height": 8});
+    folder.annotate(&json!([image]), &json!([]));
+    let annotations = folder.path().join("annotations.json");
+    std::fs::copy(annotations, folder.path().join("instances_val2017.json")).unwrap();
+    let split = |file: &str, split: &str| {
+        let file = folder.path().join(file);
+        DataSet::open(file, Some(split)).unwrap().split
+    };
+    assert_eq!(split("annotations.json", "val"), None);
+    assert_eq!(split("instances_val2017.json", "val"), Some("val".into()));
+    assert_eq!(split("instances_val2017.json", "test"), None);
+}

@@ -30,8 +30,8 @@ impl DataSet {
     ///   [`DataOptions::image_dir`], or where the first one is found: in `images/` next to the file, in a folder
     ///   that is called as the file (`val2017` for `instances_val2017.json`) next to it or above, or beside the
     ///   file. Masks are polygons, plain or compressed run lengths. Ids may be texts. Beyond COCO, `split` of an
-    ///   image and `annotator` and `level` of an annotation are read; in a file without any `split` the split
-    ///   that was asked for is not looked at.
+    ///   image and `annotator` and `level` of an annotation are read; a file without any `split` is used as a
+    ///   whole, whatever split was asked for, and [`split`](Self::split) says so.
     /// - Label maps: a folder with images `images/NAME.jpg` (or another format) and label maps
     ///   `labels/NAME.png` as [`samara_image::read_label_map`] reads them: every non-zero value is
     ///   one object. Subfolders such as `images/train/` with `labels/train/` are the splits. The

@@ -10,7 +10,7 @@ use samara_image::{ImageLimits, Mask, RgbImage, Stretch};
 use serde::{Deserialize, Serialize};
 
 use super::augment::{Augmentation, View, check_share};
-use super::dataset::{DataOptions, DataSet, ImageRecord, ObjectRecord};
+use super::dataset::{DataOptions, DataSet, ImageRecord, NO_SPLIT, ObjectRecord};
 use super::error::{BadRecord, DataError, Fault, Skipped};
 use crate::prompts::random_pixel;
 
@@ -132,14 +132,22 @@ impl Sampler {
     /// Opens the data sets of a recipe.
     ///
     /// # Errors
-    /// As [`DataSet::open`]; [`DataError::Setting`] for a value out of range, and
-    /// [`DataError::DataSet`] for a data set without a usable object.
+    /// As [`DataSet::open`]; [`DataError::Setting`] for a value out of range, [`DataError::Split`] for a split of
+    /// images that have none, and [`DataError::DataSet`] for a data set without a usable object.
     pub fn open(data: &[DataSpec], spec: ExampleSpec) -> Result<Self, DataError> {
         validate(data, &spec)?;
         let mut sources = Vec::with_capacity(data.len());
         let mut skipped = Skipped::default();
         for spec in data {
             let set = DataSet::open_with(&spec.path, &spec.options())?;
+            // Nothing may be trained with images that were meant for validation.
+            if let (Some(split), None) = (&spec.split, &set.split) {
+                return Err(DataError::Split {
+                    path: spec.path.clone(),
+                    split: split.clone(),
+                    available: format!("{NO_SPLIT}; without `split` all of them are used"),
+                });
+            }
             let mut usable = Vec::with_capacity(set.images.len());
             skipped.merge(set.skipped.clone());
             for (i, image) in set.images.iter().enumerate() {

@@ -306,7 +306,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     ] {
         let recipe = bench.recipe(&text);
         let result = Trainer::new(recipe, &bench.path("run"), &Device::flex());
-        let error = result.err().unwrap().to_string();
+        let error = result.err().expect(&words.join(" ")).to_string();
         for word in words {
             assert!(error.contains(word), "{error}");
         }

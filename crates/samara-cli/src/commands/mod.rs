@@ -48,10 +48,7 @@ fn open_data(
         stretch,
     };
     let data = DataSet::open_with(path, &options).map_err(CliError::failed)?;
-    // A file may be that of the split by its name or its folder.
-    let named = |path: &PathBuf| path.to_string_lossy().contains(split);
-    if split != ALL && data.split.is_none() && data.annotations.as_ref().is_some_and(|p| !named(p))
-    {
+    if split != ALL && data.split.is_none() {
         let images = data.images.len();
         let note = format!(
             "{}: its images have no split: all {images} are used",
