@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::panic::PanicHookInfo;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::CliError;
@@ -35,4 +36,23 @@ pub(crate) fn of(payload: &(dyn Any + Send)) -> CliError {
     CliError::failed(format!(
         "internal error{place}, please report it (with RUST_BACKTRACE=1): {text}"
     ))
+}
+
+/// The work on one file of many. What goes wrong with it, a panic too, is told in a line with the file's name, and
+/// ends nothing else.
+pub(crate) fn caught<T, E: Into<CliError>>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, String> {
+    let error = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => error.into(),
+        Err(panic) => of(panic.as_ref()),
+    };
+    let (name, line) = (terminal::name(path), error.line());
+    Err(if line.contains(&name) {
+        line
+    } else {
+        format!("{name}: {line}")
+    })
 }

@@ -21,11 +21,11 @@ pub(crate) struct Timing {
     pub(crate) zoom: f64,
 }
 
-/// Runs `work` and notes how many milliseconds it took.
+/// Runs `work` and adds the milliseconds that it took.
 pub(crate) fn timed<T>(milliseconds: &mut f64, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
-    *milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    *milliseconds += start.elapsed().as_secs_f64() * 1000.0;
     result
 }
 

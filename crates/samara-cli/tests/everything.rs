@@ -132,7 +132,7 @@ fn all_formats_tell_the_same() {
 fn options_do_what_they_say() {
     let bench = Bench::new();
     let count = |args: &[&str]| {
-        let mut all = vec!["photo.png", "--format=json", "--out=out"];
+        let mut all = vec!["photo.png", "--format=json", "--out=out", "--overwrite"];
         all.extend(args);
         let output = everything(&bench, &all);
         assert!(output.status.success(), "{args:?}: {}", stderr(&output));

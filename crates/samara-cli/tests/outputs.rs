@@ -257,8 +257,8 @@ fn links_in_the_folder_of_results_are_not_followed() {
     let model = model();
     for line in [
         "everything images --out out --points-per-side 2 --format json,overlay,masks,coco --overwrite",
-        "everything photo.png --out out --points-per-side 2 --format json,overlay,masks,coco",
-        "segment photo.png --point 4,3 --out out",
+        "everything photo.png --out out --points-per-side 2 --format json,overlay,masks,coco --overwrite",
+        "segment photo.png --point 4,3 --out out --overwrite",
         "video images --prompt 0:1:4,3 --out out --format masks,json --overwrite",
     ] {
         let mut args: Vec<&str> = line.split(' ').collect();
@@ -300,6 +300,7 @@ fn what_no_run_has_written_is_not_replaced() {
     let bench = Bench::new();
     fs::create_dir_all(bench.path("images")).unwrap();
     fs::create_dir_all(bench.path("out")).unwrap();
+    fs::create_dir_all(bench.path("set")).unwrap();
     fs::copy(bench.path("photo.png"), bench.path("images/photo.png")).unwrap();
     bench.write("out/photo.png.json", b"of somebody else");
     let model = model();
@@ -323,6 +324,25 @@ fn what_no_run_has_written_is_not_replaced() {
         b"of somebody else"
     );
     assert!(!bench.path("out/manifest.jsonl").exists());
+    // The annotations of a data set above all, and those of one image as of many.
+    for name in ["annotations.json", "photo.json"] {
+        bench.write(&format!("set/{name}"), b"of somebody else");
+    }
+    for line in [
+        "everything images --out set --points-per-side 2 --format coco",
+        "everything photo.png --out set --points-per-side 2 --format coco",
+        "segment photo.png --point 4,3 --out set --format coco",
+        "segment photo.png --point 4,3 --out set --format json",
+    ] {
+        let mut args: Vec<&str> = line.split(' ').collect();
+        args.extend(["--checkpoint", &model]);
+        let why = "is there already; --overwrite replaces it";
+        assert_fails(&bench.run(&args), 1, &["set/", why]);
+    }
+    for name in ["annotations.json", "photo.json"] {
+        let kept = fs::read(bench.path(&format!("set/{name}"))).unwrap();
+        assert_eq!(kept, b"of somebody else");
+    }
     assert!(
         bench
             .run(&[&args[..], &["--overwrite"]].concat())

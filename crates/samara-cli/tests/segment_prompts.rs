@@ -378,6 +378,30 @@ fn the_folder_of_one_image_has_every_format() {
     assert_eq!(answer["objects"].as_array().unwrap().len(), 2);
 }
 
+/// Prompts are answered some at a time; each is answered as if it were alone.
+#[test]
+fn many_objects_of_one_image() {
+    let bench = bench();
+    let bbox = |i: u32| [i % 40, i % 30, 50 + i % 7, 40 + i % 5];
+    let prompts: Vec<Value> = (0..70).map(|i| json!({"box": bbox(i)})).collect();
+    bench.write("boxes.json", json!(prompts).to_string().as_bytes());
+    let answer = |args: &[&str]| -> Value {
+        let output = segment(&bench, &[&["photo.png", "--json", "-"], args].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let all = answer(&["--prompts", "boxes.json", "--raw", "raw.safetensors"]);
+    let objects = all["objects"].as_array().unwrap();
+    assert_eq!(objects.len(), 70);
+    for i in [0, 63, 64, 69] {
+        let [x0, y0, x1, y1] = bbox(i);
+        let alone = answer(&["--box", &format!("{x0},{y0},{x1},{y1}")]);
+        assert_eq!(objects[i as usize], alone["objects"][0], "{i}");
+    }
+    let raw = fs::read(bench.path("raw.safetensors")).unwrap();
+    let raw = safetensors::SafeTensors::deserialize(&raw).unwrap();
+    assert_eq!(raw.tensor("low_res_logits").unwrap().shape()[0], 210);
+}
+
 #[test]
 fn results_of_two_images_are_never_the_same_file() {
     let bench = bench();

@@ -1,4 +1,4 @@
-//! Masks in the formats of annotation tools: COCO, YOLO, labelme, label maps and cut-outs.
+//! Masks in the formats of annotation tools: YOLO, labelme, label maps and cut-outs.
 //!
 //! Coordinates are pixels of the original image, (0, 0) the top left corner of its first pixel.
 
@@ -7,7 +7,6 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{ImageBuffer, Rgba, RgbaImage};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::decode::GrayImage16;
@@ -15,106 +14,19 @@ use crate::error::Error;
 use crate::label_map::label_map;
 use crate::mask::Mask;
 use crate::polygon::{Polygon, Ring};
-use crate::rle::Rle;
 use crate::save::PngSource;
 
 /// An object of an image: what it is, and where.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Annotation {
+#[derive(Debug, Clone, Copy)]
+pub struct Annotation<'a> {
     /// The name of its class.
-    pub label: String,
-    /// How sure its model is of the mask, if a model made it: the predicted IoU.
-    pub score: Option<f32>,
+    pub label: &'a str,
     /// Of the size of the image.
-    pub mask: Mask,
+    pub mask: &'a Mask,
 }
 
 /// Corners of polygons lie at most so many pixels from the mask's edge, where a format has polygons.
 const TOLERANCE: f64 = 0.5;
-
-/// COCO's file of annotations, filled image by image. Masks are compressed run lengths, which keep holes and parts.
-///
-/// Source: the data format page of the COCO data set; ids begin at 1, as pycocotools expects.
-#[derive(Debug, Default, Serialize)]
-pub struct CocoFile {
-    images: Vec<CocoImage>,
-    annotations: Vec<CocoAnnotation>,
-    categories: Vec<CocoCategory>,
-    #[serde(skip)]
-    labels: Labels,
-}
-
-#[derive(Debug, Serialize)]
-struct CocoImage {
-    id: usize,
-    file_name: String,
-    width: u32,
-    height: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct CocoAnnotation {
-    id: usize,
-    image_id: usize,
-    category_id: usize,
-    area: u64,
-    bbox: [u32; 4],
-    iscrowd: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
-    segmentation: Rle,
-}
-
-#[derive(Debug, Serialize)]
-struct CocoCategory {
-    id: usize,
-    name: String,
-}
-
-impl CocoFile {
-    /// An empty file.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds an image and the run lengths of its objects: label, score, mask.
-    pub fn add<'a>(
-        &mut self,
-        file_name: &str,
-        (width, height): (u32, u32),
-        objects: impl IntoIterator<Item = (&'a str, Option<f32>, &'a Rle)>,
-    ) {
-        let image_id = self.images.len() + 1;
-        self.images.push(CocoImage {
-            id: image_id,
-            file_name: file_name.to_owned(),
-            width,
-            height,
-        });
-        for (label, score, rle) in objects {
-            let category_id = self.category(label);
-            self.annotations.push(CocoAnnotation {
-                id: self.annotations.len() + 1,
-                image_id,
-                category_id,
-                area: rle.area(),
-                bbox: rle.bbox().map_or([0; 4], |b| b.xywh()),
-                iscrowd: 0,
-                score,
-                segmentation: rle.clone(),
-            });
-        }
-    }
-
-    fn category(&mut self, label: &str) -> usize {
-        let id = self.labels.number(label) + 1;
-        if id > self.categories.len() {
-            let name = label.to_owned();
-            self.categories.push(CocoCategory { id, name });
-        }
-        id
-    }
-}
 
 /// Labels and their numbers, from 0 in the order in which they come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,6 +47,11 @@ impl Labels {
         })
     }
 
+    /// In the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// One a line, as `classes.txt` of YOLO data sets has them.
     pub fn lines(&self) -> String {
         let line = |label: &String| format!("{}\n", label.replace(['\n', '\r'], " "));
@@ -147,15 +64,15 @@ impl Labels {
 /// it by cuts of no width, as Ultralytics joins the parts of COCO objects. Objects without a pixel are left out.
 ///
 /// Source: the segmentation data set format of Ultralytics.
-pub fn yolo(objects: &[Annotation], labels: &mut Labels) -> String {
+pub fn yolo(objects: &[Annotation<'_>], labels: &mut Labels) -> String {
     let mut lines = String::new();
     for object in objects {
         let (width, height) = (
             f64::from(object.mask.width()),
             f64::from(object.mask.height()),
         );
-        let class = labels.number(&object.label);
-        let corners = joined(&object.mask);
+        let class = labels.number(object.label);
+        let corners = joined(object.mask);
         if corners.is_empty() {
             continue;
         }
@@ -225,7 +142,7 @@ fn nearest(a: &[[f64; 2]], b: &[[f64; 2]]) -> (usize, usize) {
 pub fn labelme(
     image_path: &str,
     (width, height): (u32, u32),
-    objects: &[Annotation],
+    objects: &[Annotation<'_>],
 ) -> Result<Value, Error> {
     let mut shapes = Vec::with_capacity(objects.len());
     for object in objects {
@@ -277,11 +194,11 @@ pub fn labelme(
 /// [`Error::Parameter`]: more than 65 535 objects, or a mask of another size.
 pub fn instance_map(
     (width, height): (u32, u32),
-    objects: &[Annotation],
+    objects: &[Annotation<'_>],
 ) -> Result<GrayImage16, Error> {
     let mut order: Vec<usize> = (0..objects.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(objects[i].mask.area()));
-    let numbered: Vec<(usize, &Mask)> = order.into_iter().map(|i| (i, &objects[i].mask)).collect();
+    let numbered: Vec<(usize, &Mask)> = order.into_iter().map(|i| (i, objects[i].mask)).collect();
     label_map(width, height, &numbered)
 }
 

@@ -13,6 +13,7 @@ mod bits;
 pub mod boundary;
 #[cfg(feature = "overlay")]
 mod canvas;
+mod coco_writer;
 mod complete;
 pub mod components;
 mod contour;
@@ -52,10 +53,11 @@ pub mod video;
 mod warning;
 
 #[cfg(feature = "image")]
-pub use annotation::{Annotation, CocoFile, Labels, cut_out, instance_map, labelme, yolo};
+pub use annotation::{Annotation, Labels, cut_out, instance_map, labelme, yolo};
 #[cfg(feature = "overlay")]
 pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
+pub use coco_writer::CocoWriter;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
 pub use decode::{
     GrayImage16, ReadImage, ReadOptions, decode_image, decode_image_with, read_file, read_gray16,

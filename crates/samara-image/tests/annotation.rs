@@ -8,30 +8,35 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use samara_image::{
-    Annotation, CocoFile, Labels, Mask, Rgb, RgbImage, coco_polygons_to_mask, cut_out, decode_mask,
-    instance_map, labelme, yolo,
+    Annotation, CocoWriter, Labels, Mask, Rgb, RgbImage, coco_polygons_to_mask, cut_out,
+    decode_mask, instance_map, labelme, yolo,
 };
 use serde_json::{Value, json};
 
 const SIZE: (u32, u32) = (40, 30);
 
-fn object(label: &str, inside: impl FnMut(u32, u32) -> bool) -> Annotation {
-    Annotation {
-        label: label.into(),
-        score: Some(0.5),
-        mask: Mask::from_fn(SIZE.0, SIZE.1, inside),
-    }
+type Object = (&'static str, Mask);
+
+fn object(label: &'static str, inside: impl FnMut(u32, u32) -> bool) -> Object {
+    (label, Mask::from_fn(SIZE.0, SIZE.1, inside))
+}
+
+fn annotations(objects: &[Object]) -> Vec<Annotation<'_>> {
+    let annotations = objects.iter();
+    annotations
+        .map(|(label, mask)| Annotation { label, mask })
+        .collect()
 }
 
 /// A square with a hole, and a part apart from it.
-fn with_hole_and_part() -> Annotation {
+fn with_hole_and_part() -> Object {
     object("ring", |x, y| {
         let within = |low: u32, high: u32| (low..high).contains(&x) && (low..high).contains(&y);
         within(4, 20) && !within(8, 14) || x > 30 && (3..9).contains(&y)
     })
 }
 
-fn objects() -> Vec<Annotation> {
+fn objects() -> Vec<Object> {
     vec![
         object("cat", |x, y| (10..14).contains(&x) && y > 20),
         with_hole_and_part(),
@@ -61,13 +66,14 @@ fn of_yolo(lines: &str) -> Vec<(usize, Mask)> {
 #[test]
 fn yolo_keeps_holes_and_parts_by_cuts() {
     let objects = objects();
+    let objects = annotations(&objects);
     let mut labels = Labels::new();
     let found = of_yolo(&yolo(&objects, &mut labels));
     let classes: Vec<usize> = found.iter().map(|(class, _)| *class).collect();
     assert_eq!(classes, [0, 1, 0]);
     assert_eq!(labels.lines(), "cat\nring\nnothing\n");
     for ((_, mask), object) in found.iter().zip(&objects) {
-        let iou = mask.iou(&object.mask);
+        let iou = mask.iou(object.mask);
         assert!(iou > 0.99, "{}: {iou}", object.label);
     }
     let shares = yolo(&objects, &mut labels);
@@ -81,6 +87,7 @@ fn yolo_keeps_holes_and_parts_by_cuts() {
 #[test]
 fn labelme_has_polygons_and_masks() {
     let objects = objects();
+    let objects = annotations(&objects);
     let json = labelme("../photo.jpg", SIZE, &objects).unwrap();
     assert_eq!(json["imagePath"], "../photo.jpg");
     assert_eq!(
@@ -90,7 +97,7 @@ fn labelme_has_polygons_and_masks() {
     let shapes = json["shapes"].as_array().unwrap();
     assert_eq!(shapes.len(), 3);
     for (shape, object) in shapes.iter().zip(&objects) {
-        assert_eq!(shape["label"], object.label.as_str());
+        assert_eq!(shape["label"], object.label);
         let points: Vec<[f64; 2]> = serde_json::from_value(shape["points"].clone()).unwrap();
         let mask = if shape["shape_type"] == "polygon" {
             coco_polygons_to_mask(&[points.concat()], SIZE.0, SIZE.1).unwrap()
@@ -110,7 +117,7 @@ fn labelme_has_polygons_and_masks() {
             );
             part.placed(x0 as u32, y0 as u32, SIZE.0, SIZE.1)
         };
-        assert_eq!(mask, object.mask, "{}", object.label);
+        assert_eq!(&mask, object.mask, "{}", object.label);
     }
     let kinds: Vec<&Value> = shapes.iter().map(|shape| &shape["shape_type"]).collect();
     assert_eq!(kinds, ["polygon", "mask", "polygon"]);
@@ -119,17 +126,16 @@ fn labelme_has_polygons_and_masks() {
 #[test]
 fn coco_numbers_images_objects_and_categories() {
     let objects = objects();
-    let rles: Vec<_> = objects.iter().map(|o| o.mask.to_rle()).collect();
-    let found = || {
-        objects
-            .iter()
-            .zip(&rles)
-            .map(|(o, rle)| (o.label.as_str(), o.score, rle))
-    };
-    let mut coco = CocoFile::new();
-    coco.add("a.jpg", SIZE, found());
-    coco.add("b.jpg", SIZE, found().skip(1).take(1));
-    let json = serde_json::to_value(&coco).unwrap();
+    let mut file = Vec::new();
+    let mut coco = CocoWriter::new(&mut file).unwrap();
+    for (name, objects) in [("a.jpg", &objects[..]), ("b.jpg", &objects[1..2])] {
+        coco.image(name, SIZE);
+        for (label, mask) in objects {
+            coco.object(label, Some(0.5), &mask.to_rle()).unwrap();
+        }
+    }
+    coco.finish().unwrap();
+    let json: Value = serde_json::from_slice(&file).unwrap();
     assert_eq!(
         json["images"][1],
         json!({"id": 2, "file_name": "b.jpg", "width": 40, "height": 30})
@@ -145,20 +151,21 @@ fn coco_numbers_images_objects_and_categories() {
     let ids = ["id", "image_id", "category_id", "iscrowd"].map(|key| last[key].as_u64().unwrap());
     assert_eq!(ids, [5, 2, 2, 0]);
     assert_eq!(last["bbox"], json!([4, 3, 36, 17]));
-    assert_eq!(last["area"], json!(objects[1].mask.area()));
+    assert_eq!(last["area"], json!(objects[1].1.area()));
     assert_eq!(json["annotations"][1]["segmentation"], last["segmentation"]);
 }
 
 #[test]
 fn maps_and_cut_outs() {
     let objects = objects();
+    let objects = annotations(&objects);
     let map = instance_map(SIZE, &objects).unwrap();
     assert_eq!(
         [(11, 25), (5, 5), (39, 29), (0, 0)].map(|(x, y)| map.get_pixel(x, y)[0]),
         [1, 2, 3, 0]
     );
     let image = RgbImage::from_pixel(SIZE.0, SIZE.1, Rgb([9, 8, 7]));
-    let cut = cut_out(&image, &objects[1].mask).unwrap();
+    let cut = cut_out(&image, objects[1].mask).unwrap();
     assert_eq!(
         (cut.get_pixel(5, 5).0, cut.get_pixel(10, 10).0),
         ([9, 8, 7, 255], [0; 4])
@@ -191,9 +198,8 @@ fn any_shape_comes_back_from_its_polygon() {
             continue;
         }
         let object = Annotation {
-            label: "a".into(),
-            score: None,
-            mask: mask.clone(),
+            label: "a",
+            mask: &mask,
         };
         let found = of_yolo(&yolo(&[object], &mut Labels::new()));
         assert_eq!(found[0].1, mask, "{round}");

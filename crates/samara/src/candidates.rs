@@ -114,6 +114,16 @@ impl Candidates {
         self
     }
 
+    /// The same without logits, which are nine tenths of its memory: for answers that are kept, and not refined.
+    /// Those of the candidates and of the tokens have no values then, so they are no mask prompt.
+    pub fn without_logits(mut self) -> Self {
+        let of_candidates = self.all.iter_mut().map(|c| &mut c.low_res_logits);
+        for logits in of_candidates.chain(&mut self.tokens.low_res_logits) {
+            *logits = Logits::none();
+        }
+        self
+    }
+
     /// The part of the image from which masks of this answer were drawn, in original pixels; `None`
     /// where all come from the whole image. See
     /// [`Embedding::predict_zoomed`](crate::Embedding::predict_zoomed).

@@ -70,6 +70,11 @@ impl Logits {
         Self { side, values }
     }
 
+    /// None, where they are not kept.
+    pub(crate) fn none() -> Self {
+        Self::from_decoder(0, Vec::new())
+    }
+
     /// Cells along a side.
     pub fn side(&self) -> usize {
         self.side

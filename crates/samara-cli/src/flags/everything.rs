@@ -65,7 +65,7 @@ pub(crate) struct EverythingFlags {
     #[arg(long, help_heading = "Output")]
     pub(crate) resume: bool,
 
-    /// Begin anew where there is a run; its results are replaced
+    /// Begin anew where there are results; they are replaced
     #[arg(long, conflicts_with = "resume", help_heading = "Output")]
     pub(crate) overwrite: bool,
 

@@ -6,9 +6,9 @@ mod inputs;
 mod manifest;
 mod results;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use crate::commands::journal::{Begin, RunFolder};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind, result_in};
-use crate::flags::{EverythingFlags, Format};
-use crate::internal_error;
+use crate::flags::EverythingFlags;
+use crate::internal_error::caught;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::read::{self, read};
@@ -85,6 +85,11 @@ fn one(
     input: &Input,
     ReadImage { image, warnings }: &ReadImage,
 ) -> Result<()> {
+    let folder = RunFolder::open(&flags.out)?;
+    if !flags.overwrite {
+        folder.refuse_others(results.shared())?;
+        folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
+    }
     let start = Instant::now();
     let embedding = progress::spin("embedding the image", || generator.segmenter().embed(image))?;
     let bar = Bar::steps(100, 0, "masks");
@@ -97,10 +102,10 @@ fn one(
     let tree = Hierarchy::of(&records);
     let seconds = start.elapsed().as_secs_f64();
     let mut written = results.write(&input.name, image, &records, &tree)?;
-    if flags.format.contains(&Format::Coco) {
-        let path = result_in(&flags.out, coco::FILE)?;
+    if let Some(name) = results.shared() {
+        let path = result_in(&flags.out, name)?;
         let entry = done(input, image, warnings, &records);
-        coco::write(&path, results, || Ok([Ok(entry.clone())].into_iter()))?;
+        coco::write(&path, results, [Ok(entry)])?;
         written.push(path);
     }
     let mut text = format!(
@@ -164,6 +169,7 @@ fn many(
     let folder = RunFolder::open(&flags.out)?;
     let begin = Begin::of(flags.resume, flags.overwrite);
     if begin != Begin::Overwrite && !folder.has(manifest::FILE) {
+        folder.refuse_others(results.shared())?;
         for input in inputs.iter() {
             folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
         }
@@ -205,9 +211,10 @@ fn many(
         Ok::<_, CliError>(())
     })?;
     bar.finish();
-    if flags.format.contains(&Format::Coco) {
-        let path = result_in(&flags.out, coco::FILE)?;
-        coco::write(&path, results, || manifest.entries())?;
+    if let Some(name) = results.shared() {
+        let path = result_in(&flags.out, name)?;
+        let entries = manifest.entries().map_err(CliError::failed)?;
+        coco::write(&path, results, entries)?;
     }
     let before = match skipped {
         0 => String::new(),
@@ -233,6 +240,8 @@ fn many(
 fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
     let segmenter = generator.segmenter();
     let formats = flags.format.iter().map(|format| format!("{format:?}"));
+    // Their order means nothing.
+    let formats: BTreeSet<String> = formats.collect();
     Ok(json!({
         "samara": env!("CARGO_PKG_VERSION"),
         "model": segmenter.name(),
@@ -240,25 +249,8 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
         "options": generator.options(),
         "page": flags.read.page,
         "stretch": flags.read.depth.stretch.to_string(),
-        "formats": formats.collect::<Vec<_>>(),
+        "formats": formats,
     }))
-}
-
-/// The work of a stage on one image. What goes wrong with it, a panic too, is told with the image's name and
-/// ends nothing else.
-fn caught<T>(input: &Input, work: impl FnOnce() -> samara::Result<T>) -> Result<T, String> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    let error = match done {
-        Ok(Ok(done)) => return Ok(done),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => internal_error::of(panic.as_ref()).line(),
-    };
-    let name = terminal::name(&input.path);
-    Err(if error.starts_with(&name) {
-        error
-    } else {
-        format!("{name}: {error}")
-    })
 }
 
 /// The first stage. It ends when there is nothing left, or when the next one is gone.
@@ -269,7 +261,7 @@ fn decode(
     next: &SyncSender<Staged<ReadImage>>,
 ) {
     for input in inputs.iter().filter(|input| !before.contains(&input.name)) {
-        let image = caught(&input, || Ok(read_image_with(&input.path, options)?));
+        let image = caught(&input.path, || read_image_with(&input.path, options));
         if next.send((input, image)).is_err() {
             return;
         }
@@ -284,7 +276,7 @@ fn embed(
 ) {
     for (input, image) in images {
         let embedded = image.and_then(|image| {
-            let embedding = caught(&input, || generator.segmenter().embed(&image.image))?;
+            let embedding = caught(&input.path, || generator.segmenter().embed(&image.image))?;
             Ok((image, embedding))
         });
         if next.send((input, embedded)).is_err() {
@@ -302,7 +294,8 @@ fn segment(
     embedding: &Embedding,
 ) -> Result<Outcome> {
     let going = |_| ControlFlow::Continue(());
-    let records = match caught(input, || generator.generate_from(image, embedding, going)) {
+    let records = || generator.generate_from(image, embedding, going);
+    let records = match caught(&input.path, records) {
         Ok(records) => records,
         Err(error) => return Ok(Outcome::Failed { error }),
     };

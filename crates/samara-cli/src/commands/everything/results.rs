@@ -8,7 +8,7 @@ use samara::{Granularity, Hierarchy, Mask, MaskRecord};
 use samara_image::{PngSource, RgbImage, label_map, save_png, write_atomic, write_folder_atomic};
 use serde::Serialize;
 
-use super::images;
+use super::{coco, images};
 use crate::error::{CliError, Result};
 use crate::files::result_in;
 use crate::flags::Format;
@@ -67,6 +67,11 @@ impl Results {
         extensions
             .map(|extension| format!("{name}.{extension}"))
             .collect()
+    }
+
+    /// What is written for all images together, relative to the folder.
+    pub(super) fn shared(&self) -> Option<&'static str> {
+        self.formats.contains(&Format::Coco).then_some(coco::FILE)
     }
 
     /// Writes what was asked for; gives the paths.

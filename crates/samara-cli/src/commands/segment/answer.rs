@@ -10,8 +10,30 @@ use crate::flags::SegmentFlags;
 use crate::report::{Timing, timed};
 use crate::terminal;
 
-/// Answers prompts for an image.
+/// Prompts that are answered together. An answer takes 2 MB while it has its logits.
+const TOGETHER: usize = 64;
+
+/// Answers prompts for an image. Logits are kept for `--raw` alone.
 pub(super) fn answer(
+    flags: &SegmentFlags,
+    embedding: &Embedding,
+    image: &RgbImage,
+    asked: &[Asked],
+    prompts: Vec<Prompt>,
+    select: &Select,
+    timing: &mut Timing,
+) -> Result<Vec<Object>> {
+    let mut objects = Vec::with_capacity(asked.len());
+    let mut prompts = prompts.into_iter();
+    for asked in asked.chunks(TOGETHER) {
+        let prompts = prompts.by_ref().take(asked.len()).collect();
+        let answered = answer_together(flags, embedding, image, asked, prompts, select, timing)?;
+        objects.extend(answered);
+    }
+    Ok(objects)
+}
+
+fn answer_together(
     flags: &SegmentFlags,
     embedding: &Embedding,
     image: &RgbImage,
@@ -35,10 +57,15 @@ pub(super) fn answer(
     let all = asked.iter().zip(prompts).zip(answers);
     let objects = all.map(|((asked, prompt), candidates)| {
         let selection = candidates.select(select)?;
+        let kept = flags.raw.is_some();
         Ok(Object {
             label: asked.label.clone(),
             prompt,
-            candidates,
+            candidates: if kept {
+                candidates
+            } else {
+                candidates.without_logits()
+            },
             selection,
         })
     });

@@ -116,7 +116,7 @@ impl Answered<'_> {
     ) -> Result<()> {
         let Self { image, objects, .. } = *self;
         let names = Names::new(self.path, objects.len());
-        let annotations: Vec<Annotation> = objects.iter().map(Object::annotation).collect();
+        let annotations: Vec<Annotation<'_>> = objects.iter().map(Object::annotation).collect();
         let result = |name: String| result_in(folder, name);
         for &format in &flags.format {
             let file = names.of(format).into_iter().next().unwrap_or_default();

@@ -1,11 +1,10 @@
 //! The images of a file of prompts.
 
-use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use samara::{Segmenter, Select};
-use samara_image::{CocoFile, Labels, ReadImage, Rle, write_atomic};
+use samara_image::{CocoWriter, Labels, ReadImage, RgbImage, Rle, write_atomic_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,7 +18,7 @@ use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind, result_in};
 use crate::flags::{SegmentFlags, SegmentFormat};
-use crate::internal_error;
+use crate::internal_error::caught;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::read::read;
@@ -110,11 +109,11 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
     let bar = Bar::steps(jobs.len() as u64, before.len() as u64, "images");
     let (mut count, mut failures) = (0, Vec::new());
     for job in jobs.iter().filter(|job| !before.contains(&job.name)) {
-        let work = || segment(flags, &segmenter, &select, job, &mut labels);
-        let outcome = match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => failed(job, &error),
-            Err(panic) => failed(job, &internal_error::of(panic.as_ref())),
+        // What is wrong with an image is told; what is wrong with the disk is an error.
+        let work = || segment(flags, &segmenter, &select, job);
+        let outcome = match caught(&job.image, work) {
+            Ok(segmented) => segmented.write(flags, job, &mut labels)?,
+            Err(error) => Outcome::Failed { error },
         };
         match &outcome {
             Outcome::Done { objects, .. } => count += objects.len(),
@@ -198,15 +197,11 @@ fn refuse_single(flags: &SegmentFlags) -> Result<()> {
     })
 }
 
-fn failed(job: &Job, error: &CliError) -> Outcome {
-    let (name, error) = (job.image.display().to_string(), error.line());
-    Outcome::Failed {
-        error: if error.contains(&name) {
-            error
-        } else {
-            format!("{name}: {error}")
-        },
-    }
+/// An image with its answers.
+struct Segmented {
+    image: RgbImage,
+    objects: Vec<Object>,
+    report: Report,
 }
 
 fn segment(
@@ -214,8 +209,7 @@ fn segment(
     segmenter: &Segmenter,
     select: &Select,
     job: &Job,
-    labels: &mut Labels,
-) -> Result<Outcome> {
+) -> Result<Segmented> {
     let options = flags.read.options();
     let ReadImage { image, warnings } = read(&job.image, &options)?;
     if let Some((width, height)) = job.size.filter(|&size| size != image.dimensions()) {
@@ -249,25 +243,36 @@ fn segment(
     if flags.explain {
         explain(flags, &objects);
     }
-    let answered = Answered {
-        path: &job.image,
-        image: &image,
-        objects: &objects,
-        report: &report,
-    };
-    let out = flags.out.as_deref().unwrap_or(Path::new("."));
-    answered.write(out, flags, flags.select == SelectArg::All, labels)?;
-    let found = objects.iter().map(Object::annotation).map(|object| Found {
-        segmentation: object.mask.to_rle(),
-        label: object.label,
-        score: object.score,
-    });
-    Ok(Outcome::Done {
-        width: image.width(),
-        height: image.height(),
-        objects: found.collect(),
-        warnings: report.image.warnings,
+    Ok(Segmented {
+        image,
+        objects,
+        report,
     })
+}
+
+impl Segmented {
+    /// Writes the results of the image.
+    fn write(self, flags: &SegmentFlags, job: &Job, labels: &mut Labels) -> Result<Outcome> {
+        let answered = Answered {
+            path: &job.image,
+            image: &self.image,
+            objects: &self.objects,
+            report: &self.report,
+        };
+        let out = flags.out.as_deref().unwrap_or(Path::new("."));
+        answered.write(out, flags, flags.select == SelectArg::All, labels)?;
+        let found = self.objects.iter().map(|object| Found {
+            label: object.label().to_owned(),
+            score: object.score(),
+            segmentation: object.mask().to_rle(),
+        });
+        Ok(Outcome::Done {
+            width: self.image.width(),
+            height: self.image.height(),
+            objects: found.collect(),
+            warnings: self.report.image.warnings,
+        })
+    }
 }
 
 /// Writes what is about all images.
@@ -283,24 +288,27 @@ fn finish(
     if !flags.format.contains(&SegmentFormat::Coco) {
         return Ok(());
     }
-    let mut coco = CocoFile::new();
-    for entry in journal.entries().map_err(CliError::failed)? {
-        let entry = entry.map_err(CliError::failed)?;
-        if let Outcome::Done {
-            width,
-            height,
-            objects,
-            ..
-        } = entry.outcome
-        {
-            let objects = objects
-                .iter()
-                .map(|o| (o.label.as_str(), o.score, &o.segmentation));
-            coco.add(&entry.image, (width, height), objects);
+    let entries = journal.entries().map_err(CliError::failed)?;
+    Ok(write_atomic_with(result_in(out, COCO)?, |file| {
+        let mut coco = CocoWriter::new(file)?;
+        for entry in entries {
+            let Entry { image, outcome } = entry?;
+            let Outcome::Done {
+                width,
+                height,
+                objects,
+                ..
+            } = outcome
+            else {
+                continue;
+            };
+            coco.image(&image, (width, height));
+            for object in objects {
+                coco.object(&object.label, object.score, &object.segmentation)?;
+            }
         }
-    }
-    let json = serde_json::to_vec(&coco).map_err(CliError::failed)?;
-    Ok(write_atomic(result_in(out, COCO)?, &json)?)
+        coco.finish()
+    })?)
 }
 
 /// What a run does: the first line of its journal.
@@ -309,11 +317,13 @@ fn header(flags: &SegmentFlags, segmenter: &Segmenter) -> Result<Value> {
     let prompts = std::fs::read(file)
         .map_err(|e| CliError::failed(format!("--prompts {}: {e}", file.display())))?;
     let formats = flags.format.iter().map(|format| format!("{format:?}"));
+    // Their order means nothing.
+    let formats: BTreeSet<String> = formats.collect();
     Ok(json!({
         "samara": env!("CARGO_PKG_VERSION"),
         "model": segmenter.name(),
         "weights": segmenter.fingerprint()?,
-        "prompts": format!("{:08x}", crc32fast::hash(&prompts)),
+        "prompts_crc32": format!("{:08x}", crc32fast::hash(&prompts)),
         "single": flags.single,
         "intent": flags.meaning.intent,
         "select": format!("{:?}", flags.select),
@@ -321,6 +331,6 @@ fn header(flags: &SegmentFlags, segmenter: &Segmenter) -> Result<Value> {
         "page": flags.read.page,
         "stretch": flags.read.depth.stretch.to_string(),
         "label": flags.label,
-        "formats": formats.collect::<Vec<_>>(),
+        "formats": formats,
     }))
 }

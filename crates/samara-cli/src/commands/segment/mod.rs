@@ -47,9 +47,9 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
 /// The image that the command line names.
 fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
-    if flags.resume || flags.overwrite {
+    if flags.resume {
         return Err(CliError::usage(
-            "--resume and --overwrite are for the images of a --prompts file",
+            "--resume: for the images of a --prompts file",
         ));
     }
     let checkpoint = checkpoint(&flags.model)?;
@@ -59,6 +59,7 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
         .files(flags, path, asked)
         .read("the checkpoint", checkpoint.path())
         .check()?;
+    let _folder = outputs.begin_folder(flags, path, asked.len())?;
     let options = flags.read.options();
     let ReadImage { image, warnings } = read(path, &options)?;
     let prompts = prompts::checked(asked, &image, &options.limits)?;

@@ -1,6 +1,6 @@
 //! An object that was asked for, with its answer.
 
-use samara::{Candidates, Prompt, Selection};
+use samara::{Candidates, Mask, Prompt, Selection};
 use samara_image::Annotation;
 
 use crate::report::ObjectRecord;
@@ -17,14 +17,28 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The selected mask, for annotation tools.
-    pub(super) fn annotation(&self) -> Annotation {
+    /// The name of its class, for formats that need one.
+    pub(super) fn label(&self) -> &str {
+        self.label.as_deref().unwrap_or(LABEL)
+    }
+
+    /// The predicted IoU of the selected candidate, if one is selected.
+    pub(super) fn score(&self) -> Option<f32> {
         let best = self.selection.index.map(|i| &self.candidates.as_slice()[i]);
+        best.map(|candidate| candidate.predicted_iou.0)
+    }
+
+    /// For annotation tools.
+    pub(super) fn annotation(&self) -> Annotation<'_> {
         Annotation {
-            label: self.label.clone().unwrap_or_else(|| LABEL.into()),
-            score: best.map(|candidate| candidate.predicted_iou.0),
-            mask: self.selection.mask.clone(),
+            label: self.label(),
+            mask: self.mask(),
         }
+    }
+
+    /// The selected mask.
+    pub(super) fn mask(&self) -> &Mask {
+        &self.selection.mask
     }
 
     /// Its part of the report.

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 use samara::{Embedding, Logits, Zoom};
-use samara_image::{CocoFile, Labels, RgbImage, save_image, write_atomic};
+use samara_image::{CocoWriter, Labels, RgbImage, save_image, write_atomic, write_atomic_with};
 
 use super::drawing::overlay;
 use super::folder::{Answered, COCO, Names, shared, write_classes};
 use super::object::Object;
 use super::prompts::Asked;
 use crate::args::SelectArg;
+use crate::commands::journal::RunFolder;
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind, result_in};
 use crate::flags::{SegmentFlags, SegmentFormat};
@@ -71,10 +72,7 @@ impl Outputs {
             _ => None,
         };
         let inside = |folder: &PathBuf| {
-            let names = Names::new(image, asked.len()).all(&flags.format);
-            let names = names
-                .into_iter()
-                .chain(shared(&flags.format).map(str::to_owned));
+            let names = inside(flags, image, asked.len());
             names.map(|name| folder.join(name)).collect()
         };
         let inside: Vec<PathBuf> = self.folder.as_ref().map(inside).unwrap_or_default();
@@ -96,6 +94,25 @@ impl Outputs {
                 flags.save_embedding.as_deref(),
             )
             .write_inside("--out", inside)
+    }
+
+    /// Opens the folder of results, if there is one, for this run alone. Nothing in it is replaced that nobody
+    /// said may go.
+    pub(super) fn begin_folder(
+        &self,
+        flags: &SegmentFlags,
+        image: &Path,
+        objects: usize,
+    ) -> Result<Option<RunFolder>> {
+        let Some(path) = &self.folder else {
+            return Ok(None);
+        };
+        let folder = RunFolder::open(path)?;
+        if !flags.overwrite {
+            let names: Vec<String> = inside(flags, image, objects).collect();
+            folder.refuse_others(names.iter().map(String::as_str))?;
+        }
+        Ok(Some(folder))
     }
 
     pub(super) fn json_on_stdout(&self) -> bool {
@@ -128,18 +145,15 @@ impl Outputs {
                 write_classes(folder, &labels)?;
             }
             if flags.format.contains(&SegmentFormat::Coco) {
-                let annotations: Vec<_> = objects.iter().map(Object::annotation).collect();
-                let rles: Vec<_> = annotations.iter().map(|a| a.mask.to_rle()).collect();
-                let found = annotations.iter().zip(&rles);
-                let mut coco = CocoFile::new();
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                coco.add(
-                    &name,
-                    image.dimensions(),
-                    found.map(|(a, rle)| (a.label.as_str(), a.score, rle)),
-                );
-                let json = serde_json::to_vec(&coco).map_err(CliError::failed)?;
-                write_atomic(result_in(folder, COCO)?, &json)?;
+                write_atomic_with(result_in(folder, COCO)?, |file| {
+                    let mut coco = CocoWriter::new(file)?;
+                    coco.image(&name, image.dimensions());
+                    for object in objects {
+                        coco.object(object.label(), object.score(), &object.mask().to_rle())?;
+                    }
+                    coco.finish()
+                })?;
             }
         }
         if let Some(path) = &self.mask {
@@ -195,6 +209,13 @@ impl Outputs {
         }
         terminal::print(&text)
     }
+}
+
+/// What may be written in a folder of results.
+fn inside(flags: &SegmentFlags, image: &Path, objects: usize) -> impl Iterator<Item = String> {
+    let names = Names::new(image, objects).all(&flags.format);
+    let shared = shared(&flags.format).map(str::to_owned);
+    names.into_iter().chain(shared)
 }
 
 /// An existing folder, or a path that looks like one.
