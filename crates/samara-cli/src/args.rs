@@ -1,8 +1,11 @@
 //! From flags to arguments: values are parsed, files and models are found.
 
+use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use samara::{
     Click, ImageLimits, OriginalBox, OriginalPx, ParseError, SegmenterOptions, Select, read_mask,
 };
@@ -106,6 +109,22 @@ impl FromStr for SelectArg {
             },
         }
     }
+}
+
+impl Display for SelectArg {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::How(select) => select.fmt(f),
+            Self::Oracle(path) => write!(f, "oracle={}", path.display()),
+            Self::All => f.pad("all"),
+        }
+    }
+}
+
+/// The names of values of a flag, whose order means nothing.
+pub(crate) fn names(values: &[impl ValueEnum]) -> BTreeSet<String> {
+    let values = values.iter().filter_map(ValueEnum::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect()
 }
 
 impl SelectArg {

@@ -6,7 +6,6 @@ mod inputs;
 mod manifest;
 mod results;
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,6 +16,7 @@ use samara::{Embedding, Hierarchy, MaskGenerator, MaskRecord, Segmenter};
 use samara_image::{ImageWarning, ReadImage, ReadOptions, RgbImage, read_image_with};
 use serde_json::{Value, json};
 
+use crate::args::names;
 use crate::commands::journal::{Begin, RunFolder};
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind, result_in};
@@ -239,9 +239,6 @@ fn many(
 /// What a run does: the first line of its manifest.
 fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
     let segmenter = generator.segmenter();
-    let formats = flags.format.iter().map(|format| format!("{format:?}"));
-    // Their order means nothing.
-    let formats: BTreeSet<String> = formats.collect();
     Ok(json!({
         "samara": env!("CARGO_PKG_VERSION"),
         "model": segmenter.name(),
@@ -249,7 +246,7 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
         "options": generator.options(),
         "page": flags.read.page,
         "stretch": flags.read.depth.stretch.to_string(),
-        "formats": formats,
+        "formats": names(&flags.format),
     }))
 }
 

@@ -56,8 +56,9 @@ fn answer_together(
     })?;
     let all = asked.iter().zip(prompts).zip(answers);
     let objects = all.map(|((asked, prompt), candidates)| {
-        let selection = candidates.select(select)?;
+        let mut selection = candidates.select(select)?;
         let kept = flags.raw.is_some();
+        selection.low_res_logits.take_if(|_| !kept);
         Ok(Object {
             label: asked.label.clone(),
             prompt,

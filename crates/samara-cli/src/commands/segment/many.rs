@@ -1,6 +1,6 @@
 //! The images of a file of prompts.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use samara::{Segmenter, Select};
@@ -12,7 +12,7 @@ use super::answer::{answer, explain};
 use super::folder::{Answered, COCO, Names, shared, write_classes};
 use super::object::Object;
 use super::prompts::{Job, checked};
-use crate::args::SelectArg;
+use crate::args::{SelectArg, names};
 use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
@@ -316,9 +316,6 @@ fn header(flags: &SegmentFlags, segmenter: &Segmenter) -> Result<Value> {
     let file = flags.prompts.as_deref().unwrap_or(Path::new(""));
     let prompts = std::fs::read(file)
         .map_err(|e| CliError::failed(format!("--prompts {}: {e}", file.display())))?;
-    let formats = flags.format.iter().map(|format| format!("{format:?}"));
-    // Their order means nothing.
-    let formats: BTreeSet<String> = formats.collect();
     Ok(json!({
         "samara": env!("CARGO_PKG_VERSION"),
         "model": segmenter.name(),
@@ -326,11 +323,11 @@ fn header(flags: &SegmentFlags, segmenter: &Segmenter) -> Result<Value> {
         "prompts_crc32": format!("{:08x}", crc32fast::hash(&prompts)),
         "single": flags.single,
         "intent": flags.meaning.intent,
-        "select": format!("{:?}", flags.select),
+        "select": flags.select.to_string(),
         "zoom": flags.zoom.to_string(),
         "page": flags.read.page,
         "stretch": flags.read.depth.stretch.to_string(),
         "label": flags.label,
-        "formats": formats,
+        "formats": names(&flags.format),
     }))
 }

@@ -17,6 +17,7 @@ use samara::{
 use samara_image::{FrameSource, open_video};
 use serde_json::{Value, json};
 
+use crate::args::names;
 use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::commands::tell_unused_intent;
 use crate::error::{CliError, Result};
@@ -273,7 +274,7 @@ fn header(
         "options": options,
         "from": flags.from,
         "to": flags.to,
-        "direction": format!("{:?}", flags.direction).to_lowercase(),
+        "direction": names(&[flags.direction]).first(),
         "prompts": prompts,
     }))
 }
