@@ -242,6 +242,9 @@ fn a_folder_with_a_bad_file_is_done_but_for_it() {
     let bench = with_photos(4);
     bench.write("photos/bad.png", b"no image");
     bench.write("photos/notes.txt", b"no image either");
+    // A link to a folder above leads to nothing new.
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", bench.path("photos/more/up")).unwrap();
     // The results lie in the folder itself, and are no images to work on.
     let args = ["photos", "--format=overlay,coco", "--out=photos/results"];
     let output = everything(&bench, &args);

@@ -129,6 +129,8 @@ impl Root {
             let path = match entry {
                 Ok(entry) if is_image(&entry) => entry.into_path(),
                 Ok(_) => return None,
+                // What a link to a folder above leads to is walked already.
+                Err(error) if error.loop_ancestor().is_some() => return None,
                 Err(error) => error.path()?.to_path_buf(),
             };
             let inside = path.strip_prefix(&self.path).ok()?;
