@@ -99,7 +99,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn parameter(parameter: &str, what: impl Into<String>) -> Self {
+    /// An error about a value that the caller handed in.
+    pub fn parameter(parameter: &str, what: impl Into<String>) -> Self {
         Self::Parameter {
             parameter: parameter.to_owned(),
             what: what.into(),

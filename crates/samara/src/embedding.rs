@@ -8,12 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use safetensors::tensor::SafeTensors;
 use samara_image::{Frame, ImageLimits, InputImage, RgbImage, read_file, write_atomic};
-use samara_model::burn::tensor::Tensor;
+use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::ImageTokens;
 use samara_model::{FeaturesError, ImageFeatures};
 use sha2::{Digest, Sha256};
 
 use crate::error::DeviceError;
+use crate::preprocess::normalise_values;
 use crate::segmenter::Segmenter;
 use crate::zoom::LastView;
 use crate::{Error, Result};
@@ -84,12 +85,57 @@ impl Embedding {
         Ok((read(embedding)?, shape))
     }
 
+    /// The embedding of an image of `size` (width, height) with these [`values`](Self::values), as other programs
+    /// keep them. It is of no known image, so nothing looks at the pixels again.
+    ///
+    /// # Errors
+    /// There are not as many values as the model has, one is not finite, or the model has finer features beside
+    /// them (SAM 2).
+    pub fn from_values(segmenter: &Segmenter, values: Vec<f32>, size: (u32, u32)) -> Result<Self> {
+        let refuse = |why: String| Error::from(samara_image::Error::parameter("embedding", why));
+        let &[[_, rows, columns, channels]] = &segmenter.config().feature_shapes()[..] else {
+            let name = segmenter.name();
+            return Err(refuse(format!(
+                "that of {name} has finer features beside its values; keep it with Embedding::save"
+            )));
+        };
+        if values.len() != channels * rows * columns {
+            return Err(refuse(format!(
+                "{} values, expected {channels}x{rows}x{columns}",
+                values.len()
+            )));
+        }
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(refuse("a value is not a finite number".into()));
+        }
+        let frame = segmenter.frame(size.0, size.1)?;
+        let values = TensorData::new(values, [1, channels, rows, columns]);
+        let features = ImageFeatures {
+            image_embed: Tensor::from_data(values, segmenter.device()).permute([0, 2, 3, 1]),
+            high_res_feats: Vec::new(),
+        };
+        Ok(Self::new(segmenter.clone(), frame, features, String::new()))
+    }
+
     /// Saves the embedding to one file (`safetensors`), bound to the weights that made it.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        Ok(write_atomic(path, &self.file(path)?)?)
+    }
+
+    /// The embedding as the bytes of such a file.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.file(Path::new("embedding"))
+    }
+
+    /// The bytes of a file, which is called so in errors.
+    fn file(&self, path: &Path) -> Result<Vec<u8>> {
         let failed = |reason: String| Error::Saved {
             path: path.into(),
             reason,
@@ -105,11 +151,10 @@ impl Embedding {
             (IMAGE.to_owned(), self.image.clone()),
         ]);
         let file = self.features.to_safetensors(metadata);
-        let file = file.map_err(|error| match error {
+        file.map_err(|error| match error {
             FeaturesError::Device(why) => DeviceError::Failed(why).into(),
             other => failed(other.to_string()),
-        })?;
-        Ok(write_atomic(path, &file)?)
+        })
     }
 
     /// Loads an embedding that the same weights made.
@@ -119,14 +164,29 @@ impl Embedding {
     /// weights.
     pub fn load(path: impl AsRef<Path>, segmenter: &Segmenter) -> Result<Self> {
         let path = path.as_ref();
+        let bytes = read_file(path, &ImageLimits::default());
+        let bytes = bytes.map_err(|e| Error::Saved {
+            path: path.into(),
+            reason: e.reason().to_owned(),
+        })?;
+        Self::of_file(&bytes, path, segmenter)
+    }
+
+    /// The embedding of the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), about an "embedding".
+    pub fn from_bytes(bytes: &[u8], segmenter: &Segmenter) -> Result<Self> {
+        Self::of_file(bytes, Path::new("embedding"), segmenter)
+    }
+
+    fn of_file(bytes: &[u8], path: &Path, segmenter: &Segmenter) -> Result<Self> {
         let failed = |reason: String| Error::Saved {
             path: path.into(),
             reason,
         };
-        let bytes = read_file(path, &ImageLimits::default());
-        let bytes = bytes.map_err(|e| failed(e.reason().to_owned()))?;
         let damaged = |e: &dyn fmt::Display| failed(format!("no saved embedding: {e}"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let field = |key: &str| {
             metadata
@@ -151,7 +211,7 @@ impl Embedding {
         let image = field(IMAGE)?.clone();
         let config = segmenter.config();
         let shapes = config.feature_shapes();
-        let features = ImageFeatures::from_safetensors(&bytes, &shapes, segmenter.device())
+        let features = ImageFeatures::from_safetensors(bytes, &shapes, segmenter.device())
             .map_err(|e| damaged(&e))?;
         Ok(Self::new(segmenter.clone(), frame, features, image))
     }
@@ -179,6 +239,39 @@ impl Segmenter {
     ) -> Result<Embedding> {
         let image = image.try_into().map_err(Into::into)?;
         self.embed_rgb(&image)
+    }
+
+    /// Computes the embedding of an image that was scaled as the model takes it, as `set_torch_image` of the
+    /// official code does: `pixels` are red, green and blue from 0 to 255, row by row, of an image whose longest
+    /// side is the model's input side, and `size` is the width and height of the original.
+    ///
+    /// # Errors
+    /// There are not as many values as such an image has, one is not finite, or the model takes stretched images
+    /// (SAM 2).
+    pub fn embed_scaled(&self, pixels: &[f32], size: (u32, u32)) -> Result<Embedding> {
+        let refuse = |why: String| Error::from(samara_image::Error::parameter("scaled image", why));
+        let frame = self.frame(size.0, size.1)?;
+        let (width, height) = frame.content_size();
+        if frame.is_stretched() {
+            return Err(refuse(format!("{} takes images as they are", self.name())));
+        }
+        if pixels.len() != 3 * (width * height) as usize {
+            return Err(refuse(format!(
+                "{} values for an image of {}x{}, which is scaled to {width}x{height} in 3 colours",
+                pixels.len(),
+                size.0,
+                size.1
+            )));
+        }
+        if pixels.iter().any(|value| !value.is_finite()) {
+            return Err(refuse("a value is not a finite number".into()));
+        }
+        let features = self.threads().run(|| {
+            let side = self.input_side() as usize;
+            let pixels = normalise_values(pixels, width as usize, side, self.device());
+            self.model().encode_image(pixels)
+        });
+        Ok(Embedding::new(self.clone(), frame, features, String::new()))
     }
 
     fn embed_rgb(&self, image: &RgbImage) -> Result<Embedding> {

@@ -146,6 +146,14 @@ impl Logits {
     ) -> Result<(Mask, StabilityScore), PromptError> {
         Ok(Upsampler::new(self.side, frame)?.mask(&self.values, offset))
     }
+
+    /// The logits of every original pixel, row by row, from which [`upsample`](Self::upsample) makes the mask.
+    ///
+    /// # Errors
+    /// As [`upsample`](Self::upsample).
+    pub fn upsample_logits(&self, frame: &Frame) -> Result<Vec<f32>, PromptError> {
+        Ok(Upsampler::new(self.side, frame)?.logits(&self.values))
+    }
 }
 
 /// Makes masks of the original size from logits; for many masks of one image.
@@ -214,6 +222,22 @@ impl Upsampler {
             low += u64::from(above(-offset));
         }
         (mask, StabilityScore::from_areas(high, low))
+    }
+}
+
+impl Upsampler {
+    /// The logits of the original pixels, row by row.
+    fn logits(&self, logits: &[f32]) -> Vec<f32> {
+        let width = self.columns.len();
+        let lines = logits.chunks_exact(self.side);
+        let stretched = lines.flat_map(|line| self.columns.iter().map(|taps| taps.apply(line)));
+        let stretched: Vec<f32> = stretched.collect();
+        let rows: Vec<&[f32]> = stretched.chunks_exact(width).collect();
+        let mut all = vec![0.0; width * self.rows.len()];
+        for (line, taps) in all.chunks_exact_mut(width).zip(&self.rows) {
+            taps.mix(&rows, 0, line);
+        }
+        all
     }
 }
 

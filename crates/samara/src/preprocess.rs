@@ -34,14 +34,22 @@ impl Segmenter {
 /// deviation and padded with zeros on the right and below: `[1, 3, side, side]`, in memory pixel by
 /// pixel, as convolutions read them.
 pub(crate) fn normalise_pixels(image: &RgbImage, side: usize, device: &Device) -> Tensor<4> {
+    normalise_values(image.as_raw(), image.width() as usize, side, device)
+}
+
+/// The same of values from 0 to 255, red, green and blue of `width` pixels a row.
+pub(crate) fn normalise_values<T: Copy + Into<f32>>(
+    values: &[T],
+    width: usize,
+    side: usize,
+    device: &Device,
+) -> Tensor<4> {
     let mut pixels = vec![0.0_f32; side * side * 3];
-    let lines = image
-        .as_raw()
-        .chunks_exact((3 * image.width() as usize).max(1));
+    let lines = values.chunks_exact((3 * width).max(1));
     for (line, source) in pixels.chunks_exact_mut(3 * side).zip(lines) {
         for (out, rgb) in line.chunks_exact_mut(3).zip(source.chunks_exact(3)) {
             for (channel, (out, value)) in out.iter_mut().zip(rgb).enumerate() {
-                *out = (f32::from(*value) - PIXEL_MEAN[channel]) / PIXEL_STD[channel];
+                *out = ((*value).into() - PIXEL_MEAN[channel]) / PIXEL_STD[channel];
             }
         }
     }

@@ -361,3 +361,47 @@ fn an_unwritable_folder_keeps_the_old_file() {
     let kept = Embedding::load(&path, segmenter()).unwrap();
     assert_eq!(kept.frame().original_size(), (WIDTH, HEIGHT));
 }
+
+/// Embeddings travel as bytes, as values alone, and come from images that were scaled elsewhere.
+#[test]
+fn an_embedding_comes_from_bytes_values_and_scaled_pixels() {
+    let original = embedding(WIDTH, HEIGHT);
+    let prompt = Prompt::point(70.0, 60.0);
+    let expected = original.predict(&prompt).unwrap();
+    let of_bytes = Embedding::from_bytes(&original.to_bytes().unwrap(), segmenter()).unwrap();
+    let (values, _) = original.values().unwrap();
+    let of_values = Embedding::from_values(segmenter(), values.clone(), (WIDTH, HEIGHT)).unwrap();
+    let (width, height) = original.frame().content_size();
+    let scaled = samara_image::resize_bilinear(&photo(WIDTH, HEIGHT), width, height);
+    let scaled: Vec<f32> = scaled.as_raw().iter().map(|&v| v.into()).collect();
+    let of_pixels = segmenter().embed_scaled(&scaled, (WIDTH, HEIGHT)).unwrap();
+    for other in [of_bytes, of_values, of_pixels] {
+        let found = other.predict(&prompt).unwrap();
+        assert_eq!(difference(&expected, &found), 0.0);
+        assert_eq!(expected[0].mask, found[0].mask);
+    }
+
+    let refusal = |error: Error| error.to_string();
+    let few = Embedding::from_values(segmenter(), values[1..].to_vec(), (WIDTH, HEIGHT));
+    assert!(refusal(few.unwrap_err()).starts_with("embedding: "));
+    let mut not_finite = values;
+    not_finite[7] = f32::NAN;
+    let not_finite = Embedding::from_values(segmenter(), not_finite, (WIDTH, HEIGHT));
+    assert!(refusal(not_finite.unwrap_err()).contains("not a finite number"));
+    let other_size = segmenter().embed_scaled(&scaled, (WIDTH, WIDTH));
+    assert!(refusal(other_size.unwrap_err()).starts_with("scaled image: "));
+    let damaged = Embedding::from_bytes(b"no embedding", segmenter());
+    assert!(refusal(damaged.unwrap_err()).starts_with("embedding: no saved embedding"));
+}
+
+/// The logits of every pixel say what the mask says.
+#[test]
+fn full_logits_are_those_of_the_mask() {
+    let embedding = embedding(WIDTH, HEIGHT);
+    for candidate in &embedding.predict(&Prompt::point(70.0, 60.0)).unwrap() {
+        let logits = &candidate.low_res_logits;
+        let full = logits.upsample_logits(embedding.frame()).unwrap();
+        let mask = samara::Mask::from_logits(&full, WIDTH, HEIGHT, 0.0).unwrap();
+        assert_eq!(mask, candidate.mask);
+    }
+}
