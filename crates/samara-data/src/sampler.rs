@@ -63,6 +63,22 @@ impl DataSpec {
             stretch: self.stretch,
         }
     }
+
+    /// Checks its numbers.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] naming the first key whose value is out of range.
+    pub fn check(&self) -> Result<(), DataError> {
+        let weight = self.weight;
+        if !(weight > 0.0 && weight <= 1e6) {
+            let what = format!("{weight} is not above 0 and at most 1e6");
+            return Err(DataError::Setting {
+                key: "weight",
+                what,
+            });
+        }
+        check_share("max_area_fraction", self.max_area_fraction)
+    }
 }
 
 fn one() -> f64 {
@@ -158,7 +174,7 @@ impl Sampler {
                 {
                     usable.push(i);
                 } else {
-                    skipped.add(image.bad(Fault::NoObject, "no object of acceptable size"));
+                    skipped.add(image.bad(Fault::NoObject, spec.objection(image)));
                 }
             }
             if usable.is_empty() {
@@ -245,17 +261,7 @@ fn validate(data: &[DataSpec], spec: &ExampleSpec) -> Result<(), DataError> {
         let what = "names no data set".to_owned();
         return Err(DataError::Setting { key: "data", what });
     }
-    for data in data {
-        let weight = data.weight;
-        if !(weight > 0.0 && weight <= 1e6) {
-            let what = format!("{weight} is not above 0 and at most 1e6");
-            return Err(DataError::Setting {
-                key: "weight",
-                what,
-            });
-        }
-        check_share("max_area_fraction", data.max_area_fraction)?;
-    }
+    data.iter().try_for_each(DataSpec::check)?;
     validate_spec(spec)
 }
 
@@ -276,11 +282,26 @@ impl DataSpec {
     fn may_choose(&self, object: &ObjectRecord, image: &ImageRecord) -> bool {
         let pixels = f64::from(image.width) * f64::from(image.height);
         let fits = |area: f64| area >= self.min_area as f64 && self.leaves_room(area, pixels);
-        let named = |levels: &Vec<String>| {
-            let level = object.level.as_ref();
-            level.is_some_and(|level| levels.contains(level))
-        };
-        !object.iscrowd && object.area.is_none_or(fits) && self.levels.as_ref().is_none_or(named)
+        !object.iscrowd && object.area.is_none_or(fits) && self.is_of_level(object)
+    }
+
+    fn is_of_level(&self, object: &ObjectRecord) -> bool {
+        let level = object.level.as_ref();
+        let named = |levels: &Vec<String>| level.is_some_and(|level| levels.contains(level));
+        self.levels.as_ref().is_none_or(named)
+    }
+
+    /// Why none of an image's objects may be chosen.
+    fn objection(&self, image: &ImageRecord) -> String {
+        let mut objects = image.objects.iter().filter(|object| !object.iscrowd);
+        match &self.levels {
+            _ if image.objects.is_empty() => "no object".into(),
+            _ if objects.clone().next().is_none() => "its objects are crowds".into(),
+            Some(levels) if !objects.any(|object| self.is_of_level(object)) => {
+                format!("no object of `levels` ({})", levels.join(", "))
+            }
+            _ => "no object of acceptable size".into(),
+        }
     }
 
     fn fits(&self, mask: &Mask) -> bool {

@@ -186,6 +186,15 @@ fn settings_out_of_range_are_named() {
         ..data
     };
     assert!(refused(&[weight], plain(1, 0.0)).starts_with("weight: "));
+    let of_parts = DataSpec {
+        levels: Some(vec!["part".into(), "subpart".into()]),
+        ..data_spec(&folder)
+    };
+    let why = refused(&[of_parts], plain(1, 0.0));
+    assert!(
+        why.contains("no object of `levels` (part, subpart)"),
+        "{why}"
+    );
     let spec: DataSpec = serde_json::from_value(json!({"path": "a"})).unwrap();
     assert_eq!((spec.weight, spec.max_area_fraction), (1.0, 0.9));
     assert!(serde_json::from_value::<DataSpec>(json!({"path": "a", "splt": "b"})).is_err());

@@ -432,6 +432,17 @@ mod tests {
         let path = folder.path().join("recipe.toml");
         for (more, words) in [
             ("sed = 3", &["line 1", "unknown field `sed`"][..]),
+            ("name = '../../x'", &["name = \"../../x\"", "no folders"]),
+            ("name = 'a/'", &["name = \"a/\""]),
+            ("name = ''", &["name = \"\""]),
+            (
+                "[[data]]\npath = 'more'\nweight = 0.0",
+                &["data[1].weight: 0 is not above 0"],
+            ),
+            (
+                "validation = { data = [{ path = 'a', max_area_fraction = 2.0 }], every = 1, examples = 1 }",
+                &["validation.data[0].max_area_fraction: 2"],
+            ),
             ("seed = 'x'", &["line 1", "invalid type"]),
             ("ema = 1.0", &["ema = 1"]),
             ("ema = nan", &["ema = NaN"]),

@@ -1,5 +1,9 @@
 //! What a recipe's values may be.
 
+use std::path::{Component, Path, PathBuf};
+
+use samara_data::DataSpec;
+
 use super::{OptimizerSpec, Recipe, Stage};
 use crate::losses::{LossConfig, LossWeights};
 
@@ -31,6 +35,11 @@ impl Recipe {
         if self.data.is_empty() {
             return Err("data is empty".into());
         }
+        check_data("data", &self.data)?;
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        self.check_cache()?;
         if self.stages.is_empty() && self.candidate_head.is_none() {
             return Err("there are neither stages nor a candidate_head to train".into());
         }
@@ -69,8 +78,65 @@ impl Recipe {
             if validation.data.is_empty() {
                 return Err("validation.data is empty".into());
             }
+            check_data("validation.data", &validation.data)?;
         }
         Ok(())
+    }
+
+    /// A cache beside the images of a data set would be taken for a part of it.
+    fn check_cache(&self) -> Result<(), String> {
+        let Some(cache) = &self.embedding_cache else {
+            return Ok(());
+        };
+        let validation = self.validation.iter().flat_map(|v| &v.data);
+        for data in self.data.iter().chain(validation) {
+            let folder = data.path.is_dir().then_some(&data.path);
+            let inside = |folder: &&PathBuf| plain(cache).starts_with(plain(folder));
+            if let Some(folder) = folder.into_iter().chain(&data.images).find(inside) {
+                return Err(format!(
+                    "embedding_cache = {} lies inside of the data set {}; name a folder elsewhere",
+                    cache.display(),
+                    folder.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks data sets, naming the one that is wrong by its place in the list `key`.
+fn check_data(key: &str, data: &[DataSpec]) -> Result<(), String> {
+    for (i, spec) in data.iter().enumerate() {
+        let valid = spec.check();
+        valid.map_err(|why| format!("{key}[{i}].{why}"))?;
+    }
+    Ok(())
+}
+
+/// A model's name is shown, and may become the name of a file.
+fn check_name(name: &str) -> Result<(), String> {
+    let mut parts = Path::new(name).components();
+    let is_file = matches!(parts.next(), Some(Component::Normal(part)) if part == name);
+    if is_file && !name.contains('\\') && !name.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(format!(
+        "name = {name:?} is not the name of a model: it has no folders in it"
+    ))
+}
+
+/// A path without `.` and `..`, of the real folder where that exists.
+fn plain(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    match (path.parent(), path.components().next_back()) {
+        (Some(above), Some(Component::Normal(name))) => plain(above).join(name),
+        (Some(above), Some(Component::ParentDir)) => plain(above)
+            .parent()
+            .map(Path::to_owned)
+            .unwrap_or_default(),
+        _ => path.to_owned(),
     }
 }
 
@@ -184,4 +250,36 @@ fn count(key: &str, value: u64, most: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{key} = {value} is not from 1 to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::text;
+    use super::*;
+
+    #[test]
+    fn cached_features_lie_outside_of_the_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::create_dir_all(folder.path().join("images/deep")).unwrap();
+        let read = |cache: &str| {
+            std::fs::write(&path, text(&format!("embedding_cache = '{cache}'"))).unwrap();
+            Recipe::read(&path).map_err(|error| error.to_string())
+        };
+        for inside in [
+            "images",
+            "images/deep/new",
+            "images/../images/new",
+            "new/../images/a",
+        ] {
+            let error = read(inside).unwrap_err();
+            assert!(
+                error.contains("embedding_cache = ") && error.contains("inside"),
+                "{error}"
+            );
+        }
+        for outside in ["images2", "cache/images", "images/../cache"] {
+            read(outside).unwrap();
+        }
+    }
 }
