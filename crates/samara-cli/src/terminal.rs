@@ -37,9 +37,32 @@ pub(crate) fn print_raw(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// A text without the middle of absurdly long numbers, as parsers repeat them.
+fn without_long_numbers(text: &str) -> String {
+    const LONG: usize = 40;
+    const KEPT: usize = 4;
+    let mut short = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(at);
+        let end = number.find(|c: char| !c.is_ascii_digit());
+        let (number, after) = number.split_at(end.unwrap_or(number.len()));
+        short.push_str(before);
+        if number.len() > LONG {
+            short.push_str(&number[..KEPT]);
+            short.push('…');
+        } else {
+            short.push_str(number);
+        }
+        rest = after;
+    }
+    short.push_str(rest);
+    short
+}
+
 /// Writes one line to stderr.
 pub(crate) fn tell(kind: &str, line: &str) {
-    let mut line = shown(line);
+    let mut line = without_long_numbers(&shown(line));
     if let Some((end, _)) = line.char_indices().nth(LONGEST) {
         line.truncate(end);
         line.push('…');
@@ -56,6 +79,15 @@ pub(crate) fn tell_lines(kind: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_numbers_are_cut() {
+        let digits = "1".repeat(301);
+        let text = format!("floating point `{digits}.0`, 64 and {digits}");
+        let right = "floating point `1111….0`, 64 and 1111…";
+        assert_eq!(without_long_numbers(&text), right);
+        assert_eq!(without_long_numbers("image 96×64.png"), "image 96×64.png");
+    }
 
     #[test]
     fn what_acts_on_a_terminal_is_escaped() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::mask::BBox;
+use crate::number::short;
 
 /// A point in pixels of the original image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -56,10 +57,8 @@ impl OriginalBox {
     /// [`Error::Parameter`] when a coordinate is not finite or the box has no area.
     pub fn new(x0: f64, y0: f64, x1: f64, y1: f64) -> Result<Self, Error> {
         let refuse = |why: &str| {
-            Err(Error::parameter(
-                "box",
-                format!("{x0},{y0},{x1},{y1} {why}"),
-            ))
+            let corners = [x0, y0, x1, y1].map(short).join(",");
+            Err(Error::parameter("box", format!("{corners} {why}")))
         };
         if ![x0, y0, x1, y1].iter().all(|c| c.is_finite()) {
             return refuse("has a coordinate that is not a finite number");

@@ -34,6 +34,7 @@ pub mod limits;
 pub mod mask;
 pub mod montage;
 pub mod morphology;
+pub mod number;
 #[cfg(feature = "image")]
 pub mod object_map;
 #[cfg(feature = "overlay")]

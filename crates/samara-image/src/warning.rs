@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::number::{percent, short};
+
 /// How pixels that were read may not be what the file's author sees. [`Display`] says it in one line, without
 /// the name of the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,29 +46,27 @@ impl Display for ImageWarning {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::LowRange { used, range } => {
-                let share = 100.0 * (used[1] - used[0]) / (range[1] - range[0]);
+                let [[from, to], [low, high]] = [used, range].map(|ends| ends.map(short));
+                let share = percent((used[1] - used[0]) / (range[1] - range[0]));
                 write!(
                     f,
-                    "values from {} to {} use {share:.1} % of their range, {} to {}: as 8 bits they are nearly \
-                     one grey; stretch to min-max or to percentiles to use them",
-                    used[0], used[1], range[0], range[1]
+                    "values from {from} to {to} use {share} of their range, {low} to {high}: as 8 bits they are \
+                     nearly one grey; stretch to min-max or to percentiles to use them",
                 )
             }
-            Self::Clipped { used, range, share } => write!(
-                f,
-                "values from {} to {}, of which {:.1} % lie outside of {} to {} and are clipped; stretch to \
-                 min-max or to percentiles to use them",
-                used[0],
-                used[1],
-                100.0 * share,
-                range[0],
-                range[1]
-            ),
-            Self::NotFinite { share } => write!(
-                f,
-                "{:.1} % of its values are NaN or infinite in 32 bits",
-                100.0 * share
-            ),
+            Self::Clipped { used, range, share } => {
+                let [[from, to], [low, high]] = [used, range].map(|ends| ends.map(short));
+                let share = percent(*share);
+                write!(
+                    f,
+                    "values from {from} to {to}, of which {share} lie outside of {low} to {high} and are clipped; \
+                     stretch to min-max or to percentiles to use them",
+                )
+            }
+            Self::NotFinite { share } => {
+                let share = percent(*share);
+                write!(f, "{share} of its values are NaN or infinite in 32 bits")
+            }
             Self::Pages { pages: Some(pages) } => {
                 write!(f, "holds {pages} pages, counted from 0; page 0 is read")
             }

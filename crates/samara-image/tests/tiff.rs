@@ -227,6 +227,12 @@ fn values_that_use_little_of_their_range_are_told_and_stretched() {
     let (image, _) = levels(low(), Stretch::Percentiles(10.0, 90.0));
     assert_eq!((image[0], image[1], image[10], image[11]), (0, 0, 255, 255));
     assert!(image.is_sorted());
+    let words = [0, u32::from(u16::MAX)].map(u32::to_le_bytes);
+    let wide = Page::grey(32, 1, std::array::from_fn::<_, PIXELS, _>(|i| words[i % 2]));
+    let told = levels(wide, Stretch::Off).1[0].to_string();
+    let right =
+        "values from 0 to 65535 use less than 0.1 % of their range, 0 to 4.295e9: as 8 bits";
+    assert!(told.starts_with(right), "{told}");
     // 8 bits stay as they are.
     let eight = Page::grey(8, 1, LEVELS.map(|v| [v / 4]));
     assert_eq!(

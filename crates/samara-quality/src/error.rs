@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use samara::MlpError;
 use samara_data::DataError;
 use samara_eval::EvalError;
+use samara_image::number::short;
 
 /// Why a mask, or a head for such masks, is refused; every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum QualityError {
         height: u32,
     },
     /// A value of the soft mask is no probability.
-    #[error("soft mask: {value} at row {row}, column {column} is not in 0 to 1")]
+    #[error("soft mask: {} at row {row}, column {column} is not in 0 to 1", short(*value))]
     Probability {
         /// The value.
         value: f32,

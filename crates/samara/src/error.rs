@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 
+use samara_image::number::short;
 use samara_image::{OriginalBox, OriginalPx};
 use samara_model::checkpoint::CheckpointError;
 
@@ -146,7 +147,7 @@ pub enum PromptError {
     #[error("the mask prompt has no pixel set")]
     EmptyMask,
     /// A click whose coordinates are no numbers.
-    #[error("point {},{} has a coordinate that is not a finite number", at.x, at.y)]
+    #[error("point {},{} has a coordinate that is not a finite number", short(at.x), short(at.y))]
     PointNotFinite {
         /// The click, in original pixels.
         at: OriginalPx,
@@ -154,7 +155,7 @@ pub enum PromptError {
     /// A click outside of the image.
     #[error(
         "point {},{} lies outside the image of {width}×{height} pixels{}",
-        at.x, at.y, swapped_hint(*at, *width, *height)
+        short(at.x), short(at.y), swapped_hint(*at, *width, *height)
     )]
     PointOutside {
         /// The click, in original pixels.
@@ -167,7 +168,7 @@ pub enum PromptError {
     /// A box that shares nothing with the image.
     #[error(
         "box {},{},{},{} lies outside the image of {width}×{height} pixels",
-        bbox.min.x, bbox.min.y, bbox.max.x, bbox.max.y
+        short(bbox.min.x), short(bbox.min.y), short(bbox.max.x), short(bbox.max.y)
     )]
     BoxOutside {
         /// The box, in original pixels.
@@ -194,7 +195,9 @@ pub enum PromptError {
         column: usize,
     },
     /// Mask logits of another model.
-    #[error("mask logits of {found}×{found} values, the model takes {expected}×{expected}")]
+    #[error(
+        "mask logits of {found}×{found} values, the model takes {expected}×{expected}; a mask has no values but 0 and 1"
+    )]
     LogitsSide {
         /// Their side.
         found: usize,
@@ -254,7 +257,8 @@ pub enum PromptError {
 /// Says so where a point would be inside with its coordinates swapped.
 fn swapped_hint(at: OriginalPx, width: u32, height: u32) -> String {
     if OriginalPx::new(at.y, at.x).is_inside(width, height) {
-        format!("; x comes before y: {},{} would be inside", at.y, at.x)
+        let (x, y) = (short(at.y), short(at.x));
+        format!("; x comes before y: {x},{y} would be inside")
     } else {
         String::new()
     }
@@ -271,7 +275,7 @@ pub enum SelectError {
     #[error("this model has no candidate head, which a learned selection needs")]
     NoHead,
     /// A ratio that no area has.
-    #[error("area ratio {0}: a share of the image, more than 0 and at most 1")]
+    #[error("area ratio {}: a share of the image, more than 0 and at most 1", short(*.0))]
     AreaRatio(f64),
     /// The truth is of another image.
     #[error(

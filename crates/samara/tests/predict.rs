@@ -410,7 +410,8 @@ fn boxes_that_are_no_boxes_are_refused() {
 #[test]
 fn logits_of_another_side_are_refused() {
     let logits = Logits::new(16, vec![0.0; 256]).unwrap();
-    let message = "mask logits of 16×16 values, the model takes 32×32";
+    let message =
+        "mask logits of 16×16 values, the model takes 32×32; a mask has no values but 0 and 1";
     assert_eq!(
         error(
             &embedding(),
