@@ -10,7 +10,7 @@ use samara::{
     Click, ImageLimits, OriginalBox, OriginalPx, ParseError, SegmenterOptions, Select, read_mask,
 };
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 
 /// `X,Y` or `X,Y,0|1`.
 pub(crate) fn parse_point(text: &str) -> Result<Click, String> {
@@ -133,7 +133,13 @@ impl SelectArg {
         Ok(match self {
             Self::How(select) => select.clone(),
             Self::All => Select::Best,
-            Self::Oracle(path) => Select::Oracle(read_mask(path, limits)?),
+            Self::Oracle(path) => {
+                let mask = read_mask(path, limits);
+                Select::Oracle(mask.map_err(|e| {
+                    let (path, why) = (path.display(), e.reason());
+                    CliError::failed(format!("--select oracle={path}: {why}"))
+                })?)
+            }
         })
     }
 }

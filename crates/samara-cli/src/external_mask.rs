@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use samara::{ImageLimits, Mask, read_mask};
-use samara_data::Segmentation;
-use samara_image::{CocoRle, RgbImage, read_file, read_gray16};
+use samara_image::{RgbImage, read_gray16};
 use samara_quality::{ExternalMask, SoftMask};
-use serde::Deserialize;
 
 use crate::error::Result;
 use crate::mask_file::{failed, read_array, tell_stretched};
+use crate::mask_json;
 
 /// A mask, and what to call it.
 pub(crate) struct NamedMask {
@@ -67,88 +66,19 @@ pub(crate) fn read(
     }])
 }
 
-/// What a JSON file may hold.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Document {
-    // First, as a list of one would pass for a record of one field.
-    Annotations(Vec<Annotation>),
-    Rle(CocoRle),
-    /// An answer of `samara segment`.
-    Answer {
-        selected: Annotation,
-    },
-    Answers {
-        objects: Vec<Answer>,
-    },
-    Annotation(Annotation),
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    selected: Annotation,
-}
-
-#[derive(Deserialize)]
-struct Annotation {
-    segmentation: Segmentation,
-}
-
+/// The masks of a JSON file, with a number each if there are several.
 fn read_json(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Result<Vec<NamedMask>> {
-    let failed = |why: &dyn std::fmt::Display| failed(path, why);
-    let bytes = read_file(path, limits).map_err(|e| failed(&e.reason()))?;
-    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| failed(&e))?;
-    let document: Document = serde_json::from_slice(&bytes).map_err(|_| {
-        failed(&"neither run lengths, annotations with a segmentation, nor an answer of 'segment'")
-    })?;
-    let segmentations = match document {
-        Document::Rle(rle) => vec![Segmentation::Rle(rle)],
-        Document::Answer { selected } => vec![selected.segmentation],
-        Document::Answers { objects } => objects
-            .into_iter()
-            .map(|answer| answer.selected.segmentation)
-            .collect(),
-        Document::Annotation(annotation) => vec![annotation.segmentation],
-        Document::Annotations(all) => all.into_iter().map(|a| a.segmentation).collect(),
-    };
-    if segmentations.is_empty() {
-        return Err(failed(&"holds no mask"));
-    }
-    let several = segmentations.len() > 1;
-    let named = segmentations.into_iter().enumerate().map(|(i, shape)| {
-        let which = if several {
-            format!("mask {i}: ")
+    let masks = mask_json::read(path, size, limits).map_err(|why| failed(path, why))?;
+    let several = masks.len() > 1;
+    let named = masks.iter().enumerate().map(|(i, mask)| {
+        let (name, which) = if several {
+            (format!("{} [{i}]", path.display()), format!("mask {i}: "))
         } else {
-            String::new()
+            (path.display().to_string(), String::new())
         };
-        let mask = decode(&shape, size, limits);
-        let mask = mask.and_then(|mask| {
-            ExternalMask::new(&mask, size.0, size.1).map_err(|error| error.to_string())
-        });
-        Ok(NamedMask {
-            name: if several {
-                format!("{} [{i}]", path.display())
-            } else {
-                path.display().to_string()
-            },
-            mask: mask.map_err(|why| failed(&format!("{which}{why}")))?,
-        })
+        let mask = ExternalMask::new(mask, size.0, size.1);
+        let mask = mask.map_err(|why| failed(path, format!("{which}{why}")))?;
+        Ok(NamedMask { name, mask })
     });
     named.collect()
-}
-
-fn decode(
-    shape: &Segmentation,
-    (width, height): (u32, u32),
-    limits: &ImageLimits,
-) -> Result<Mask, String> {
-    if let Segmentation::Rle(rle) = shape
-        && rle.size != [height, width]
-    {
-        let [rows, columns] = rle.size;
-        return Err(format!(
-            "run lengths of {columns}×{rows} pixels, the image has {width}×{height}"
-        ));
-    }
-    shape.to_mask(width, height, limits)
 }

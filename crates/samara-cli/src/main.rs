@@ -13,6 +13,7 @@ mod internal_error;
 mod interrupt;
 mod map_file;
 mod mask_file;
+mod mask_json;
 mod model;
 mod npy;
 mod progress;

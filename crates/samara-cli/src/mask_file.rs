@@ -1,4 +1,4 @@
-//! The file of `--mask`: an image, a NumPy array, or the tensors of an earlier answer.
+//! The file of `--mask`: an image, a NumPy array, JSON, or the tensors of an earlier answer.
 
 use std::path::Path;
 
@@ -7,17 +7,18 @@ use samara::{ImageLimits, Logits, Mask, MaskPrompt, read_mask};
 use samara_image::read_file;
 
 use crate::error::{CliError, Result};
-use crate::npy;
 use crate::terminal;
+use crate::{mask_json, npy};
 
-/// Reads a mask prompt; the kind of file is told by its extension.
-pub(crate) fn read(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
+/// Reads a mask prompt for an image of this width and height; the kind of file is told by its extension.
+pub(crate) fn read(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Result<MaskPrompt> {
     let extension = path
         .extension()
         .map(|e| e.to_string_lossy().to_ascii_lowercase());
     match extension.as_deref() {
         Some("npy") => read_npy(path, limits),
         Some("safetensors") => read_answer(path, limits),
+        Some("json") => read_json(path, size, limits),
         _ => Ok(MaskPrompt::Mask(read_mask(path, limits)?)),
     }
 }
@@ -72,7 +73,10 @@ fn read_npy(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
     if rows != columns {
         return Err(failed(
             path,
-            format!("logits are square, not {rows}×{columns}"),
+            format!(
+                "floats other than 0 and 1 are logits, which are square, not {rows}×{columns}; a mask is bool, \
+                 integers, or floats of only 0 and 1"
+            ),
         ));
     }
     if array.values.iter().all(|v| (0.0..=1.0).contains(v)) {
@@ -85,6 +89,18 @@ fn read_npy(path: &Path, limits: &ImageLimits) -> Result<MaskPrompt> {
     }
     let logits = Logits::new(rows as usize, array.values).map_err(|e| failed(path, e))?;
     Ok(MaskPrompt::Logits(logits))
+}
+
+/// The one mask of a JSON file.
+fn read_json(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Result<MaskPrompt> {
+    let mut masks = mask_json::read(path, size, limits).map_err(|why| failed(path, why))?;
+    match (masks.len(), masks.pop()) {
+        (1, Some(mask)) => Ok(MaskPrompt::Mask(mask)),
+        (count, _) => {
+            let why = format!("holds {count} masks, and a prompt is one");
+            Err(failed(path, why))
+        }
+    }
 }
 
 /// A 2-D array of an `.npy` file, row by row.

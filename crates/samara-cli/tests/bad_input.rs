@@ -262,6 +262,7 @@ fn a_box_ends_somewhere() {
 fn inputs_are_regular_files() {
     let bench = Bench::new();
     bench.write("boxes.json", br#"[{"box": [1, 2, 30, 40]}]"#);
+    common::disc().save_png(bench.path("mask.png")).unwrap();
     std::fs::create_dir(bench.path("frames")).unwrap();
     std::fs::copy(bench.path("photo.png"), bench.path("frames/0.png")).unwrap();
     let made = std::process::Command::new("mkfifo")
@@ -280,7 +281,7 @@ fn inputs_are_regular_files() {
             "everything photo.png --point-grids FILE --out out",
             "attention photo.png FILE",
             "quality photo.png --mask FILE",
-            "quality photo.png --mask photo.png --head FILE",
+            "quality photo.png --mask mask.png --head FILE",
             "video FILE --prompt 0:1:4,3 --out out",
             "video frames --prompts FILE --out out",
             "video frames --masks 0:FILE --out out",

@@ -24,6 +24,7 @@ fn bench() -> Bench {
     let write = |name, value: &Value| bench.write(name, value.to_string().as_bytes());
     write("rle.json", &rle);
     write("plain.json", &plain);
+    write("one_rle.json", &json!([rle]));
     write("annotation.json", &json!({"id": 3, "segmentation": rle}));
     write(
         "list.json",
@@ -69,14 +70,16 @@ fn the_same_mask_in_any_form_has_the_same_quality() {
             "--mask",
             "bytes.npy",
             "--mask",
+            "one_rle.json",
+            "--mask",
             "list.json",
         ],
     );
     let masks = answer["masks"].as_array().unwrap();
-    assert_eq!(masks.len(), 8);
-    assert_eq!(masks[6]["mask"], "list.json [0]");
+    assert_eq!(masks.len(), 9);
+    assert_eq!(masks[7]["mask"], "list.json [0]");
     let number = |mask: &Value, key: &str| mask[key].as_f64().unwrap();
-    for mask in &masks[..7] {
+    for mask in &masks[..8] {
         for key in [
             "estimated_iou",
             "alignment_iou",
@@ -93,7 +96,7 @@ fn the_same_mask_in_any_form_has_the_same_quality() {
     let product =
         number(&masks[0], "predicted_iou").clamp(0.0, 1.0) * number(&masks[0], "alignment_iou");
     assert!((number(&masks[0], "estimated_iou") - product).abs() < 1e-5);
-    assert_ne!(masks[7]["external"], masks[0]["external"]);
+    assert_ne!(masks[8]["external"], masks[0]["external"]);
     assert_eq!(answer["estimate"], "product");
 
     let args = ["quality", "photo.png", "--mask", "mask.png", "--json", "-"];
@@ -221,6 +224,10 @@ fn bad_masks_are_refused_in_one_line() {
         ("sum.json", &[]),
         ("nothing.json", &["no pixel set"]),
         ("black.png", &["no pixel set"]),
+        (
+            "photo.png",
+            &["is a picture in colours", "white where the object is"],
+        ),
         ("missing.png", &[]),
         ("missing.npy", &[]),
         ("missing.json", &[]),
@@ -241,6 +248,7 @@ fn flags_that_make_no_sense_are_refused_in_one_line() {
         (&["--head", "head.safetensors"], 1, &["head.safetensors"]),
         (&["--out", "no/both.png"], 1, &["--out", "no"]),
         (&["--worst", "3"], 2, &["--worst"]),
+        (&["--images", "."], 2, &["--images"]),
         (
             &["--mask", "rle.json", "--out-mask", "r"],
             2,
@@ -254,6 +262,7 @@ fn flags_that_make_no_sense_are_refused_in_one_line() {
         (&["photo.png"][..], 2, &["photo.png", "--mask"][..]),
         (&["photo.png", "--point", "1,2"], 2, &["--mask"]),
         (&["images", "--mask", "mask.png"], 1, &["images"]),
+        (&["data", "--page", "1"], 2, &["--mask"]),
     ] {
         assert_fails(&run(&bench, "quality", args), status, words);
     }

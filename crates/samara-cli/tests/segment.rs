@@ -384,7 +384,22 @@ fn numpy_arrays_are_masks_or_logits() {
 
     bench.write("small.npy", &npy("<f4", &[16, 16], &logits[..1024]));
     let refused = bench.segment(&["--mask", "small.npy"]);
-    common::assert_fails(&refused, 2, &["16×16", "32×32"]);
+    common::assert_fails(&refused, 2, &["16×16", "32×32", "no values but 0 and 1"]);
+    let shades: Vec<u8> = bools
+        .iter()
+        .flat_map(|&v| (f32::from(v) * 0.7).to_le_bytes())
+        .collect();
+    bench.write("shades.npy", &npy("<f4", &[64, 96], &shades));
+    let refused = bench.segment(&["--mask", "shades.npy"]);
+    common::assert_fails(
+        &refused,
+        1,
+        &[
+            "shades.npy: ",
+            "square, not 64×96",
+            "floats of only 0 and 1",
+        ],
+    );
     bench.write("cut.npy", &npy("<f4", &[32, 32], &logits[..1000]));
     common::assert_fails(
         &bench.segment(&["--mask", "cut.npy"]),
@@ -398,5 +413,40 @@ fn numpy_arrays_are_masks_or_logits() {
         &bench.segment(&["--mask", "nan.npy"]),
         1,
         &["not a finite number"],
+    );
+}
+
+#[test]
+fn masks_in_json_are_those_of_images() {
+    let bench = Bench::new();
+    let mask = common::disc();
+    mask.save_png(bench.path("mask.png")).unwrap();
+    let rle = serde_json::json!(mask.to_rle());
+    let answer = serde_json::json!({"objects": [{"selected": {"segmentation": rle}}]});
+    let right = bench.json(&["--mask", "mask.png"]);
+    for (name, value) in [
+        ("rle.json", &rle),
+        ("list.json", &serde_json::json!([rle])),
+        ("answer.json", &answer),
+    ] {
+        bench.write(name, value.to_string().as_bytes());
+        let found = bench.json(&["--mask", name]);
+        assert_eq!(found["objects"], right["objects"], "{name}");
+    }
+    bench.write(
+        "two.json",
+        serde_json::json!([rle, rle]).to_string().as_bytes(),
+    );
+    for (name, words) in [
+        ("two.json", &["--mask two.json: holds 2 masks"][..]),
+        ("photo.png", &["photo.png: is a picture in colours"]),
+    ] {
+        common::assert_fails(&bench.segment(&["--mask", name]), 1, words);
+    }
+    let oracle = bench.segment(&["--point", "4,3", "--select", "oracle=photo.png"]);
+    common::assert_fails(
+        &oracle,
+        1,
+        &["--select oracle=photo.png: is a picture in colours"],
     );
 }

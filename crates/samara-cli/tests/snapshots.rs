@@ -35,7 +35,7 @@ fn help_of_every_command() {
 #[test]
 fn json_of_every_command() {
     let bench = Bench::new().with_data(&["val"], &[(1, &[30, 15, 65, 15, 65, 50, 30, 50])]);
-    bench.write("mask.png", &std::fs::read(bench.path("photo.png")).unwrap());
+    common::disc().save_png(bench.path("mask.png")).unwrap();
     let model = model();
     let checkpoint = ["--checkpoint", &model];
     for (name, arguments) in [

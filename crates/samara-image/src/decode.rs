@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::limits::ImageLimits;
 #[cfg(feature = "image")]
 use crate::tiff;
+use crate::tones::refuse_colours;
 use crate::warning::ImageWarning;
 
 /// Reads an image file as 8-bit RGB.
@@ -105,15 +106,18 @@ pub fn decode_image(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Rg
 /// An image of 16-bit grey levels.
 pub type GrayImage16 = ImageBuffer<Luma<u16>, Vec<u16>>;
 
-/// Reads an image file as 16-bit grey: 8-bit samples become 16-bit as `257 · v`, colours their luma;
+/// Reads the grey levels of a mask in 16 bits: 8-bit samples become 16-bit as `257 · v`, two colours their luma;
 /// transparency is ignored.
 ///
 /// # Errors
-/// As [`read_image`].
+/// As [`read_image`]; [`Error::Unsupported`] also for a picture in colours, such as a photo.
 pub fn read_gray16(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<GrayImage16, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
-    Ok(decode_dynamic(&bytes, &path.display().to_string(), limits)?.into_luma16())
+    let name = path.display().to_string();
+    let image = decode_dynamic(&bytes, &name, limits)?;
+    refuse_colours(&image, &name)?;
+    Ok(image.into_luma16())
 }
 
 /// Reads a whole file, which must be a regular one within [`ImageLimits::max_bytes`]: a pipe would be waited for,

@@ -49,6 +49,7 @@ pub mod save;
 mod smooth;
 #[cfg(feature = "image")]
 mod tiff;
+mod tones;
 #[cfg(feature = "video")]
 pub mod video;
 mod warning;

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::labels::{area_labels, labels};
 use crate::limits::ImageLimits;
 use crate::save::save_png;
+use crate::tones::refuse_colours;
 
 /// A binary mask: one bit a pixel, row by row.
 ///
@@ -468,11 +469,15 @@ const MOST_VALUES: usize = 16;
 /// Several values that each fill some area are several objects, and refused: a mask is one. Up to 16 values are
 /// looked at; more are shades.
 ///
+/// A picture in colours, such as a photo, is refused; one in two tones is not, and neither is grey that is stored as
+/// colours.
+///
 /// If the image has transparency that varies, the mask is where it is opaque (alpha greater than
 /// 127) instead, because cut-outs carry the object's shape there and its colours elsewhere.
 ///
 /// # Errors
-/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for several objects.
+/// As [`read_image`](crate::read_image); [`Error::Unsupported`] also for several objects and for
+/// pictures in colours.
 pub fn read_mask(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Mask, Error> {
     let path = path.as_ref();
     let bytes = read_bytes(path, limits)?;
@@ -520,6 +525,7 @@ pub fn decode_mask(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<Mas
             return Err(Error::unsupported(name, what));
         }
     }
+    refuse_colours(&image, name)?;
     Ok(match image {
         DynamicImage::ImageLuma16(_)
         | DynamicImage::ImageLumaA16(_)

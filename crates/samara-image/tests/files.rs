@@ -371,6 +371,42 @@ fn masks_come_from_luma_or_alpha() {
 }
 
 #[test]
+fn a_picture_in_colours_is_no_mask() {
+    let limits = ImageLimits::default();
+    let disc = Mask::from_fn(96, 64, |x, y| {
+        x.abs_diff(48).pow(2) + y.abs_diff(32).pow(2) < 400
+    });
+    let soft = image::imageops::blur(&disc.to_luma(), 1.0);
+    // In the colours of JPEG, with a tone of its own, and with soft edges.
+    for colour in [[255, 255, 255], [220, 30, 40], [30, 40, 220]] {
+        let tinted = RgbImage::from_fn(96, 64, |x, y| {
+            Rgb(colour.map(|v: u8| (u16::from(v) * u16::from(soft.get_pixel(x, y)[0]) / 255) as u8))
+        });
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let bytes = encode(&tinted.clone().into(), format);
+            let mask = decode_mask(&bytes, "m", &limits).unwrap();
+            assert!(
+                mask.iou(&disc) > 0.9,
+                "{colour:?} {format:?}: {}",
+                mask.iou(&disc)
+            );
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+        let bytes = encode(&photo(96, 64).into(), format);
+        let error = decode_mask(&bytes, "photo", &limits)
+            .unwrap_err()
+            .to_string();
+        let why = "photo: is a picture in colours, and a mask is wanted: white where the object is";
+        assert!(error.starts_with(why), "{error}");
+        let path = folder.path().join("photo");
+        fs::write(&path, bytes).unwrap();
+        assert!(samara_image::read_gray16(&path, &limits).is_err());
+    }
+}
+
+#[test]
 fn saving_is_atomic_and_names_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let image = photo(9, 9);

@@ -91,8 +91,8 @@ pub(crate) struct SegmentFlags {
           allow_hyphen_values = true, help_heading = "Prompt")]
     pub(crate) boxes: Vec<OriginalBox>,
 
-    /// A rough mask: an image (white on black), an .npy array (bool, u8: mask; f32: logits), or
-    /// the .safetensors of an earlier --raw
+    /// A rough mask: an image (white on black), an .npy array (bool, u8: mask; f32: logits), .json (COCO run
+    /// lengths, an annotation, the answer of an earlier --json), or the .safetensors of an earlier --raw
     #[arg(long, value_name = "FILE", help_heading = "Prompt")]
     pub(crate) mask: Option<PathBuf>,
 

@@ -125,7 +125,7 @@ fn prompts(
     if let Some(path) = &flags.mask {
         asked.push(Asked {
             name: "mask".into(),
-            prompt: Prompt::new().with_mask(mask_file::read(path, limits)?),
+            prompt: Prompt::new().with_mask(mask_file::read(path, image.dimensions(), limits)?),
             peak: false,
         });
     }

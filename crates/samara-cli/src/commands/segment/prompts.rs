@@ -281,7 +281,7 @@ pub(super) fn checked(
     let prompt = |asked: &Asked| {
         let mut prompt = asked.prompt.clone();
         if let Some(path) = &asked.mask {
-            let mask = mask_file::read(path, limits)?;
+            let mask = mask_file::read(path, image.dimensions(), limits)?;
             if let MaskPrompt::Mask(mask) = &mask {
                 mask_file::tell_stretched(path, (mask.width(), mask.height()), image.dimensions());
                 if prompt.is_empty() {
