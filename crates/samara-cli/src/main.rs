@@ -17,6 +17,7 @@ mod mask_json;
 mod model;
 mod npy;
 mod progress;
+mod prompt_file;
 mod read;
 mod report;
 mod terminal;

@@ -36,7 +36,7 @@ fn bench() -> Bench {
     let prompts = json!([
         {"image": "images/a.png", "label": "cat", "points": [[40, 30], [90.5, 5, 0]]},
         {"image": "images/b.png", "box": [60, 50, 10, 5]},
-        {"image": "images/a.png", "label": "dog", "box": [10, 5, 60, 50], "points": [[30, 20, 1]], "single": true},
+        {"image": "./images/a.png", "label": "dog", "box": [10, 5, 60, 50], "points": [[30, 20, 1]], "single": true},
         {"image": "images/c.png", "label": "cat", "mask": "mask.png"},
     ]);
     bench.write("prompts.json", prompts.to_string().as_bytes());
@@ -243,7 +243,7 @@ fn what_makes_no_sense_is_refused_before_any_work() {
     );
     file(
         "photos.json",
-        json!({"images": [{"id": 1, "file_name": "a.png", "width": 96, "height": 64}], "annotations": []}),
+        json!({"images": [{"id": 1, "file_name": "images/a.png", "width": 96, "height": 64}], "annotations": []}),
     );
     let prompts = |name| ["--prompts", name, "--out", "out"];
     for (args, status, words) in [
@@ -323,6 +323,51 @@ fn what_makes_no_sense_is_refused_before_any_work() {
         assert_fails(&segment(&bench, args), status, &[words]);
         assert!(!bench.path("out").exists(), "{args:?}");
     }
+}
+
+#[test]
+fn files_of_other_kinds_are_refused_with_what_is_wanted() {
+    let bench = bench();
+    let file = |name: &str, value: Value| bench.write(name, value.to_string().as_bytes());
+    file("list.json", json!([["images/a.png", "cat", [[1, 2]]]]));
+    file("unnamed.json", json!([{"image": "", "points": [[1, 2]]}]));
+    file(
+        "results.json",
+        json!([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]),
+    );
+    file(
+        "elsewhere.json",
+        json!({
+            "images": [{"id": 1, "file_name": "no.png", "width": 96, "height": 64}],
+            "annotations": [{"id": 1, "image_id": 1, "bbox": [1, 2, 3, 4]}],
+        }),
+    );
+    for (name, words) in [
+        (
+            "list.json",
+            "list.json: invalid type: sequence, expected prompts as an object, such as {\"points\"",
+        ),
+        ("unnamed.json", "object 0: the name of its image is empty"),
+        ("results.json", "results.json: COCO results name no files"),
+        (
+            "elsewhere.json",
+            "none of its images is there, such as ./images/no.png; --images DIR",
+        ),
+    ] {
+        let args = ["--prompts", name, "--out", "out"];
+        assert_fails(&segment(&bench, &args), 1, &[words]);
+    }
+    let args = [
+        "--prompts",
+        "prompts.json",
+        "--images",
+        "images",
+        "--out",
+        "out",
+    ];
+    let why = "--images images: for COCO annotations";
+    assert_fails(&segment(&bench, &args), 2, &[why]);
+    assert!(!bench.path("out").exists());
 }
 
 #[test]

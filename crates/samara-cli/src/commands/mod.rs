@@ -16,7 +16,7 @@ pub(crate) mod video;
 use std::path::{Path, PathBuf};
 
 use samara::{ImageLimits, Intent, Segmenter};
-use samara_data::{DataOptions, DataSet};
+use samara_data::{DataOptions, DataSet, ObjectRecord, Segmentation};
 use samara_image::{Stretch, read_image_with};
 
 use crate::error::{CliError, Result};
@@ -48,11 +48,15 @@ fn open_data(
         stretch,
     };
     let data = DataSet::open_with(path, &options).map_err(CliError::failed)?;
+    let file = data.annotations.as_deref().unwrap_or(path);
+    if let Some(why) = missing_images(&data).or_else(|| missing_masks(&data, file)) {
+        return Err(CliError::failed(format!("{}: {why}", file.display())));
+    }
     if split != ALL && data.split.is_none() {
         let images = data.images.len();
         let note = format!(
             "{}: its images have no split: all {images} are used",
-            data.annotations.as_deref().unwrap_or(path).display()
+            file.display()
         );
         terminal::tell("note", &note);
     }
@@ -63,6 +67,34 @@ fn open_data(
         read::tell(&first.path, &read.warnings);
     }
     Ok(data)
+}
+
+/// What to do where no image of COCO annotations is found.
+fn missing_images(data: &DataSet) -> Option<String> {
+    let first = data.images.first().filter(|_| data.annotations.is_some())?;
+    if data.images.iter().any(|image| image.path.exists()) {
+        return None;
+    }
+    Some(format!(
+        "none of its images is there, such as {}; --images DIR says where they are",
+        first.path.display()
+    ))
+}
+
+/// What to do where annotations are boxes without masks.
+fn missing_masks(data: &DataSet, file: &Path) -> Option<String> {
+    let mut objects = data.images.iter().flat_map(|image| &image.objects);
+    let is_box = |object: &ObjectRecord| {
+        object.bbox.is_some() && matches!(object.segmentation, Segmentation::Unreadable(_))
+    };
+    let are_boxes = objects.clone().next().is_some() && objects.all(is_box);
+    are_boxes.then(|| {
+        format!(
+            "its annotations are boxes without masks; 'samara segment --prompts {} --format coco --out DIR' makes \
+             masks of them",
+            file.display()
+        )
+    })
 }
 
 /// The end of a command that has told what it found: an error if something could not be read and was left out.

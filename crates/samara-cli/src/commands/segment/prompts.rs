@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use samara::{Click, ImageLimits, MaskPrompt, OriginalBox, OriginalPx, Prompt};
+use samara::{ImageLimits, MaskPrompt, OriginalBox, Prompt};
 use samara_data::{DataOptions, DataSet};
 use samara_image::{RgbImage, read_file};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
+use crate::commands::missing_images;
 use crate::error::{CliError, Result};
 use crate::flags::SegmentFlags;
+use crate::prompt_file::{Object, PointRecord, text};
 use crate::{mask_file, terminal};
 
 /// One object that is asked for.
@@ -49,36 +52,14 @@ struct Record {
     single: bool,
 }
 
-/// `[x, y]` on the object, or `[x, y, 1]` and `[x, y, 0]`.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a point is [x, y], or [x, y, 1] on the object and [x, y, 0] beside it"
-)]
-enum PointRecord {
-    On([f64; 2]),
-    Labelled([f64; 3]),
-}
-
 impl Record {
     fn asked(self, flags: &SegmentFlags, folder: &Path) -> Result<Asked, String> {
         let mut prompt = blank(flags);
         if self.single {
             prompt = prompt.with_single_mask();
         }
-        for point in self.points {
-            let (x, y, label) = match point {
-                PointRecord::On([x, y]) => (x, y, 1.0),
-                PointRecord::Labelled([x, y, label]) => (x, y, label),
-            };
-            if ![0.0, 1.0].contains(&label) {
-                return Err(format!(
-                    "label {label} of a point: 1 is on the object, 0 beside it"
-                ));
-            }
-            let at = OriginalPx::new(x, y);
-            let positive = label == 1.0;
-            prompt = prompt.with_click(Click { at, positive });
+        for point in &self.points {
+            prompt = prompt.with_click(point.click()?);
         }
         if let Some([x0, y0, x1, y1]) = self.bbox {
             let bbox = OriginalBox::new(x0, y0, x1, y1).map_err(|e| e.to_string())?;
@@ -139,35 +120,53 @@ pub(super) fn of_flags(flags: &SegmentFlags) -> Result<Vec<Asked>> {
     Ok(vec![asked(prompt, flags.mask.as_ref())])
 }
 
+/// The objects in a text: one on each line, or a list.
+fn records(text: &[u8], lines: bool) -> Result<Vec<Object<Record>>, String> {
+    if lines {
+        let lines = text.split(|&b| b == b'\n').enumerate();
+        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        let record =
+            |(i, line)| serde_json::from_slice(line).map_err(|e| format!("line {}: {e}", i + 1));
+        return lines.map(record).collect();
+    }
+    serde_json::from_slice(text).map_err(|e| {
+        if are_results(text) {
+            "COCO results name no files: give COCO annotations, with images and these boxes".into()
+        } else {
+            e.to_string()
+        }
+    })
+}
+
 /// The images of a file of prompts, in its order, each with all that is asked of it. `image` is the one that the
 /// command line names; prompts without an image of their own are for it.
 pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -> Result<Vec<Job>> {
     let failed =
         |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
     let bytes = read_file(path, limits).map_err(|e| failed(&e.reason()))?;
-    // Some editors begin a file with a mark of its encoding.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let bytes = text(&bytes);
     let lines = path
         .extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("jsonl"));
-    let records: Vec<Record> = if lines {
-        let lines = bytes.split(|&b| b == b'\n').enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-        let record = |(i, line)| {
-            serde_json::from_slice(line).map_err(|e| failed(&format!("line {}: {e}", i + 1)))
-        };
-        lines.map(record).collect::<Result<_>>()?
-    } else if bytes.trim_ascii_start().starts_with(b"{") {
+    if !lines && bytes.trim_ascii_start().starts_with(b"{") {
         return of_coco(path, flags);
-    } else {
-        serde_json::from_slice(bytes).map_err(|e| failed(&e))?
-    };
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let records = records(bytes, lines).map_err(|why| failed(&why))?;
+    if let Some(images) = &flags.images {
+        return Err(CliError::usage(format!(
+            "--images {}: for COCO annotations; in this file images have paths from its own folder",
+            images.display()
+        )));
+    }
     let mut jobs: Vec<Job> = Vec::new();
-    let mut known: BTreeMap<String, usize> = BTreeMap::new();
-    for (i, mut record) in records.into_iter().enumerate() {
+    let mut known: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for (i, Object(mut record)) in records.into_iter().enumerate() {
         let wrong = |why: &dyn Display| failed(&format!("object {i}: {why}"));
         let (name, image) = match (record.image.take(), &flags.image) {
+            (Some(name), None) if name.trim().is_empty() => {
+                return Err(wrong(&"the name of its image is empty"));
+            }
             (Some(name), None) => (name.clone(), folder.join(&name)),
             (None, Some(image)) => (image.display().to_string(), image.clone()),
             (Some(_), Some(_)) => {
@@ -182,7 +181,7 @@ pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -
             }
         };
         let asked = record.asked(flags, folder).map_err(|why| wrong(&why))?;
-        let at = *known.entry(name.clone()).or_insert(jobs.len());
+        let at = *known.entry(plain(&name)).or_insert(jobs.len());
         if at == jobs.len() {
             let asked = Vec::new();
             jobs.push(Job {
@@ -200,6 +199,22 @@ pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -
     Ok(jobs)
 }
 
+/// A path without the folders `.` in it.
+fn plain(name: &str) -> PathBuf {
+    let parts = Path::new(name).components();
+    parts.filter(|part| *part != Component::CurDir).collect()
+}
+
+/// Whether a text is a list of COCO results.
+fn are_results(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Detection {
+        #[expect(dead_code, reason = "it is there or not")]
+        image_id: IgnoredAny,
+    }
+    serde_json::from_slice::<Vec<Object<Detection>>>(text).is_ok()
+}
+
 /// The boxes of COCO annotations or detections: one prompt for each, with the name of its category.
 fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
     let failed =
@@ -215,6 +230,9 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
     };
     let data = DataSet::open_with(path, &options);
     let data = data.map_err(|e| CliError::failed(format!("--prompts {e}")))?;
+    if let Some(why) = missing_images(&data) {
+        return Err(failed(&why));
+    }
     let mut jobs = Vec::new();
     let (mut boxless, mut crowds) = (0, 0);
     for image in data.images {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use samara::{Click, ImageLimits, Mask, MaskPrompt, ObjectId, OriginalBox, OriginalPx, Prompt};
+use samara::{ImageLimits, Mask, MaskPrompt, ObjectId, OriginalBox, Prompt};
 use samara_image::{Rle, read_file, read_mask, read_object_map};
 use serde::Deserialize;
 
 use crate::args::{MOST_OBJECTS, PromptShape, VideoPromptArg};
 use crate::error::{CliError, Result};
 use crate::flags::VideoFlags;
+use crate::prompt_file::{Object, PointRecord, text};
 
 /// Prompts by frame and object.
 pub(super) type Prompts = BTreeMap<usize, BTreeMap<ObjectId, Prompt>>;
@@ -20,7 +21,7 @@ struct Record {
     frame: usize,
     object: u16,
     #[serde(default)]
-    points: Vec<(f64, f64, u8)>,
+    points: Vec<PointRecord>,
     #[serde(rename = "box")]
     bbox: Option<OriginalBox>,
 }
@@ -48,9 +49,13 @@ pub(super) fn prompts(
         let wrong = |e: &dyn std::fmt::Display| {
             CliError::usage(format!("--prompts {}: {e}", path.display()))
         };
-        let text = read_file(path, limits).map_err(|e| wrong(&e.reason()))?;
-        let records: Vec<Record> = serde_json::from_slice(&text).map_err(|e| wrong(&e))?;
-        for record in records {
+        let bytes = read_file(path, limits).map_err(|e| wrong(&e.reason()))?;
+        let records: Vec<Object<Record>> =
+            serde_json::from_slice(text(&bytes)).map_err(|e| wrong(&e))?;
+        if records.is_empty() {
+            return Err(wrong(&"holds no prompt"));
+        }
+        for Object(record) in records {
             let (frame, object) = (record.frame, u32::from(record.object));
             if object == 0 {
                 return Err(wrong(&"object 0: objects have the numbers 1 to 65535"));
@@ -60,14 +65,8 @@ pub(super) fn prompts(
                 path.display()
             );
             edit(&mut prompts, frame, object, |mut prompt| {
-                for (x, y, label) in record.points {
-                    if label > 1 {
-                        return Err(wrong(&format!("label {label} is neither 0 nor 1")));
-                    }
-                    prompt = prompt.with_click(Click {
-                        at: OriginalPx::new(x, y),
-                        positive: label == 1,
-                    });
+                for point in &record.points {
+                    prompt = prompt.with_click(point.click().map_err(|why| wrong(&why))?);
                 }
                 match record.bbox {
                     Some(bbox) => with_box(prompt, bbox, &what),
