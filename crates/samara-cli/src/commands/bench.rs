@@ -275,12 +275,13 @@ impl Report {
     }
 }
 
-/// The most memory that the process has had, where the system tells.
+/// The most memory that the process has had, in MB (10⁶ bytes), where the system tells.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes / 1024.0)
+    // Linux writes kB and means 1024 bytes.
+    let blocks: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(blocks * 1024.0 / 1e6)
 }

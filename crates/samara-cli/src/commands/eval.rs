@@ -212,11 +212,12 @@ fn video(flags: &EvalFlags) -> Result<()> {
         })
     };
     let reports: Vec<VideoReport> = data_sets.iter().map(evaluate).collect::<Result<_>>()?;
+    let has_split = flags.split == ALL || data_sets.iter().any(|data| data.split.is_some());
     let description = model.as_ref().map(|(_, description)| description);
     let all = json!({
         "model": description,
         "predictions": flags.predictions,
-        "split": flags.split,
+        "split": has_split.then_some(&flags.split),
         "data_sets": reports,
     });
     let mut json = serde_json::to_string_pretty(&all).map_err(CliError::failed)?;

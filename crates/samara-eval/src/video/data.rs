@@ -30,6 +30,8 @@ const VOID: u32 = 255;
 pub struct VideoDataSet {
     /// Name of the folder.
     pub name: String,
+    /// The split that they are of, if the data set has splits and one was asked for.
+    pub split: Option<String>,
     /// The videos, in the order of the split's file or by name.
     pub sequences: Vec<VideoSequence>,
 }
@@ -86,6 +88,7 @@ impl VideoDataSet {
             Some(split) => listed(path, split)?,
             None => None,
         };
+        let split = names.as_ref().and(split).map(str::to_owned);
         let names = match names {
             Some(names) => names,
             None => entries(&root, Path::is_dir, Path::file_name)?,
@@ -108,6 +111,7 @@ impl VideoDataSet {
         let name = path.file_name().map(|n| one_line(&n.to_string_lossy()));
         Ok(Self {
             name: name.unwrap_or_else(|| path.display().to_string()),
+            split,
             sequences: names.into_iter().map(sequence).collect::<Result<_, _>>()?,
         })
     }
