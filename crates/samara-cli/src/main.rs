@@ -25,7 +25,7 @@ mod terminal;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Arg, CommandFactory, FromArgMatches};
 
 use error::{CliError, Result};
 use flags::{Command, Flags};
@@ -74,10 +74,22 @@ fn stray_number(statement: &str) -> bool {
     argument.is_some_and(|argument| argument.parse::<f64>().is_ok())
 }
 
+/// The command line; a negative number is a value, so the flag before it says what it expects.
+fn command() -> clap::Command {
+    let values = |arg: Arg| {
+        let takes_values = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    };
+    let command = Flags::command();
+    command.mut_subcommands(|command| command.mut_args(values))
+}
+
 /// Parses the command line; clap's own messages are cut down to their first statement.
 fn parse() -> Result<Flags> {
     use clap::error::ErrorKind;
-    Flags::try_parse().map_err(|error| match error.kind() {
+    let parsed = command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Flags::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),

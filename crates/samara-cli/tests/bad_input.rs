@@ -90,6 +90,12 @@ fn prompts() {
             &["--point", "5,5", "--zoom", "near"],
             &["--zoom", "off, auto or a factor"],
         ),
+        (&["--point", "5,5", "--page", "-1"], &["'-1'", "--page"]),
+        (
+            &["--point", "5,5", "--stretch", "-1,50"],
+            &["--stretch", "two percentiles"],
+        ),
+        (&["--point", "1e300,5"], &["point 1e300,5 lies outside"]),
         (
             &["--point", "5,5", "--device", "abacus"],
             &["--device", "abacus"],

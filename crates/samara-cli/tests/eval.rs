@@ -275,6 +275,30 @@ fn bad_input() {
         (&["--clicks", "21"], 2, &["--clicks", "1..=20"]),
         (&["--limit", "0"], 2, &["--limit", "at least 1"]),
         (&["--max-objects", "x"], 2, &["--max-objects", "at least 1"]),
+        (&["--limit", "-1"], 2, &["'-1'", "--limit", "at least 1"]),
+        (
+            &["--stretch", "-1,50"],
+            2,
+            &["--stretch", "two percentiles"],
+        ),
+        (&["--points-per-side", "4"], 2, &["--everything"]),
+        (&["--use-m2m"], 2, &["--everything"]),
+        (&["--everything", "--min-area", "4"], 2, &["--min-area"]),
+        (
+            &["--draws", "4", "--clicks-at", "center"],
+            2,
+            &["--draws 4", "--clicks-at center"],
+        ),
+        (
+            &["--further-clicks-at", "human", "--clicks", "1"],
+            2,
+            &["--further-clicks-at human", "--clicks 1"],
+        ),
+        (
+            &["--seed", "4", "--clicks-at", "center"],
+            2,
+            &["--seed 4", "--clicks-at center"],
+        ),
         (
             &["--min-area", "9999"],
             1,
@@ -296,6 +320,24 @@ fn bad_input() {
         &["<DATA>"],
     );
     assert_eq!(bench.files(), ["data", "photo.png"]);
+    let file = |name: &str| {
+        let coco = json!({
+            "images": [{"id": 1, "file_name": name, "width": 96, "height": 64}],
+            "annotations": [{"id": 1, "image_id": 1, "bbox": [1, 2, 9, 9]}],
+        });
+        bench.write("data/some.json", coco.to_string().as_bytes());
+        bench.run(&["eval", "data/some.json", "--checkpoint", &model])
+    };
+    let words = [
+        "data/some.json: none of its images is there",
+        "none.png; --images DIR",
+    ];
+    assert_fails(&file("none.png"), 1, &words);
+    let words = [
+        "boxes without masks",
+        "samara segment --prompts data/some.json",
+    ];
+    assert_fails(&file("1.png"), 1, &words);
 }
 
 /// Images of which every mask is an annotated object: all of them are found.
@@ -379,6 +421,7 @@ fn videos_are_tracked_by_the_embedded_model() {
     assert!(output.status.success(), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["model"]["fingerprint"].as_str().unwrap().len(), 64);
+    assert_eq!(report["split"], Value::Null, "these videos have no splits");
     let set = &report["data_sets"][0];
     assert_eq!(
         (&set["name"], &set["protocol"]),
@@ -455,6 +498,10 @@ fn bad_videos() {
         assert_fails(&output, status, words);
     };
     fails(&["--noc"], 2, &["--video", "--noc"]);
+    fails(&["--stretch=min-max"], 2, &["--video", "--stretch"]);
+    fails(&["--min-area=5"], 2, &["--video", "--min-area"]);
+    let with_model = ["--predictions=masks", "--model=lite"];
+    fails(&with_model, 2, &["--predictions", "--model"]);
     fails(
         &["other", "--predictions=masks"],
         2,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use samara::checkpoint::{Checkpoint, StorageType};
 use samara::{Calibration, MaskGenerator, Segmenter};
 use samara_data::DataSet;
+use samara_data::prompts::Placement;
 use samara_eval::{
     CalibrationKind, CalibrationSource, EvalError, EvalOptions, Evaluation, EverythingReport,
     ModelDescription, Report, Subject, VideoDataSet, VideoEvalOptions, VideoProtocol, VideoReport,
@@ -245,10 +246,11 @@ fn options(flags: &EvalFlags) -> Result<EvalOptions> {
             flags.min_area
         )));
     }
+    let default = EvalOptions::default();
     let mut options = EvalOptions {
-        draws: flags.draws,
-        seed: flags.seed,
-        further_clicks_at: flags.further_clicks_at,
+        draws: flags.draws.unwrap_or(default.draws),
+        seed: flags.seed.unwrap_or(default.seed),
+        further_clicks_at: flags.further_clicks_at.unwrap_or_default(),
         intent: flags.intent,
         zoom: flags.zoom,
         clicks: flags.clicks.into(),
@@ -257,13 +259,33 @@ fn options(flags: &EvalFlags) -> Result<EvalOptions> {
         limit: flags.limit,
         min_area: flags.min_area,
         max_area: flags.max_area,
-        ..EvalOptions::default()
+        ..default
     };
     if !flags.clicks_at.is_empty() {
         options.clicks_at.clone_from(&flags.clicks_at);
     }
     options.clicks_at = options.placements();
+    check_draws(flags, &options)?;
     Ok(options)
+}
+
+/// Refuses what is said of drawn and of further clicks where there are none.
+fn check_draws(flags: &EvalFlags, options: &EvalOptions) -> Result<()> {
+    if let (Some(place), 1, false) = (flags.further_clicks_at, flags.clicks, flags.noc) {
+        return Err(CliError::usage(format!(
+            "--further-clicks-at {place}: no click follows the first one with --clicks 1"
+        )));
+    }
+    let first = options.clicks_at.iter().any(|&at| at != Placement::Center);
+    let further = options.further_clicks_at != Placement::Center;
+    let unused = match (flags.draws, flags.seed) {
+        (Some(draws), _) if !first => format!("--draws {draws}"),
+        (_, Some(seed)) if !first && !further => format!("--seed {seed}"),
+        _ => return Ok(()),
+    };
+    Err(CliError::usage(format!(
+        "{unused}: no click is drawn with --clicks-at center; add uniform or human"
+    )))
 }
 
 /// Runs an evaluation, or another work on a data set, with a bar for its images.

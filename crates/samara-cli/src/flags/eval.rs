@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 use samara::{Intent, Zoom};
 use samara_data::prompts::Placement;
 
@@ -14,16 +14,32 @@ use super::{DataFlags, GeneratorFlags, ModelFlags};
 use crate::args::positive;
 
 /// Flags that only mean something where images are prompted.
-const PROMPTED: [&str; 8] = [
+const PROMPTED: [&str; 15] = [
     "compare",
     "clicks_at",
+    "clicks",
     "draws",
     "seed",
     "further_clicks_at",
     "intent",
     "zoom",
+    "max_objects",
+    "min_area",
     "max_area",
+    "noc",
+    "report",
+    "calibrate",
+    "calibration",
 ];
+
+/// Flags of the generator only mean something with `--everything`.
+fn needs_everything(arg: Arg) -> Arg {
+    if arg.get_help_heading() == Some(GeneratorFlags::HEADING) {
+        arg.requires("everything")
+    } else {
+        arg
+    }
+}
 
 /// Names of placements and of intents, which the help lists.
 const PLACEMENTS: [&str; 3] = ["center", "uniform", "human"];
@@ -38,9 +54,9 @@ where
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-A data set is a folder with annotations.json (COCO) and images/, or with images/ and labels/ (label
-maps). Every object is clicked where it is deepest (center), anywhere on it (uniform) and as people
+#[command(mut_args(needs_everything), after_help = concat!(layouts!(), "
+
+Every object is clicked where it is deepest (center), anywhere on it (uniform) and as people
 click (human: rather toward the middle, rarely exactly in it). Each of these clicks is a prompt of its
 own and answered with three candidates, of which the model chooses one. Further clicks begin with the
 one in the center; each goes where the mask is most wrong and is answered with one mask, as the box is.
@@ -58,9 +74,9 @@ Examples:
   How many annotated objects segment-everything finds:
     samara eval data/bsds500 --everything
   How well objects are followed through videos:
-    samara eval data/DAVIS --video --model sam2.1-hiera-tiny
+    samara eval data/DAVIS --video --model sam2.1-tiny
   Teach a model what its scores mean:
-    samara eval data/coco256 --split train --model sam-vit-b --calibrate sam_vit_b.calibrated.safetensors")]
+    samara eval data/coco256 --split train --model sam-vit-b --calibrate sam_vit_b.calibrated.safetensors"))]
 pub(crate) struct EvalFlags {
     /// Data sets
     #[arg(required = true)]
@@ -108,19 +124,18 @@ pub(crate) struct EvalFlags {
           help_heading = "Protocol")]
     pub(crate) clicks_at: Vec<Placement>,
 
-    /// Clicks on every object for each of uniform and human
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive, help_heading = "Protocol")]
-    pub(crate) draws: usize,
+    /// Clicks on every object for each of uniform and human [default: 3]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Protocol")]
+    pub(crate) draws: Option<usize>,
 
-    /// Seed of the clicks that are drawn: the same seed, the same clicks, for any model
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Protocol")]
-    pub(crate) seed: u64,
+    /// Seed of the clicks that are drawn: the same seed, the same clicks, for any model [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Protocol")]
+    pub(crate) seed: Option<u64>,
 
     /// Where further clicks land in the larger error of the mask: on its deepest pixel, on any pixel
-    /// of it, or on a pixel drawn by its depth
-    #[arg(long, value_name = "WHERE", default_value_t, value_parser = named::<Placement>(&PLACEMENTS),
-          help_heading = "Protocol")]
-    pub(crate) further_clicks_at: Placement,
+    /// of it, or on a pixel drawn by its depth [default: center]
+    #[arg(long, value_name = "WHERE", value_parser = named::<Placement>(&PLACEMENTS), help_heading = "Protocol")]
+    pub(crate) further_clicks_at: Option<Placement>,
 
     /// What clicks are said to mean, for a model that chooses by that
     #[arg(long, value_name = "WHAT", default_value_t, value_parser = named::<Intent>(&INTENTS),
@@ -153,14 +168,13 @@ pub(crate) struct EvalFlags {
 
     /// Instead of prompts: generate all masks, and see how many objects are among them, and whether
     /// the tree of masks has annotated parts below their wholes
-    #[arg(long, conflicts_with_all = ["noc", "report", "calibrate"], conflicts_with_all = PROMPTED,
-          help_heading = "Protocol")]
+    #[arg(long, conflicts_with_all = PROMPTED, help_heading = "Protocol")]
     pub(crate) everything: bool,
 
     /// Instead of images: annotated videos as DAVIS or SA-V has them. Objects are followed from
     /// their first annotation, and J and F are measured
-    #[arg(long, conflicts_with_all = ["noc", "report", "calibrate", "everything", "max_objects"],
-          conflicts_with_all = PROMPTED, help_heading = "Protocol")]
+    #[arg(long, conflicts_with_all = ["everything", "images", "stretch"], conflicts_with_all = PROMPTED,
+          help_heading = "Protocol")]
     pub(crate) video: bool,
 
     /// Which frames and objects of videos count; without it, as the layout of the set says
@@ -178,6 +192,7 @@ pub(crate) struct EvalFlags {
         long,
         value_name = "DIR",
         requires = "video",
+        conflicts_with_all = ["model", "checkpoint", "unchecked_weights"],
         help_heading = "Protocol"
     )]
     pub(crate) predictions: Option<PathBuf>,

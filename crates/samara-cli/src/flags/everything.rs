@@ -95,7 +95,7 @@ pub(crate) enum Format {
 
 /// Options of the generator. Those that are not given are the model's own.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Generator")]
+#[command(next_help_heading = GeneratorFlags::HEADING)]
 pub(crate) struct GeneratorFlags {
     /// Points along one side of the image [default: 32]
     #[arg(long, value_name = "N", conflicts_with = "point_grids")]
@@ -155,6 +155,9 @@ pub(crate) struct GeneratorFlags {
 }
 
 impl GeneratorFlags {
+    /// What they stand under in the help.
+    pub(crate) const HEADING: &str = "Generator";
+
     /// The options that are given; the others are the official ones, and the thresholds those of the model.
     ///
     /// # Errors

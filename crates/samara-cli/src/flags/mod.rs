@@ -1,6 +1,16 @@
 //! The command line as it is typed. `args` turns it into something to act on.
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts")]
 
+/// The layouts of data sets, for the help.
+macro_rules! layouts {
+    () => {
+        "\
+A data set is COCO annotations (a .json, or a folder with annotations.json, with COCO's own
+annotations/instances_SPLIT.json, or as Roboflow exports it), or label maps (a folder with images/ and
+labels/); docs/formats.md has the details."
+    };
+}
+
 mod attention;
 mod eval;
 mod everything;
@@ -172,6 +182,7 @@ pub(crate) struct StretchFlag {
         long,
         value_name = "off|min-max|LOW,HIGH",
         default_value_t,
+        allow_hyphen_values = true,
         value_parser = parse_stretch,
         help_heading = "Image"
     )]
@@ -292,7 +303,8 @@ pub(crate) enum DtypeFlag {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!(layouts!(), "
+
 Ctrl-C stops at a checkpoint, and the same command resumes there; a killed run resumes at its
 last checkpoint, and ends as one that was not killed. OUT/curves.svg shows the course of the run.
 
@@ -315,7 +327,7 @@ A recipe for the second one, cells.toml, which trains all but the image encoder:
     iou = { kind = \"mse\", supervise_all = false }
 To train the IoU head only, add:
     groups = [{ prefix = \"\", lr_scale = 0.0 },
-              { prefix = \"mask_decoder.iou_prediction_head.\", lr_scale = 1.0 }]")]
+              { prefix = \"mask_decoder.iou_prediction_head.\", lr_scale = 1.0 }]"))]
 pub(crate) struct TrainFlags {
     /// The recipe, a TOML file; its paths are relative to its folder
     pub(crate) recipe: PathBuf,

@@ -2,14 +2,23 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Arg, Args};
 use samara::{Click, OriginalBox};
 
 use super::{DataFlags, LimitFlags, ModelFlags, ReadFlags};
 use crate::args::{parse_box, parse_point, positive};
 
+/// A page is one of an image.
+fn needs_masks(arg: Arg) -> Arg {
+    if arg.get_id() == "page" {
+        arg.requires("masks")
+    } else {
+        arg
+    }
+}
+
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(mut_args(needs_masks), after_help = concat!("\
 A mask may come from anywhere: another model, an annotator, a thresholded attention map. Its IoU with
 the unknown truth is estimated from how the model's own answers agree with it, its outline and form,
 and the features inside and outside of it (docs/quality.md).
@@ -18,9 +27,11 @@ and the features inside and outside of it (docs/quality.md).
 mask; f32, f64: probabilities from 0 to 1) and .json (COCO run lengths or polygons, an annotation, a
 list of them, or what 'samara segment --json' writes).
 
-A data set is a folder, or a .json of COCO annotations. --keep writes its annotations without the
-suspects and everything else as it was. File names of images are not touched: keep the new file
-beside the old one, or give it an images/ folder of its own.
+", layouts!(), "
+
+--keep writes the annotations of a data set without the suspects and everything else as it was. File
+names of images are not touched: keep the new file beside the old one, or give it an images/ folder of
+its own.
 
 Examples:
   How good is a mask, and how would the model draw it:
@@ -30,7 +41,7 @@ Examples:
   The worst annotations of a data set, as a page:
     samara quality data/coco256 --report suspects.html
   Annotations without the worst tenth, to train with:
-    samara quality data/coco256 --drop 0.1 --keep data/coco256/kept.json")]
+    samara quality data/coco256 --drop 0.1 --keep data/coco256/kept.json"))]
 pub(crate) struct QualityFlags {
     /// An image with --mask, or a data set: a folder, or a .json of COCO annotations
     #[arg(value_name = "IMAGE|DATA")]
@@ -84,7 +95,12 @@ pub(crate) struct QualityFlags {
     pub(crate) split: Option<String>,
 
     /// The folder of the images of a data set's COCO annotations, if it is not one of the usual places
-    #[arg(long, value_name = "DIR", help_heading = "A data set")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "masks",
+        help_heading = "Data set"
+    )]
     pub(crate) images: Option<PathBuf>,
 
     /// At most N images, evenly spread
@@ -144,7 +160,8 @@ pub(crate) struct QualityFlags {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!(layouts!(), "
+
 Every annotated object is clicked where it is deepest, and the three candidates become annotations of
 their own: level (whole, part, subpart), score (predicted IoU), stability_score, source (the
 annotation they come from), point, and its category. What was found before in the same image (IoU
@@ -157,7 +174,7 @@ Examples:
   Three granularities, of which the model is half sure at least:
     samara levels data/coco256 --min-score 0.5 --out data/coco256/levels.json
   Together with what was annotated:
-    samara levels data/coco256 --with-annotations --out data/coco256/levels.json")]
+    samara levels data/coco256 --with-annotations --out data/coco256/levels.json"))]
 pub(crate) struct LevelsFlags {
     /// The data set: a folder, or a .json of COCO annotations
     pub(crate) data: PathBuf,
