@@ -81,7 +81,8 @@ fn command() -> clap::Command {
         arg.allow_negative_numbers(takes_values)
     };
     let command = Flags::command();
-    command.mut_subcommands(|command| command.mut_args(values))
+    let command = command.mut_subcommands(|command| command.mut_args(values));
+    command.mut_args(values)
 }
 
 /// Parses the command line; clap's own messages are cut down to their first statement.
@@ -98,12 +99,12 @@ fn parse() -> Result<Flags> {
             let statement = text.split("\n\nUsage:").next().unwrap_or(&text);
             let statement = statement.split("\n\nFor more").next().unwrap_or(statement);
             let statement = statement.strip_prefix("error: ").unwrap_or(statement);
-            let hint = if stray_number(statement) {
-                "; coordinates are one argument, such as 300,200"
-            } else {
-                ""
-            };
-            CliError::usage(format!("{statement}{hint}"))
+            if stray_number(statement) {
+                let found = statement.split("\n\n").next().unwrap_or(statement);
+                let hint = "coordinates are one argument, such as 300,200";
+                return CliError::usage(format!("{found}; {hint}"));
+            }
+            CliError::usage(statement)
         }
     })
 }

@@ -60,6 +60,10 @@ fn prompts() {
         (&["--point", "96,10"], &["point 96,10", "96×64"]),
         (&["--point", "-1,10"], &["point -1,10", "outside"]),
         (&["--point", "10"], &["--point", "'10'"]),
+        (
+            &["--point", "5,5", "-7"],
+            &["unexpected argument '-7' found; coordinates are one argument"],
+        ),
         (&["--point", "10,10,7"], &["--point", "label"]),
         (
             &["--box", "10,10,10,40"],

@@ -282,7 +282,11 @@ fn bad_input() {
             &["--stretch", "two percentiles"],
         ),
         (&["--points-per-side", "4"], 2, &["--everything"]),
-        (&["--use-m2m"], 2, &["--everything"]),
+        (
+            &["--use-m2m", "--clicks", "2"],
+            2,
+            &["--use-m2m", "--clicks"],
+        ),
         (&["--everything", "--min-area", "4"], 2, &["--min-area"]),
         (
             &["--draws", "4", "--clicks-at", "center"],
@@ -514,6 +518,8 @@ fn bad_videos() {
     );
     let output = bench.run(&["eval", "videos", "--predictions=masks"]);
     assert_fails(&output, 2, &["--video"]);
+    let output = bench.run(&["eval", "videos", "--protocol=sav", "--draws=2"]);
+    assert_fails(&output, 2, &["--protocol", "--draws"]);
     let output = bench.run(&["eval", "nowhere", "--video"]);
     assert_fails(&output, 1, &["nowhere", "no such file or folder"]);
     let stray = bench.path("videos/Annotations/gone/00009.png");

@@ -263,6 +263,11 @@ fn flags_that_make_no_sense_are_refused_in_one_line() {
         (&["photo.png", "--point", "1,2"], 2, &["--mask"]),
         (&["images", "--mask", "mask.png"], 1, &["images"]),
         (&["data", "--page", "1"], 2, &["--mask"]),
+        (
+            &["data", "--soft", "--limit", "1"],
+            2,
+            &["--soft", "--limit"],
+        ),
     ] {
         assert_fails(&run(&bench, "quality", args), status, words);
     }

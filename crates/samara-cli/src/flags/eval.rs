@@ -32,10 +32,19 @@ const PROMPTED: [&str; 15] = [
     "calibration",
 ];
 
-/// Flags of the generator only mean something with `--everything`.
-fn needs_everything(arg: Arg) -> Arg {
+/// Flags that mean nothing to videos, beside these.
+const NOT_OF_VIDEOS: [&str; 3] = ["everything", "images", "stretch"];
+
+/// Says which flags only mean something with `--everything`, and which with `--video`. What is required counts for
+/// nothing beside a flag that rules it out, so that is ruled out as well.
+fn needs_its_kind(arg: Arg) -> Arg {
+    let id = arg.get_id().as_str();
     if arg.get_help_heading() == Some(GeneratorFlags::HEADING) {
-        arg.requires("everything")
+        let arg = arg.requires("everything").conflicts_with("video");
+        arg.conflicts_with_all(PROMPTED)
+    } else if ["protocol", "predictions"].contains(&id) {
+        let arg = arg.requires("video").conflicts_with_all(NOT_OF_VIDEOS);
+        arg.conflicts_with_all(PROMPTED)
     } else {
         arg
     }
@@ -54,7 +63,7 @@ where
 }
 
 #[derive(Debug, Args)]
-#[command(mut_args(needs_everything), after_help = concat!(layouts!(), "
+#[command(mut_args(needs_its_kind), after_help = concat!(layouts!(), "
 
 Every object is clicked where it is deepest (center), anywhere on it (uniform) and as people
 click (human: rather toward the middle, rarely exactly in it). Each of these clicks is a prompt of its
@@ -173,25 +182,18 @@ pub(crate) struct EvalFlags {
 
     /// Instead of images: annotated videos as DAVIS or SA-V has them. Objects are followed from
     /// their first annotation, and J and F are measured
-    #[arg(long, conflicts_with_all = ["everything", "images", "stretch"], conflicts_with_all = PROMPTED,
+    #[arg(long, conflicts_with_all = NOT_OF_VIDEOS, conflicts_with_all = PROMPTED,
           help_heading = "Protocol")]
     pub(crate) video: bool,
 
     /// Which frames and objects of videos count; without it, as the layout of the set says
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        requires = "video",
-        help_heading = "Protocol"
-    )]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Protocol")]
     pub(crate) protocol: Option<ProtocolFlag>,
 
     /// Masks that are there already, instead of a model: DIR/SEQUENCE/*.png
     #[arg(
         long,
         value_name = "DIR",
-        requires = "video",
         conflicts_with_all = ["model", "checkpoint", "unchecked_weights"],
         help_heading = "Protocol"
     )]

@@ -8,17 +8,35 @@ use samara::{Click, OriginalBox};
 use super::{DataFlags, LimitFlags, ModelFlags, ReadFlags};
 use crate::args::{parse_box, parse_point, positive};
 
-/// A page is one of an image.
-fn needs_masks(arg: Arg) -> Arg {
-    if arg.get_id() == "page" {
-        arg.requires("masks")
+/// Flags that only mean something for an image with masks, and for a data set.
+const OF_IMAGES: [&str; 6] = ["soft", "point", "bbox", "out", "out_mask", "page"];
+const OF_DATA: [&str; 9] = [
+    "split",
+    "images",
+    "limit",
+    "min_area",
+    "worst",
+    "report",
+    "keep",
+    "min_quality",
+    "drop",
+];
+
+/// Says which flags need `--mask`, and which rule it out. What is required counts for nothing beside a flag that rules
+/// it out, so that is ruled out as well.
+fn needs_its_kind(arg: Arg) -> Arg {
+    let id = arg.get_id().as_str();
+    if OF_IMAGES.contains(&id) {
+        arg.requires("masks").conflicts_with_all(OF_DATA)
+    } else if OF_DATA.contains(&id) {
+        arg.conflicts_with("masks")
     } else {
         arg
     }
 }
 
 #[derive(Debug, Args)]
-#[command(mut_args(needs_masks), after_help = concat!("\
+#[command(mut_args(needs_its_kind), after_help = concat!("\
 A mask may come from anywhere: another model, an annotator, a thresholded attention map. Its IoU with
 the unknown truth is estimated from how the model's own answers agree with it, its outline and form,
 and the features inside and outside of it (docs/quality.md).
@@ -59,83 +77,57 @@ pub(crate) struct QualityFlags {
     pub(crate) masks: Vec<PathBuf>,
 
     /// The grey levels of mask images (8 or 16 bits) are probabilities
-    #[arg(long, requires = "masks", help_heading = "Image")]
+    #[arg(long, help_heading = "Image")]
     pub(crate) soft: bool,
 
     /// Where the object is, known from elsewhere than the mask: a click on it
-    #[arg(long, value_name = "X,Y", value_parser = parse_point, requires = "masks",
+    #[arg(long, value_name = "X,Y", value_parser = parse_point,
           allow_hyphen_values = true, help_heading = "Image")]
     pub(crate) point: Option<Click>,
 
     /// Where the object is, known from elsewhere than the mask: a box around it
-    #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = parse_box, requires = "masks",
+    #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = parse_box,
           allow_hyphen_values = true, help_heading = "Image")]
     pub(crate) bbox: Option<OriginalBox>,
 
     /// An image: each mask on the left, as the model refines it on the right
-    #[arg(long, value_name = "FILE", requires = "masks", help_heading = "Image")]
+    #[arg(long, value_name = "FILE", help_heading = "Image")]
     pub(crate) out: Option<PathBuf>,
 
     /// The refined mask, white on black
-    #[arg(
-        long,
-        value_name = "FILE.png",
-        requires = "masks",
-        help_heading = "Image"
-    )]
+    #[arg(long, value_name = "FILE.png", help_heading = "Image")]
     pub(crate) out_mask: Option<PathBuf>,
 
     /// The split of the data set: val, train, … or all images [default: all]
-    #[arg(
-        long,
-        value_name = "NAME",
-        conflicts_with = "masks",
-        help_heading = "Data set"
-    )]
+    #[arg(long, value_name = "NAME", help_heading = "Data set")]
     pub(crate) split: Option<String>,
 
     /// The folder of the images of a data set's COCO annotations, if it is not one of the usual places
-    #[arg(
-        long,
-        value_name = "DIR",
-        conflicts_with = "masks",
-        help_heading = "Data set"
-    )]
+    #[arg(long, value_name = "DIR", help_heading = "Data set")]
     pub(crate) images: Option<PathBuf>,
 
     /// At most N images, evenly spread
-    #[arg(long, value_name = "N", value_parser = positive, conflicts_with_all = ["masks", "keep"],
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "keep",
           help_heading = "Data set")]
     pub(crate) limit: Option<usize>,
 
     /// Masks of fewer pixels are not assessed, and kept: those that the model is too coarse for
-    #[arg(
-        long,
-        value_name = "PIXELS",
-        conflicts_with = "masks",
-        help_heading = "Data set"
-    )]
+    #[arg(long, value_name = "PIXELS", help_heading = "Data set")]
     pub(crate) min_area: Option<u64>,
 
     /// How many of the worst are shown [default: 20]
-    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "masks",
+    #[arg(long, value_name = "N", value_parser = positive,
           help_heading = "Data set")]
     pub(crate) worst: Option<usize>,
 
     /// A page with figures and images of the worst
-    #[arg(
-        long,
-        value_name = "FILE.html",
-        conflicts_with = "masks",
-        help_heading = "Data set"
-    )]
+    #[arg(long, value_name = "FILE.html", help_heading = "Data set")]
     pub(crate) report: Option<PathBuf>,
 
     /// The annotations without the suspects: those that --min-quality or --drop name
     #[arg(
         long,
         value_name = "OUT.json",
-        conflicts_with = "masks",
         requires = "suspects",
         help_heading = "Data set"
     )]
