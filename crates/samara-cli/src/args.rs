@@ -128,17 +128,26 @@ pub(crate) fn names(values: &[impl ValueEnum]) -> BTreeSet<String> {
 }
 
 impl SelectArg {
-    /// The strategy, with its file read.
-    pub(crate) fn resolve(&self, limits: &ImageLimits) -> Result<Select> {
+    /// The strategy for an image of this width and height, with its file read.
+    pub(crate) fn resolve(
+        &self,
+        limits: &ImageLimits,
+        (width, height): (u32, u32),
+    ) -> Result<Select> {
         Ok(match self {
             Self::How(select) => select.clone(),
             Self::All => Select::Best,
             Self::Oracle(path) => {
-                let mask = read_mask(path, limits);
-                Select::Oracle(mask.map_err(|e| {
-                    let (path, why) = (path.display(), e.reason());
-                    CliError::failed(format!("--select oracle={path}: {why}"))
-                })?)
+                let failed = |why: &str| {
+                    CliError::failed(format!("--select oracle={}: {why}", path.display()))
+                };
+                let mask = read_mask(path, limits).map_err(|e| failed(e.reason()))?;
+                if (mask.width(), mask.height()) != (width, height) {
+                    let (w, h) = (mask.width(), mask.height());
+                    let why = format!("the mask has {w}×{h} pixels, the image {width}×{height}");
+                    return Err(failed(&why));
+                }
+                Select::Oracle(mask)
             }
         })
     }

@@ -443,6 +443,12 @@ fn masks_in_json_are_those_of_images() {
     ] {
         common::assert_fails(&bench.segment(&["--mask", name]), 1, words);
     }
+    samara_image::Mask::full(9, 8)
+        .save_png(bench.path("small.png"))
+        .unwrap();
+    let oracle = bench.segment(&["--point", "4,3", "--select", "oracle=small.png"]);
+    let why = "--select oracle=small.png: the mask has 9×8 pixels, the image ";
+    common::assert_fails(&oracle, 1, &[why]);
     let oracle = bench.segment(&["--point", "4,3", "--select", "oracle=photo.png"]);
     common::assert_fails(
         &oracle,

@@ -10,7 +10,7 @@ use image::{ImageBuffer, Rgba, RgbaImage};
 use serde_json::{Value, json};
 
 use crate::decode::GrayImage16;
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::label_map::label_map;
 use crate::mask::Mask;
 use crate::polygon::{Polygon, Ring};
@@ -54,7 +54,7 @@ impl Labels {
 
     /// One a line, as `classes.txt` of YOLO data sets has them.
     pub fn lines(&self) -> String {
-        let line = |label: &String| format!("{}\n", label.replace(['\n', '\r'], " "));
+        let line = |label: &String| one_line(label) + "\n";
         self.0.iter().map(line).collect()
     }
 }

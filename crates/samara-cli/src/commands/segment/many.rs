@@ -82,8 +82,11 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
         .write("--out", Kind::Folder, Some(out))
         .write_inside("--out", inside.iter().map(|name| out.join(name)))
         .check()?;
-    let limits = flags.read.options().limits;
-    let select = flags.select.resolve(&limits)?;
+    // A mask in a file is for one image.
+    let select = match &flags.select {
+        SelectArg::How(select) => select.clone(),
+        SelectArg::All | SelectArg::Oracle(_) => Select::Best,
+    };
 
     let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)

@@ -63,7 +63,7 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
     let options = flags.read.options();
     let ReadImage { image, warnings } = read(path, &options)?;
     let prompts = prompts::checked(asked, &image, &options.limits)?;
-    let select = flags.select.resolve(&options.limits)?;
+    let select = flags.select.resolve(&options.limits, image.dimensions())?;
     tell_shares(flags, &image);
 
     let mut timing = Timing::default();
