@@ -44,7 +44,7 @@ impl CliError {
     /// What its message is.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Interrupted { .. } => "note",
+            Self::Interrupted { .. } => "notice",
             _ => "error",
         }
     }

@@ -2,9 +2,12 @@
 //! outputs are two files, and a name that promises another format is refused. All that before any work.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use samara_data::DataSet;
 use same_file::Handle;
+use walkdir::WalkDir;
 
 use crate::error::{CliError, Result};
 
@@ -127,6 +130,8 @@ impl Kind {
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     reads: Vec<(String, PathBuf)>,
+    /// Images of data sets, which may be many; they are looked at only where an output is there already.
+    images: Vec<PathBuf>,
     writes: Vec<(&'static str, PathBuf)>,
     /// Folders of which every file may be written over.
     filled: Vec<(&'static str, PathBuf)>,
@@ -159,6 +164,18 @@ impl Files {
             self = self.read(what, path);
         }
         self
+    }
+
+    /// The annotations, the images and the label maps of a data set.
+    pub(crate) fn read_data(mut self, data: &DataSet) -> Self {
+        self.images
+            .extend(data.images.iter().map(|image| image.path.clone()));
+        if data.annotations.is_none() {
+            let labels = WalkDir::new(data.root.join("labels")).into_iter();
+            self.images
+                .extend(labels.flatten().map(walkdir::DirEntry::into_path));
+        }
+        self.read_all("the annotations of a data set", &data.annotations)
     }
 
     /// An output, if the flag is given.
@@ -228,6 +245,11 @@ impl Files {
                     "{flag} {name}: this is {what}; write to another place"
                 )));
             }
+            if let Some(image) = self.image_lost_by(path, &place) {
+                let image = image.display();
+                let why = format!("this is {image} of the data set; write to another place");
+                return Err(CliError::usage(format!("{flag} {name}: {why}")));
+            }
             if let Some((other, _)) = before.iter().find(|(_, other)| other.is_lost_by(&place)) {
                 return Err(CliError::usage(format!(
                     "{flag} {name}: {other} writes there too"
@@ -247,6 +269,15 @@ impl Files {
             }
         }
         self.objection.map_or(Ok(()), Err)
+    }
+}
+
+impl Files {
+    /// The image of a data set that an output would be written over.
+    fn image_lost_by(&self, path: &Path, place: &Place) -> Option<&PathBuf> {
+        let is_there = path.is_file();
+        let mut images = self.images.iter().filter(|_| is_there);
+        images.find(|image| Place::of(image).is_lost_by(place))
     }
 }
 
@@ -274,6 +305,22 @@ pub(crate) fn result_in(folder: &Path, name: impl AsRef<Path>) -> Result<PathBuf
         fs::remove_file(&path).map_err(failed)?;
     }
     Ok(path)
+}
+
+/// Whether a result is there and has its end: JSON ends with a line break, other files with something.
+pub(crate) fn is_whole(path: &Path) -> bool {
+    if path.is_dir() {
+        return true;
+    }
+    let last = || -> std::io::Result<u8> {
+        let mut file = fs::File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        file.read_exact(&mut byte)?;
+        Ok(byte[0])
+    };
+    let is_json = path.extension().is_some_and(|e| e == "json");
+    path.is_file() && last().is_ok_and(|last| !is_json || last == b'\n')
 }
 
 /// Where a path leads.

@@ -40,6 +40,13 @@ impl Interrupt {
         &self.asked
     }
 
+    /// The end of a run whose journal has what is done.
+    pub(crate) fn stopped_after(&self, done: &str) -> CliError {
+        self.ended(format!(
+            "stopped after {done}; --resume continues from there"
+        ))
+    }
+
     /// The end of a run that has saved; `line` says how it is resumed.
     pub(crate) fn ended(&self, line: String) -> CliError {
         CliError::Interrupted {

@@ -19,6 +19,10 @@ pub(crate) fn read(path: &Path, size: (u32, u32), limits: &ImageLimits) -> Resul
         Some("npy") => read_npy(path, limits),
         Some("safetensors") => read_answer(path, limits),
         Some("json") => read_json(path, size, limits),
+        Some("npz") => Err(failed(
+            path,
+            "an archive of arrays; save the one that is the mask as .npy",
+        )),
         _ => Ok(MaskPrompt::Mask(read_mask(path, limits)?)),
     }
 }

@@ -88,7 +88,7 @@ impl Bar {
 
     /// Writes a line between two states of the bar.
     pub(crate) fn note(&self, text: &str) {
-        self.bar.suspend(|| terminal::tell("note", text));
+        self.bar.suspend(|| terminal::tell("notice", text));
     }
 
     pub(crate) fn finish(&self) {

@@ -275,13 +275,41 @@ fn a_folder_with_a_bad_file_is_done_but_for_it() {
     let resumed = everything(&bench, &[args.as_slice(), &["--resume"]].concat());
     assert!(resumed.status.success(), "{}", stderr(&resumed));
     assert!(
-        stdout(&resumed).contains("1 images"),
+        stdout(&resumed).contains("1 image, "),
         "{}",
         stdout(&resumed)
     );
     let manifest = fs::read_to_string(results.join("manifest.jsonl")).unwrap();
     assert_eq!(manifest.lines().count(), 6, "{manifest}");
     assert!(!manifest.contains("error"), "{manifest}");
+
+    // So is what has lost its results since.
+    fs::remove_file(results.join("001.png.overlay.png")).unwrap();
+    let whole = fs::read(results.join("002.png.json")).unwrap();
+    fs::write(results.join("002.png.json"), &whole[..whole.len() / 2]).unwrap();
+    let resumed = everything(&bench, &[args.as_slice(), &["--resume"]].concat());
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(stdout(&resumed).starts_with("2 images, "), "{resumed:?}");
+    assert_eq!(fs::read(results.join("002.png.json")).unwrap(), whole);
+}
+
+/// Names that are no text stay apart.
+#[test]
+#[cfg(target_os = "linux")]
+fn results_of_names_that_are_no_text_stay_apart() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let bench = Bench::new();
+    fs::create_dir(bench.path("odd")).unwrap();
+    for name in [&b"x\xff.png"[..], b"x\xfe.png"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        fs::copy(bench.path("photo.png"), bench.path("odd").join(name)).unwrap();
+    }
+    let output = everything(&bench, &["odd", "--format=json", "--out=out"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for name in ["x\\xFE.png.json", "x\\xFF.png.json"] {
+        assert!(bench.path("out").join(name).is_file(), "{name}");
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ const IMAGE: &str = "this is the input image";
 const AMONG: &str = "the results would lie among the images of frames";
 
 /// Commands and why they are refused.
+const OF_DATA: &str = "noext of the data set; write to another place";
 const CASES: &[(&str, &str)] = &[
     ("segment photo.png --point 4,3 --out photo.png", IMAGE),
     (
@@ -85,20 +86,25 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "quality data --drop 0.1 --keep data/annotations.json",
-        "the annotations of the data set",
+        "the annotations of a data set",
     ),
     (
         "quality data --json data/./annotations.json",
-        "the annotations of the data set",
+        "the annotations of a data set",
     ),
     (
         "levels data --out data/annotations.json",
-        "the annotations of the data set",
+        "the annotations of a data set",
     ),
     (
         "models convert own.safetensors ./own.safetensors",
         "the checkpoint that is read",
     ),
+    ("eval data --json data/images/noext", OF_DATA),
+    ("eval data --report data/images/noext", OF_DATA),
+    ("quality data --json data/images/noext", OF_DATA),
+    ("quality data --drop 0.1 --keep data/images/noext", OF_DATA),
+    ("levels data --out data/images/noext", OF_DATA),
     ("everything frames --out frames", AMONG),
     ("everything frames data --out .", AMONG),
     (
@@ -152,6 +158,15 @@ fn inputs_stay_as_they_are() {
         };
         fs::copy(bench.path("").join(from), bench.path(name)).unwrap();
     }
+    // An image whose name promises nothing.
+    fs::rename(
+        bench.path("data/images/1.png"),
+        bench.path("data/images/noext"),
+    )
+    .unwrap();
+    let annotations = fs::read_to_string(bench.path("data/annotations.json")).unwrap();
+    let annotations = annotations.replace("1.png", "noext");
+    fs::write(bench.path("data/annotations.json"), annotations).unwrap();
     fs::create_dir_all(bench.path("frames/deep")).unwrap();
     fs::create_dir_all(bench.path("out")).unwrap();
     for name in [

@@ -94,7 +94,7 @@ fn suspects_are_shown_and_left_out() {
     );
     assert!(elsewhere.status.success());
     assert!(
-        stderr(&elsewhere).contains("images/ folder beside it"),
+        stderr(&elsewhere).contains("name their folder with --images"),
         "{}",
         stderr(&elsewhere)
     );

@@ -79,7 +79,7 @@ fn an_intent_that_a_model_does_not_know_is_told() {
     let told = stderr(&output);
     assert_eq!(
         told,
-        "note: --intent segments: sam-vit (width 16, 4 blocks) has no candidate head, so it changes nothing\n"
+        "notice: --intent segments: sam-vit (width 16, 4 blocks) has no candidate head, so it changes nothing\n"
     );
 }
 
@@ -443,9 +443,7 @@ fn masks_in_json_are_those_of_images() {
     ] {
         common::assert_fails(&bench.segment(&["--mask", name]), 1, words);
     }
-    samara_image::Mask::full(9, 8)
-        .save_png(bench.path("small.png"))
-        .unwrap();
+    Mask::full(9, 8).save_png(bench.path("small.png")).unwrap();
     let oracle = bench.segment(&["--point", "4,3", "--select", "oracle=small.png"]);
     let why = "--select oracle=small.png: the mask has 9×8 pixels, the image ";
     common::assert_fails(&oracle, 1, &[why]);

@@ -138,12 +138,15 @@ fn lines_and_coco_boxes_are_prompts_too() {
     let output = segment(&bench, &args);
     assert!(output.status.success(), "{}", stderr(&output));
     let coco = json!({
-        "images": [{"id": "one", "file_name": "a.png", "width": 96, "height": 64}],
+        // The image knows its size.
+        "images": [{"id": "one", "file_name": "a.png"}],
         "annotations": [
             {"id": 1, "image_id": "one", "category_id": 3, "bbox": [10, 5, 50, 45]},
             {"id": 2, "image_id": "one", "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": true},
+            {"id": 3, "image_id": "one", "category_id": 3, "bbox": [500, 5, 50, 45]},
+            {"id": 4, "image_id": "one", "category_id": 9, "bbox": [12, 5, 50, 45]},
         ],
-        "categories": [{"id": 3, "name": "leaf"}],
+        "categories": [{"id": 8, "name": "stem"}, {"id": 3, "name": "leaf"}],
     });
     bench.write("boxes.json", coco.to_string().as_bytes());
     let args = [
@@ -154,17 +157,35 @@ fn lines_and_coco_boxes_are_prompts_too() {
         "--out",
         "boxes",
         "--format",
-        "json",
+        "json,coco,yolo",
     ];
     let output = segment(&bench, &args);
     assert!(output.status.success(), "{}", stderr(&output));
+    for what in [
+        "1 annotation of a crowd",
+        "1 annotation with a box outside",
+        "1 annotation of a category that is not in the file",
+    ] {
+        assert!(stderr(&output).contains(what), "{}", stderr(&output));
+    }
+    // Classes keep their ids and their order.
+    let found = read(&bench, "boxes/annotations.json");
+    let classes = json!([
+        {"id": 8, "name": "stem"}, {"id": 3, "name": "leaf"}, {"id": 9, "name": "object"}
+    ]);
+    assert_eq!(found["categories"], classes);
+    assert_eq!(found["annotations"][0]["category_id"], 3);
+    let classes = fs::read_to_string(bench.path("boxes/yolo/classes.txt")).unwrap();
+    assert_eq!(classes, "stem\nleaf\nobject\n");
+    let yolo = fs::read_to_string(bench.path("boxes/yolo/a.txt")).unwrap();
+    assert!(yolo.starts_with("1 "), "{yolo}");
     let (of_line, of_coco) = (read(&bench, "lines/a.json"), read(&bench, "boxes/a.json"));
     assert_eq!(of_coco["objects"][0]["label"], "leaf");
     assert_eq!(
         of_coco["objects"][0]["selected"],
         of_line["objects"][0]["selected"]
     );
-    assert_eq!(of_coco["objects"].as_array().unwrap().len(), 1);
+    assert_eq!(of_coco["objects"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -205,10 +226,10 @@ fn one_bad_image_ends_nothing_and_a_run_resumes() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(
         stdout(&output),
-        "1 images, 1 objects, 2 done before\nwrote out\n"
+        "2 images, 3 objects, 1 done before\nwrote out\n"
     );
     assert_eq!(coco(&bench), 3);
-    assert!(!bench.path("out/a.json").exists(), "done before");
+    assert!(bench.path("out/a.json").exists(), "its result was gone");
     let other = segment(
         &bench,
         &[&args[..], &["--resume", "--select", "largest"]].concat(),
@@ -509,7 +530,7 @@ fn what_is_left_out_of_coco_prompts_is_told() {
         json!({"id": 2, "image_id": 1, "bbox": [1, 2, 0, 0]}),
     );
     assert!(output.status.success(), "{}", stderr(&output));
-    let told = "notice: --prompts coco.json: 1 annotations have no box and are skipped\n";
+    let told = "notice: --prompts coco.json: 1 annotation without a box, skipped\n";
     assert_eq!(stderr(&output), told);
     let output = file(
         [96, 64],

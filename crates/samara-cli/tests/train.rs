@@ -370,7 +370,7 @@ fn the_recipe_in_the_help_can_be_read() {
     let help = stdout(&bench.run(&["train", "--help"]));
     let (_, recipe) = help.split_once("cells.toml, which").unwrap();
     let (recipe, head) = recipe
-        .split_once("To train the IoU head only, add:")
+        .split_once("To train the IoU head only, add before [losses]:")
         .unwrap();
     let (_, recipe) = recipe.split_once('\n').unwrap();
     bench.write("cells.toml", format!("{head}{recipe}").as_bytes());

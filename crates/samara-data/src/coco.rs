@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use samara_image::{ImageLimits, Stretch, one_line, read_file};
+use samara_image::{ImageLimits, Stretch, one_line, read_file, read_image};
 use serde::Deserialize;
 
 use super::coco_id::{CocoId, CrowdFlag};
 use super::dataset::{
-    DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
+    Category, DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error,
+    folder_name, keep_split,
 };
 use super::error::{BadRecord, DataError, Fault, Skipped};
 
@@ -24,15 +25,15 @@ struct File {
     #[serde(default)]
     annotations: Vec<Annotation>,
     #[serde(default)]
-    categories: Vec<Category>,
+    categories: Vec<CategoryRecord>,
 }
 
 #[derive(Deserialize)]
 struct Image {
     id: CocoId,
     file_name: String,
-    width: u32,
-    height: u32,
+    width: Option<u32>,
+    height: Option<u32>,
     split: Option<String>,
 }
 
@@ -51,7 +52,7 @@ struct Annotation {
 }
 
 #[derive(Deserialize)]
-struct Category {
+struct CategoryRecord {
     id: CocoId,
     name: String,
 }
@@ -89,13 +90,14 @@ pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<DataSet, DataEr
     let mut images = image_records(kept, &image_dir, options.stretch, &mut skipped);
 
     let position: HashMap<u64, usize> = images.iter().map(|i| i.id).zip(0..).collect();
-    let categories = file.categories.into_iter().map(|c| (c.id.0, c.name));
-    let categories: HashMap<u64, String> = categories.collect();
+    let categories = file.categories.into_iter();
+    let categories: Vec<Category> = categories
+        .map(|CategoryRecord { id, name }| Category { id: id.0, name })
+        .collect();
+    let names: HashMap<u64, &str> = categories.iter().map(|c| (c.id, &*c.name)).collect();
     for annotation in file.annotations {
         if let Some(&at) = position.get(&annotation.image_id.0) {
-            images[at]
-                .objects
-                .push(object_record(annotation, &categories));
+            images[at].objects.push(object_record(annotation, &names));
         } else if !known.contains(&annotation.image_id.0) {
             let record = format!("{}: annotation {}", path.display(), annotation.id.0);
             let what = format!("its image {} is not in the file", annotation.image_id.0);
@@ -109,6 +111,7 @@ pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<DataSet, DataEr
         image_dir,
         split: split.map(str::to_owned),
         images,
+        categories,
         skipped,
     })
 }
@@ -121,6 +124,7 @@ fn image_folder(path: &Path, root: &Path, first: Option<&Image>) -> PathBuf {
     let above = root.join("..");
     let places = [
         root.join("images"),
+        root.to_owned(),
         root.join(part),
         above.join(part),
         above.join("images").join(part),
@@ -133,10 +137,15 @@ fn image_folder(path: &Path, root: &Path, first: Option<&Image>) -> PathBuf {
     others.sort();
     let holds =
         |place: &&PathBuf| first.is_some_and(|image| place.join(&image.file_name).is_file());
+    // A folder that only happens to have an image of this name is none of them if it is not the only one.
+    let other = || match others.iter().filter(holds).collect::<Vec<_>>()[..] {
+        [other] => Some(other),
+        _ => None,
+    };
     let place = places
         .iter()
-        .chain(&others)
         .find(holds)
+        .or_else(other)
         .or(places.first().filter(|place| place.is_dir()));
     place.cloned().unwrap_or_else(|| root.to_owned())
 }
@@ -153,18 +162,30 @@ fn image_records(
         let file = Path::new(&image.file_name);
         let normal = |part| matches!(part, Component::Normal(_) | Component::CurDir);
         let leads_out = !file.components().all(normal);
-        let record = ImageRecord {
+        let mut record = ImageRecord {
             id: image.id.0,
             path: folder.join(file),
-            width: image.width,
-            height: image.height,
+            width: image.width.unwrap_or(0),
+            height: image.height.unwrap_or(0),
             split: image.split,
             stretch,
             objects: Vec::new(),
         };
         if leads_out {
             skipped.add(record.bad(Fault::ImagePath, "the path leads out of the data set"));
-        } else if record.width == 0 || record.height == 0 {
+            continue;
+        }
+        if image.width.is_none() || image.height.is_none() {
+            // A file without sizes; the image has one.
+            match read_image(&record.path, &ImageLimits::default()) {
+                Ok(image) => (record.width, record.height) = image.dimensions(),
+                Err(error) => {
+                    skipped.add(record.bad(Fault::CorruptImage, error.reason()));
+                    continue;
+                }
+            }
+        }
+        if record.width == 0 || record.height == 0 {
             let what = format!("annotated as {}x{}", record.width, record.height);
             skipped.add(record.bad(Fault::ImageSize, what));
         } else if !seen.insert(record.id) {
@@ -178,7 +199,7 @@ fn image_records(
 }
 
 /// Areas and boxes of zero, which careless converters write, count as not annotated.
-fn object_record(annotation: Annotation, categories: &HashMap<u64, String>) -> ObjectRecord {
+fn object_record(annotation: Annotation, categories: &HashMap<u64, &str>) -> ObjectRecord {
     let bbox = annotation.bbox.and_then(|b| <[f64; 4]>::try_from(b).ok());
     ObjectRecord {
         id: annotation.id.0,
@@ -188,7 +209,7 @@ fn object_record(annotation: Annotation, categories: &HashMap<u64, String>) -> O
         level: annotation.level,
         category: annotation
             .category_id
-            .and_then(|id| categories.get(&id.0).cloned()),
+            .and_then(|id| categories.get(&id.0).map(|name| (*name).to_owned())),
         iscrowd: annotation.iscrowd.is_some_and(|crowd| crowd.0),
         segmentation: annotation.segmentation,
     }
@@ -196,10 +217,8 @@ fn object_record(annotation: Annotation, categories: &HashMap<u64, String>) -> O
 
 /// The folder's name for `annotations.json`, the file's own for any other.
 fn name(path: &Path, root: &Path) -> String {
-    let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let named = match path.file_stem() {
-        Some(stem) if stem != "annotations" => Some(stem),
-        _ => full.file_name(),
-    };
-    named.map_or_else(String::new, |n| one_line(&n.to_string_lossy()))
+    match path.file_stem() {
+        Some(stem) if stem != "annotations" => one_line(&stem.to_string_lossy()),
+        _ => folder_name(root),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use samara_image::{
     CocoRle, Error as ImageError, ImageLimits, Mask, ReadOptions, RgbImage, Rle, Stretch,
-    coco_polygons_to_mask, read_image_with,
+    coco_polygons_to_mask, one_line, read_image_with,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -28,8 +28,19 @@ pub struct DataSet {
     pub split: Option<String>,
     /// The images of the split that was asked for.
     pub images: Vec<ImageRecord>,
+    /// The categories of COCO annotations, in the order of the file; label maps have none.
+    pub categories: Vec<Category>,
     /// Records skipped while listing.
     pub skipped: Skipped,
+}
+
+/// A class of objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Category {
+    /// Its id in the annotations.
+    pub id: u64,
+    /// What it is called.
+    pub name: String,
 }
 
 /// How a data set is opened.
@@ -248,6 +259,12 @@ pub(crate) fn data_set_error(path: &Path, what: impl Into<String>) -> DataError 
     }
 }
 
+/// What a folder is called, whatever path leads to it.
+pub(crate) fn folder_name(folder: &Path) -> String {
+    let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    one_line(&full.file_name().unwrap_or_default().to_string_lossy())
+}
+
 /// What is available where images have no split.
 pub(crate) const NO_SPLIT: &str = "its images have no split";
 
@@ -280,7 +297,7 @@ pub(crate) fn keep_split<T>(
         path: path.to_owned(),
         split: wanted.to_owned(),
         available: if names.is_empty() {
-            NO_SPLIT.to_owned()
+            format!("{NO_SPLIT}, so ask for all of them")
         } else {
             format!("available: {}", names.join(", "))
         },

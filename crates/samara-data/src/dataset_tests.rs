@@ -264,3 +264,39 @@ fn a_split_is_that_of_records_or_of_a_name() {
     assert_eq!(split("instances_val2017.json", "val"), Some("val".into()));
     assert_eq!(split("instances_val2017.json", "test"), None);
 }
+
+/// Images beside the annotations come before those of the same name elsewhere.
+#[test]
+fn images_are_those_beside_their_annotations() {
+    let folder = Folder::new();
+    let image = json!({"id": 1, "file_name": "a.png", "width": 8, "height": 8});
+    folder.annotate(&json!([image]), &json!([]));
+    for place in ["", "train", "val", "other"] {
+        std::fs::create_dir_all(folder.path().join(place)).unwrap();
+        folder.image(
+            &format!("{place}/a.png").trim_start_matches('/').to_owned(),
+            8,
+            8,
+        );
+    }
+    let annotations = folder.path().join("annotations.json");
+    for place in ["val", "other"] {
+        std::fs::copy(&annotations, folder.path().join(place).join("some.json")).unwrap();
+    }
+    let images = |file: &str| {
+        DataSet::open(folder.path().join(file), None)
+            .unwrap()
+            .image_dir
+    };
+    assert_eq!(images("annotations.json"), folder.path());
+    assert_eq!(images("val/some.json"), folder.path().join("val"));
+    // Of several other folders none is taken.
+    std::fs::remove_file(folder.path().join("other/a.png")).unwrap();
+    std::fs::remove_file(folder.path().join("a.png")).unwrap();
+    assert_eq!(images("other/some.json"), folder.path().join("other"));
+    std::fs::remove_file(folder.path().join("train/a.png")).unwrap();
+    assert_eq!(
+        images("other/some.json"),
+        folder.path().join("other/../val")
+    );
+}

@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use samara_image::{Error as ImageError, ImageLimits, Rle, Stretch, one_line, read_label_map};
+use samara_image::{Error as ImageError, ImageLimits, Rle, Stretch, read_label_map};
 
 use super::dataset::{
-    DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, keep_split,
+    DataOptions, DataSet, ImageRecord, ObjectRecord, Segmentation, data_set_error, folder_name,
+    keep_split,
 };
 use super::error::{BadRecord, DataError, Fault, Skipped};
 
@@ -64,15 +65,14 @@ pub(crate) fn open(root: &Path, options: &DataOptions) -> Result<DataSet, DataEr
             Err(bad) => skipped.add(bad),
         }
     }
-    let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let name = full.file_name().unwrap_or_default();
     Ok(DataSet {
-        name: one_line(&name.to_string_lossy()),
+        name: folder_name(root),
         root: root.to_owned(),
         annotations: None,
         image_dir: root.join("images"),
         split: split.map(str::to_owned),
         images,
+        categories: Vec::new(),
         skipped,
     })
 }

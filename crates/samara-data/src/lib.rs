@@ -33,7 +33,7 @@ pub use augment::{Augmentation, View};
 pub use coco_id::CocoId;
 pub use damage::Damage;
 pub use dataset::{
-    DataOptions, DataSet, ImageRecord, ObjectRecord, Sample, SampleObject, Segmentation,
+    Category, DataOptions, DataSet, ImageRecord, ObjectRecord, Sample, SampleObject, Segmentation,
 };
 pub use error::{BadRecord, DataError, Fault, Skipped};
 pub use loader::Loader;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{DataOptions, DataSet, data_set_error};
+use crate::dataset::{DataOptions, DataSet, data_set_error, folder_name};
 use crate::error::DataError;
 use crate::{coco, label_folder};
 
@@ -26,10 +26,10 @@ impl DataSet {
     ///
     /// - COCO: the path of a file of annotations; a folder with `annotations.json`; COCO's own, a folder with
     ///   `annotations/instances_val2017.json` and so on, where the split `val` or `val2017` is the file of that
-    ///   name; or Roboflow's, folders `train/`, `valid/` with `_annotations.coco.json` in each. Images lie in
-    ///   [`DataOptions::image_dir`], or where the first one is found: in `images/` next to the file, in a folder
-    ///   that is called as the file (`val2017` for `instances_val2017.json`) next to it or above, or beside the
-    ///   file. Masks are polygons, plain or compressed run lengths. Ids may be texts. Beyond COCO, `split` of an
+    ///   name; or Roboflow's, folders `train/`, `valid/`, which is `val` too, with `_annotations.coco.json` in each. Images lie in
+    ///   [`DataOptions::image_dir`], or where the first one is found: in `images/` next to the file, beside the
+    ///   file, in a folder that is called as the file (`val2017` for `instances_val2017.json`) next to it or above,
+    ///   or in the one folder above that has it. Masks are polygons, plain or compressed run lengths. Ids may be texts. Beyond COCO, `split` of an
     ///   image and `annotator` and `level` of an annotation are read; a file without any `split` is used as a
     ///   whole, whatever split was asked for, and [`split`](Self::split) says so.
     /// - Label maps: a folder with images `images/NAME.jpg` (or another format) and label maps
@@ -56,7 +56,11 @@ impl DataSet {
         } else if path.join("labels").is_dir() {
             label_folder::open(path, options)
         } else {
-            coco::open(&annotations_of(path, options.split.as_deref())?, options)
+            let file = annotations_of(path, options.split.as_deref())?;
+            Ok(Self {
+                name: folder_name(path),
+                ..coco::open(&file, options)?
+            })
         }
     }
 }
@@ -69,7 +73,11 @@ fn annotations_of(folder: &Path, split: Option<&str>) -> Result<PathBuf, DataErr
         // `val` is `val2017` too, but not `validation`.
         Some(split) => {
             let year = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
-            let is = |(name, _): &&(String, PathBuf)| name.strip_prefix(split).is_some_and(year);
+            // Roboflow's `valid` is what others call `val`.
+            let is = |(name, _): &&(String, PathBuf)| {
+                let alike = split == "val" && name == "valid";
+                alike || name.strip_prefix(split).is_some_and(year)
+            };
             let exact = found.iter().find(|(name, _)| name == split);
             exact.map_or_else(|| found.iter().filter(is).collect(), |file| vec![file])
         }

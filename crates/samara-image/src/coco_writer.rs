@@ -31,6 +31,8 @@ pub struct CocoWriter<W> {
     images: Vec<CocoImage>,
     objects: usize,
     labels: Labels,
+    /// The ids of the labels, by their numbers.
+    ids: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,7 +47,7 @@ struct CocoImage {
 struct CocoAnnotation<'a, S, M> {
     id: usize,
     image_id: usize,
-    category_id: usize,
+    category_id: u64,
     iscrowd: u8,
     bbox: [u32; 4],
     segmentation: &'a S,
@@ -63,7 +65,7 @@ struct Known {
 
 #[derive(Serialize)]
 struct CocoCategory<'a> {
-    id: usize,
+    id: u64,
     name: &'a str,
 }
 
@@ -79,6 +81,7 @@ impl<W: Write> CocoWriter<W> {
             images: Vec::new(),
             objects: 0,
             labels: Labels::new(),
+            ids: Vec::new(),
         })
     }
 
@@ -120,10 +123,11 @@ impl<W: Write> CocoWriter<W> {
         if self.objects > 0 {
             self.out.write_all(b",\n")?;
         }
+        let category_id = self.category_id(label);
         let annotation = CocoAnnotation {
             id: self.next_id(),
             image_id: self.images.len(),
-            category_id: self.labels.number(label) + 1,
+            category_id,
             iscrowd: 0,
             bbox: rle.bbox().map_or([0; 4], |b| b.xywh()),
             segmentation,
@@ -134,9 +138,20 @@ impl<W: Write> CocoWriter<W> {
         Ok(())
     }
 
-    /// A class, which the file names even if no object is of it.
-    pub fn category(&mut self, label: &str) {
-        self.labels.number(label);
+    /// A class with an id of its own, which the file names even if no object is of it. Others get the next free ids.
+    pub fn category(&mut self, id: u64, label: &str) {
+        if self.labels.number(label) == self.ids.len() {
+            self.ids.push(id);
+        }
+    }
+
+    fn category_id(&mut self, label: &str) -> u64 {
+        let number = self.labels.number(label);
+        if number == self.ids.len() {
+            let last = self.ids.iter().copied().max().unwrap_or(0);
+            self.ids.push(last.saturating_add(1));
+        }
+        self.ids[number]
     }
 
     /// Ends the file with its images and classes.
@@ -147,9 +162,9 @@ impl<W: Write> CocoWriter<W> {
         self.out.write_all(b"],\n\"images\":")?;
         serde_json::to_writer(&mut self.out, &self.images)?;
         self.out.write_all(b",\n\"categories\":")?;
-        let categories = (1..).zip(self.labels.iter());
+        let categories = self.ids.iter().zip(self.labels.iter());
         let categories: Vec<_> = categories
-            .map(|(id, name)| CocoCategory { id, name })
+            .map(|(&id, name)| CocoCategory { id, name })
             .collect();
         serde_json::to_writer(&mut self.out, &categories)?;
         self.out.write_all(b"}\n")

@@ -249,7 +249,7 @@ fn frames(_: &[u8], _: ImageFormat, _: usize, _: &ImageLimits) -> Result<Frames,
     })
 }
 
-/// Goes through the frames of a GIF or WebP to the one that is wanted, at least to the second one.
+/// Goes through the frames of a GIF, WebP or PNG to the one that is wanted, at least to the second one.
 #[cfg(feature = "image")]
 fn frames(
     bytes: &[u8],
@@ -259,6 +259,7 @@ fn frames(
 ) -> Result<Frames, CodecError> {
     use image::AnimationDecoder;
     use image::codecs::gif::GifDecoder;
+    use image::codecs::png::PngDecoder;
     use image::codecs::webp::WebPDecoder;
 
     let mut most = image::Limits::no_limits();
@@ -279,6 +280,16 @@ fn frames(
                 });
             }
             decoder.into_frames()
+        }
+        ImageFormat::Png => {
+            let decoder = PngDecoder::with_limits(Cursor::new(bytes), most)?;
+            if !decoder.is_apng()? {
+                return Ok(Frames {
+                    count: 1,
+                    chosen: None,
+                });
+            }
+            decoder.apng()?.into_frames()
         }
         _ => {
             return Ok(Frames {

@@ -25,6 +25,15 @@ pub fn short(value: impl Into<f64>) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// A number of things, whose name is given for one of them: `1 image`, `2 images`.
+pub fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    match count.try_into() {
+        Ok(1) => format!("1 {thing}"),
+        Ok(count) => format!("{count} {thing}s"),
+        Err(_) => format!("many {thing}s"),
+    }
+}
+
 /// A share from 0 to 1 in percent. What is there is never shown as nothing.
 pub fn percent(share: f32) -> String {
     match 100.0 * share {

@@ -51,7 +51,7 @@ impl Display for ImageWarning {
                 write!(
                     f,
                     "values from {from} to {to} use {share} of their range, {low} to {high}: as 8 bits they are \
-                     nearly one grey; stretch to min-max or to percentiles to use them",
+                     nearly one grey; stretching them (--stretch min-max, or percentiles such as 1,99) uses them",
                 )
             }
             Self::Clipped { used, range, share } => {
@@ -60,7 +60,7 @@ impl Display for ImageWarning {
                 write!(
                     f,
                     "values from {from} to {to}, of which {share} lie outside of {low} to {high} and are clipped; \
-                     stretch to min-max or to percentiles to use them",
+                     stretching them (--stretch min-max, or percentiles such as 1,99) uses them",
                 )
             }
             Self::NotFinite { share } => {
@@ -68,10 +68,13 @@ impl Display for ImageWarning {
                 write!(f, "{share} of its values are NaN or infinite in 32 bits")
             }
             Self::Pages { pages: Some(pages) } => {
-                write!(f, "holds {pages} pages, counted from 0; page 0 is read")
+                write!(
+                    f,
+                    "holds {pages} pages, counted from 0; page 0 is read (--page chooses another)"
+                )
             }
             Self::Pages { pages: None } => {
-                write!(f, "is animated; frame 0 is read, page chooses another")
+                write!(f, "is animated; frame 0 is read (--page chooses another)")
             }
             Self::Bands { bands } => write!(
                 f,

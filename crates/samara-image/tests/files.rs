@@ -282,6 +282,29 @@ fn animations_are_told_and_their_frames_chosen() {
         error,
         "a.gif: has 3 pages, counted from 0: there is no page 3"
     );
+    // A PNG of two frames.
+    let mut png = Vec::new();
+    {
+        let mut encoder = png::Encoder::new(&mut png, 8, 6);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_animated(2, 0).unwrap();
+        let mut writer = encoder.write_header().unwrap();
+        for level in [40, 90] {
+            writer.write_image_data(&[level; 48]).unwrap();
+        }
+    }
+    let read = |page| {
+        let options = ReadOptions {
+            page,
+            ..ReadOptions::default()
+        };
+        decode_image_with(&png, "a.png", &options)
+    };
+    for (page, level, warnings) in [(0, 40_u8, 1), (1, 90, 0)] {
+        let read = read(page).unwrap();
+        assert_eq!(read.image[(3, 3)].0, [level; 3]);
+        assert_eq!(read.warnings.len(), warnings);
+    }
     let png = encode(&photo(8, 6).into(), ImageFormat::Png);
     let options = ReadOptions {
         page: 1,

@@ -54,7 +54,8 @@ impl FeatureCache {
     /// # Errors
     /// The folder cannot be made.
     pub fn new(folder: &Path, model: &Model, config: &ModelConfig) -> Result<Self, TrainError> {
-        fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, &e))?;
+        fs::create_dir_all(folder)
+            .map_err(|e| TrainError::file(folder, &format!("embedding_cache: {e}")))?;
         remove_abandoned(folder);
         Ok(Self {
             folder: folder.into(),

@@ -39,19 +39,13 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     let (images, stretch) = (flags.read.images.as_ref(), flags.read.depth.stretch);
     let open = |path: &PathBuf| open_data(path, &flags.split, images, stretch);
     let data_sets: Vec<DataSet> = flags.data.iter().map(open).collect::<Result<_>>()?;
-    outputs(flags)
+    let files = outputs(flags)
         .read("the checkpoint", checkpoint.path())
         .read_all(
             "the model of --compare",
             other.as_ref().map(Checkpoint::path),
-        )
-        .read_all(
-            "the annotations of a data set",
-            data_sets
-                .iter()
-                .filter_map(|data| data.annotations.as_ref()),
-        )
-        .check()?;
+        );
+    data_sets.iter().fold(files, Files::read_data).check()?;
 
     let segmenter = load(&checkpoint, flags)?;
     if flags.everything {

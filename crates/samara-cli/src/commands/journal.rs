@@ -103,6 +103,10 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let failed = |e: Error| CliError::failed(format!("{}: {e}", path.display()));
         let header = format!("{run}\n");
         let is_there = path.exists();
+        if is_there && !path.is_file() {
+            let why = format!("{}: is not a regular file", path.display());
+            return Err(CliError::failed(why));
+        }
         if is_there && begin == Begin::Anew {
             return Err(CliError::failed(format!(
                 "--out {}: there is a run in it; --resume continues it, --overwrite begins anew, or name another folder",
@@ -133,7 +137,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
                 let note = format!(
                     "{name}: line {damaged} is damaged; what it and further lines tell is done again"
                 );
-                terminal::tell("note", &note);
+                terminal::tell("notice", &note);
             }
         } else {
             write_atomic_with(&path, |file| file.write_all(header.as_bytes()))?;

@@ -17,7 +17,7 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
     let (images, stretch) = (flags.read.images.as_ref(), flags.read.depth.stretch);
     let data = super::open_data(&flags.data, &flags.split, images, stretch)?;
     Files::new()
-        .read_all("the annotations of the data set", &data.annotations)
+        .read_data(&data)
         .read("the checkpoint", checkpoint.path())
         .write("--out", Kind::Json, Some(&flags.out))
         .check()?;

@@ -28,7 +28,7 @@ fn tell_unused_intent(intent: Intent, segmenter: &Segmenter) {
         let name = segmenter.name();
         let line =
             format!("--intent {intent}: {name} has no candidate head, so it changes nothing");
-        terminal::tell("note", &line);
+        terminal::tell("notice", &line);
     }
 }
 
@@ -58,7 +58,7 @@ fn open_data(
             "{}: its images have no split: all {images} are used",
             file.display()
         );
-        terminal::tell("note", &note);
+        terminal::tell("notice", &note);
     }
     // What is worth knowing about one image is so about its like.
     if let Some(first) = data.images.first()
@@ -121,7 +121,7 @@ fn tell_elsewhere(flag: &str, out: &Path, data: &DataSet) {
     };
     if folder.canonicalize().ok() != data.root.canonicalize().ok() {
         let notice = format!(
-            "{flag} {}: to be read, it needs the images of {} in an images/ folder beside it",
+            "{flag} {}: where its images are not found, name their folder with --images {}",
             out.display(),
             data.image_dir.display()
         );

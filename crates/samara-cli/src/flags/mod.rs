@@ -325,7 +325,7 @@ A recipe for the second one, cells.toml, which trains all but the image encoder:
     [losses]
     weights = { focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }
     iou = { kind = \"mse\", supervise_all = false }
-To train the IoU head only, add:
+To train the IoU head only, add before [losses]:
     groups = [{ prefix = \"\", lr_scale = 0.0 },
               { prefix = \"mask_decoder.iou_prediction_head.\", lr_scale = 1.0 }]"))]
 pub(crate) struct TrainFlags {

@@ -154,3 +154,19 @@ fn what_is_no_video_is_refused() {
     assert_fails(&output, 1, &["--format overlay", "ffmpeg is not installed"]);
     assert!(!bench.path("out/frames.jsonl").exists());
 }
+
+/// A frame that cannot be read is not left out: all others would be other frames.
+#[test]
+#[cfg(unix)]
+fn a_frame_that_leads_to_nothing_is_named() {
+    let bench = with_frames();
+    fs::create_dir(bench.path("holes")).unwrap();
+    for name in ["0.png", "2.png"] {
+        fs::copy(bench.path("photo.png"), bench.path("holes").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("nothing", bench.path("holes/1.png")).unwrap();
+    let args = [
+        "holes", "--prompt", "0:1:4,3", "--out", "out", "--format", "masks",
+    ];
+    assert_fails(&video(&bench, &args), 1, &["holes/1.png: cannot be read"]);
+}

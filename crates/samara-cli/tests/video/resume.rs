@@ -122,7 +122,7 @@ fn an_interrupted_run_saves_where_it_is() {
         }
         assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
         let told = stderr(&output);
-        assert!(told.starts_with("note: stopped after frame"), "{told}");
+        assert!(told.starts_with("notice: stopped after frame"), "{told}");
         assert!(told.ends_with("--resume continues from there\n"), "{told}");
         let done = journal(&bench, signal).len();
         let told = tracked(&bench, &[args.as_slice(), &[&out, "--resume"]].concat());

@@ -102,7 +102,8 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        if is_image(&path) && path.is_file() {
+        // One that cannot be read is told when it comes; without it all others would be other frames.
+        if is_image(&path) && !path.is_dir() {
             found.push(path);
         }
     }

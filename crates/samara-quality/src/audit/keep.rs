@@ -45,6 +45,16 @@ pub fn keep_others(
         write_atomic(out, &file).map_err(samara::Error::from)?;
         return Ok((0, 0));
     };
+    let mut known = HashSet::new();
+    for (i, span) in spans.iter().enumerate() {
+        let key: Key = serde_json::from_slice(&file[span.clone()])
+            .map_err(|error| refuse(path, format!("annotation {i}: {error}")))?;
+        let key = (key.image_id.0, key.id.0);
+        if !known.insert(key) && dropped.contains(&key) {
+            let what = format!("two annotations of image {} have the id {}", key.0, key.1);
+            return Err(refuse(path, what).into());
+        }
+    }
     let mut text = file[..first.start].to_vec();
     let mut kept = 0;
     for (i, span) in spans.iter().enumerate() {

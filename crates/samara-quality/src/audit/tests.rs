@@ -216,3 +216,23 @@ fn three_granularities_are_a_data_set_to_train_with() {
     let ids: Vec<u64> = ids.iter().map(|a| a["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3, 4, 6]);
 }
+
+/// Nothing good goes with a suspect that has the same number.
+#[test]
+fn suspects_whose_numbers_stand_for_two_annotations_are_refused() {
+    let folder = folder();
+    let audit = audited(&folder);
+    let path = folder.path().join("annotations.json");
+    let mut file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let suspects = audit.suspects(Filter::Drop(1.0));
+    let twice = file["annotations"].as_array().unwrap().iter();
+    let mut twice = twice.filter(|a| a["id"] == suspects[0].annotation).cloned();
+    let again = twice.next().unwrap();
+    file["annotations"].as_array_mut().unwrap().push(again);
+    std::fs::write(&path, file.to_string()).unwrap();
+    let data = DataSet::open(folder.path(), None).unwrap();
+    let out = folder.path().join("kept.json");
+    let error = keep_others(&data, &suspects, &out).unwrap_err().to_string();
+    assert!(error.contains("two annotations of image"), "{error}");
+    assert!(!out.exists());
+}

@@ -138,7 +138,8 @@ impl MaskGenerator {
             ));
         }
         Ok(
-            "no mask: none passed the thresholds; more points may find some (points-per-side)"
+            "no mask: none passed the thresholds; lower ones (pred-iou-thresh, stability-score-thresh) or more points \
+             (points-per-side) may find some"
                 .into(),
         )
     }

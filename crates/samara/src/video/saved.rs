@@ -5,7 +5,7 @@ use std::path::Path;
 
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use samara_image::write_atomic;
+use samara_image::{ImageLimits, read_file, write_atomic};
 use samara_model::{ModelConfig, with_ordered_header};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -136,7 +136,11 @@ impl VideoSession {
     /// [`Error::Saved`] when the file is missing, damaged, no session, or of other weights.
     pub fn load(path: impl AsRef<Path>, segmenter: &Segmenter) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| wrong(path, &e))?;
+        let limits = ImageLimits {
+            max_bytes: u64::MAX,
+            ..ImageLimits::default()
+        };
+        let bytes = read_file(path, &limits).map_err(|e| wrong(path, &e.reason()))?;
         let damaged = |e: &dyn std::fmt::Display| wrong(path, &format!("no saved session: {e}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;

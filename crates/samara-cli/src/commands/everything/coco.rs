@@ -43,7 +43,7 @@ pub(super) fn write(
 ) -> Result<()> {
     Ok(write_atomic_with(path, |file| {
         let mut coco = CocoWriter::new(file)?;
-        coco.category(CATEGORY);
+        coco.category(1, CATEGORY);
         for entry in entries {
             let Entry { image, outcome } = entry?;
             let Outcome::Done { width, height, .. } = outcome else {

@@ -1,10 +1,12 @@
 //! Which images to work on, and what their results are called.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::manifest;
 use crate::error::{CliError, Result};
 use crate::files::resolved;
 
@@ -116,10 +118,13 @@ impl Root {
         }
         let wanted = move |entry: &DirEntry| {
             let hidden = entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.');
+            // The results of this run, and those of another one, are no images to work on.
             let results = entry.file_type().is_dir()
-                && out
-                    .as_ref()
-                    .is_some_and(|out| entry.path().canonicalize().is_ok_and(|path| path == *out));
+                && entry.depth() > 0
+                && (entry.path().join(manifest::FILE).is_file()
+                    || out.as_ref().is_some_and(|out| {
+                        entry.path().canonicalize().is_ok_and(|path| path == *out)
+                    }));
             !hidden && !results
         };
         let walk = WalkDir::new(&self.path)
@@ -148,11 +153,19 @@ fn is_image(entry: &DirEntry) -> bool {
         .path()
         .extension()
         .map(|e| e.to_string_lossy().to_lowercase());
-    entry.file_type().is_file() && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+    // What is no file, such as a pipe, is told when it is read.
+    !entry.file_type().is_dir() && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
 
-/// The same name on every platform.
+/// The same name on every platform. Bytes that are no text stay apart, as `\xFF`.
 fn slashes(path: &Path) -> String {
-    let parts = path.iter().map(|part| part.to_string_lossy());
-    parts.collect::<Vec<_>>().join("/")
+    let part = |part: &OsStr| -> String {
+        let chunks = part.as_encoded_bytes().utf8_chunks();
+        let text = chunks.map(|chunk| {
+            let bytes = chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}"));
+            chunk.valid().to_owned() + &bytes.collect::<String>()
+        });
+        text.collect()
+    };
+    path.iter().map(part).collect::<Vec<_>>().join("/")
 }

@@ -58,15 +58,18 @@ impl Done {
 }
 
 /// Begins a run in the folder `out`, or resumes the one that is there; see [`Journal::open`]. What
-/// failed is tried again.
-pub(super) fn open(folder: &RunFolder, run: &Value, begin: Begin) -> Result<(Manifest, Done)> {
+/// failed, or has lost its results, is tried again.
+pub(super) fn open(
+    folder: &RunFolder,
+    run: &Value,
+    begin: Begin,
+    are_there: impl Fn(&str) -> bool,
+) -> Result<(Manifest, Done)> {
     let mut done = Done::default();
     let manifest = Journal::open(folder, FILE, run, begin, |entry: &Entry| {
-        let is_done = matches!(entry.outcome, Outcome::Done { .. });
-        if is_done {
-            done.0.insert(Done::digest(&entry.image));
-        }
-        is_done
+        let is_done = matches!(entry.outcome, Outcome::Done { .. }) && are_there(&entry.image);
+        // A line that comes twice counts once.
+        is_done && done.0.insert(Done::digest(&entry.image))
     })?;
     Ok((manifest, done))
 }
@@ -103,7 +106,9 @@ mod tests {
 
     /// Opens the manifest in a folder, and says whether that went well.
     fn opened(folder: &tempfile::TempDir, run: &Value, begin: Begin) -> Result<(Manifest, Done)> {
-        open(&RunFolder::open(folder.path()).unwrap(), run, begin)
+        open(&RunFolder::open(folder.path()).unwrap(), run, begin, |_| {
+            true
+        })
     }
 
     #[test]

@@ -8,11 +8,13 @@ mod results;
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
 
 use samara::{Embedding, Hierarchy, MaskGenerator, MaskRecord, Segmenter};
+use samara_image::number::counted;
 use samara_image::{ImageWarning, ReadImage, ReadOptions, RgbImage, read_image_with};
 use serde_json::{Value, json};
 
@@ -22,6 +24,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind, result_in};
 use crate::flags::EverythingFlags;
 use crate::internal_error::caught;
+use crate::interrupt::Interrupt;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::read::{self, read};
@@ -174,7 +177,10 @@ fn many(
             folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
         }
     }
-    let (mut manifest, before) = manifest::open(&folder, &header(flags, generator)?, begin)?;
+    let (mut manifest, before) =
+        manifest::open(&folder, &header(flags, generator)?, begin, |name| {
+            results.are_there(name)
+        })?;
     let (mut total, mut skipped) = (0, 0);
     for input in inputs.iter() {
         total += 1;
@@ -182,6 +188,7 @@ fn many(
     }
     let bar = Bar::steps(total, skipped, "images");
     let (mut images, mut masks, mut failures) = (0, 0, Vec::new());
+    let interrupt = Interrupt::listen();
     thread::scope(|scope| {
         let (decoded, to_embed) = sync_channel(WAITING);
         let (embedded, to_segment) = sync_channel(WAITING);
@@ -193,10 +200,14 @@ fn many(
             let outcome = match staged {
                 Ok((read, embedding)) => {
                     read::tell(&input.path, &read.warnings);
-                    segment(generator, results, &input, &read, &embedding)?
+                    segment(generator, results, &input, &read, &embedding, &interrupt)?
                 }
                 Err(error) => Outcome::Failed { error },
             };
+            if interrupt.asked().load(Ordering::Relaxed) {
+                // The stages before this one end when nobody takes what they make.
+                return Err(interrupt.stopped_after(&counted(images, "image")));
+            }
             match &outcome {
                 Outcome::Done { masks: found, .. } => {
                     images += 1;
@@ -221,7 +232,9 @@ fn many(
         n => format!(", {n} done before"),
     };
     terminal::print(&format!(
-        "{images} images, {masks} masks{before}\nwrote {}\n",
+        "{}, {}{before}\nwrote {}\n",
+        counted(images, "image"),
+        counted(masks, "mask"),
         terminal::name(&flags.out)
     ))?;
     if failures.is_empty() {
@@ -231,8 +244,9 @@ fn many(
         terminal::tell("failed", failure);
     }
     Err(CliError::failed(format!(
-        "{} of {total} images failed",
-        failures.len()
+        "{} of {} failed",
+        failures.len(),
+        counted(total, "image")
     )))
 }
 
@@ -289,8 +303,15 @@ fn segment(
     input: &Input,
     ReadImage { image, warnings }: &ReadImage,
     embedding: &Embedding,
+    interrupt: &Interrupt,
 ) -> Result<Outcome> {
-    let going = |_| ControlFlow::Continue(());
+    let going = |_| {
+        if interrupt.asked().load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
     let records = || generator.generate_from(image, embedding, going);
     let records = match caught(&input.path, records) {
         Ok(records) => records,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{coco, images};
 use crate::error::{CliError, Result};
-use crate::files::result_in;
+use crate::files::{is_whole, result_in};
 use crate::flags::Format;
 
 /// A mask in `NAME.json`: the official record, and the place in the tree.
@@ -67,6 +67,12 @@ impl Results {
         extensions
             .map(|extension| format!("{name}.{extension}"))
             .collect()
+    }
+
+    /// Whether all results of an image are there, as far as a look at them tells.
+    pub(super) fn are_there(&self, name: &str) -> bool {
+        let mut names = self.names(name).into_iter();
+        names.all(|name| is_whole(&self.folder.join(name)))
     }
 
     /// What is written for all images together, relative to the folder.

@@ -48,7 +48,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     let stretch = flags.read.depth.stretch;
     let data = open_data(&flags.input, split, flags.images.as_ref(), stretch)?;
     Files::new()
-        .read_all("the annotations of the data set", &data.annotations)
+        .read_data(&data)
         .read_all("the head of --head", &flags.head)
         .read("the checkpoint", checkpoint.path())
         .write("--json", Kind::JsonOrStdout, flags.json.as_deref())

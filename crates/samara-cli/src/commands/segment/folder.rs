@@ -10,7 +10,7 @@ use samara_image::{
 use super::drawing::overlay;
 use super::object::Object;
 use crate::error::{CliError, Result};
-use crate::files::result_in;
+use crate::files::{is_whole, result_in};
 use crate::flags::{SegmentFlags, SegmentFormat};
 use crate::report::Report;
 
@@ -82,6 +82,12 @@ impl Names {
         }
     }
 
+    /// Whether all files of the image are there, as far as a look at them tells; candidates may be fewer.
+    pub(super) fn are_there(&self, folder: &Path, formats: &[SegmentFormat]) -> bool {
+        let mut names = self.all(formats).into_iter();
+        names.all(|name| name.contains(".candidate-") || is_whole(&folder.join(name)))
+    }
+
     /// All files that may be written for the image.
     pub(super) fn all(&self, formats: &[SegmentFormat]) -> Vec<String> {
         formats.iter().flat_map(|&format| self.of(format)).collect()
@@ -140,7 +146,8 @@ impl Answered<'_> {
                 SegmentFormat::Labelme => {
                     let at = beside(self.path, &folder.join("labelme"));
                     let json = labelme(&at, image.dimensions(), &annotations)?;
-                    let json = serde_json::to_vec_pretty(&json).map_err(CliError::failed)?;
+                    let mut json = serde_json::to_vec_pretty(&json).map_err(CliError::failed)?;
+                    json.push(b'\n');
                     write_atomic(result(file)?, &json)?;
                 }
                 SegmentFormat::Labels => {

@@ -2,8 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use samara::{Segmenter, Select};
+use samara_data::Category;
+use samara_image::number::counted;
 use samara_image::{CocoWriter, Labels, ReadImage, RgbImage, Rle, write_atomic_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer::{answer, explain};
 use super::folder::{Answered, COCO, Names, shared, write_classes};
 use super::object::Object;
-use super::prompts::{Job, checked};
+use super::prompts::{Job, Prompts, checked};
 use crate::args::{SelectArg, names};
 use crate::commands::journal::{Begin, Journal, RunFolder};
 use crate::commands::tell_unused_intent;
@@ -19,6 +22,7 @@ use crate::error::{CliError, Result};
 use crate::files::{Files, Kind, result_in};
 use crate::flags::{SegmentFlags, SegmentFormat};
 use crate::internal_error::caught;
+use crate::interrupt::Interrupt;
 use crate::model::checkpoint;
 use crate::progress::{self, Bar};
 use crate::read::read;
@@ -59,7 +63,8 @@ struct Found {
 }
 
 /// Segments all images, and goes on after one that fails.
-pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
+pub(super) fn run(flags: &SegmentFlags, prompts: &Prompts) -> Result<()> {
+    let Prompts { jobs, categories } = prompts;
     // Everything that can be wrong is looked at before the expensive work starts.
     let Some(out) = &flags.out else {
         return Err(CliError::usage(
@@ -98,12 +103,22 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
         folder.refuse_others(inside.iter().map(String::as_str))?;
     }
     let mut labels = Labels::new();
+    for category in categories {
+        labels.number(&category.name);
+    }
     let mut before: HashSet<String> = HashSet::new();
     let header = header(flags, &segmenter)?;
+    let images: HashMap<&str, &Path> = jobs.iter().map(|j| (&*j.name, &*j.image)).collect();
     let mut journal = Journal::open(&folder, JOURNAL, &header, begin, |entry: &Entry| {
         let Outcome::Done { objects, .. } = &entry.outcome else {
             return false;
         };
+        let Some(image) = images.get(&*entry.image) else {
+            return false;
+        };
+        if !Names::new(image, objects.len()).are_there(out, &flags.format) {
+            return false;
+        }
         for object in objects {
             labels.number(&object.label);
         }
@@ -111,7 +126,9 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
     })?;
     let bar = Bar::steps(jobs.len() as u64, before.len() as u64, "images");
     let (mut count, mut failures) = (0, Vec::new());
-    for job in jobs.iter().filter(|job| !before.contains(&job.name)) {
+    let interrupt = Interrupt::listen();
+    let mut left = jobs.iter().filter(|job| !before.contains(&job.name));
+    for job in left.by_ref() {
         // What is wrong with an image is told; what is wrong with the disk is an error.
         let work = || segment(flags, &segmenter, &select, job);
         let outcome = match caught(&job.image, work) {
@@ -125,9 +142,15 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
         let image = job.name.clone();
         journal.add(&Entry { image, outcome })?;
         bar.inc(1);
+        if interrupt.asked().load(Ordering::Relaxed) {
+            break;
+        }
     }
     bar.finish();
-    finish(flags, out, &journal, &labels)?;
+    if left.next().is_some() {
+        return Err(interrupt.stopped_after(&counted(count, "object")));
+    }
+    finish(flags, out, categories, &journal, &labels)?;
     let done = jobs.len() - before.len() - failures.len();
     let skipped = match before.len() {
         0 => String::new(),
@@ -135,17 +158,25 @@ pub(super) fn run(flags: &SegmentFlags, jobs: &[Job]) -> Result<()> {
     };
     let wrote = terminal::name(out);
     terminal::print(&format!(
-        "{done} images, {count} objects{skipped}\nwrote {wrote}\n"
+        "{}, {}{skipped}\nwrote {wrote}\n",
+        counted(done, "image"),
+        counted(count, "object")
     ))?;
+    failed(&failures, jobs.len())
+}
+
+/// The end of a run: an error if an image failed.
+fn failed(failures: &[String], total: usize) -> Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
-    for failure in &failures {
+    for failure in failures {
         terminal::tell("failed", failure);
     }
-    let (failures, total) = (failures.len(), jobs.len());
     Err(CliError::failed(format!(
-        "{failures} of {total} images failed"
+        "{} of {} failed",
+        failures.len(),
+        counted(total, "image")
     )))
 }
 
@@ -157,11 +188,11 @@ fn results(flags: &SegmentFlags, jobs: &[Job]) -> Result<Vec<String>> {
     owners.extend(together.map(|name| (name, "the file for all images")));
     for job in jobs {
         let files = Names::new(&job.image, job.asked.len());
-        for name in files
-            .all(&flags.format)
-            .into_iter()
-            .chain([files.stem().to_owned()])
-        {
+        // The number of objects is part of the names of their own files alone.
+        let by_object = [SegmentFormat::Masks, SegmentFormat::Cutouts];
+        let by_object = by_object.iter().any(|format| flags.format.contains(format));
+        let stem = by_object.then(|| files.stem().to_owned());
+        for name in files.all(&flags.format).into_iter().chain(stem) {
             if let Some(other) = owners.insert(name.clone(), &job.name) {
                 return Err(CliError::usage(format!(
                     "--prompts: {other} and the results of {} have the same name, {name}; rename the image",
@@ -282,6 +313,7 @@ impl Segmented {
 fn finish(
     flags: &SegmentFlags,
     out: &Path,
+    categories: &[Category],
     journal: &Journal<Entry>,
     labels: &Labels,
 ) -> Result<()> {
@@ -294,6 +326,9 @@ fn finish(
     let entries = journal.entries().map_err(CliError::failed)?;
     Ok(write_atomic_with(result_in(out, COCO)?, |file| {
         let mut coco = CocoWriter::new(file)?;
+        for category in categories {
+            coco.category(category.id, &category.name);
+        }
         for entry in entries {
             let Entry { image, outcome } = entry?;
             let Outcome::Done {

@@ -37,7 +37,7 @@ pub(crate) fn run(flags: &SegmentFlags) -> Result<()> {
         (None, Some(file)) => many::run(flags, &prompts::of_file(file, flags, &limits)?),
         // Prompts for the image of the command line are as if they stood there.
         (Some(image), Some(file)) => {
-            let jobs = prompts::of_file(file, flags, &limits)?;
+            let jobs = prompts::of_file(file, flags, &limits)?.jobs;
             let asked: Vec<Asked> = jobs.into_iter().flat_map(|job| job.asked).collect();
             one(flags, image, &asked)
         }

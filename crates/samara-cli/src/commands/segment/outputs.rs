@@ -24,6 +24,11 @@ const UNSURE: f32 = 0.5;
 
 /// What helps where no candidate is any good by the model's own word.
 fn hint(object: &Object) -> Option<String> {
+    if object.mask().is_empty() {
+        return Some(
+            "the selected mask has no pixel: another click or a tighter box helps\n".into(),
+        );
+    }
     let scores = object.candidates.iter().map(|c| c.predicted_iou.0);
     let best = scores.fold(f32::MIN, f32::max);
     (best < UNSURE)

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
 
 use samara::{ImageLimits, MaskPrompt, OriginalBox, Prompt};
-use samara_data::{DataOptions, DataSet};
+use samara_data::{Category, DataOptions, DataSet};
+use samara_image::number::{counted, short};
 use samara_image::{RgbImage, read_file};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -35,6 +36,13 @@ pub(super) struct Job {
     /// Width and height in pixels that the prompts are for, if their file says so.
     pub(super) size: Option<(u32, u32)>,
     pub(super) asked: Vec<Asked>,
+}
+
+/// What a file asks for.
+pub(super) struct Prompts {
+    pub(super) jobs: Vec<Job>,
+    /// The classes that the file names, in its order: COCO's.
+    pub(super) categories: Vec<Category>,
 }
 
 /// An object in a file of prompts.
@@ -133,14 +141,14 @@ fn records(text: &[u8], lines: bool) -> Result<Vec<Object<Record>>, String> {
         if are_results(text) {
             "COCO results name no files: give COCO annotations, with images and these boxes".into()
         } else {
-            e.to_string()
+            format!("{e}; a file of prompts is a JSON list, .jsonl, or COCO annotations")
         }
     })
 }
 
 /// The images of a file of prompts, in its order, each with all that is asked of it. `image` is the one that the
 /// command line names; prompts without an image of their own are for it.
-pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -> Result<Vec<Job>> {
+pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -> Result<Prompts> {
     let failed =
         |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
     let bytes = read_file(path, limits).map_err(|e| failed(&e.reason()))?;
@@ -196,7 +204,8 @@ pub(super) fn of_file(path: &Path, flags: &SegmentFlags, limits: &ImageLimits) -
     if jobs.is_empty() {
         return Err(failed(&"holds no prompt"));
     }
-    Ok(jobs)
+    let categories = Vec::new();
+    Ok(Prompts { jobs, categories })
 }
 
 /// A path without the folders `.` in it.
@@ -216,7 +225,7 @@ fn are_results(text: &[u8]) -> bool {
 }
 
 /// The boxes of COCO annotations or detections: one prompt for each, with the name of its category.
-fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
+fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Prompts> {
     let failed =
         |why: &dyn Display| CliError::failed(format!("--prompts {}: {why}", path.display()));
     if flags.image.is_some() {
@@ -234,7 +243,7 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
         return Err(failed(&why));
     }
     let mut jobs = Vec::new();
-    let (mut boxless, mut crowds) = (0, 0);
+    let (mut boxless, mut crowds, mut outside, mut unnamed) = (0, 0, 0, 0);
     for image in data.images {
         let mut asked = Vec::new();
         for object in image.objects {
@@ -248,9 +257,15 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
             };
             let bbox = OriginalBox::new(x, y, x + w, y + h)
                 .map_err(|e| failed(&format!("annotation {}: {e}", object.id)))?;
+            let prompt = blank(flags).with_box(bbox);
+            if prompt.check(image.width, image.height).is_err() {
+                outside += 1;
+                continue;
+            }
+            unnamed += usize::from(object.category.is_none() && !data.categories.is_empty());
             asked.push(Asked {
                 label: object.category.or_else(|| flags.label.clone()),
-                prompt: blank(flags).with_box(bbox),
+                prompt,
                 mask: None,
             });
         }
@@ -271,13 +286,13 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
         return Err(failed(&"none of its annotations has a box"));
     }
     let left_out = [
-        (boxless, "annotations have no box and are skipped"),
-        (
-            crowds,
-            "annotations are of crowds (iscrowd) and are skipped",
-        ),
+        (boxless, "without a box, skipped"),
+        (crowds, "of a crowd (iscrowd), skipped"),
+        (outside, "with a box outside of the image, skipped"),
+        (unnamed, "of a category that is not in the file"),
     ];
     for (count, why) in left_out.into_iter().filter(|(count, _)| *count > 0) {
+        let count = counted(count, "annotation");
         let notice = format!("--prompts {}: {count} {why}", path.display());
         terminal::tell("notice", &notice);
     }
@@ -287,7 +302,8 @@ fn of_coco(path: &Path, flags: &SegmentFlags) -> Result<Vec<Job>> {
             &format!("--prompts {}: skipped: {}", path.display(), data.skipped),
         );
     }
-    Ok(jobs)
+    let categories = data.categories;
+    Ok(Prompts { jobs, categories })
 }
 
 /// The prompts, with masks read and everything checked against the image.
@@ -309,7 +325,29 @@ pub(super) fn checked(
             prompt = prompt.with_mask(mask);
         }
         prompt.check(image.width(), image.height())?;
+        tell_beyond(&prompt, image.dimensions());
         Ok(prompt)
     };
     asked.iter().map(prompt).collect()
+}
+
+/// A box far out of the image was often drawn on an image of another size; better to say so.
+fn tell_beyond(prompt: &Prompt, (width, height): (u32, u32)) {
+    let Some(bbox) = prompt.box_prompt() else {
+        return;
+    };
+    let (width, height) = (f64::from(width), f64::from(height));
+    let beyond = |low: f64, high: f64, size: f64| (-low).max(high - size) > 0.1 * size;
+    if beyond(bbox.min.x, bbox.max.x, width) || beyond(bbox.min.y, bbox.max.y, height) {
+        let (min, max) = (bbox.min, bbox.max);
+        let line = format!(
+            "box {},{},{},{} reaches far out of the image of {width}×{height} pixels; is it for an image of \
+             another size?",
+            short(min.x),
+            short(min.y),
+            short(max.x),
+            short(max.y)
+        );
+        terminal::tell("notice", &line);
+    }
 }

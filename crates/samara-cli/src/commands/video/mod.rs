@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use samara::{
     Direction, FrameMasks, ImageLimits, Position, Progress, Segmenter, VideoOptions, VideoSession,
 };
+use samara_image::number::counted;
 use samara_image::{FrameSource, open_video};
 use serde_json::{Value, json};
 
@@ -73,8 +74,7 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
         bar.finish();
         if let Progress::Stopped(frame) = progress {
             session.save(result_in(&flags.out, SESSION)?)?;
-            let line = format!("stopped after frame {frame}; --resume continues from there");
-            return Err(run.interrupt.ended(line));
+            return Err(run.interrupt.stopped_after(&format!("frame {frame}")));
         }
     }
     session.save(result_in(&flags.out, SESSION)?)?;
@@ -82,10 +82,11 @@ pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     let (out, journal) = (&flags.out, &run.journal);
     let written = outputs::write(out, &flags.format, journal, &mut *source, &prompts)?;
     let mut text = format!(
-        "{}, {}: {tracked} frames, {} objects in {seconds:.1} s\n",
+        "{}, {}: {}, {} in {seconds:.1} s\n",
         terminal::name(&flags.input),
         segmenter.name(),
-        session.objects().count()
+        counted(tracked, "frame"),
+        counted(session.objects().count(), "object")
     );
     for path in written {
         let _ = writeln!(text, "wrote {}", terminal::name(&path));
@@ -216,7 +217,7 @@ fn open_run(
     }
     let mut journal = Journal::open(folder, JOURNAL, &header, begin, is_done)?;
     if let Some(damaged) = damaged {
-        terminal::tell("note", &damaged);
+        terminal::tell("notice", &damaged);
     }
     if !reached {
         // The journal has lost lines, as a power failure may do: what they held is found again.
