@@ -1,0 +1,323 @@
+//! The embedding of an image.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use numpy::{
+    IntoPyArray, PyArray2, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray3, PyReadonlyArray4,
+    PyUntypedArrayMethods,
+};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use samara::{Embedding, Logits, Mask, Prompt, RgbImage, StabilityScore, Zoom};
+
+use crate::candidates::PyCandidates;
+use crate::error::{OptionError, raise};
+use crate::mask::push_bits;
+use crate::prompt::PyPrompt;
+use crate::segmenter::PySegmenter;
+
+/// Logits ``[prompts, masks, side, side]`` and scores ``[prompts, masks]``.
+type Decoded<'py> = (Bound<'py, PyArray4<f32>>, Bound<'py, PyArray2<f32>>);
+
+/// A function, and what it is called with.
+type Reduced<'py> = (
+    Bound<'py, PyAny>,
+    (Bound<'py, PyBytes>, Bound<'py, PySegmenter>),
+);
+
+/// An image as its model sees it. Any number of prompts is answered from it, each in milliseconds.
+///
+/// :meth:`Segmenter.embed` makes it. It is pickled with its values, and the model by reference.
+#[pyclass(name = "Embedding", module = "samara", frozen)]
+pub(crate) struct PyEmbedding {
+    pub(crate) embedding: Embedding,
+    segmenter: Py<PySegmenter>,
+    /// For crops and pictures; not kept in files.
+    pub(crate) image: Option<Arc<RgbImage>>,
+}
+
+impl PyEmbedding {
+    pub(crate) fn new(
+        embedding: Embedding,
+        segmenter: &Bound<'_, PySegmenter>,
+        image: Option<Arc<RgbImage>>,
+    ) -> Self {
+        let segmenter = segmenter.clone().unbind();
+        Self {
+            embedding,
+            segmenter,
+            image,
+        }
+    }
+
+    fn answer(&self, prompts: &[Prompt], zoom: Zoom) -> samara::Result<Vec<PyCandidates>> {
+        let first = self.embedding.predict_batch(prompts)?;
+        let looked = prompts.iter().zip(first).map(|(prompt, first)| {
+            let candidates = match &self.image {
+                Some(image) if zoom != Zoom::Off => {
+                    self.embedding.second_look(image, prompt, first, zoom)?
+                }
+                _ => first,
+            };
+            Ok(PyCandidates {
+                candidates,
+                image: self.image.clone(),
+            })
+        });
+        looked.collect()
+    }
+
+    fn zoom(&self, zoom: &str) -> PyResult<Zoom> {
+        let zoom: Zoom = zoom.parse().map_err(raise)?;
+        if zoom != Zoom::Off && self.image.is_none() {
+            let why = format!(
+                "zoom '{zoom}': this embedding was loaded, and has no image to look at again"
+            );
+            return Err(OptionError::new_err(why));
+        }
+        Ok(zoom)
+    }
+}
+
+#[pymethods]
+impl PyEmbedding {
+    /// The model that made it.
+    #[getter]
+    fn segmenter(&self, py: Python<'_>) -> Py<PySegmenter> {
+        self.segmenter.clone_ref(py)
+    }
+
+    /// Width and height of the image in pixels.
+    #[getter]
+    fn size(&self) -> (u32, u32) {
+        self.embedding.size()
+    }
+
+    /// The values, ``float32`` of shape (1, channels, rows, columns), as the official code has them.
+    #[getter]
+    fn features<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray4<f32>>> {
+        let (values, shape) = py.detach(|| self.embedding.values()).map_err(raise)?;
+        values.into_pyarray(py).reshape(shape)
+    }
+
+    /// Answers one prompt.
+    ///
+    /// Parameters
+    /// ----------
+    /// points, labels, box, mask, single, intent
+    ///     As of :class:`Prompt`; a :class:`Prompt` may be given in the place of the points.
+    /// zoom : str, default "off"
+    ///     "auto" looks again, at a crop, where the answer is small; a factor above 1, such as "4", always does.
+    ///
+    /// Returns
+    /// -------
+    /// Candidates
+    ///     Three candidate masks, or one with ``single``.
+    ///
+    /// Raises
+    /// ------
+    /// PromptError
+    ///     The prompt is empty, or lies outside the image.
+    #[pyo3(signature = (
+        points = None, labels = None, *, r#box = None, mask = None, single = false, intent = "balanced", zoom = "off"
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn predict(
+        &self,
+        py: Python<'_>,
+        points: Option<Bound<'_, PyAny>>,
+        labels: Option<Bound<'_, PyAny>>,
+        r#box: Option<Bound<'_, PyAny>>,
+        mask: Option<Bound<'_, PyAny>>,
+        single: bool,
+        intent: &str,
+        zoom: &str,
+    ) -> PyResult<PyCandidates> {
+        let zoom = self.zoom(zoom)?;
+        let prompt = PyPrompt::or_given(points, labels, r#box, mask, single, intent)?;
+        let mut answers = py.detach(|| self.answer(&[prompt], zoom)).map_err(raise)?;
+        // One prompt has one answer.
+        Ok(answers.swap_remove(0))
+    }
+
+    /// Answers many prompts, some at a time.
+    ///
+    /// Parameters
+    /// ----------
+    /// prompts : iterable of Prompt
+    /// zoom : str, default "off"
+    ///     As of :meth:`predict`.
+    ///
+    /// Returns
+    /// -------
+    /// list of Candidates
+    ///     In the order of the prompts.
+    #[pyo3(signature = (prompts, *, zoom = "off"))]
+    fn predict_batch(
+        &self,
+        py: Python<'_>,
+        prompts: &Bound<'_, PyAny>,
+        zoom: &str,
+    ) -> PyResult<Vec<PyCandidates>> {
+        let zoom = self.zoom(zoom)?;
+        let prompts = prompts.try_iter()?.map(|prompt| {
+            let prompt = prompt?;
+            Ok(prompt.cast::<PyPrompt>()?.get().0.clone())
+        });
+        let prompts: Vec<Prompt> = prompts.collect::<PyResult<_>>()?;
+        py.detach(|| self.answer(&prompts, zoom)).map_err(raise)
+    }
+
+    /// Saves the embedding to a file (safetensors), bound to the weights that made it.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.embedding.save(path)).map_err(raise)
+    }
+
+    /// Loads an embedding that the same weights made.
+    ///
+    /// Raises
+    /// ------
+    /// SavedError
+    ///     The file is missing, damaged, no embedding, or made by other weights.
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf, segmenter: &Bound<'_, PySegmenter>) -> PyResult<Self> {
+        let model = &segmenter.get().segmenter;
+        let embedding = py.detach(|| Embedding::load(path, model)).map_err(raise)?;
+        Ok(Self::new(embedding, segmenter, None))
+    }
+
+    /// The embedding as the bytes of such a file.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = py.detach(|| self.embedding.to_bytes()).map_err(raise)?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// The embedding of such bytes.
+    #[staticmethod]
+    fn from_bytes(bytes: &[u8], segmenter: &Bound<'_, PySegmenter>) -> PyResult<Self> {
+        let embedding = Embedding::from_bytes(bytes, &segmenter.get().segmenter).map_err(raise)?;
+        Ok(Self::new(embedding, segmenter, None))
+    }
+
+    /// Low-resolution logits and scores of the official predictors; for :mod:`samara.compat`.
+    fn _decode<'py>(
+        &self,
+        py: Python<'py>,
+        prompts: Vec<Bound<'py, PyPrompt>>,
+        multimask: bool,
+    ) -> PyResult<Decoded<'py>> {
+        let prompts: Vec<Prompt> = prompts.iter().map(|p| p.get().0.clone()).collect();
+        let tokens = py
+            .detach(|| self.embedding.decode(&prompts))
+            .map_err(raise)?;
+        let segmenter = self.embedding.segmenter();
+        let (mut logits, mut scores) = (Vec::new(), Vec::new());
+        for tokens in &tokens {
+            let shown = tokens.official(segmenter, multimask);
+            scores.extend(tokens.iou[shown.clone()].iter().map(|iou| iou.0));
+            let shown = tokens.low_res_logits[shown].iter();
+            logits.extend(shown.flat_map(Logits::values));
+        }
+        let (count, side) = (prompts.len(), segmenter.logits_side());
+        let each = scores.len() / count.max(1);
+        Ok((
+            logits.into_pyarray(py).reshape([count, each, side, side])?,
+            scores.into_pyarray(py).reshape([count, each])?,
+        ))
+    }
+
+    /// Masks of the image's size from low-resolution logits ``[n, side, side]``; for :mod:`samara.compat`.
+    fn _masks<'py>(
+        &self,
+        py: Python<'py>,
+        logits: PyReadonlyArray3<'py, f32>,
+    ) -> PyResult<Bound<'py, PyArray3<bool>>> {
+        let logits = each_logits(&logits)?;
+        let (width, height) = self.embedding.size();
+        let frame = self.embedding.frame();
+        let masks = py.detach(|| {
+            let threads = logits.iter().map(|logits| {
+                let (mask, _) = logits.upsample(frame, StabilityScore::OFFSET)?;
+                Ok(mask)
+            });
+            let masks: Vec<Mask> = threads.collect::<samara::Result<_>>()?;
+            let mut values = Vec::with_capacity(masks.len() * (width * height) as usize);
+            for mask in &masks {
+                push_bits(mask, &mut values);
+            }
+            Ok::<_, samara::Error>(values)
+        });
+        let shape = [logits.len(), height as usize, width as usize];
+        masks.map_err(raise)?.into_pyarray(py).reshape(shape)
+    }
+
+    /// The same as logits of every pixel.
+    fn _full_logits<'py>(
+        &self,
+        py: Python<'py>,
+        logits: PyReadonlyArray3<'py, f32>,
+    ) -> PyResult<Bound<'py, PyArray3<f32>>> {
+        let logits = each_logits(&logits)?;
+        let (width, height) = self.embedding.size();
+        let frame = self.embedding.frame();
+        let full = py.detach(|| {
+            let full = logits.iter().map(|logits| logits.upsample_logits(frame));
+            full.collect::<Result<Vec<_>, _>>()
+        });
+        let values: Vec<f32> = full.map_err(raise)?.concat();
+        let shape = [logits.len(), height as usize, width as usize];
+        values.into_pyarray(py).reshape(shape)
+    }
+
+    /// The embedding of an image of ``size`` (width, height) with these values; for :mod:`samara.compat`.
+    #[staticmethod]
+    fn _from_features(
+        segmenter: &Bound<'_, PySegmenter>,
+        features: PyReadonlyArray4<'_, f32>,
+        size: (u32, u32),
+    ) -> PyResult<Self> {
+        let values: Vec<f32> = features.as_array().iter().copied().collect();
+        let embedding = Embedding::from_values(&segmenter.get().segmenter, values, size);
+        Ok(Self::new(embedding.map_err(raise)?, segmenter, None))
+    }
+
+    /// The embedding of an image that was scaled already, ``float32`` of shape (height, width, 3), 0 to 255; for
+    /// :mod:`samara.compat`.
+    #[staticmethod]
+    fn _of_scaled(
+        segmenter: &Bound<'_, PySegmenter>,
+        pixels: PyReadonlyArray3<'_, f32>,
+        size: (u32, u32),
+    ) -> PyResult<Self> {
+        let values: Vec<f32> = pixels.as_array().iter().copied().collect();
+        let model = &segmenter.get().segmenter;
+        let embedding = segmenter.py().detach(|| model.embed_scaled(&values, size));
+        Ok(Self::new(embedding.map_err(raise)?, segmenter, None))
+    }
+
+    /// Embeddings are pickled with their values, and their model by reference.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        let load = py.import("samara._pickle")?.getattr("embedding")?;
+        Ok((load, (self.to_bytes(py)?, self.segmenter.bind(py).clone())))
+    }
+
+    fn __repr__(&self) -> String {
+        let (width, height) = self.embedding.size();
+        format!(
+            "Embedding({width}x{height}, {})",
+            self.embedding.segmenter().name()
+        )
+    }
+}
+
+/// Logits ``[n, side, side]``, one by one.
+fn each_logits(logits: &PyReadonlyArray3<'_, f32>) -> PyResult<Vec<Logits>> {
+    let side = logits.shape()[1];
+    let array = logits.as_array();
+    let each = array.outer_iter().map(|values| {
+        let values = values.iter().copied().collect();
+        Logits::new(side, values).map_err(raise)
+    });
+    each.collect()
+}
