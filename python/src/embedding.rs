@@ -214,7 +214,7 @@ impl PyEmbedding {
         let segmenter = self.embedding.segmenter();
         let (mut logits, mut scores) = (Vec::new(), Vec::new());
         for tokens in &tokens {
-            let shown = tokens.official(segmenter, multimask);
+            let shown = self.embedding.official_tokens(tokens, multimask);
             scores.extend(tokens.iou[shown.clone()].iter().map(|iou| iou.0));
             let shown = tokens.low_res_logits[shown].iter();
             logits.extend(shown.flat_map(Logits::values));

@@ -273,11 +273,7 @@ fn images_are_those_beside_their_annotations() {
     folder.annotate(&json!([image]), &json!([]));
     for place in ["", "train", "val", "other"] {
         std::fs::create_dir_all(folder.path().join(place)).unwrap();
-        folder.image(
-            &format!("{place}/a.png").trim_start_matches('/').to_owned(),
-            8,
-            8,
-        );
+        folder.image(format!("{place}/a.png").trim_start_matches('/'), 8, 8);
     }
     let annotations = folder.path().join("annotations.json");
     for place in ["val", "other"] {

