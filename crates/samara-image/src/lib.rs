@@ -13,6 +13,7 @@ mod bits;
 pub mod boundary;
 #[cfg(feature = "overlay")]
 mod canvas;
+#[cfg(feature = "image")]
 mod coco_writer;
 mod complete;
 pub mod components;
@@ -59,6 +60,7 @@ pub use annotation::{Annotation, Labels, cut_out, instance_map, labelme, yolo};
 #[cfg(feature = "overlay")]
 pub use bars::{BarGroup, bar_chart};
 pub use boundary::contour_f_measure;
+#[cfg(feature = "image")]
 pub use coco_writer::CocoWriter;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
 pub use decode::{
