@@ -9,6 +9,8 @@
 mod map_file;
 #[path = "../../crates/samara-cli/src/mask_file.rs"]
 mod mask_file;
+#[path = "../../crates/samara-cli/src/mask_json.rs"]
+mod mask_json;
 #[path = "../../crates/samara-cli/src/npy.rs"]
 mod npy;
 
@@ -18,7 +20,7 @@ use samara_image::ImageLimits;
 
 samara_fuzz::target!(|bytes| {
     with_file(bytes, "npy", |path| {
-        told(mask_file::read(path, &ImageLimits::default()));
+        told(mask_file::read(path, (24, 16), &ImageLimits::default()));
         let grid = "4x4".parse().ok();
         told(map_file::read(path, grid, None, &ImageLimits::default()));
         told(map_file::read(path, None, None, &ImageLimits::default()));
