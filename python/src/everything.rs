@@ -232,13 +232,13 @@ pub(crate) struct PyHierarchy(Hierarchy);
 #[pymethods]
 impl PyHierarchy {
     #[new]
-    fn new(records: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(py: Python<'_>, records: &Bound<'_, PyAny>) -> PyResult<Self> {
         let records = records.try_iter()?.map(|record| {
             let record = record?;
             Ok(record.cast::<PyMaskRecord>()?.get().record.clone())
         });
         let records: Vec<MaskRecord> = records.collect::<PyResult<_>>()?;
-        Ok(Self(records_tree(records)))
+        Ok(Self(py.detach(|| Hierarchy::of(&records))))
     }
 
     fn __len__(&self) -> usize {
@@ -277,10 +277,6 @@ impl PyHierarchy {
     fn __repr__(&self) -> String {
         format!("Hierarchy({} masks)", self.0.nodes().len())
     }
-}
-
-fn records_tree(records: Vec<MaskRecord>) -> Hierarchy {
-    Python::attach(|py| py.detach(|| Hierarchy::of(&records)))
 }
 
 /// The place of a mask in the tree.

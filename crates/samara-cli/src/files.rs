@@ -270,9 +270,7 @@ impl Files {
         }
         self.objection.map_or(Ok(()), Err)
     }
-}
 
-impl Files {
     /// The image of a data set that an output would be written over.
     fn image_lost_by(&self, path: &Path, place: &Place) -> Option<&PathBuf> {
         let is_there = path.is_file();

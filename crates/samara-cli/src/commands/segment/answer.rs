@@ -19,58 +19,42 @@ pub(super) fn answer(
     embedding: &Embedding,
     image: &RgbImage,
     asked: &[Asked],
-    prompts: Vec<Prompt>,
+    prompts: &[Prompt],
     select: &Select,
     timing: &mut Timing,
 ) -> Result<Vec<Object>> {
+    let kept = flags.raw.is_some();
     let mut objects = Vec::with_capacity(asked.len());
-    let mut prompts = prompts.into_iter();
-    for asked in asked.chunks(TOGETHER) {
-        let prompts = prompts.by_ref().take(asked.len()).collect();
-        let answered = answer_together(flags, embedding, image, asked, prompts, select, timing)?;
-        objects.extend(answered);
+    for (asked, prompts) in asked.chunks(TOGETHER).zip(prompts.chunks(TOGETHER)) {
+        let tokens = timed(&mut timing.decode, || embedding.decode(prompts))?;
+        let answers = timed(&mut timing.mask, || {
+            let answers = tokens.into_iter().zip(prompts);
+            let answers = answers.map(|(tokens, prompt)| Ok(embedding.candidates(tokens, prompt)?));
+            answers.collect::<Result<Vec<Candidates>>>()
+        })?;
+        let answers = timed(&mut timing.zoom, || {
+            let answers = prompts.iter().zip(answers);
+            let answers = answers.map(|(prompt, first)| {
+                Ok(embedding.second_look(image, prompt, first, flags.zoom)?)
+            });
+            answers.collect::<Result<Vec<Candidates>>>()
+        })?;
+        for ((asked, prompt), candidates) in asked.iter().zip(prompts).zip(answers) {
+            let mut selection = candidates.select(select)?;
+            selection.low_res_logits.take_if(|_| !kept);
+            objects.push(Object {
+                label: asked.label.clone(),
+                prompt: prompt.clone(),
+                candidates: if kept {
+                    candidates
+                } else {
+                    candidates.without_logits()
+                },
+                selection,
+            });
+        }
     }
     Ok(objects)
-}
-
-fn answer_together(
-    flags: &SegmentFlags,
-    embedding: &Embedding,
-    image: &RgbImage,
-    asked: &[Asked],
-    prompts: Vec<Prompt>,
-    select: &Select,
-    timing: &mut Timing,
-) -> Result<Vec<Object>> {
-    let tokens = timed(&mut timing.decode, || embedding.decode(&prompts))?;
-    let answers = timed(&mut timing.mask, || {
-        let answers = tokens.into_iter().zip(&prompts);
-        let answers = answers.map(|(tokens, prompt)| Ok(embedding.candidates(tokens, prompt)?));
-        answers.collect::<Result<Vec<Candidates>>>()
-    })?;
-    let answers = timed(&mut timing.zoom, || {
-        let answers = prompts.iter().zip(answers);
-        let answers = answers
-            .map(|(prompt, first)| Ok(embedding.second_look(image, prompt, first, flags.zoom)?));
-        answers.collect::<Result<Vec<Candidates>>>()
-    })?;
-    let all = asked.iter().zip(prompts).zip(answers);
-    let objects = all.map(|((asked, prompt), candidates)| {
-        let mut selection = candidates.select(select)?;
-        let kept = flags.raw.is_some();
-        selection.low_res_logits.take_if(|_| !kept);
-        Ok(Object {
-            label: asked.label.clone(),
-            prompt,
-            candidates: if kept {
-                candidates
-            } else {
-                candidates.without_logits()
-            },
-            selection,
-        })
-    });
-    objects.collect()
 }
 
 /// Says why each mask was selected.

@@ -262,7 +262,7 @@ fn segment(
         &embedding,
         &image,
         &job.asked,
-        prompts,
+        &prompts,
         select,
         &mut timing,
     )?;

@@ -82,7 +82,7 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
         &embedding,
         &image,
         asked,
-        prompts,
+        &prompts,
         &select,
         &mut timing,
     )?;
