@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use samara::tensors::model::with_ordered_header;
 use samara::{DenseLayer, Mlp, PredictedIou, Segmenter};
-use samara_image::write_atomic;
+use samara_image::{one_line, write_atomic};
 
 use crate::evidence::Evidence;
 use crate::{QualityError, Result};
@@ -106,7 +106,7 @@ impl QualityHead {
     /// [`QualityError::Format`] or [`QualityError::Layers`]: they are no head.
     pub fn from_bytes(file: &[u8]) -> Result<Self> {
         let failed = QualityError::Format;
-        let wrong = |e: safetensors::SafeTensorError| failed(e.to_string());
+        let wrong = |e: safetensors::SafeTensorError| failed(one_line(&e.to_string()));
         let (_, metadata) = SafeTensors::read_metadata(file).map_err(wrong)?;
         let tensors = SafeTensors::deserialize(file).map_err(wrong)?;
         let values = |name: String| -> Result<Vec<f32>> {
@@ -180,6 +180,17 @@ mod tests {
             layer(&[2.0], &[-1.0]),
         ];
         QualityHead::new(layers, "abc".into()).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused_in_one_line() {
+        let header = r#"{"layer0.bias":{"dtype":"F\n32","shape":[1],"data_offsets":[0,4]}}"#;
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.bytes());
+        file.extend([0; 4]);
+        let message = QualityHead::from_bytes(&file).unwrap_err().to_string();
+        assert!(message.starts_with("no quality head: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use safetensors::tensor::SafeTensors;
-use samara_image::{Frame, ImageLimits, InputImage, RgbImage, read_file, write_atomic};
+use samara_image::{Frame, ImageLimits, InputImage, RgbImage, one_line, read_file, write_atomic};
 use samara_model::burn::tensor::{Tensor, TensorData};
 use samara_model::sam::ImageTokens;
 use samara_model::{FeaturesError, ImageFeatures};
@@ -185,7 +185,7 @@ impl Embedding {
             path: path.into(),
             reason,
         };
-        let damaged = |e: &dyn fmt::Display| failed(format!("no saved embedding: {e}"));
+        let damaged = |e: &dyn fmt::Display| failed(one_line(&format!("no saved embedding: {e}")));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let field = |key: &str| {

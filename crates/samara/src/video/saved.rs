@@ -5,7 +5,7 @@ use std::path::Path;
 
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use samara_image::{ImageLimits, read_file, write_atomic};
+use samara_image::{ImageLimits, one_line, read_file, write_atomic};
 use samara_model::{ModelConfig, with_ordered_header};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -141,7 +141,8 @@ impl VideoSession {
             ..ImageLimits::default()
         };
         let bytes = read_file(path, &limits).map_err(|e| wrong(path, &e.reason()))?;
-        let damaged = |e: &dyn std::fmt::Display| wrong(path, &format!("no saved session: {e}"));
+        let damaged =
+            |e: &dyn std::fmt::Display| wrong(path, &one_line(&format!("no saved session: {e}")));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
