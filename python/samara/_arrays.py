@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samara._samara import Selection
 from samara.errors import ImageError, OptionError, PromptError
 
 
@@ -15,10 +16,20 @@ def rgb(image: Any) -> NDArray[np.uint8]:
     """Pixels as a contiguous array ``[height, width, 3]``; transparent ones lie over white."""
     convert = getattr(image, "convert", None)
     if convert is not None and hasattr(image, "getbands"):
-        image = convert("RGBA" if _has_opacity(image) else "RGB")
+        if image.mode.startswith("I;16"):
+            # Pillow's conversion cuts off what is above 255; files are scaled.
+            image = ((np.asarray(image, dtype=np.uint32) + 128) // 257).astype(np.uint8)
+        elif image.mode in ("I", "F"):
+            raise ImageError(f"image: of Pillow's mode '{image.mode}', whose range is not known; give uint8, 0 to 255")
+        else:
+            image = convert("RGBA" if _has_opacity(image) else "RGB")
+    if hasattr(image, "read"):
+        raise ImageError("image: an open file; give its path, or the bytes that read() returns")
+    if isinstance(image, (bytearray, memoryview)) and memoryview(image).ndim == 1:
+        raise ImageError(f"image: a {type(image).__name__}; a file in memory is given as bytes")
     array = _array(image, ImageError, "image")
     if array.dtype != np.uint8:
-        raise ImageError(f"image: an array of {array.dtype}, expected uint8")
+        raise ImageError(f"image: an array of {array.dtype}, expected uint8, 0 to 255")
     if array.size == 0:
         raise ImageError(f"image: an array of shape {array.shape} has no pixels")
     if array.ndim == 2:
@@ -48,7 +59,11 @@ def _over_white(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def bits(mask: Any) -> NDArray[np.bool_]:
     """A mask as a contiguous array ``[height, width]`` of ``bool``."""
+    if isinstance(mask, Selection):
+        mask = mask.mask
     array = _array(mask, PromptError, "mask")
+    if array.dtype == object:
+        raise PromptError(f"mask: a {type(mask).__name__}, expected an array, run lengths or a file")
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2:
@@ -114,9 +129,8 @@ def _short(value: Any) -> str:
 
 
 def _array(value: Any, error: type[Exception], what: str) -> NDArray[Any]:
-    detach = getattr(value, "detach", None)
-    if detach is not None:
-        value = detach().cpu().numpy()
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = value.detach().cpu().numpy()
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as cause:

@@ -49,6 +49,7 @@ def test_prompts_of_any_kind_are_one_answer(embedding: samara.Embedding) -> None
     selection = one.select("best")
     refined = embedding.predict([[150, 80], [200, 20]], [1, 0], mask=selection)
     assert iou(refined.best.mask, disc()) > 0.95
+    assert samara.encode_rle(selection) == selection.rle
     for mask in (disc(), disc().astype(np.uint8) * 255, samara.encode_rle(disc()), one[0].low_res_logits):
         assert len(embedding.predict([120, 80], mask=mask)) == 3
     assert repr(samara.Prompt([1, 2], box=[1, 2, 3, 4])) == "Prompt(points=[[1, 2]], labels=[1], box=[1, 2, 3, 4])"
@@ -77,7 +78,10 @@ def test_images_of_any_kind_are_one_image(segmenter: samara.Segmenter, tmp_path:
     ):
         assert (segmenter.embed(same).features == expected).all()
     grey = segmenter.embed(image[..., 0]).features
-    assert (segmenter.embed(np.repeat(image[..., :1], 3, axis=2)).features == grey).all()
+    deep = Image.fromarray(image[..., 0].astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.png")
+    for same in (np.repeat(image[..., :1], 3, axis=2), Image.fromarray(image[..., 0]), deep, tmp_path / "deep.png"):
+        assert (segmenter.embed(same).features == grey).all()
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,9 @@ def test_images_of_any_kind_are_one_image(segmenter: samara.Segmenter, tmp_path:
         (b"no image", "not an image"),
         (None, "object"),
         (7, "int64"),
+        (io.BytesIO(b"a file"), "an open file"),
+        (bytearray(b"a file"), "bytearray"),
+        (Image.new("F", (4, 4)), "mode 'F'"),
     ],
 )
 def test_what_is_no_image_is_refused(segmenter: samara.Segmenter, image: object, words: str) -> None:
