@@ -11,7 +11,7 @@ use samara_image::PngSource;
 
 use crate::convert::rle_dict;
 use crate::error::{DeviceError, raise};
-use crate::mask::{array, outlines, push_bits};
+use crate::mask::{array, outlines};
 
 /// One candidate mask with its scores.
 #[pyclass(name = "Candidate", module = "samara", frozen)]
@@ -182,7 +182,7 @@ impl PyCandidates {
         let (width, height) = (first.width() as usize, first.height() as usize);
         let mut values = Vec::with_capacity(self.candidates.len() * width * height);
         for candidate in &self.candidates {
-            push_bits(&candidate.mask, &mut values);
+            candidate.mask.append_bools(&mut values);
         }
         values
             .into_pyarray(py)

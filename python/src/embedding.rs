@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use numpy::ndarray::Axis;
 use numpy::{
-    IntoPyArray, PyArray2, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray3, PyReadonlyArray4,
-    PyUntypedArrayMethods,
+    IntoPyArray, PyArray2, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3,
+    PyReadonlyArray4, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use samara::{Embedding, Logits, Mask, Prompt, RgbImage, StabilityScore, Zoom};
+use samara::{Embedding, Logits, ModelPrompt, OriginalPx, Prompt, RgbImage, Zoom};
 
 use crate::candidates::PyCandidates;
 use crate::error::{OptionError, raise};
-use crate::mask::push_bits;
 use crate::prompt::PyPrompt;
 use crate::segmenter::PySegmenter;
 
@@ -200,16 +200,19 @@ impl PyEmbedding {
         Ok(Self::new(embedding, segmenter, None))
     }
 
-    /// Low-resolution logits and scores of the official predictors; for :mod:`samara.compat`.
+    /// Low-resolution logits and scores of the official predictors, for prompts in the frame of the model: points
+    /// ``[b, n, 2]`` with labels ``[b, n]``, boxes ``[b, 4]``, logits ``[b, side, side]``; for :mod:`samara.compat`.
     fn _decode<'py>(
         &self,
         py: Python<'py>,
-        prompts: Vec<Bound<'py, PyPrompt>>,
+        points: Option<(PyReadonlyArray3<'py, f32>, PyReadonlyArray2<'py, f32>)>,
+        boxes: Option<PyReadonlyArray2<'py, f32>>,
+        masks: Option<PyReadonlyArray3<'py, f32>>,
         multimask: bool,
     ) -> PyResult<Decoded<'py>> {
-        let prompts: Vec<Prompt> = prompts.iter().map(|p| p.get().0.clone()).collect();
+        let prompts = model_prompts(points, boxes, masks)?;
         let tokens = py
-            .detach(|| self.embedding.decode(&prompts))
+            .detach(|| self.embedding.decode_model(&prompts))
             .map_err(raise)?;
         let segmenter = self.embedding.segmenter();
         let (mut logits, mut scores) = (Vec::new(), Vec::new());
@@ -227,6 +230,24 @@ impl PyEmbedding {
         ))
     }
 
+    /// Points ``[n, 2]`` of the image in the frame of the model; for :mod:`samara.compat`.
+    fn _to_model<'py>(
+        &self,
+        py: Python<'py>,
+        points: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let points = points.as_array();
+        let scaled = points.outer_iter().flat_map(|at| {
+            let at = self
+                .embedding
+                .frame()
+                .to_model(OriginalPx::new(at[0], at[1]));
+            [at.x, at.y]
+        });
+        let scaled: Vec<f64> = scaled.collect();
+        scaled.into_pyarray(py).reshape([points.nrows(), 2])
+    }
+
     /// Masks of the image's size from low-resolution logits ``[n, side, side]``; for :mod:`samara.compat`.
     fn _masks<'py>(
         &self,
@@ -235,20 +256,14 @@ impl PyEmbedding {
     ) -> PyResult<Bound<'py, PyArray3<bool>>> {
         let logits = each_logits(&logits)?;
         let (width, height) = self.embedding.size();
-        let frame = self.embedding.frame();
+        let shape = [logits.len(), height as usize, width as usize];
         let masks = py.detach(|| {
-            let threads = logits.iter().map(|logits| {
-                let (mask, _) = logits.upsample(frame, StabilityScore::OFFSET)?;
-                Ok(mask)
-            });
-            let masks: Vec<Mask> = threads.collect::<samara::Result<_>>()?;
-            let mut values = Vec::with_capacity(masks.len() * (width * height) as usize);
-            for mask in &masks {
-                push_bits(mask, &mut values);
+            let mut values = Vec::with_capacity(shape.iter().product());
+            for mask in self.embedding.upsample(&logits)? {
+                mask.append_bools(&mut values);
             }
             Ok::<_, samara::Error>(values)
         });
-        let shape = [logits.len(), height as usize, width as usize];
         masks.map_err(raise)?.into_pyarray(py).reshape(shape)
     }
 
@@ -260,11 +275,7 @@ impl PyEmbedding {
     ) -> PyResult<Bound<'py, PyArray3<f32>>> {
         let logits = each_logits(&logits)?;
         let (width, height) = self.embedding.size();
-        let frame = self.embedding.frame();
-        let full = py.detach(|| {
-            let full = logits.iter().map(|logits| logits.upsample_logits(frame));
-            full.collect::<Result<Vec<_>, _>>()
-        });
+        let full = py.detach(|| self.embedding.upsample_logits(&logits));
         let values: Vec<f32> = full.map_err(raise)?.concat();
         let shape = [logits.len(), height as usize, width as usize];
         values.into_pyarray(py).reshape(shape)
@@ -312,6 +323,38 @@ impl PyEmbedding {
 }
 
 /// Logits ``[n, side, side]``, one by one.
+/// A prompt for each row of the arrays.
+fn model_prompts(
+    points: Option<(PyReadonlyArray3<'_, f32>, PyReadonlyArray2<'_, f32>)>,
+    boxes: Option<PyReadonlyArray2<'_, f32>>,
+    masks: Option<PyReadonlyArray3<'_, f32>>,
+) -> PyResult<Vec<ModelPrompt>> {
+    let masks = masks.as_ref().map(each_logits).transpose()?;
+    let counts = [
+        points.as_ref().map(|(points, _)| points.shape()[0]),
+        points.as_ref().map(|(_, labels)| labels.shape()[0]),
+        boxes.as_ref().map(|boxes| boxes.shape()[0]),
+        masks.as_ref().map(Vec::len),
+    ];
+    let count = counts.into_iter().flatten().min().unwrap_or(1);
+    let prompt = |i: usize| {
+        let mut prompt = ModelPrompt::default();
+        if let Some((points, labels)) = &points {
+            let (points, labels) = (points.as_array(), labels.as_array());
+            let rows = points.index_axis(Axis(0), i);
+            let rows = rows.outer_iter().zip(labels.row(i));
+            prompt.points = rows.map(|(at, &label)| ([at[0], at[1]], label)).collect();
+        }
+        if let Some(boxes) = &boxes {
+            let boxes = boxes.as_array();
+            prompt.bbox = Some(std::array::from_fn(|corner| boxes[[i, corner]]));
+        }
+        prompt.mask = masks.as_ref().map(|masks| masks[i].clone());
+        prompt
+    };
+    Ok((0..count).map(prompt).collect())
+}
+
 fn each_logits(logits: &PyReadonlyArray3<'_, f32>) -> PyResult<Vec<Logits>> {
     let side = logits.shape()[1];
     let array = logits.as_array();

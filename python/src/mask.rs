@@ -10,20 +10,8 @@ use crate::error::{OptionError, raise};
 
 /// One `bool` a pixel, `[height, width]`.
 pub(crate) fn array<'py>(py: Python<'py>, mask: &Mask) -> PyResult<Bound<'py, PyArray2<bool>>> {
-    let (width, height) = (mask.width() as usize, mask.height() as usize);
-    let mut values = Vec::with_capacity(width * height);
-    push_bits(mask, &mut values);
-    values.into_pyarray(py).reshape([height, width])
-}
-
-/// Appends the pixels of a mask, row by row.
-pub(crate) fn push_bits(mask: &Mask, values: &mut Vec<bool>) {
-    let width = mask.width() as usize;
-    for y in 0..mask.height() {
-        let words = mask.row(y).iter();
-        let bits = words.flat_map(|word| (0..64).map(move |i| word >> i & 1 == 1));
-        values.extend(bits.take(width));
-    }
+    let shape = [mask.height() as usize, mask.width() as usize];
+    mask.to_bools().into_pyarray(py).reshape(shape)
 }
 
 /// The corners of a mask's outlines: a list of polygons, each a list of rings `[n, 2]`, the outer one first.

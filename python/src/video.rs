@@ -304,6 +304,48 @@ impl PyVideoSession {
         })
     }
 
+    /// What is known of an object in a frame: the answer to its prompt there, or what was found last.
+    ///
+    /// Parameters
+    /// ----------
+    /// frame : int
+    ///     Number of the frame, from 0.
+    /// object : int
+    ///     Number of the object.
+    ///
+    /// Returns
+    /// -------
+    /// ObjectMask or None
+    ///     None where the object was not looked for, or where that is forgotten.
+    fn known(&self, py: Python<'_>, frame: usize, object: u32) -> PyResult<Option<PyObjectMask>> {
+        let known = py.detach(|| {
+            let inner = self.lock();
+            let session = &inner.session;
+            let known = session.known(frame, object)?.zip(session.size());
+            known
+                .map(|(mask, (width, height))| {
+                    let frame = session.segmenter().frame(width, height)?;
+                    Ok::<_, samara::Error>(PyObjectMask::new(mask, &frame))
+                })
+                .transpose()
+        });
+        known.map_err(raise)
+    }
+
+    /// Takes the prompts for an object on a frame back. What was found there stays, until the frame is tracked again,
+    /// and conditions no other frame.
+    ///
+    /// Parameters
+    /// ----------
+    /// frame : int
+    ///     Number of the frame, from 0.
+    /// object : int
+    ///     Number of the object.
+    fn clear_prompt(&self, frame: usize, object: u32) -> PyResult<()> {
+        let mut inner = self.lock();
+        inner.session.clear_prompt(frame, object).map_err(raise)
+    }
+
     /// Forgets an object.
     fn remove(&self, object: u32) -> PyResult<()> {
         self.lock().session.remove(object).map_err(raise)

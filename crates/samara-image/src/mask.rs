@@ -428,9 +428,23 @@ impl Mask {
 
     /// One `bool` a pixel, row by row.
     pub fn to_bools(&self) -> Vec<bool> {
-        (0..self.height)
-            .flat_map(|y| (0..self.width).map(move |x| self.get(x, y)))
-            .collect()
+        let mut values = Vec::with_capacity(self.width as usize * self.height as usize);
+        self.append_bools(&mut values);
+        values
+    }
+
+    /// Appends one `bool` a pixel, row by row.
+    pub fn append_bools(&self, values: &mut Vec<bool>) {
+        let width = self.width as usize;
+        for y in 0..self.height {
+            let end = values.len() + width;
+            for word in self.row(y) {
+                // A whole word at once, which becomes a few vector instructions.
+                let bits: [bool; 64] = std::array::from_fn(|i| word >> i & 1 == 1);
+                let left = end - values.len();
+                values.extend_from_slice(&bits[..left.min(64)]);
+            }
+        }
     }
 
     /// Saves the mask as a grey PNG (0 and 255), atomically.

@@ -152,6 +152,9 @@ pub enum PromptError {
         /// The click, in original pixels.
         at: OriginalPx,
     },
+    /// A number of a [`ModelPrompt`](crate::ModelPrompt) that is NaN or infinite.
+    #[error("the prompt has a number that is not finite")]
+    NotFinite,
     /// A click outside of the image.
     #[error(
         "point {},{} lies outside the image of {width}×{height} pixels{}",
@@ -298,6 +301,9 @@ pub enum VideoError {
     /// No object was prompted yet.
     #[error("no object to follow: prompt one first")]
     NoObject,
+    /// The prompts of this object were taken back.
+    #[error("object {0} has no prompt: give it one, or remove it")]
+    NoPrompt(u32),
     /// There is no object of this id.
     #[error("there is no object {0}")]
     UnknownObject(u32),

@@ -5,8 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use samara_image::Mask;
 use samara_kernels::threads::Threads;
-use samara_model::burn::tensor::{Tensor, TensorData};
-use samara_model::sam::{ImageTokens, PromptBatch};
+use samara_model::sam::ImageTokens;
 use samara_model::{Scored, is_cpu};
 
 use crate::Result;
@@ -16,7 +15,8 @@ use crate::error::{DeviceError, PromptError};
 use crate::granularity::granularities;
 use crate::logits::Logits;
 use crate::mask_tokens::MaskTokens;
-use crate::prompt::{MaskPrompt, Prompt};
+use crate::model_prompt::ModelPrompt;
+use crate::prompt::Prompt;
 use crate::score::{PredictedIou, StabilityScore};
 use crate::token_score::TokenScores;
 
@@ -60,22 +60,31 @@ impl Embedding {
     /// As [`Embedding::predict_batch`].
     pub fn decode(&self, prompts: &[Prompt]) -> Result<Vec<MaskTokens>> {
         let logits_side = self.segmenter().logits_side();
-        for (i, prompt) in prompts.iter().enumerate() {
-            let checked = prompt.validate(self.frame(), logits_side);
-            checked.map_err(|error| match error {
-                error if prompts.len() > 1 => PromptError::OfBatch {
-                    index: i,
-                    source: Box::new(error),
-                },
-                error => error,
-            })?;
-        }
+        all_good(prompts, |prompt| prompt.validate(self.frame(), logits_side))?;
+        let prompts: Vec<ModelPrompt> = prompts.iter().map(|p| self.to_model(p)).collect();
+        self.decode_checked(&prompts)
+    }
+
+    /// As [`decode`](Self::decode), of prompts in the model's frame.
+    ///
+    /// # Errors
+    /// A prompt has nothing in it, a number that is not finite, or logits of another size; the first such one is named
+    /// by its position, and nothing is computed.
+    pub fn decode_model(&self, prompts: &[ModelPrompt]) -> Result<Vec<MaskTokens>> {
+        let logits_side = self.segmenter().logits_side();
+        all_good(prompts, |prompt| prompt.check(logits_side))?;
+        self.segmenter()
+            .threads()
+            .run(|| self.decode_checked(prompts))
+    }
+
+    fn decode_checked(&self, prompts: &[ModelPrompt]) -> Result<Vec<MaskTokens>> {
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&i| prompts[i].shape());
         let mut answers: Vec<(usize, MaskTokens)> = Vec::with_capacity(prompts.len());
         for same in order.chunk_by(|&a, &b| prompts[a].shape() == prompts[b].shape()) {
             for batch in same.chunks(MAX_BATCH) {
-                let chosen: Vec<&Prompt> = batch.iter().map(|&i| &prompts[i]).collect();
+                let chosen: Vec<&ModelPrompt> = batch.iter().map(|&i| &prompts[i]).collect();
                 answers.extend(batch.iter().copied().zip(self.decode_same(&chosen)?));
             }
         }
@@ -114,8 +123,31 @@ impl Embedding {
         Ok(logits.upsample(self.frame(), StabilityScore::OFFSET)?.0)
     }
 
+    /// Masks of the original size from low-resolution logits, as [`candidates`](Self::candidates) makes them.
+    ///
+    /// # Errors
+    /// As [`Logits::upsample`].
+    pub fn upsample(&self, logits: &[Logits]) -> Result<Vec<Mask>> {
+        let mask = |logits: &Logits| {
+            let (mask, _) = logits.upsample(self.frame(), StabilityScore::OFFSET)?;
+            Ok(mask)
+        };
+        let all = || logits.par_iter().map(mask).collect();
+        self.segmenter().threads().run(all)
+    }
+
+    /// The same as logits of every original pixel, row by row.
+    ///
+    /// # Errors
+    /// As [`Logits::upsample`].
+    pub fn upsample_logits(&self, logits: &[Logits]) -> Result<Vec<Vec<f32>>> {
+        let full = |logits: &Logits| Ok(logits.upsample_logits(self.frame())?);
+        let all = || logits.par_iter().map(full).collect();
+        self.segmenter().threads().run(all)
+    }
+
     /// Runs the decoder on prompts of one shape.
-    fn decode_same(&self, prompts: &[&Prompt]) -> Result<Vec<MaskTokens>> {
+    fn decode_same(&self, prompts: &[&ModelPrompt]) -> Result<Vec<MaskTokens>> {
         let scored = self.score(prompts)?;
         let all: Vec<usize> = (0..prompts.len()).collect();
         let mut logits = scored.decode_masks(&all)?.into_iter();
@@ -127,7 +159,7 @@ impl Embedding {
     }
 
     /// Scores of prompts of one shape, which are not checked; their masks can be decoded afterwards.
-    pub(crate) fn score(&self, prompts: &[&Prompt]) -> Result<ScoredPrompts<'_>> {
+    pub(crate) fn score(&self, prompts: &[&ModelPrompt]) -> Result<ScoredPrompts<'_>> {
         let (model, threads) = (self.segmenter().model(), self.segmenter().threads());
         let per_part = if is_cpu(self.segmenter().device()) {
             let threads = threads.count();
@@ -137,8 +169,9 @@ impl Embedding {
         };
         let masked = prompts.iter().all(|p| p.mask.is_some());
         let shared = if masked { None } else { self.shared() };
-        let score_part = |prompts: &[&Prompt]| {
-            let scored = model.score(&self.features, &self.batch(prompts), shared);
+        let score_part = |prompts: &[&ModelPrompt]| {
+            let batch = ModelPrompt::batch(prompts, self.segmenter().device());
+            let scored = model.score(&self.features, &batch, shared);
             let scores = finite("iou", read(scored.iou())?)?;
             Ok((scored, scores))
         };
@@ -159,53 +192,9 @@ impl Embedding {
         })
     }
 
-    /// Prompts of one shape as tensors in model pixels.
-    pub(crate) fn batch(&self, prompts: &[&Prompt]) -> PromptBatch {
-        let device = self.segmenter().device();
-        let tensor = |values: Vec<f32>, shape: &[usize]| TensorData::new(values, shape.to_vec());
-        let (batch, (clicks, has_box, has_mask)) = (prompts.len(), prompts[0].shape());
-        let points = (clicks > 0).then(|| {
-            let all = || prompts.iter().flat_map(|p| &p.clicks);
-            let coords = all().flat_map(|click| {
-                let at = self.frame().to_model(click.at);
-                [at.x as f32, at.y as f32]
-            });
-            let labels = all().map(|click| f32::from(u8::from(click.positive)));
-            let coords = tensor(coords.collect(), &[batch, clicks, 2]);
-            let labels = tensor(labels.collect(), &[batch, clicks]);
-            (
-                Tensor::from_data(coords, device),
-                Tensor::from_data(labels, device),
-            )
-        });
-        let boxes = has_box.then(|| {
-            let corners = prompts.iter().filter_map(|p| p.bbox).flat_map(|b| {
-                let b = self.frame().box_to_model(&b);
-                [
-                    b.min.x as f32,
-                    b.min.y as f32,
-                    b.max.x as f32,
-                    b.max.y as f32,
-                ]
-            });
-            Tensor::from_data(tensor(corners.collect(), &[batch, 4]), device)
-        });
-        let masks = has_mask.then(|| {
-            let side = self.segmenter().logits_side();
-            let logits = prompts.iter().filter_map(|p| p.mask.as_ref());
-            let values = logits.flat_map(|mask| match mask {
-                MaskPrompt::Logits(logits) => logits.values().to_vec(),
-                MaskPrompt::Mask(mask) => Logits::from_mask(mask, self.frame(), side)
-                    .values()
-                    .to_vec(),
-            });
-            Tensor::from_data(tensor(values.collect(), &[batch, 1, side, side]), device)
-        });
-        PromptBatch {
-            points,
-            boxes,
-            masks,
-        }
+    /// A prompt in the model's frame.
+    pub(crate) fn to_model(&self, prompt: &Prompt) -> ModelPrompt {
+        ModelPrompt::new(prompt, self.frame(), self.segmenter().logits_side())
     }
 
     /// Turns the tokens that were asked for into masks of the original size.
@@ -298,6 +287,20 @@ impl ScoredPrompts<'_> {
         let decoded: Vec<Vec<Logits>> = self.threads.run(decode_all)?;
         Ok(decoded.into_iter().flatten().collect())
     }
+}
+
+/// The first bad prompt as an error, named by its position where there are several.
+fn all_good<T>(prompts: &[T], check: impl Fn(&T) -> Result<(), PromptError>) -> Result<()> {
+    for (index, prompt) in prompts.iter().enumerate() {
+        check(prompt).map_err(|error| match error {
+            error if prompts.len() > 1 => PromptError::OfBatch {
+                index,
+                source: Box::new(error),
+            },
+            error => error,
+        })?;
+    }
+    Ok(())
 }
 
 /// The values of an answer, if they are numbers.

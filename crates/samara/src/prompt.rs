@@ -245,12 +245,6 @@ impl Prompt {
             _ => Ok(()),
         }
     }
-
-    /// Prompts with the same shape can be decoded in one batch: the number of clicks, and whether
-    /// there is a box and a mask.
-    pub(crate) fn shape(&self) -> (usize, bool, bool) {
-        (self.clicks.len(), self.bbox.is_some(), self.mask.is_some())
-    }
 }
 
 impl From<Mask> for MaskPrompt {

@@ -202,8 +202,11 @@ impl Segmenter {
         &self.inner.config
     }
 
-    /// How an image of this size lies in the model's input.
-    pub(crate) fn frame(&self, width: u32, height: u32) -> Result<Frame> {
+    /// How an image of this size, in original pixels, lies in the model's input.
+    ///
+    /// # Errors
+    /// The image has no pixels, or more than can be counted.
+    pub fn frame(&self, width: u32, height: u32) -> Result<Frame> {
         let side = self.input_side();
         Ok(match self.inner.config {
             ModelConfig::Sam2(_) => Frame::stretch(width, height, side)?,

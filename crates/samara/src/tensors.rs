@@ -11,7 +11,7 @@ use samara_model::checkpoint::Checkpoint;
 use samara_model::sam::PromptBatch;
 use samara_model::{ImageFeatures, Model, ModelConfig, TokenAttention};
 
-use crate::{DeviceKind, Embedding, Prompt, PromptError, Result, Segmenter};
+use crate::{DeviceKind, Embedding, ModelPrompt, Prompt, PromptError, Result, Segmenter};
 
 /// The device of this kind.
 ///
@@ -64,13 +64,17 @@ pub fn prompt_batch(embedding: &Embedding, prompts: &[Prompt]) -> Result<PromptB
     let Some(first) = prompts.first() else {
         return Err(PromptError::Empty.into());
     };
+    let (segmenter, shape) = (embedding.segmenter(), embedding.to_model(first).shape());
+    let mut all = Vec::with_capacity(prompts.len());
     for prompt in prompts {
-        prompt.validate(embedding.frame(), embedding.segmenter().logits_side())?;
-        if prompt.shape() != first.shape() {
-            return Err(PromptError::Shapes.into());
-        }
+        prompt.validate(embedding.frame(), segmenter.logits_side())?;
+        all.push(embedding.to_model(prompt));
     }
-    Ok(embedding.batch(&prompts.iter().collect::<Vec<_>>()))
+    if all.iter().any(|prompt| prompt.shape() != shape) {
+        return Err(PromptError::Shapes.into());
+    }
+    let all: Vec<&ModelPrompt> = all.iter().collect();
+    Ok(ModelPrompt::batch(&all, segmenter.device()))
 }
 
 /// How the decoder's tokens look at the image while they answer a prompt.

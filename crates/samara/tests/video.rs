@@ -170,6 +170,35 @@ fn an_object_is_removed_once() {
 }
 
 #[test]
+fn a_prompt_is_taken_back_and_its_mask_stays() {
+    let segmenter = lite();
+    let mut session = started(&segmenter);
+    let kept = track(&mut session, 1).objects[0].clone();
+    assert_eq!(session.known(1, 1).unwrap(), Some(kept.clone()));
+    assert_eq!(session.known(2, 1).unwrap(), None);
+    let first = session.known(0, 1).unwrap().unwrap();
+
+    session.clear_prompt(0, 1).unwrap();
+    session.clear_prompt(5, 1).unwrap();
+    assert_eq!(session.known(0, 1).unwrap(), Some(first));
+    assert_eq!(
+        told(session.track(&frame(&segmenter, 2), Direction::Forward)),
+        "object 1 has no prompt: give it one, or remove it"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.safetensors");
+    session.save(&path).unwrap();
+    let mut session = VideoSession::load(&path, &segmenter).unwrap();
+    assert_eq!(session.known(1, 1).unwrap(), Some(kept));
+    session
+        .prompt(&frame(&segmenter, 0), 1, &on_disc())
+        .unwrap();
+    assert!(track(&mut session, 2).objects[0].mask.iou(&disc(2)) > 0.8);
+    assert_eq!(told(session.known(0, 7)), "there is no object 7");
+    assert_eq!(told(session.clear_prompt(0, 7)), "there is no object 7");
+}
+
+#[test]
 fn frames_of_another_size_are_refused() {
     let segmenter = lite();
     let mut session = started(&segmenter);
@@ -295,7 +324,7 @@ fn sessions_that_no_tracking_makes_are_refused() {
     let mut session = VideoSession::load(&path, &segmenter).unwrap();
     assert_eq!(track(&mut session, 3).objects.len(), 1);
 
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 5] = [
         ("1.2.tracked.memory has 2 values, not 1024", |_, tensors| {
             tensors.get_mut("1.2.tracked.memory").unwrap().1.truncate(4);
         }),
@@ -306,13 +335,6 @@ fn sessions_that_no_tracking_makes_are_refused() {
                 pointer.1.truncate(4);
             },
         ),
-        ("object 1 has no frame with a prompt", |saved, _| {
-            saved["objects"]["1"]["outputs"] = json!([]);
-        }),
-        ("object 1 has no frame with a prompt", |saved, _| {
-            let outputs = saved["objects"]["1"]["outputs"].as_array_mut();
-            outputs.unwrap().remove(0);
-        }),
         (
             "frame 18446744073709551615 is none of a video",
             |saved, _| {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samara.compat._decoding import PADDING, labelled
 from samara.compat._frames import onto_image
 from samara.compat._tensors import numbers, to_numpy
 
@@ -40,30 +41,31 @@ class Clicks:
         }
 
 
-def clicks_of(points: Any, labels: Any, size: tuple[int, int], normalize: bool) -> list[Clicks]:
-    """A prompt for each row of points ``[b, n, 2]``, or for the one row ``[n, 2]``.
+def points_of(points: Any, labels: Any) -> tuple[Pixels, Pixels]:
+    """Points ``[b, n, 2]`` and labels ``[b, n]``; a single row ``[n, 2]`` is a batch of one.
 
-    Parameters
-    ----------
-    points, labels : array
-        Labels are 1 on the object and 0 beside it; 2 and 3 mark the corners of a box.
-    size : tuple of int
-        Height and width of the image.
-    normalize : bool
-        The points are in pixels, and not shares of the width and the height.
+    Labels are 1 on the object, 0 beside it, 2 and 3 at the corners of a box, and -1 for no point.
 
     Raises
     ------
     ValueError
         An array has another shape, or there is another label.
     """
-    shape: tuple[int | None, ...] = (None, None) if to_numpy_or_none(points, 3) is None else (None, None, None)
-    xy = numbers(points, "point_coords", (*shape[:-1], 2))
-    marks = numbers(labels, "point_labels", shape[:-1])
-    if marks.shape != xy.shape[:-1]:
-        raise ValueError(f"point_labels: an array of shape {marks.shape} for points of shape {xy.shape}")
-    if xy.ndim == 2:
-        xy, marks = xy[None], marks[None]
+    if to_numpy_or_none(points, 3) is None:
+        points = numbers(points, "point_coords", (None, 2))[None]
+        labels = numbers(labels, "point_labels", (None,))[None]
+    return labelled(points, labels, (PADDING, 0, 1, TOP_LEFT, BOTTOM_RIGHT))
+
+
+def clicks_of(points: Any, labels: Any, size: tuple[int, int], normalize: bool) -> list[Clicks]:
+    """A prompt for each row of points, which are in pixels or, without ``normalize``, shares of the image's size.
+
+    Raises
+    ------
+    ValueError
+        As :func:`points_of`; or a corner of a box is missing, or a point is none.
+    """
+    xy, marks = points_of(points, labels)
     xy = onto_image(in_pixels(xy, size, normalize), size)
     return [_without_corners(*row) for row in zip(xy, marks, strict=True)]
 
@@ -97,8 +99,8 @@ def in_pixels(xy: Pixels, size: tuple[int, int], normalize: bool) -> Pixels:
 
 def _without_corners(points: Pixels, labels: Pixels) -> Clicks:
     """Takes a box from the points that are its corners."""
-    if (labels == -1).any():
-        raise ValueError("point_labels: -1, for padding, is not offered; ask prompts of several lengths one by one")
+    if (labels == PADDING).any():
+        raise ValueError("point_labels: -1 stands for no point, which a video has no use for; leave it out")
     first, last = np.flatnonzero(labels == TOP_LEFT), np.flatnonzero(labels == BOTTOM_RIGHT)
     if len(first) == len(last) == 0:
         return Clicks(points, labels)

@@ -24,12 +24,6 @@ def factors(size: tuple[int, int], longest: int) -> tuple[float, float]:
     return new_width / width, new_height / height
 
 
-def to_original(xy: NDArray[np.float64], size: tuple[int, int], longest: int) -> NDArray[np.float64]:
-    """Coordinates ``[..., 2]`` of the scaled image in pixels of the image, to four decimals."""
-    original: NDArray[np.float64] = np.round(xy / np.array(factors(size, longest)), 4)
-    return original
-
-
 def onto_image(xy: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
     """Moves coordinates onto the image that only rounding put beside it."""
     end = np.array([size[1], size[0]], dtype=np.float64)

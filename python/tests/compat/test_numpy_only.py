@@ -43,10 +43,10 @@ def test_predict(lone_predictor: SamPredictor, sam: Sam, shapes: Image) -> None:
     assert (masks.shape, masks.dtype) == ((3, 80, 120), np.bool_)
     assert (scores.shape, scores.dtype) == ((3,), np.float32)
     assert (logits.shape, logits.dtype) == ((3, 256, 256), np.float32)
-    expected = embedding._decode([samara.Prompt([[30, 40], [90, 25]], [1, 0])], True)
-    assert np.allclose(logits, expected[0][0], atol=1e-3)
-    assert np.allclose(scores, expected[1][0], atol=1e-4)
-    assert (masks == embedding._masks(expected[0][0])).mean() > 0.9999
+    expected = embedding.predict([[30, 40], [90, 25]], [1, 0])
+    for mask, found, expected_logits in zip(masks, logits, expected, strict=True):
+        assert np.allclose(found, expected_logits.low_res_logits, atol=1e-3)
+        assert (mask == expected_logits.mask).mean() > 0.9999
     truth = (shapes == 255).all(axis=-1)
     best = masks[scores.argmax()]
     assert (best & truth).sum() / (best | truth).sum() > 0.9

@@ -17,7 +17,12 @@ BOX = np.array([130, 40, 470, 330])
 PROMPTS: dict[str, dict[str, Any]] = {
     "point": {"point_coords": POINT, "point_labels": np.array([1])},
     "negative point": {"point_coords": POINTS, "point_labels": np.array([1, 0])},
+    "padding": {"point_coords": POINTS, "point_labels": np.array([1, -1])},
+    "nothing but padding": {"point_coords": POINT, "point_labels": np.array([-1]), "box": BOX},
+    "outside": {"point_coords": np.array([[300, 200], [-40, 520]]), "point_labels": np.array([1, 0])},
     "box": {"box": BOX},
+    "box outside": {"box": np.array([700, 500, 900, 600])},
+    "box of no area": {"box": np.array([300, 200, 300, 200])},
     "box beyond the edge": {"box": np.array([-4.0, 40, 601.5, 330])},
     "box as a row": {"box": BOX[None].astype(np.float32)},
     "box and points": {"point_coords": POINTS, "point_labels": np.array([1, 0]), "box": BOX},

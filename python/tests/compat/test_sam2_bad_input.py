@@ -69,17 +69,12 @@ PROMPTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "three numbers": ({"point_coords": np.zeros((1, 3)), "point_labels": LABEL}, ValueError),
     "two labels": ({"point_coords": POINT, "point_labels": np.array([1, 0])}, ValueError),
     "labels of a batch": ({"point_coords": POINT, "point_labels": LABEL[None]}, ValueError),
-    "padding": ({"point_coords": POINT, "point_labels": np.array([-1])}, ValueError),
-    "one corner": ({"point_coords": POINT, "point_labels": np.array([2])}, ValueError),
     "label 4": ({"point_coords": POINT, "point_labels": np.array([4])}, samara.PromptError),
-    "outside": ({"point_coords": POINT * 10, "point_labels": LABEL}, samara.PromptError),
-    "pixels as shares": ({"point_coords": POINT, "point_labels": LABEL, "normalize_coords": False}, ValueError),
     "point nan": ({"point_coords": POINT * NAN, "point_labels": LABEL}, samara.PromptError),
     "text": ({"point_coords": np.array([["a", "b"]]), "point_labels": LABEL}, ValueError),
     "ragged": ({"point_coords": [[1, 2], [3]], "point_labels": LABEL}, ValueError),
     "box of three": ({"box": np.array([1, 2, 3])}, ValueError),
     "box nan": ({"box": np.array([1, 2, NAN, 40])}, samara.PromptError),
-    "box outside": ({"box": np.array([500, 500, 600, 600])}, samara.PromptError),
     "two boxes for a point": ({"point_coords": POINT, "point_labels": LABEL, "box": np.stack([BOX, BOX])}, ValueError),
     "flat mask": ({"mask_input": np.zeros((256, 256))}, ValueError),
     "small mask": ({"mask_input": np.zeros((1, 64, 64))}, samara.PromptError),
@@ -91,6 +86,14 @@ PROMPTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
 def test_prompts(predictor: SAM2ImagePredictor, name: str) -> None:
     prompt, error = PROMPTS[name]
     one_line(error, lambda: predictor.predict(**prompt))
+
+
+@pytest.mark.parametrize(("points", "normalize"), [(POINT * 10, True), (POINT, False)])
+def test_points_outside_are_answered_and_told(
+    predictor: SAM2ImagePredictor, points: NDArray[np.int_], normalize: bool
+) -> None:
+    with pytest.warns(UserWarning, match="^point_coords: 1 of 1 points lie outside the image of "):
+        predictor.predict(points, LABEL, normalize_coords=normalize)
 
 
 def test_batches(sam2: SAM2Base, predictor: SAM2ImagePredictor, shapes: NDArray[np.uint8]) -> None:

@@ -227,18 +227,6 @@ def test_state_holds_what_programs_read(tracker: SAM2VideoPredictor, frames: str
         _ = state["images"]
 
 
-def test_long_videos_are_forgotten(sam2: SAM2Base, frames: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samara.compat.sam2.sam2_video_predictor.SHORT", 2)
-    kept = []
-    for keep_all in (True, False):
-        tracker = SAM2VideoPredictor(sam2.segmenter, keep_all=keep_all)
-        state = tracker.init_state(frames)
-        tracker.add_new_points_or_box(state, 0, 1, **CLICK)
-        assert len(list(tracker.propagate_in_video(state))) == 5
-        kept.append(sorted(state.track(1).found))
-    assert kept == [[0, 1, 2, 3, 4], [0, 3, 4]]
-
-
 def test_video_file(tracker: SAM2VideoPredictor, tmp_path: Path, frames: str) -> None:
     program = shutil.which("ffmpeg")
     if program is None:

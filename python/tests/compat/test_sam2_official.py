@@ -29,6 +29,9 @@ BOXES = np.array([[130, 40, 470, 330], [0, 0, 599, 399.5]])
 PROMPTS: dict[str, dict[str, Any]] = {
     "point": {"point_coords": POINT, "point_labels": np.array([1])},
     "one mask": {"point_coords": POINTS, "point_labels": np.array([1, 0]), "multimask_output": False},
+    "padding": {"point_coords": POINTS, "point_labels": np.array([1, -1])},
+    "outside": {"point_coords": np.array([[300, 200], [-40, 520]]), "point_labels": np.array([1, 0])},
+    "one corner": {"point_coords": POINTS, "point_labels": np.array([1, 2])},
     "box": {"box": BOX, "multimask_output": False},
     "box and points": {"point_coords": POINTS, "point_labels": np.array([1, 0]), "box": BOX},
     "boxes": {"box": BOXES, "return_logits": True},
@@ -252,6 +255,10 @@ def corrections(predictor: Any, frames: str) -> Steps:
     yield predictor.add_new_points_or_box(state, 1, "second", **box)
     yield predictor.add_new_points_or_box(state, 1, "second", **later)
     yield from predictor.propagate_in_video(state, max_frame_num_to_track=2)
+    yield predictor.clear_all_prompts_in_frame(state, 1, "second")
+    yield predictor.add_new_points_or_box(state, 2, "second", **box)
+    yield predictor.clear_all_prompts_in_frame(state, 2, "second")
+    yield predictor.add_new_points_or_box(state, 1, "second", **box)
     yield predictor.add_new_points(state, 2, 7, **click)
     yield from predictor.propagate_in_video(state, start_frame_idx=2, max_frame_num_to_track=1, reverse=True)
     yield predictor.remove_object(state, "second")

@@ -14,7 +14,7 @@ use crate::candidate_head::{CandidateFeatures, CandidateHead};
 use crate::logits::{Logits, Upsampler};
 use crate::predict::{MAX_BATCH, ScoredPrompts};
 use crate::score::{PredictedIou, StabilityScore};
-use crate::{Embedding, Error, Mask, Prompt, Result};
+use crate::{Embedding, Error, Mask, ModelPrompt, Prompt, Result};
 
 /// The points of one crop and the model's answers to them.
 pub(super) struct Answers<'a> {
@@ -123,7 +123,7 @@ impl<'a> Answers<'a> {
     fn of_batch(&self, points: &[[f64; 2]], batch: &[usize]) -> Result<Vec<Confident>> {
         let click = |&i: &usize| Prompt::point(points[i][0], points[i][1]);
         let prompts: Vec<Prompt> = batch.iter().map(click).collect();
-        let scored = self.embedding.score(&prompts.iter().collect::<Vec<_>>())?;
+        let scored = self.score(&prompts)?;
         let shown = 1..scored.tokens();
         if !self.options.use_m2m {
             return self.confident(&scored, &prompts, shown, |prompt, token| {
@@ -146,13 +146,19 @@ impl<'a> Answers<'a> {
         let mut found = Vec::new();
         for part in asked.chunks(MAX_BATCH) {
             let prompts: Vec<Prompt> = part.iter().map(|(prompt, ..)| prompt.clone()).collect();
-            let scored = self.embedding.score(&prompts.iter().collect::<Vec<_>>())?;
+            let scored = self.score(&prompts)?;
             found.extend(self.confident(&scored, &prompts, 0..1, |prompt, _| {
                 let (_, point, level) = part[prompt];
                 (point, level)
             })?);
         }
         Ok(found)
+    }
+
+    fn score(&self, prompts: &[Prompt]) -> Result<ScoredPrompts<'_>> {
+        let prompts = prompts.iter().map(|prompt| self.embedding.to_model(prompt));
+        let prompts: Vec<ModelPrompt> = prompts.collect();
+        self.embedding.score(&prompts.iter().collect::<Vec<_>>())
     }
 
     /// Those of the `shown` tokens whose scores are above the thresholds; `of` says to which point

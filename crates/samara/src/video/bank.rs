@@ -80,11 +80,10 @@ impl MemoryBank {
         }
     }
 
-    /// Whether there is a prompt to begin with: one that other frames see already, if any was tracked.
+    /// Whether there is a prompt that conditions other frames, without which none is found.
     pub(super) fn is_prompted(&self) -> bool {
-        let is_prompt = |(role, _): &(Role, Output)| *role == Role::Conditioning;
-        let begins = self.visited.0.is_empty() && self.pending.values().any(is_prompt);
-        begins || !self.conditioning.is_empty()
+        let conditions = |(role, _): &(Role, Output)| *role == Role::Conditioning;
+        !self.conditioning.is_empty() || self.pending.values().any(conditions)
     }
 
     /// The direction in which a frame was last tracked, if it was.
@@ -109,6 +108,15 @@ impl MemoryBank {
             Role::Tracked
         };
         self.pending.insert(frame, (role, output));
+    }
+
+    /// Takes the prompt of a frame back. What was found there stays, and conditions no other frame.
+    pub(super) fn clear_prompt(&mut self, frame: usize) {
+        self.pending.remove(&frame);
+        if let Some(output) = self.conditioning.remove(&frame) {
+            self.tracked.insert(frame, output);
+            self.visited.remove(frame);
+        }
     }
 
     /// Makes the answers to prompts known to other frames.
@@ -202,6 +210,29 @@ impl Visited {
         // What lies inside the new span will never be asked for again.
         self.0.retain(|old| (old.first, old.last) != (frame, frame));
         self.0.push(span);
+    }
+
+    fn remove(&mut self, frame: usize) {
+        let around = |span: Span| {
+            let before = frame.checked_sub(1).filter(|&last| span.first <= last);
+            let after = Some(frame + 1).filter(|&first| first <= span.last);
+            if !(span.first..=span.last).contains(&frame) {
+                return vec![span];
+            }
+            let before = before.map(|last| Span {
+                last,
+                ..span.clone()
+            });
+            let after = after.map(|first| Span {
+                first,
+                ..span.clone()
+            });
+            before.into_iter().chain(after).collect()
+        };
+        self.0 = std::mem::take(&mut self.0)
+            .into_iter()
+            .flat_map(around)
+            .collect();
     }
 
     /// The ends of all spans.
@@ -308,6 +339,49 @@ mod tests {
         bank.forget(60);
         assert!(bank.tracked.keys().copied().eq((1..=15).chain(45..=60)));
         assert!(bank.conditioning.contains_key(&0));
+    }
+
+    #[test]
+    fn without_its_prompt_a_frame_keeps_its_mask_and_conditions_no_other() {
+        let mut bank = bank();
+        for frame in 0..=20 {
+            bank.visited.insert(frame, Direction::Forward);
+        }
+        bank.pending.insert(6, (Role::Tracked, output(60.0)));
+        bank.clear_prompt(6);
+        assert_eq!(bank.latest(6), Some(&output(6.0)));
+        assert_eq!(bank.visited(6), Some(Direction::Forward));
+        bank.clear_prompt(0);
+        assert!(bank.conditioning.is_empty() && !bank.is_prompted());
+        assert_eq!(bank.latest(0), Some(&output(0.0)));
+        assert_eq!(bank.visited(0), None);
+        // A new prompt there conditions again.
+        bank.answer(
+            0,
+            output(9.0),
+            &VideoOptions::default().with_all_corrections_as_cond(false),
+        );
+        bank.commit(&VideoOptions::default(), 7);
+        assert!(bank.conditioning.contains_key(&0));
+    }
+
+    #[test]
+    fn a_visit_is_taken_out_of_all_spans() {
+        let mut visited = Visited::default();
+        for frame in 3..10 {
+            visited.insert(frame, Direction::Forward);
+        }
+        for frame in (4..=7).rev() {
+            visited.insert(frame, Direction::Backward);
+        }
+        for frame in [3, 5, 9, 20] {
+            visited.remove(frame);
+        }
+        let left: Vec<usize> = (0..30)
+            .filter(|&at| visited.direction(at).is_some())
+            .collect();
+        assert_eq!(left, [4, 6, 7, 8]);
+        assert_eq!(visited.direction(6), Some(Direction::Backward));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::bank::{MemoryBank, Output};
 use super::{Direction, VideoFrame, VideoOptions};
 use crate::embedding::read;
 use crate::prompt::{MaskPrompt, Prompt};
-use crate::{Logits, Result};
+use crate::{Logits, ModelPrompt, Result};
 
 /// Logits of a mask without the object.
 const ABSENT: f32 = -1024.0;
@@ -101,7 +101,8 @@ fn prompts(prompt: &Prompt, previous: Option<&Output>, frame: &VideoFrame) -> Pr
         let logits = Logits::from_decoder(side, previous.low_res.clone());
         prompt = prompt.with_mask(logits.limited(Some(FED_BACK)));
     }
-    frame.embedding.batch(&[&prompt])
+    let prompt = frame.embedding.to_model(&prompt);
+    ModelPrompt::batch(&[&prompt], frame.embedding.segmenter().device())
 }
 
 fn output(heads: Heads) -> Output {

@@ -178,11 +178,6 @@ impl VideoSession {
                 let output = output.map_err(|e| damaged(&e))?;
                 bank.insert(saved.frame, saved.role, saved.seen, output);
             }
-            if !bank.is_prompted() {
-                return Err(damaged(&format!(
-                    "object {object} has no frame with a prompt"
-                )));
-            }
             objects.insert(object, bank);
         }
         Ok(Self {

@@ -78,6 +78,11 @@ impl VideoSession {
         self.objects.keys().copied()
     }
 
+    /// Width and height of the frames in pixels, once one was seen.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        self.size
+    }
+
     /// Embeds a frame; see [`Segmenter::embed_frame`].
     ///
     /// # Errors
@@ -125,7 +130,7 @@ impl VideoSession {
     /// prompt keeps its mask.
     ///
     /// # Errors
-    /// There is no object yet, the frame is of another video, or the device failed.
+    /// There is no object yet or one without a prompt, the frame is of another video, or the device failed.
     pub fn track(&mut self, frame: &VideoFrame, direction: Direction) -> Result<FrameMasks> {
         let threads = self.segmenter.threads().clone();
         threads.run(|| self.find(frame, direction))
@@ -135,6 +140,9 @@ impl VideoSession {
         let upsampler = self.enter(frame)?;
         if self.objects.is_empty() {
             return Err(VideoError::NoObject.into());
+        }
+        if let Some((&object, _)) = self.objects.iter().find(|(_, bank)| !bank.is_prompted()) {
+            return Err(VideoError::NoPrompt(object).into());
         }
         for object in self.objects.keys().copied().collect::<Vec<_>>() {
             self.track_object(object, frame, direction)?;
@@ -201,6 +209,37 @@ impl VideoSession {
             Model::Sam2(sam2) => Tracker::Remembering(Remembering { sam2, options }),
             Model::Sam(_) => Tracker::Carrying,
         }
+    }
+
+    /// What is known of an object in a frame: the answer to its prompt there, or what was found last; nothing where the
+    /// object was not looked for, or where that is forgotten.
+    ///
+    /// # Errors
+    /// There is no such object.
+    pub fn known(&self, frame: usize, object: ObjectId) -> Result<Option<ObjectMask>> {
+        let unknown = VideoError::UnknownObject(object);
+        let bank = self.objects.get(&object).ok_or(unknown)?;
+        let Some((output, (width, height))) = bank.latest(frame).zip(self.size) else {
+            return Ok(None);
+        };
+        let geometry = self.segmenter.frame(width, height)?;
+        let upsampler = Upsampler::new(self.segmenter.logits_side(), &geometry)?;
+        let mask = upsampler.mask(&output.low_res, 0.0).0;
+        Ok(Some(object_mask(object, mask, output)))
+    }
+
+    /// Takes the prompts for an object on a frame back. What was found there stays, until the frame is tracked again,
+    /// and conditions no other frame.
+    ///
+    /// # Errors
+    /// There is no such object.
+    pub fn clear_prompt(&mut self, frame: usize, object: ObjectId) -> Result<()> {
+        let unknown = VideoError::UnknownObject(object);
+        self.objects
+            .get_mut(&object)
+            .ok_or(unknown)?
+            .clear_prompt(frame);
+        Ok(())
     }
 
     /// The frame that was tracked last, and in which direction.

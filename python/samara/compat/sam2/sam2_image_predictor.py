@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samara import Embedding
-from samara.compat._clicks import boxes_of, clicks_of, to_numpy_or_none
-from samara.compat._decoding import answers, assemble, full_size, square_logits
+from samara.compat._clicks import boxes_of, in_pixels, points_of, to_numpy_or_none
+from samara.compat._decoding import answers, full_size, square_logits
 from samara.compat._tensors import Array, like, numbers, tensor_among, tensor_if_loaded
 
 from .modeling.sam2_base import SAM2Base, segmenter_of
@@ -260,16 +260,15 @@ class SAM2ImagePredictor:
         if point_coords is not None:
             if point_labels is None:
                 raise AssertionError("point_labels: missing; every point needs one")
-            clicks = clicks_of(point_coords, point_labels, (height, width), normalize_coords)
-            points, labels = [row.points for row in clicks], [row.labels for row in clicks]
-            if boxes is None and any(row.box is not None for row in clicks):
-                corners = [row.box for row in clicks]
+            points, labels = points_of(point_coords, point_labels)
+            pixels = in_pixels(points, (height, width), normalize_coords)
+            points = embedding._to_model(pixels.reshape(-1, 2)).reshape(points.shape)
         if boxes is not None:
-            corners = list(boxes_of(boxes, (height, width), normalize_coords))
+            pixels = boxes_of(boxes, (height, width), normalize_coords)
+            corners = embedding._to_model(pixels.reshape(-1, 2)).reshape(-1, 4)
         if mask_input is not None:
             masks = square_logits(mask_input)
-        prompts = assemble(points, labels, corners, masks)
-        low_res, scores = answers(embedding, prompts, bool(multimask_output))
+        low_res, scores = answers(embedding, points, labels, corners, masks, bool(multimask_output))
         mended = self._transforms.mended(low_res).reshape(-1, *low_res.shape[2:])
         full = full_size(embedding, mended, None if return_logits else self.mask_threshold)
         return full.reshape(*scores.shape, height, width), scores, np.clip(low_res, -LIMIT, LIMIT)

@@ -40,27 +40,12 @@ class Track:
     """What the engine calls it."""
     clicks: dict[int, Clicks] = field(default_factory=dict)
     """Points and box by frame, as far as later points can be added to them."""
-    asked: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    """All that the engine was asked, by frame."""
-    answers: dict[int, tuple[bool, ObjectMask]] = field(default_factory=dict)
-    """Answers that other frames do not see before tracking goes on, and whether they condition these."""
+    prompted: set[int] = field(default_factory=set)
+    """Frames with a prompt."""
     conditioning: set[int] = field(default_factory=set)
     """Frames with a prompt that conditions others."""
     visited: set[int] = field(default_factory=set)
     """Frames that were tracked."""
-    found: dict[int, ObjectMask] = field(default_factory=dict)
-    """What was found last, by frame."""
-
-    def latest(self, frame: int) -> ObjectMask | None:
-        """What is known of a frame."""
-        return self.answers[frame][1] if frame in self.answers else self.found.get(frame)
-
-    def commit(self) -> None:
-        """Takes the answers to prompts among what was found."""
-        for frame, (conditions, mask) in self.answers.items():
-            if conditions or frame not in self.conditioning:
-                self.found[frame] = mask
-        self.answers.clear()
 
 
 class InferenceState(dict[str, Any]):
@@ -119,20 +104,17 @@ class InferenceState(dict[str, Any]):
             raise RuntimeError(f"obj_id: there is no object {obj_id!r}, only {self['obj_ids']}")
         return self.tracks[obj_id]
 
-    def take(self, frame: int, objects: list[ObjectMask]) -> None:
-        """Takes what tracking found in a frame."""
+    def visit(self, frame: int) -> None:
+        """Notes that a frame was tracked."""
         if self["num_frames"] is not None:
             # What a file says of its length may be wrong.
             self["num_frames"] = max(self["num_frames"], frame + 1)
-        found = {mask.object: mask for mask in objects}
         for track in self.tracks.values():
-            track.commit()
-            if track.number in found:
-                track.found[frame] = found[track.number]
             track.visited.add(frame)
-            if not self.keep_all:
-                near = {at for at in track.found if abs(at - frame) < SHORT} | track.conditioning
-                track.found = {at: mask for at, mask in track.found.items() if at in near}
+
+    def known(self, frame: int) -> list[ObjectMask | None]:
+        """What is known of each object in a frame."""
+        return [self.session.known(frame, track.number) for track in self.tracks.values()]
 
 
 class SAM2VideoPredictor(SAM2Base):
@@ -344,18 +326,13 @@ class SAM2VideoPredictor(SAM2Base):
     def _ask(self, state: InferenceState, frame: int, obj_id: Hashable, prompt: dict[str, Any]) -> None:
         """Asks the engine; an object appears only once its prompt was answered."""
         track = state.tracks.get(obj_id) or Track(state.numbers)
-        answer = state.session.prompt(frame, track.number, **prompt)
+        state.session.prompt(frame, track.number, **prompt)
         if obj_id not in state.tracks:
             state.numbers += 1
             state.tracks[obj_id] = track
             state.name_objects()
-        self._answered(track, frame, answer)
-        track.asked.setdefault(frame, []).append(prompt)
-
-    def _answered(self, track: Track, frame: int, answer: ObjectMask) -> None:
-        conditions = frame not in track.visited or bool(self.add_all_frames_to_correct_as_cond)
-        track.answers[frame] = conditions, answer
-        if conditions:
+        track.prompted.add(frame)
+        if frame not in track.visited or self.add_all_frames_to_correct_as_cond:
             track.conditioning.add(frame)
 
     def propagate_in_video_preflight(self, inference_state: InferenceState) -> None:
@@ -422,16 +399,14 @@ class SAM2VideoPredictor(SAM2Base):
         else:
             stop = None if count is None else start + count
         for masks in state.session.propagate(start, stop, direction="backward" if reverse else "forward"):
-            state.take(masks.index, masks.objects)
-            logits = [track.latest(masks.index) for track in tracks]
-            yield masks.index, obj_ids, self._video_res(state, logits)
+            state.visit(masks.index)
+            found = {mask.object: mask for mask in masks.objects}
+            yield masks.index, obj_ids, self._video_res(state, [found.get(track.number) for track in tracks])
 
     def clear_all_prompts_in_frame(
         self, inference_state: InferenceState, frame_idx: int, obj_id: Any, need_output: bool = True
     ) -> Result | None:
-        """Takes back all prompts for an object in a frame.
-
-        If the object was tracked since, what is remembered of it is lost too, but not what was found.
+        """Takes back all prompts for an object in a frame. What was found there stays, until it is tracked again.
 
         Parameters
         ----------
@@ -451,21 +426,13 @@ class SAM2VideoPredictor(SAM2Base):
         """
         state = _state(inference_state)
         frame, track = state.frame(frame_idx), state.track(obj_id)
-        self._take_back(state, frame, track)
-        return self._in_frame(state, frame) if need_output else None
-
-    def _take_back(self, state: InferenceState, frame: int, track: Track) -> None:
-        """Lets the engine forget an object, and asks again what remains."""
+        state.session.clear_prompt(frame, track.number)
         track.clicks.pop(frame, None)
-        if track.asked.pop(frame, None) is None:
-            return
-        state.session.remove(track.number)
-        track.answers.clear()
-        track.conditioning.clear()
-        track.visited.clear()
-        for at, prompts in track.asked.items():
-            for prompt in prompts:
-                self._answered(track, at, state.session.prompt(at, track.number, **prompt))
+        track.prompted.discard(frame)
+        if frame in track.conditioning:
+            track.conditioning.remove(frame)
+            track.visited.discard(frame)
+        return self._in_frame(state, frame) if need_output else None
 
     def reset_state(self, inference_state: InferenceState) -> None:
         """Forgets all objects."""
@@ -511,12 +478,11 @@ class SAM2VideoPredictor(SAM2Base):
         state.name_objects()
         if not state.tracks or not need_output:
             return state["obj_ids"], []
-        return state["obj_ids"], [(frame, self._in_frame(state, frame)[2]) for frame in sorted(track.asked)]
+        return state["obj_ids"], [(frame, self._in_frame(state, frame)[2]) for frame in sorted(track.prompted)]
 
     def _in_frame(self, state: InferenceState, frame: int) -> Result:
         """What is known of all objects in a frame."""
-        masks = [track.latest(frame) for track in state.tracks.values()]
-        return frame, state["obj_ids"], self._video_res(state, masks)
+        return frame, state["obj_ids"], self._video_res(state, state.known(frame))
 
     def _video_res(self, state: InferenceState, masks: list[ObjectMask | None]) -> Array:
         height, width = state.size
