@@ -3,9 +3,9 @@
     python bench/python.py CHECKPOINT PHOTO [--model vit_b] [--rounds 5] [--generate]
 
 Takes turns: every job once by each of the two, then the next round. Rows have medians, and the ratio official / Samara
-as the median over the rounds with its range; masks are compared while they are measured. Peak memory is that of a process
-of each, which does all jobs once. With `-` as CHECKPOINT the weights are random. Needs the wheel beside the packages of
-bench/requirements.txt.
+as the median over the rounds with its range; masks are compared while they are measured. Peak memory is that of a
+process of each, which does all jobs once. With `-` as CHECKPOINT the weights are random. Needs the wheel beside the
+packages of bench/requirements.txt.
 """
 
 from __future__ import annotations
