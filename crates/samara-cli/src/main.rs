@@ -20,6 +20,7 @@ mod progress;
 mod prompt_file;
 mod read;
 mod report;
+mod shard;
 mod terminal;
 
 use std::panic::{self, AssertUnwindSafe};

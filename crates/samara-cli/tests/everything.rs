@@ -7,71 +7,20 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Bench, assert_fails, model, photo, stderr, stdout};
+use common::{
+    Bench, KEEP, assert_fails, everything, files, model, photo, stderr, stdout, with_photos,
+};
 use samara::ImageLimits;
 use samara_image::{Rle, read_label_map, read_mask, save_png};
 use serde_json::Value;
 
-/// The random test model answers with masks whose scores mean nothing, so all are kept that do not
-/// have the same box.
-const KEEP: [&str; 6] = [
-    "--points-per-side=4",
-    "--pred-iou-thresh=0",
-    "--stability-score-thresh=0",
-    "--stability-score-offset=0.1",
-    "--box-nms-thresh=0.98",
-    "--crop-nms-thresh=0.98",
-];
-
-fn everything(bench: &Bench, args: &[&str]) -> Output {
-    let model = model();
-    let given = |flag: &str| args.iter().any(|arg| arg.starts_with(flag));
-    let keep = KEEP.iter().copied().filter(|arg| {
-        let (flag, _) = arg.split_once('=').unwrap();
-        !given(flag)
-    });
-    let mut all = vec!["everything", "--checkpoint", &model];
-    all.extend(keep);
-    all.extend(args);
-    bench.run(&all)
-}
-
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
-
-/// All files below a folder with their contents.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if path.is_dir() {
-            let inside = files(&path).into_iter();
-            found.extend(inside.map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
-        } else {
-            found.insert(name, fs::read(&path).unwrap());
-        }
-    }
-    found
-}
-
-/// A folder `photos` of small images, some of them in a folder inside.
-fn with_photos(count: u32) -> Bench {
-    let bench = Bench::new();
-    fs::create_dir_all(bench.path("photos/more")).unwrap();
-    for i in 0..count {
-        let folder = if i % 3 == 0 { "photos/more" } else { "photos" };
-        let path = bench.path(folder).join(format!("{i:03}.png"));
-        save_png(path, &photo(48 + i, 40, i)).unwrap();
-    }
-    bench
 }
 
 #[test]

@@ -31,18 +31,40 @@ impl FolderLock {
             .map(Path::to_path_buf)
             .collect();
         fs::create_dir_all(path)?;
-        let lock = File::open(path).ok();
-        if let Some(lock) = &lock
-            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
-        {
-            let why = "another process works there";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
-        }
+        let lock = locked(path, File::try_lock)?;
         // Removes what was made if that fails.
         let folder = Self { made, _lock: lock };
         remove_unfinished(path)?;
         Ok(folder)
     }
+
+    /// Makes the folder if it is not there, for one of several processes that work in it side by side; those that
+    /// [acquire](Self::acquire) it are kept away. Nothing is removed: it may be another's.
+    ///
+    /// # Errors
+    /// A process has acquired it ([`io::ErrorKind::ResourceBusy`]), or the folder cannot be made.
+    pub fn share(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        Ok(Self {
+            made: Vec::new(),
+            _lock: locked(path, File::try_lock_shared)?,
+        })
+    }
+}
+
+/// The folder with a lock, or nothing where there are no locks.
+fn locked(
+    path: &Path,
+    lock: impl Fn(&File) -> Result<(), TryLockError>,
+) -> io::Result<Option<File>> {
+    let folder = File::open(path).ok();
+    if let Some(folder) = &folder
+        && matches!(lock(folder), Err(TryLockError::WouldBlock))
+    {
+        let why = "another process works there";
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+    }
+    Ok(folder)
 }
 
 impl Drop for FolderLock {
@@ -98,6 +120,23 @@ mod tests {
         drop(first);
         FolderLock::acquire(folder.path()).unwrap();
         assert!(folder.path().exists(), "it was there before");
+    }
+
+    #[test]
+    fn several_that_share_keep_others_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = folder.path().join(".samara-a.tmp");
+        fs::write(&written, "x").unwrap();
+        let both = [(); 2].map(|()| FolderLock::share(folder.path()).unwrap());
+        assert!(written.exists(), "it may be that of the other one");
+        let error = FolderLock::acquire(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(both);
+        let alone = FolderLock::acquire(folder.path()).unwrap();
+        assert!(!written.exists());
+        let error = FolderLock::share(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(alone);
     }
 
     #[test]

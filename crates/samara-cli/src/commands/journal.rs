@@ -61,6 +61,20 @@ impl RunFolder {
         })
     }
 
+    /// The same for one of several processes that work in the folder side by side, and stay away from each other's
+    /// files by themselves. Nothing is removed.
+    ///
+    /// # Errors
+    /// A process has the folder to itself, or the folder cannot be made.
+    pub(crate) fn share(path: &Path) -> Result<Self> {
+        let lock = FolderLock::share(path);
+        let failed = |e| CliError::failed(format!("--out {}: {e}", path.display()));
+        Ok(Self {
+            path: path.into(),
+            _lock: lock.map_err(failed)?,
+        })
+    }
+
     /// Refuses to replace what no run has written here: nobody said that it may go.
     pub(crate) fn refuse_others<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let mut paths = names.into_iter().map(|name| self.path.join(name));
@@ -71,6 +85,10 @@ impl RunFolder {
             ))),
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether there is a file of this name.
@@ -114,14 +132,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             )));
         }
         if is_there && begin == Begin::Resume {
-            let mut lines = Lines::<T>::open(&path).map_err(failed)?;
-            if lines.header != header {
-                return Err(CliError::failed(format!(
-                    "--resume {}: {}",
-                    path.display(),
-                    objection(&lines.header, run)
-                )));
-            }
+            let mut lines = Lines::<T>::of(&path, run, "--resume")?;
             write_atomic_with(&path, |file| {
                 file.write_all(header.as_bytes())?;
                 for entry in &mut lines {
@@ -164,6 +175,27 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     pub(super) fn entries(&self) -> std::io::Result<Lines<T>> {
         Lines::open(&self.path)
     }
+}
+
+/// Writes the whole journal of a run, or nothing: `fill` hands over the entries.
+pub(super) fn write_whole<T: Serialize>(
+    path: &Path,
+    run: &Value,
+    fill: impl FnOnce(&mut dyn FnMut(&T) -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let mut refused = None;
+    let written = write_atomic_with(path, |file| {
+        writeln!(file, "{run}")?;
+        let mut add = |entry: &T| {
+            let line = line(entry).and_then(|line| file.write_all(&line));
+            line.map_err(|e| CliError::failed(format!("{}: {e}", path.display())))
+        };
+        fill(&mut add).map_err(|error| {
+            refused = Some(error);
+            Error::other("refused")
+        })
+    });
+    refused.map_or(written.map_err(Into::into), Err)
 }
 
 /// What stands between the JSON object of an entry and its checksum.
@@ -227,6 +259,20 @@ pub(super) struct Lines<T> {
 }
 
 impl<T> Lines<T> {
+    /// Those of the run; the journal of another one is refused in the name of `flag`.
+    pub(super) fn of(path: &Path, run: &Value, flag: &str) -> Result<Self> {
+        let failed = |why: String| CliError::failed(format!("{}: {why}", path.display()));
+        let lines = Self::open(path).map_err(|e| failed(e.to_string()))?;
+        if lines.header != format!("{run}\n") {
+            let why = objection(&lines.header, run);
+            return Err(CliError::failed(format!(
+                "{flag} {}: {why}",
+                path.display()
+            )));
+        }
+        Ok(lines)
+    }
+
     fn open(path: &Path) -> std::io::Result<Self> {
         let mut file = BufReader::new(File::open(path)?);
         let mut header = Vec::new();

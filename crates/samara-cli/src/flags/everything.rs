@@ -10,6 +10,7 @@ use samara_image::read_file;
 use super::{ModelFlags, ReadFlags};
 use crate::args::positive;
 use crate::error::{CliError, Result};
+use crate::shard::Shard;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -26,6 +27,10 @@ Examples:
   A folder, as one COCO file and as label maps; a second time to resume after an interruption:
     samara everything photos --format coco,labels --out masks
     samara everything photos --format coco,labels --out masks --resume
+  A folder on two machines that share photos and masks; when both are done, one result:
+    samara everything photos --format coco --out masks --shard 1/2
+    samara everything photos --format coco --out masks --shard 2/2
+    samara everything photos --format coco --out masks --merge
   Small things too: a second layer with four crops, small regions cleaned:
     samara everything photo.jpg --crop-n-layers 1 --crop-n-points-downscale-factor 2 \\
         --min-mask-region-area 100 --out masks")]
@@ -68,6 +73,14 @@ pub(crate) struct EverythingFlags {
     /// Begin anew where there are results; they are replaced
     #[arg(long, conflicts_with = "resume", help_heading = "Output")]
     pub(crate) overwrite: bool,
+
+    /// Work on the I-th of N parts of the images, beside other machines; OUT may be one folder for all
+    #[arg(long, value_name = "I/N", help_heading = "Several machines")]
+    pub(crate) shard: Option<Shard>,
+
+    /// Put all shards in OUT together, with the images and options that they had
+    #[arg(long, conflicts_with_all = ["shard", "resume"], help_heading = "Several machines")]
+    pub(crate) merge: bool,
 
     #[command(flatten)]
     pub(crate) generator: GeneratorFlags,

@@ -1,6 +1,8 @@
 //! Running the binary in a folder of its own.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -35,13 +37,13 @@ impl Bench {
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
-        std::fs::write(self.path(name), bytes).unwrap();
+        fs::write(self.path(name), bytes).unwrap();
     }
 
     /// Adds a COCO folder `data`. `splits` are those of the images 1, 2 and so on; an object is
     /// the number of its image and a polygon.
     pub(crate) fn with_data(self, splits: &[&str], objects: &[(u32, &[u32])]) -> Self {
-        std::fs::create_dir_all(self.path("data/images")).unwrap();
+        fs::create_dir_all(self.path("data/images")).unwrap();
         let image = |(id, split): (u32, &&str)| {
             let name = format!("{id}.png");
             save_png(self.path("data/images").join(&name), &photo(96, 64, id)).unwrap();
@@ -92,7 +94,7 @@ impl Bench {
     }
 
     pub(crate) fn files(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(self.folder.path())
+        let mut names: Vec<String> = fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -185,4 +187,56 @@ pub(crate) fn json_of(bench: &Bench, args: &[&str]) -> Value {
     let output = run(bench, "quality", &all);
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Options of `everything`: the random test model answers with masks whose scores mean nothing, so all are kept
+/// that do not have the same box.
+pub(crate) const KEEP: [&str; 6] = [
+    "--points-per-side=4",
+    "--pred-iou-thresh=0",
+    "--stability-score-thresh=0",
+    "--stability-score-offset=0.1",
+    "--box-nms-thresh=0.98",
+    "--crop-nms-thresh=0.98",
+];
+
+pub(crate) fn everything(bench: &Bench, args: &[&str]) -> Output {
+    let model = model();
+    let given = |flag: &str| args.iter().any(|arg| arg.starts_with(flag));
+    let keep = KEEP.iter().copied().filter(|arg| {
+        let (flag, _) = arg.split_once('=').unwrap();
+        !given(flag)
+    });
+    let mut all = vec!["everything", "--checkpoint", &model];
+    all.extend(keep);
+    all.extend(args);
+    bench.run(&all)
+}
+
+/// All files below a folder with their contents.
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            let inside = files(&path).into_iter();
+            found.extend(inside.map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+        } else {
+            found.insert(name, fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// A folder `photos` of small images, some of them in a folder inside.
+pub(crate) fn with_photos(count: u32) -> Bench {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("photos/more")).unwrap();
+    for i in 0..count {
+        let folder = if i % 3 == 0 { "photos/more" } else { "photos" };
+        let path = bench.path(folder).join(format!("{i:03}.png"));
+        save_png(path, &photo(48 + i, 40, i)).unwrap();
+    }
+    bench
 }

@@ -140,6 +140,10 @@ fn everything() -> Vec<Document> {
     let entries = ["done", "failed"];
     let manifest = "everything.manifest-line";
     documents.extend(journal(&bench, "many/manifest.jsonl", manifest, &entries));
+    let shard = ["photos", "--out=shards", "--shard=1/1", grid];
+    run(&bench, "everything", &[&shard[..], &all].concat());
+    let of_shard = "shards/manifest.shards/1-of-1.jsonl";
+    documents.extend(journal(&bench, of_shard, manifest, &entries));
     for mode in ["coco_rle", "uncompressed_rle"] {
         let (out, mode) = (format!("--out={mode}"), format!("--output-mode={mode}"));
         let args = [

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::manifest;
+use super::{manifest, shards};
 use crate::error::{CliError, Result};
 use crate::files::resolved;
+use crate::shard::Shard;
 
 /// Extensions of images that are looked for in folders.
 const EXTENSIONS: [&str; 9] = [
@@ -28,6 +29,7 @@ pub(super) struct Inputs {
     roots: Vec<Root>,
     /// The folder of the results, which are not images to work on.
     out: PathBuf,
+    shard: Option<Shard>,
 }
 
 struct Root {
@@ -78,7 +80,13 @@ impl Inputs {
             });
         }
         let out = out.to_path_buf();
-        Ok(Self { roots, out })
+        let shard = None;
+        Ok(Self { roots, out, shard })
+    }
+
+    /// Only the images of a shard.
+    pub(super) fn of(self, shard: Option<Shard>) -> Self {
+        Self { shard, ..self }
     }
 
     /// The one image, if it is one and no folder.
@@ -95,12 +103,13 @@ impl Inputs {
         files.map(Root::file)
     }
 
-    /// All images. A folder that cannot be read is among them, and fails as an image.
+    /// All images, or those of the shard. A folder that cannot be read is among them, and fails as an image.
     pub(super) fn iter(&self) -> impl Iterator<Item = Input> + '_ {
         let out = self.out.canonicalize().ok();
         self.roots
             .iter()
             .flat_map(move |root| root.walk(out.clone()))
+            .filter(|input| self.shard.is_none_or(|shard| shard.has(&input.name)))
     }
 }
 
@@ -122,6 +131,7 @@ impl Root {
             let results = entry.file_type().is_dir()
                 && entry.depth() > 0
                 && (entry.path().join(manifest::FILE).is_file()
+                    || entry.path().join(shards::FOLDER).is_dir()
                     || out.as_ref().is_some_and(|out| {
                         entry.path().canonicalize().is_ok_and(|path| path == *out)
                     }));

@@ -1,14 +1,17 @@
 //! `manifest.jsonl`: which images of a run are done, one line each. A line is added when all results
-//! of the image are in place.
+//! of the image are in place. A shard has a journal of its own.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::commands::journal::{Begin, Journal, RunFolder};
-use crate::error::Result;
+use super::shards;
+use crate::commands::journal::{Begin, Journal, Lines, RunFolder};
+use crate::error::{CliError, Result};
+use crate::shard::Shard;
 
 pub(super) const FILE: &str = "manifest.jsonl";
 
@@ -50,6 +53,11 @@ impl Done {
         self.0.contains(&Self::digest(name))
     }
 
+    /// Whether it was not there before.
+    pub(super) fn insert(&mut self, name: &str) -> bool {
+        self.0.insert(Self::digest(name))
+    }
+
     fn digest(name: &str) -> [u8; 16] {
         let mut digest = [0; 16];
         digest.copy_from_slice(&Sha256::digest(name)[..16]);
@@ -57,20 +65,60 @@ impl Done {
     }
 }
 
+/// The journal, relative to the folder of the run.
+pub(super) fn file(shard: Option<Shard>) -> String {
+    shard.map_or(FILE.into(), shards::journal)
+}
+
+/// The first line of the journal.
+pub(super) fn header(run: &Value, shard: Option<Shard>) -> Value {
+    let mut header = run.clone();
+    if let Some(shard) = shard {
+        header["shard"] = shard.to_string().into();
+    }
+    header
+}
+
+/// Refuses to work beside shards of another run, which would be noticed when all is done.
+pub(super) fn refuse_other_runs(out: &Path, run: &Value, shard: Shard) -> Result<()> {
+    for other in shards::found(out, "--out")? {
+        if other != shard {
+            let path = out.join(shards::journal(other));
+            Lines::<Entry>::of(&path, &header(run, Some(other)), "--out")?;
+        }
+    }
+    Ok(())
+}
+
 /// Begins a run in the folder `out`, or resumes the one that is there; see [`Journal::open`]. What
 /// failed, or has lost its results, is tried again.
 pub(super) fn open(
     folder: &RunFolder,
     run: &Value,
+    shard: Option<Shard>,
     begin: Begin,
     are_there: impl Fn(&str) -> bool,
 ) -> Result<(Manifest, Done)> {
     let mut done = Done::default();
-    let manifest = Journal::open(folder, FILE, run, begin, |entry: &Entry| {
+    let mut is_done = |entry: &Entry| {
         let is_done = matches!(entry.outcome, Outcome::Done { .. }) && are_there(&entry.image);
         // A line that comes twice counts once.
-        is_done && done.0.insert(Done::digest(&entry.image))
-    })?;
+        is_done && done.insert(&entry.image)
+    };
+    if shard.is_some() && folder.has(FILE) {
+        // A shard goes on where one run, or a merge, ended.
+        let whole = folder.path().join(FILE);
+        if begin != Begin::Resume {
+            return Err(CliError::failed(format!(
+                "{}: a run without shards is there; --resume continues it, or name another folder",
+                whole.display()
+            )));
+        }
+        for entry in Lines::of(&whole, run, "--resume")? {
+            is_done(&entry.map_err(|e| CliError::failed(format!("{}: {e}", whole.display())))?);
+        }
+    }
+    let manifest = Journal::open(folder, &file(shard), &header(run, shard), begin, is_done)?;
     Ok((manifest, done))
 }
 
@@ -106,9 +154,8 @@ mod tests {
 
     /// Opens the manifest in a folder, and says whether that went well.
     fn opened(folder: &tempfile::TempDir, run: &Value, begin: Begin) -> Result<(Manifest, Done)> {
-        open(&RunFolder::open(folder.path()).unwrap(), run, begin, |_| {
-            true
-        })
+        let folder = RunFolder::open(folder.path()).unwrap();
+        open(&folder, run, None, begin, |_| true)
     }
 
     #[test]

@@ -4,7 +4,10 @@ mod coco;
 mod images;
 mod inputs;
 mod manifest;
+mod merge;
 mod results;
+mod shards;
+mod tally;
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
@@ -30,8 +33,9 @@ use crate::progress::{self, Bar};
 use crate::read::{self, read};
 use crate::terminal;
 use inputs::{Input, Inputs};
-use manifest::{Done, Entry, Outcome};
+use manifest::{Done, Entry, Manifest, Outcome};
 use results::Results;
+use tally::Tally;
 
 /// Images that wait between two stages. One keeps the next stage busy; more only take memory.
 const WAITING: usize = 1;
@@ -65,6 +69,12 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
         )
         .check()?;
     let single = inputs.single();
+    if single.is_some() && (flags.merge || flags.shard.is_some()) {
+        let flag = if flags.merge { "--merge" } else { "--shard" };
+        let why = "one image has no parts; name a folder or several images";
+        return Err(CliError::usage(format!("{flag}: {why}")));
+    }
+    let inputs = inputs.of(flags.shard);
     let image = single
         .as_ref()
         .map(|input| read(&input.path, &options_of_images))
@@ -76,6 +86,11 @@ pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     let generator = MaskGenerator::new(&segmenter, options)?;
     match (single, image) {
         (Some(input), Some(read)) => one(flags, &generator, &results, &input, &read),
+        _ if flags.merge => {
+            let run = header(flags, &generator)?;
+            let tally = merge::merge(&flags.out, &run, &results, &inputs, flags.overwrite)?;
+            tally.tell(0, &flags.out)
+        }
         _ => many(flags, &generator, &results, &inputs, &options_of_images),
     }
 }
@@ -88,6 +103,7 @@ fn one(
     input: &Input,
     ReadImage { image, warnings }: &ReadImage,
 ) -> Result<()> {
+    shards::refuse(&flags.out)?;
     let folder = RunFolder::open(&flags.out)?;
     if !flags.overwrite {
         folder.refuse_others(results.shared())?;
@@ -160,6 +176,39 @@ fn done(
 /// An image on its way from stage to stage, or why it does not go on.
 type Staged<T> = (Input, Result<T, String>);
 
+/// The folder of a run over many images; the lock of its shard, if it is one; its journal, and what is done.
+type Begun = ((RunFolder, Option<shards::Lock>), Manifest, Done);
+
+fn begin(
+    flags: &EverythingFlags,
+    generator: &MaskGenerator,
+    results: &Results,
+    inputs: &Inputs,
+) -> Result<Begun> {
+    let (folder, lock) = if let Some(shard) = flags.shard {
+        let (folder, lock) = shards::open(&flags.out, shard)?;
+        (folder, Some(lock))
+    } else {
+        shards::refuse(&flags.out)?;
+        (RunFolder::open(&flags.out)?, None)
+    };
+    let begin = Begin::of(flags.resume, flags.overwrite);
+    let is_begun = folder.has(manifest::FILE) || folder.has(&manifest::file(flags.shard));
+    if begin != Begin::Overwrite && !is_begun {
+        folder.refuse_others(results.shared())?;
+        for input in inputs.iter() {
+            folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
+        }
+    }
+    let run = header(flags, generator)?;
+    if let Some(shard) = flags.shard.filter(|_| begin != Begin::Overwrite) {
+        manifest::refuse_other_runs(&flags.out, &run, shard)?;
+    }
+    let are_there = |name: &str| results.are_there(name);
+    let (manifest, done) = manifest::open(&folder, &run, flags.shard, begin, are_there)?;
+    Ok(((folder, lock), manifest, done))
+}
+
 /// Many images: while the masks of one are drawn, the next is embedded and the one after it is
 /// decoded.
 fn many(
@@ -169,25 +218,14 @@ fn many(
     inputs: &Inputs,
     options: &ReadOptions,
 ) -> Result<()> {
-    let folder = RunFolder::open(&flags.out)?;
-    let begin = Begin::of(flags.resume, flags.overwrite);
-    if begin != Begin::Overwrite && !folder.has(manifest::FILE) {
-        folder.refuse_others(results.shared())?;
-        for input in inputs.iter() {
-            folder.refuse_others(results.names(&input.name).iter().map(String::as_str))?;
-        }
-    }
-    let (mut manifest, before) =
-        manifest::open(&folder, &header(flags, generator)?, begin, |name| {
-            results.are_there(name)
-        })?;
+    let (_folder, mut manifest, before) = begin(flags, generator, results, inputs)?;
     let (mut total, mut skipped) = (0, 0);
     for input in inputs.iter() {
         total += 1;
         skipped += u64::from(before.contains(&input.name));
     }
     let bar = Bar::steps(total, skipped, "images");
-    let (mut images, mut masks, mut failures) = (0, 0, Vec::new());
+    let mut tally = Tally::default();
     let interrupt = Interrupt::listen();
     thread::scope(|scope| {
         let (decoded, to_embed) = sync_channel(WAITING);
@@ -206,15 +244,9 @@ fn many(
             };
             if interrupt.asked().load(Ordering::Relaxed) {
                 // The stages before this one end when nobody takes what they make.
-                return Err(interrupt.stopped_after(&counted(images, "image")));
+                return Err(interrupt.stopped_after(&counted(tally.images, "image")));
             }
-            match &outcome {
-                Outcome::Done { masks: found, .. } => {
-                    images += 1;
-                    masks += found;
-                }
-                Outcome::Failed { error } => failures.push(error.clone()),
-            }
+            tally.add(&outcome);
             let image = input.name;
             manifest.add(&Entry { image, outcome })?;
             bar.inc(1);
@@ -222,35 +254,16 @@ fn many(
         Ok::<_, CliError>(())
     })?;
     bar.finish();
-    if let Some(name) = results.shared() {
+    // Of shards, a merge makes it.
+    if let Some(name) = results.shared().filter(|_| flags.shard.is_none()) {
         let path = result_in(&flags.out, name)?;
         let entries = manifest.entries().map_err(CliError::failed)?;
         coco::write(&path, results, entries)?;
     }
-    let before = match skipped {
-        0 => String::new(),
-        n => format!(", {n} done before"),
-    };
-    terminal::print(&format!(
-        "{}, {}{before}\nwrote {}\n",
-        counted(images, "image"),
-        counted(masks, "mask"),
-        terminal::name(&flags.out)
-    ))?;
-    if failures.is_empty() {
-        return Ok(());
-    }
-    for failure in &failures {
-        terminal::tell("failed", failure);
-    }
-    Err(CliError::failed(format!(
-        "{} of {} failed",
-        failures.len(),
-        counted(total, "image")
-    )))
+    tally.tell(skipped as usize, &flags.out)
 }
 
-/// What a run does: the first line of its manifest.
+/// What a run does: the first line of its manifest, which names the shard besides.
 fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
     let segmenter = generator.segmenter();
     Ok(json!({
