@@ -28,6 +28,7 @@ from samara._samara import (
     VideoSession,
     __version__,
     decode_rle,
+    download,
     encode_rle,
     polygons,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "__version__",
     "attention",
     "decode_rle",
+    "download",
     "encode_rle",
     "polygons",
     "quality",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samara._samara import Selection
+from samara._samara import Candidate, Selection
 from samara.errors import ImageError, OptionError, PromptError
 
 
@@ -59,7 +59,7 @@ def _over_white(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def bits(mask: Any) -> NDArray[np.bool_]:
     """A mask as a contiguous array ``[height, width]`` of ``bool``."""
-    if isinstance(mask, Selection):
+    if isinstance(mask, (Candidate, Selection)):
         mask = mask.mask
     array = _array(mask, PromptError, "mask")
     if array.dtype == object:

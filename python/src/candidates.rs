@@ -16,7 +16,7 @@ use crate::mask::{array, outlines};
 /// One candidate mask with its scores.
 #[pyclass(name = "Candidate", module = "samara", frozen)]
 pub(crate) struct PyCandidate {
-    candidate: Candidate,
+    pub(crate) candidate: Candidate,
     image: Option<Arc<RgbImage>>,
 }
 
@@ -253,6 +253,24 @@ impl PySelection {
     #[getter]
     fn rle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         rle_dict(py, &self.selection.mask.to_rle(), true)
+    }
+
+    /// Number of pixels.
+    #[getter]
+    fn area(&self) -> u64 {
+        self.selection.mask.area()
+    }
+
+    /// ``[x, y, width, height]`` in pixels; zeros for a mask without a pixel.
+    #[getter]
+    fn bbox(&self) -> [u32; 4] {
+        self.selection.mask.bbox().map_or([0; 4], |b| b.xywh())
+    }
+
+    /// The outlines of the mask; see :func:`samara.polygons`.
+    #[pyo3(signature = (tolerance = 0.0))]
+    fn polygons(&self, tolerance: f64) -> Vec<Vec<Vec<[f64; 2]>>> {
+        outlines(&self.selection.mask, tolerance)
     }
 
     /// The candidate that was selected; None for a mask made of several.

@@ -8,6 +8,7 @@ use samara::{ImageLimits, Mask, OriginalBox, RgbImage, Rle, decode_image, read_i
 use samara_image::CocoRle;
 use samara_image::rle::RleCounts;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{ImageError, OptionError, PromptError, raise};
 
@@ -51,7 +52,7 @@ pub(crate) fn image_of(image: &Bound<'_, PyAny>) -> PyResult<RgbImage> {
 }
 
 /// The path, if it is a `str` or has `__fspath__`.
-fn path_of(value: &Bound<'_, PyAny>) -> PyResult<Option<std::path::PathBuf>> {
+pub(crate) fn path_of(value: &Bound<'_, PyAny>) -> PyResult<Option<std::path::PathBuf>> {
     if value.is_instance_of::<PyString>() || value.hasattr("__fspath__")? {
         value.extract().map(Some)
     } else {
@@ -154,11 +155,23 @@ pub(crate) fn options_of<T: Default + DeserializeOwned>(
         return Ok(T::default());
     };
     let json = helper(options.py(), &JSON, "to_json")?.call1((options,))?;
-    let json: String = json.extract()?;
-    serde_json::from_str(&json).map_err(|error| {
-        // Places in a text that nobody wrote say nothing.
-        let text = error.to_string();
-        let why = text.split(" at line ").next().unwrap_or_default();
-        OptionError::new_err(why.to_owned())
+    let json: serde_json::Map<String, Value> = serde_json::from_str(json.extract()?)
+        .map_err(|error| OptionError::new_err(error.to_string()))?;
+    serde_json::from_value(json.clone().into()).map_err(|all: serde_json::Error| {
+        // The one that is refused alone.
+        let refused = json.into_iter().find_map(|(name, value)| {
+            let alone = serde_json::Map::from_iter([(name.clone(), value)]);
+            let why = serde_json::from_value::<T>(alone.into()).err()?.to_string();
+            Some(if why.starts_with("unknown field") {
+                format!(
+                    "{name}: {}",
+                    why.replace("field", "option")
+                        .replace(&format!(" `{name}`"), "")
+                )
+            } else {
+                format!("{name}: {why}")
+            })
+        });
+        OptionError::new_err(refused.unwrap_or_else(|| all.to_string()))
     })
 }

@@ -14,7 +14,7 @@ use samara::{Embedding, Logits, ModelPrompt, OriginalPx, Prompt, RgbImage, Zoom}
 
 use crate::candidates::PyCandidates;
 use crate::error::{OptionError, raise};
-use crate::prompt::PyPrompt;
+use crate::prompt::{BALANCED, PyPrompt};
 use crate::segmenter::PySegmenter;
 
 /// Logits ``[prompts, masks, side, side]`` and scores ``[prompts, masks]``.
@@ -145,7 +145,8 @@ impl PyEmbedding {
     ///
     /// Parameters
     /// ----------
-    /// prompts : iterable of Prompt
+    /// prompts : iterable of Prompt or of points
+    ///     Points ``[x, y]``, or arrays of them of shape (n, 2), are clicks on one object each.
     /// zoom : str, default "off"
     ///     As of :meth:`predict`.
     ///
@@ -161,10 +162,9 @@ impl PyEmbedding {
         zoom: &str,
     ) -> PyResult<Vec<PyCandidates>> {
         let zoom = self.zoom(zoom)?;
-        let prompts = prompts.try_iter()?.map(|prompt| {
-            let prompt = prompt?;
-            Ok(prompt.cast::<PyPrompt>()?.get().0.clone())
-        });
+        let prompts = prompts
+            .try_iter()?
+            .map(|prompt| PyPrompt::or_given(Some(prompt?), None, None, None, false, BALANCED));
         let prompts: Vec<Prompt> = prompts.collect::<PyResult<_>>()?;
         py.detach(|| self.answer(&prompts, zoom)).map_err(raise)
     }

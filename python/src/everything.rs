@@ -192,10 +192,51 @@ impl PyMaskRecord {
         }
     }
 
+    #[allow(clippy::unused_self, reason = "a method in Python")]
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> bool {
+        key.extract::<String>()
+            .is_ok_and(|key| KEYS.contains(&&*key))
+    }
+
+    #[allow(clippy::unused_self, reason = "a method in Python")]
+    fn __len__(&self) -> usize {
+        KEYS.len()
+    }
+
+    #[allow(clippy::unused_self, reason = "a method in Python")]
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        KEYS.into_pyobject(py)?.try_iter()
+    }
+
     /// The names of the official dictionary, so that ``dict(record)`` is one.
     #[allow(clippy::unused_self, reason = "a method in Python")]
     fn keys(&self) -> [&'static str; 7] {
         KEYS
+    }
+
+    /// The values under these names.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        KEYS.iter().map(|key| slf.getattr(*key)).collect()
+    }
+
+    /// Names and values.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<(&'static str, Bound<'py, PyAny>)>> {
+        let item = |&key: &&'static str| Ok((key, slf.getattr(key)?));
+        KEYS.iter().map(item).collect()
+    }
+
+    /// The value under a name, or a default.
+    #[pyo3(signature = (key, default = None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        key: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if KEYS.contains(&key) {
+            slf.getattr(key).map(Some)
+        } else {
+            Ok(default)
+        }
     }
 
     fn _repr_png_<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {

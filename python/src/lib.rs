@@ -9,6 +9,7 @@
 mod attention;
 mod candidates;
 mod convert;
+mod download;
 mod embedding;
 mod error;
 mod everything;
@@ -28,6 +29,8 @@ mod _samara {
     use crate::attention::levels;
     #[pymodule_export]
     use crate::candidates::{PyCandidate, PyCandidates, PySelection};
+    #[pymodule_export]
+    use crate::download::download;
     #[pymodule_export]
     use crate::embedding::PyEmbedding;
     #[pymodule_export]

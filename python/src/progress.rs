@@ -61,6 +61,15 @@ impl Progress {
 
     /// The outcome of the call: what was raised comes first.
     pub(crate) fn finish<T>(self, outcome: samara::Result<T>) -> PyResult<T> {
+        self.finish_with(outcome, raise)
+    }
+
+    /// The same for another kind of error.
+    pub(crate) fn finish_with<T, E>(
+        self,
+        outcome: Result<T, E>,
+        raise: impl FnOnce(E) -> PyErr,
+    ) -> PyResult<T> {
         match self.raised {
             Some(error) => Err(error),
             None => outcome.map_err(raise),

@@ -1,11 +1,15 @@
 //! What is asked of an image.
 
+use numpy::PyReadonlyArrayDyn;
 use pyo3::prelude::*;
 use samara::{Click, Intent, Logits, OriginalPx, Prompt};
 
-use crate::candidates::PySelection;
+use crate::candidates::{PyCandidate, PySelection};
 use crate::convert::{box_of, mask_of, points_of};
 use crate::error::{PromptError, raise};
+
+/// The intent that is meant without one.
+pub(crate) const BALANCED: &str = "balanced";
 
 /// One object that is asked for, by clicks, a box, a mask, or several of these.
 ///
@@ -20,7 +24,8 @@ use crate::error::{PromptError, raise};
 ///     Left, top, right and bottom, in pixels of the image.
 /// mask : array_like or str or dict, optional
 ///     A rough mask: ``bool`` of the image's size, a file, or run lengths. Logits of an earlier answer,
-///     ``float32`` of shape (256, 256), are taken as they are. A :class:`Selection` is corrected by the clicks.
+///     ``float32`` of shape (256, 256), are taken as they are. A :class:`Selection` or :class:`Candidate` is
+///     corrected by the clicks.
 /// single : bool, default False
 ///     One candidate instead of three.
 /// intent : {"balanced", "objects", "segments"}
@@ -49,7 +54,17 @@ impl PyPrompt {
             .as_ref()
             .and_then(|points| points.cast::<Self>().ok());
         match given {
-            Some(prompt) => Ok(prompt.get().0.clone()),
+            Some(prompt) => {
+                let others = [("labels", &labels), ("box", &r#box), ("mask", &mask)];
+                let other = others.iter().find(|(_, value)| value.is_some());
+                let option = (single || intent != BALANCED).then_some("single or intent");
+                match other.map(|(name, _)| *name).or(option) {
+                    None => Ok(prompt.get().0.clone()),
+                    Some(name) => Err(PromptError::new_err(format!(
+                        "{name}: part of the Prompt that is given; make the Prompt with it"
+                    ))),
+                }
+            }
             None => Ok(Self::new(points, labels, r#box, mask, single, intent)?.0),
         }
     }
@@ -92,6 +107,10 @@ impl PyPrompt {
         };
         if let Ok(selection) = mask.cast::<PySelection>() {
             return Ok(Self(prompt.refine(&selection.get().selection)));
+        }
+        if let Ok(candidate) = mask.cast::<PyCandidate>() {
+            let logits = candidate.get().candidate.low_res_logits.clone();
+            return Ok(Self(prompt.with_single_mask().with_mask(logits)));
         }
         Ok(Self(match logits_of(&mask)? {
             Some(logits) => prompt.with_mask(logits),
@@ -182,8 +201,12 @@ fn labels_of(labels: &Bound<'_, PyAny>, count: usize) -> PyResult<Vec<bool>> {
 
 /// Square arrays of floats are logits.
 fn logits_of(mask: &Bound<'_, PyAny>) -> PyResult<Option<Logits>> {
-    let Ok(array) = mask.extract::<numpy::PyReadonlyArrayDyn<'_, f32>>() else {
-        return Ok(None);
+    let array = match mask.extract::<PyReadonlyArrayDyn<'_, f32>>() {
+        Ok(array) => array,
+        Err(_) if mask.extract::<PyReadonlyArrayDyn<'_, f64>>().is_ok() => {
+            mask.call_method1("astype", ("float32",))?.extract()?
+        }
+        Err(_) => return Ok(None),
     };
     let shape: Vec<usize> = array.as_array().shape().to_vec();
     let (side, [side_y, side_x]) = match shape[..] {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyFileNotFoundError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict, PyString};
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::{Checkpoint, registry};
 use samara::{DeviceKind, EMBEDDED_MODEL, Segmenter, SegmenterOptions, embedded_checkpoint};
 
 use crate::convert::image_of;
 use crate::embedding::PyEmbedding;
-use crate::error::{CheckpointError, OptionError, raise};
+use crate::error::{CheckpointError, ImageError, OptionError, raise};
 use crate::progress::Progress;
 
 /// A function, and what it is called with.
@@ -24,7 +24,7 @@ type Reduced<'py> = (Bound<'py, PyAny>, (String, Bound<'py, PyDict>));
 /// ----------
 /// model : str or path-like, default "lite"
 ///     The embedded model ``"lite"``, the file of a checkpoint, or the name of a released model that was
-///     downloaded, such as ``"mobile-sam"`` (``samara models list`` names them all).
+///     downloaded (:func:`download`), such as ``"mobile-sam"``.
 /// threads : int, optional
 ///     Threads to work on; without it, one for every processor, shared by all models of the process.
 /// device : str, default "cpu"
@@ -58,7 +58,7 @@ impl PySegmenter {
     fn new(
         py: Python<'_>,
         model: Option<std::path::PathBuf>,
-        threads: Option<usize>,
+        threads: Option<isize>,
         device: &str,
     ) -> PyResult<Self> {
         let model = model.map_or_else(
@@ -67,10 +67,13 @@ impl PySegmenter {
         );
         let kind: DeviceKind = device.parse().map_err(raise)?;
         let mut options = SegmenterOptions::new().with_device(kind);
+        let positive = |count: isize| {
+            let count = usize::try_from(count).ok().filter(|&count| count > 0);
+            let why = || OptionError::new_err("threads: at least one is needed");
+            count.ok_or_else(why)
+        };
+        let threads = threads.map(positive).transpose()?;
         if let Some(threads) = threads {
-            if threads == 0 {
-                return Err(OptionError::new_err("threads 0: at least one is needed"));
-            }
             options = options.with_threads(threads);
         }
         let checkpoint = checkpoint(&model)?;
@@ -157,6 +160,11 @@ impl PySegmenter {
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Vec<PyEmbedding>> {
         let mut progress = Progress::new(progress)?;
+        if images.is_instance_of::<PyString>() || images.is_instance_of::<PyBytes>() {
+            return Err(ImageError::new_err(
+                "images: one image, expected several; embed() takes one",
+            ));
+        }
         let images: Vec<Bound<'_, PyAny>> = images.try_iter()?.collect::<PyResult<_>>()?;
         let mut embeddings = Vec::with_capacity(images.len());
         for (i, image) in images.iter().enumerate() {
@@ -206,7 +214,7 @@ fn checkpoint(model: &str) -> PyResult<Checkpoint> {
     match cache.find(release) {
         Some(path) => Checkpoint::open(path).map_err(raise),
         None => Err(PyFileNotFoundError::new_err(format!(
-            "model {0} is not on this machine: run 'samara models download {0}', or put {1} there",
+            "model {0} is not on this machine: call samara.download('{0}'), or put {1} there",
             release.name,
             cache.path(release).display()
         ))),

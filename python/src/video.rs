@@ -7,15 +7,73 @@ use numpy::{IntoPyArray, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use samara::{
-    Direction, Frame, FrameMasks, FrameSource, ImageLimits, ObjectMask, Segmenter, VideoFrame,
-    VideoOptions, VideoSession, open_video,
+    Direction, Frame, FrameMasks, FrameSource, ImageLimits, ObjectMask, RgbImage, Segmenter,
+    VideoFrame, VideoOptions, VideoSession, open_video, read_image,
 };
 
-use crate::convert::{image_of, options_of, rle_dict};
+use crate::convert::{image_of, options_of, path_of, rle_dict};
 use crate::error::{VideoError, raise};
 use crate::mask::array;
 use crate::prompt::PyPrompt;
 use crate::segmenter::PySegmenter;
+
+/// Images that Python has, or their files, as the frames of a video.
+struct Frames {
+    images: Vec<ImageSource>,
+    size: (u32, u32),
+}
+
+enum ImageSource {
+    File(PathBuf),
+    Pixels(RgbImage),
+}
+
+impl ImageSource {
+    fn read(&self) -> Result<RgbImage, samara_image::Error> {
+        match self {
+            Self::File(path) => read_image(path, &ImageLimits::default()),
+            Self::Pixels(image) => Ok(image.clone()),
+        }
+    }
+}
+
+impl Frames {
+    fn new(images: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let source = |image: PyResult<Bound<'_, PyAny>>| {
+            let image = image?;
+            Ok(match path_of(&image)? {
+                Some(path) => ImageSource::File(path),
+                None => ImageSource::Pixels(image_of(&image)?),
+            })
+        };
+        let images = images
+            .try_iter()
+            .map_err(|_| VideoError::new_err("video: neither a path nor a sequence of images"))?;
+        let images: Vec<ImageSource> = images.map(source).collect::<PyResult<_>>()?;
+        let none = || VideoError::new_err("video: no images");
+        let first = images.first().ok_or_else(none)?.read().map_err(raise)?;
+        let size = first.dimensions();
+        Ok(Self { images, size })
+    }
+}
+
+impl FrameSource for Frames {
+    fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn len_hint(&self) -> Option<usize> {
+        Some(self.images.len())
+    }
+
+    fn frame_rate(&self) -> Option<f64> {
+        None
+    }
+
+    fn read(&mut self, index: usize) -> Result<Option<RgbImage>, samara_image::Error> {
+        self.images.get(index).map(ImageSource::read).transpose()
+    }
+}
 
 /// Follows objects through the frames of a video, which are read one by one and not kept.
 ///
@@ -23,8 +81,9 @@ use crate::segmenter::PySegmenter;
 /// ----------
 /// segmenter : Segmenter
 ///     A model of SAM 2 remembers objects; with any other the last mask is carried on.
-/// video : str or path-like, optional
-///     A folder of frames, or a video file, which is read through ffmpeg. Without it every call brings its image.
+/// video : str, path-like or sequence of images, optional
+///     A folder of frames, a video file, which is read through ffmpeg, or images as :meth:`Segmenter.embed` takes them.
+///     Without it every call brings its image.
 /// **options
 ///     ``num_frames``, ``non_overlap_masks`` (False), ``fill_hole_area`` (8),
 ///     ``add_all_frames_to_correct_as_cond`` (True), ``clear_non_cond_mem_around_input`` (False), ``keep_all`` (False).
@@ -114,6 +173,17 @@ impl PyVideoSession {
     }
 }
 
+/// The frames of a path, or of images.
+fn source_of(video: &Bound<'_, PyAny>) -> PyResult<Box<dyn FrameSource>> {
+    let Some(path) = path_of(video)? else {
+        return Ok(Box::new(Frames::new(video)?));
+    };
+    let opened = video
+        .py()
+        .detach(|| open_video(path, &ImageLimits::default()));
+    opened.map_err(raise)
+}
+
 fn direction_of(name: &str) -> PyResult<Direction> {
     match name {
         "forward" => Ok(Direction::Forward),
@@ -130,18 +200,11 @@ impl PyVideoSession {
     #[pyo3(signature = (segmenter, video = None, **options))]
     fn new(
         segmenter: &Bound<'_, PySegmenter>,
-        video: Option<PathBuf>,
+        video: Option<Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options: VideoOptions = options_of(options)?;
-        let source = video
-            .map(|video| {
-                segmenter
-                    .py()
-                    .detach(|| open_video(video, &ImageLimits::default()))
-            })
-            .transpose()
-            .map_err(raise)?;
+        let source = video.map(|video| source_of(&video)).transpose()?;
         Ok(Self {
             inner: Mutex::new(Inner {
                 session: VideoSession::new(&segmenter.get().segmenter, options),
@@ -368,20 +431,17 @@ impl PyVideoSession {
         py: Python<'_>,
         path: PathBuf,
         segmenter: &Bound<'_, PySegmenter>,
-        video: Option<PathBuf>,
+        video: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let model = &segmenter.get().segmenter;
-        let loaded: samara::Result<Inner> = py.detach(|| {
-            let source = video.map(|video| open_video(video, &ImageLimits::default()));
-            let source = source.transpose()?;
-            Ok(Inner {
-                session: VideoSession::load(path, model)?,
+        let source = video.map(|video| source_of(&video)).transpose()?;
+        let session = py.detach(|| VideoSession::load(path, model));
+        Ok(Self {
+            inner: Mutex::new(Inner {
+                session: session.map_err(raise)?,
                 source,
                 last: None,
-            })
-        });
-        Ok(Self {
-            inner: Mutex::new(loaded.map_err(raise)?),
+            }),
             segmenter: segmenter.clone().unbind(),
         })
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import http.server
 import io
+import multiprocessing
 import pickle
 import threading
 import time
@@ -145,13 +148,86 @@ def test_what_is_no_prompt_is_refused(embedding: samara.Embedding) -> None:
 def test_models_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nope"):
         samara.Segmenter("nope")
-    with pytest.raises(FileNotFoundError, match="samara models download sam-vit-b"):
+    with pytest.raises(FileNotFoundError, match=r"samara\.download\('sam-vit-b'\)"):
         samara.Segmenter("sam-vit-b")
     (tmp_path / "a.pth").write_bytes(b"no checkpoint")
     with pytest.raises(samara.CheckpointError, match="a.pth"):
         samara.Segmenter(tmp_path / "a.pth")
-    with pytest.raises(samara.OptionError):
-        samara.Segmenter(threads=0)
+    for threads in (0, -1):
+        with pytest.raises(samara.OptionError, match="threads: at least one"):
+            samara.Segmenter(threads=threads)
+
+
+class Mirror(http.server.BaseHTTPRequestHandler):
+    """Has files as large as SAM 2.1 tiny, of zeros."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "156008466")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(1560):
+                self.wfile.write(bytes(100_000))
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_downloads_are_told_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(samara.OptionError, match="nope"):
+        samara.download("nope")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("SAMARA_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("SAMARA_HOME", str(tmp_path))
+    with pytest.raises(samara.CheckpointError, match="^http.*not the released file$"):
+        samara.download("sam-vit-b")
+    shares: list[float] = []
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        if share > 0.01:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        samara.download("sam2.1-tiny", progress=stop)
+    server.shutdown()
+    assert shares == sorted(shares) and shares[-1] < 0.1
+    assert [path.suffix for path in tmp_path.glob("models/*.part")] == [".part"]
+
+
+def test_a_prompt_says_all(embedding: samara.Embedding) -> None:
+    prompt = samara.Prompt([120, 80])
+    for more in ({"box": [1, 2, 30, 40]}, {"labels": [1]}, {"mask": disc()}, {"single": True}):
+        with pytest.raises(samara.PromptError, match=f"{next(iter(more))}.*part of the Prompt"):
+            embedding.predict(prompt, **more)  # type: ignore[arg-type]
+    batch = embedding.predict_batch([prompt, [120, 80], np.array([[120, 80]])])
+    assert all((answer.masks == batch[0].masks).all() for answer in batch)
+    best = embedding.predict(prompt).best
+    corrected = embedding.predict([[120, 80], [118, 82]], mask=best)
+    assert (
+        corrected.masks == embedding.predict([[120, 80], [118, 82]], mask=best.low_res_logits, single=True).masks
+    ).all()
+    assert (samara.quality.assess(embedding, [best])[0].refined.mask == best.mask).mean() > 0.99
+    with pytest.raises(samara.ImageError, match="one image, expected several"):
+        embedding.segmenter.embed_batch("a.jpg")
+
+
+def test_a_forked_process_works_on(embedding: samara.Embedding) -> None:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system does not fork")
+    expected = embedding.predict([120, 80]).masks
+    pipe, end = multiprocessing.Pipe()
+
+    def child() -> None:
+        again = embedding.segmenter.embed(picture()).predict([120, 80])
+        end.send((embedding.predict([120, 80]).masks == expected).all() and (again.masks == expected).all())
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    assert pipe.poll(60), "it hangs"
+    assert pipe.recv()
+    process.join()
 
 
 def test_embeddings_are_saved_and_pickled(embedding: samara.Embedding, tmp_path: Path) -> None:
@@ -190,6 +266,10 @@ def test_everything_and_its_tree(segmenter: samara.Segmenter, embedding: samara.
             "crop_box",
         }
         assert official["area"] == official["segmentation"].sum()
+        assert list(record) == list(record.keys()) == list(official) and len(record) == 7
+        assert "area" in record and "score" not in record
+        assert record.get("area") == dict(record.items())["area"] == official["area"]
+        assert record.get("score") is None and record.get("score", 1) == 1
     tree = samara.Hierarchy(records)
     assert len(tree) == len(records)
     for i, node in enumerate(tree):
@@ -197,6 +277,10 @@ def test_everything_and_its_tree(segmenter: samara.Segmenter, embedding: samara.
     for options in ({"points": 3}, {"points_per_side": 0}, {"box_nms_thresh": "x"}, {"pred_iou_thresh": float("nan")}):
         with pytest.raises(samara.OptionError):
             samara.MaskGenerator(segmenter, **options)  # type: ignore[arg-type]
+    with pytest.raises(samara.OptionError, match="^points: unknown option, expected one of"):
+        samara.MaskGenerator(segmenter, points=3)  # type: ignore[call-arg]
+    with pytest.raises(samara.OptionError, match="^points_per_side: .*expected"):
+        samara.MaskGenerator(segmenter, crop_n_layers=1, points_per_side=-3)
     grid = np.array([[0.5, 0.5]])
     one = samara.MaskGenerator(segmenter, point_grids=[grid], pred_iou_thresh=0, stability_score_thresh=0)
     assert all(record.point_coords == [[120.0, 80.0]] for record in one.generate(embedding))
@@ -278,6 +362,22 @@ def test_videos(segmenter: samara.Segmenter, tmp_path: Path) -> None:
     session.remove(7)
     with pytest.raises(samara.VideoError):
         session.remove(7)
+
+    with pytest.raises(samara.VideoError):
+        session.known(0, 7)
+    arrays = samara.VideoSession(segmenter, frames)
+    assert (arrays.size, arrays.frame_count) == ((240, 160), 4)
+    arrays.prompt(0, 7, [120, 80])
+    same = list(arrays.propagate())
+    assert all((a.masks[7] == b.masks[7]).all() for a, b in zip(same, found, strict=True))
+    known = arrays.known(2, 7)
+    assert known is not None and (known.mask == found[2].masks[7]).all() and arrays.known(9, 7) is None
+    arrays.clear_prompt(0, 7)
+    with pytest.raises(samara.VideoError, match="object 7 has no prompt"):
+        arrays.track(1)
+    for video in ([], 5, [np.zeros((2, 2))]):
+        with pytest.raises(samara.SamaraError):
+            samara.VideoSession(segmenter, video)  # type: ignore[arg-type]
 
     camera = samara.VideoSession(segmenter)
     with pytest.raises(samara.VideoError, match="give the image"):

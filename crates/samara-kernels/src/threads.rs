@@ -1,6 +1,6 @@
 //! The threads that a model works on.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
@@ -15,8 +15,49 @@ pub struct Threads {
 
 #[derive(Clone, Debug)]
 enum Pool {
+    Own(Arc<Own>),
     Given(Arc<ThreadPool>),
     Global,
+}
+
+/// A pool that this process made. Threads do not live on in a forked process, where work would wait for them for
+/// ever: it makes the pool anew.
+#[derive(Debug)]
+struct Own {
+    count: usize,
+    /// The process that made it, and the pool.
+    made: RwLock<(u32, Arc<ThreadPool>)>,
+}
+
+impl Own {
+    fn new(count: usize) -> Result<Self, ThreadPoolBuildError> {
+        let made = RwLock::new((std::process::id(), Self::build(count)?));
+        Ok(Self { count, made })
+    }
+
+    fn build(count: usize) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
+        let builder = ThreadPoolBuilder::new()
+            .num_threads(count)
+            .thread_name(|index| format!("samara-{index}"));
+        Ok(Arc::new(builder.build()?))
+    }
+
+    /// The pool of this process; `None` if the system gives it no threads.
+    fn pool(&self) -> Option<Arc<ThreadPool>> {
+        let process = std::process::id();
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        if made.0 == process {
+            return Some(Arc::clone(&made.1));
+        }
+        drop(made);
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != process {
+            let before = std::mem::replace(&mut *made, (process, Self::build(self.count).ok()?));
+            // To end it would wait for its threads.
+            std::mem::forget(before);
+        }
+        Some(Arc::clone(&made.1))
+    }
 }
 
 impl Threads {
@@ -25,10 +66,7 @@ impl Threads {
     /// # Errors
     /// The system gives no more threads.
     pub fn new(count: usize) -> Result<Self, ThreadPoolBuildError> {
-        let builder = ThreadPoolBuilder::new()
-            .num_threads(count)
-            .thread_name(|index| format!("samara-{index}"));
-        Ok(Self::of(Arc::new(builder.build()?)))
+        Ok(Self::in_pool(Pool::Own(Arc::new(Own::new(count)?))))
     }
 
     /// A pool that was given.
@@ -80,9 +118,16 @@ impl Threads {
 
     /// How many there are.
     pub fn count(&self) -> usize {
+        let count = self.pool().map(|pool| pool.current_num_threads());
+        count.unwrap_or_else(rayon::current_num_threads)
+    }
+
+    /// The pool; `None` stands for rayon's global one.
+    fn pool(&self) -> Option<Arc<ThreadPool>> {
         match &self.pool {
-            Pool::Given(pool) => pool.current_num_threads(),
-            Pool::Global => rayon::current_num_threads(),
+            Pool::Own(own) => own.pool(),
+            Pool::Given(pool) => Some(Arc::clone(pool)),
+            Pool::Global => None,
         }
     }
 
@@ -90,18 +135,19 @@ impl Threads {
     /// runs it itself. Started from any other thread, each parallel operation would wake the pool and wait
     /// for it, which takes longer than the small ones do.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let inside = match &self.pool {
-            Pool::Given(pool) => pool.current_thread_index(),
-            Pool::Global => rayon::current_thread_index(),
+        let pool = self.pool();
+        let inside = match &pool {
+            Some(pool) => pool.current_thread_index(),
+            None => rayon::current_thread_index(),
         };
         if inside.is_some() {
             return work();
         }
         #[cfg(target_os = "linux")]
         let _at_work = self.pinned.as_ref().map(|pinned| pinned.begin(self));
-        match &self.pool {
-            Pool::Given(pool) => pool.install(work),
-            Pool::Global => rayon::scope(|_| work()),
+        match &pool {
+            Some(pool) => pool.install(work),
+            None => rayon::scope(|_| work()),
         }
     }
 }
@@ -113,7 +159,7 @@ mod pinning {
 
     use rayon::BroadcastContext;
 
-    use super::{Pool, Threads};
+    use super::Threads;
 
     /// What is known of the threads of a pool.
     #[derive(Debug, Default)]
@@ -137,7 +183,7 @@ mod pinning {
             let mut state = self.lock();
             if state.threads.is_empty() {
                 state.threads = vec![None; threads.count()];
-                self.ask(&threads.pool);
+                self.ask(threads);
             }
             if state.at_work == 0 {
                 state.threads.iter().flatten().for_each(Thread::place);
@@ -147,7 +193,7 @@ mod pinning {
         }
 
         /// Asks every thread who it is.
-        fn ask(self: &Arc<Self>, pool: &Pool) {
+        fn ask(self: &Arc<Self>, threads: &Threads) {
             let pinning = Arc::clone(self);
             let tell = move |context: BroadcastContext<'_>| {
                 let thread = Thread::current(context.index(), context.num_threads());
@@ -155,9 +201,9 @@ mod pinning {
                     *place = thread;
                 }
             };
-            match pool {
-                Pool::Given(pool) => pool.spawn_broadcast(tell),
-                Pool::Global => rayon::spawn_broadcast(tell),
+            match threads.pool() {
+                Some(pool) => pool.spawn_broadcast(tell),
+                None => rayon::spawn_broadcast(tell),
             }
         }
     }
@@ -293,14 +339,9 @@ mod tests {
     #[test]
     fn threads_are_pinned_only_while_they_work_and_only_if_that_was_asked_for() {
         use super::pinning::tests::processors;
-        use super::{Arc, Pool};
-
         let all = processors();
         let count = |threads: &Threads| -> Vec<usize> {
-            let Pool::Given(pool) = &threads.pool else {
-                panic!("a pool of its own");
-            };
-            Arc::clone(pool).broadcast(|_| processors())
+            threads.pool().unwrap().broadcast(|_| processors())
         };
         let plain = Threads::new(all).unwrap();
         plain.run(|| rayon::broadcast(|_| ()));

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -322,6 +323,31 @@ fn a_part_is_resumed_and_only_the_rest_is_sent() {
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].header("range"), Some("bytes=400000-"));
     assert_eq!(requests[0].header("if-range"), Some("\"1\""));
+}
+
+#[test]
+fn a_cancelled_download_goes_on_from_there() {
+    let content = content(600_000);
+    let file = content.clone();
+    let server = Server::start(move |_, request| serve(&file, "\"1\"", request));
+    let client = Client::new(&server.base);
+    let release = release(&content);
+    let cancelled = &client.options.cancelled;
+    let error = download(&release, &client.options, &mut |step| {
+        cancelled.store(step.done > 0, Ordering::Relaxed);
+    });
+    assert_eq!(
+        error.expect_err("cancelled").to_string(),
+        "cancelled; the next download goes on from there"
+    );
+    let kept = std::fs::metadata(client.file(".part")).expect("the part").len();
+    assert!((1..600_000).contains(&kept), "{kept}");
+    cancelled.store(false, Ordering::Relaxed);
+    client.expect(&release, &content);
+    assert_eq!(
+        server.requests()[1].header("range"),
+        Some(&*format!("bytes={kept}-"))
+    );
 }
 
 #[test]

@@ -14,6 +14,10 @@ pub enum DownloadError {
     #[error(transparent)]
     Cache(#[from] CacheError),
 
+    /// [`DownloadOptions::cancelled`](super::DownloadOptions::cancelled) was set.
+    #[error("cancelled; the next download goes on from there")]
+    Cancelled,
+
     /// The address of the mirror makes no sense.
     #[error("cannot use {value:?} as the base URL of the checkpoints: {problem}")]
     BaseUrl {

@@ -1,6 +1,8 @@
 //! How to download, and how far that is.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::http::Timeouts;
@@ -20,6 +22,8 @@ pub struct DownloadOptions {
     pub retries: u32,
     /// The pause before the first of these retries; each further one waits twice as long.
     pub retry_delay: Duration,
+    /// Ends the download once it is true, such as from the function that hears of the progress. The part is kept.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 impl Default for DownloadOptions {
@@ -31,6 +35,7 @@ impl Default for DownloadOptions {
             timeouts: Timeouts::default(),
             retries: 4,
             retry_delay: Duration::from_secs(1),
+            cancelled: Arc::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ureq::{Agent, Body};
@@ -152,6 +153,9 @@ impl<'a> Transfer<'a> {
                 Fault::Passing(error) if failures > self.options.retries => return Err(error),
                 Fault::Passing(_) => {
                     self.report(Stage::Waiting);
+                    if self.options.cancelled.load(Ordering::Relaxed) {
+                        return Err(DownloadError::Cancelled);
+                    }
                     std::thread::sleep(pause(self.options.retry_delay, failures));
                 }
                 Fault::NoRange if failures > self.options.retries => {
@@ -285,6 +289,9 @@ impl<'a> Transfer<'a> {
             }
             self.part.append(&block[..n])?;
             self.report(Stage::Fetching);
+            if self.options.cancelled.load(Ordering::Relaxed) {
+                return Err(DownloadError::Cancelled.into());
+            }
         }
         match self.total {
             Some(total) if self.part.len() < total => {
