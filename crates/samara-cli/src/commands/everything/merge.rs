@@ -154,7 +154,7 @@ fn unfinished(left: &BTreeMap<Option<Shard>, usize>) -> String {
     };
     let mut parts: Vec<String> = left.iter().take(NAMED).map(part).collect();
     if left.len() > NAMED {
-        parts.push(format!("more of {} further shards", left.len() - NAMED));
+        parts.push(format!("and more of {} further shards", left.len() - NAMED));
     }
     let first = left.keys().flatten().next();
     let flag = first.map_or(String::new(), |shard| format!("--shard {shard} "));
