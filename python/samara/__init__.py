@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from samara import attention, quality
+from samara import _interpreter, attention, quality  # noqa: F401
 from samara._samara import (
     Candidate,
     Candidates,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import http.server
+import importlib
 import io
 import multiprocessing
 import pickle
+import sys
 import threading
 import time
 from pathlib import Path
@@ -228,6 +230,22 @@ def test_a_forked_process_works_on(embedding: samara.Embedding) -> None:
     assert pipe.poll(60), "it hangs"
     assert pipe.recv()
     process.join()
+
+
+def test_sub_interpreters_are_refused() -> None:
+    try:
+        interpreters = importlib.import_module("_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters")
+    except ImportError:
+        pytest.skip("this Python has none")
+    one = interpreters.create()
+    code = f"import sys; sys.path[:] = {sys.path!r}; import samara"
+    try:
+        answer = interpreters.run_string(one, code)
+    except interpreters.RunFailedError as error:
+        answer = error
+    finally:
+        interpreters.destroy(one)
+    assert "does not support loading in subinterpreters" in str(answer)
 
 
 def test_embeddings_are_saved_and_pickled(embedding: samara.Embedding, tmp_path: Path) -> None:
