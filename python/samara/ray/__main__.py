@@ -16,7 +16,7 @@ import samara
 from samara.errors import OptionError, SamaraError
 from samara.ray._output import Output
 from samara.ray._pictures import pictures
-from samara.ray._run import run
+from samara.ray._run import Done, run
 from samara.ray._segment import Segment, one_line
 
 GENERATOR = {
@@ -81,17 +81,19 @@ def _run(flags: argparse.Namespace) -> int:
     parts = [part for part in range(len(sizes)) if part not in done]
     fingerprint = segmenter.fingerprint
     del segmenter, found
-    failed = 0
+    now = Done()
     if parts:
         _connect(flags.address)
         actors = min(flags.actors or _actors(flags.threads), len(parts))
         worker = {"fingerprint": fingerprint, "segment": {**segment, "threads": flags.threads}}
-        failed = run(output, parts, sizes, worker, actors, flags.threads)
+        now = run(output, parts, sizes, worker, actors, flags.threads)
         output.clean()
-    print(f"{sum(sizes) - failed} of {sum(sizes)} pictures are in {flags.output}/parts")
-    if failed:
-        print(f"error: {failed} failed; {flags.output}/errors says why", file=sys.stderr)
-    return int(failed > 0)
+    if now.pictures:
+        print(f"{now.pictures} pictures in this run, {now.seconds / now.pictures:.2f} s of processor time each")
+    print(f"{sum(sizes) - now.failed} of {sum(sizes)} pictures are in {flags.output}/parts")
+    if now.failed:
+        print(f"error: {now.failed} failed; {flags.output}/errors says why", file=sys.stderr)
+    return int(now.failed > 0)
 
 
 def _connect(address: str | None) -> None:

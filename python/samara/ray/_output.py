@@ -18,6 +18,7 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from samara.errors import OptionError
 from samara.ray._pictures import SCHEMA
@@ -165,8 +166,8 @@ class Output:
         try:
             with self.fs.open(unfinished, "wb") as file:
                 yield file
-                file.flush()
-                if hasattr(file, "fileno"):
+                if isinstance(self.fs, LocalFileSystem):
+                    file.flush()
                     os.fsync(file.fileno())
             self.fs.mv(unfinished, path)
         except BaseException:

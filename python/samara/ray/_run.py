@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import sys
 import threading
 import time
@@ -23,6 +24,15 @@ from samara.ray._segment import Segment, one_line
 
 READ_AHEAD = 4
 TRIES = 3
+
+
+@dataclasses.dataclass
+class Done:
+    """What a run has done, and the processor time of its actors."""
+
+    pictures: int = 0
+    failed: int = 0
+    seconds: float = 0.0
 
 
 class Ledger:
@@ -63,13 +73,15 @@ class Worker:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Writes a part, unless an earlier try has done so."""
+        start = time.process_time()
         (part,) = batch["part"].to_pylist()
         done = self._output.paths(part)
         pictures = [picture for picture in self._output.part(part) if picture["path"] not in done]
         failed = 0
         if pictures or not self._output.is_done(part):
             failed = self._output.write(part, self._segment.mode, self._rows(part, pictures))
-        return pa.table({"part": [part], "failed": [failed]})
+        seconds = time.process_time() - start
+        return pa.table({"part": [part], "pictures": [len(pictures)], "failed": [failed], "seconds": [seconds]})
 
     def _rows(self, part: int, pictures: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         reads: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
@@ -90,8 +102,8 @@ class Worker:
             self._ledger.finish.remote(part, i)
 
 
-def run(output: Output, parts: list[int], sizes: list[int], worker: dict[str, Any], actors: int, threads: int) -> int:
-    """Segments the pictures of `parts`; how many failed.
+def run(output: Output, parts: list[int], sizes: list[int], worker: dict[str, Any], actors: int, threads: int) -> Done:
+    """Segments the pictures of `parts`.
 
     Parameters
     ----------
@@ -117,14 +129,16 @@ def run(output: Output, parts: list[int], sizes: list[int], worker: dict[str, An
         compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
         fn_constructor_kwargs={"url": output.url, "ledger": ledger, **worker},
     )
-    failed = 0
+    done = Done()
     with _progress(ledger, sum(sizes[part] for part in parts)):
         for row in results.iter_rows():
-            failed += row["failed"]
+            done.pictures += row["pictures"]
+            done.failed += row["failed"]
+            done.seconds += row["seconds"]
     lost = set(parts) - {part for part in parts if output.is_done(part)}
     if lost:
         raise OptionError(f"{output.url}: {len(lost)} parts were written and are not there; do all nodes share it?")
-    return failed
+    return done
 
 
 @contextlib.contextmanager

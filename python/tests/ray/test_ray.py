@@ -52,10 +52,10 @@ def shape(i: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures, a file that is none, and one that ends too early."""
+    """Six pictures, a file that is none, and one that ends too early."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "more").mkdir()
-    for i in range(7):
+    for i in range(5):
         Image.fromarray(shape(i)).save(folder / "more" / f"{i}.png")
     shutil.copy(COFFEE, folder / "coffee.png")
     (folder / "cut.png").write_bytes(COFFEE.read_bytes()[:5000])
@@ -104,7 +104,8 @@ def start(cluster: Any) -> Iterator[Start]:
     started = []
 
     def start(photos: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "samara.ray", str(photos), str(output), *FLAGS, *flags]
+        command = [sys.executable, "-m", "samara.ray", str(photos), str(output), *flags]
+        command += FLAGS if "--mode=prompts" not in flags else []
         environment = {**os.environ, "RAY_ADDRESS": cluster.address}
         started.append(
             subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -170,9 +171,9 @@ def test_an_actor_is_killed(cluster: Any, start: Start, photos: Path, expected: 
     wait(lambda: parts(tmp_path), process)
     (killed, *_) = [pid for node in cluster.worker_nodes for pid in actors(node)]
     os.kill(killed, signal.SIGKILL)
-    assert len(parts(tmp_path)) < 5
+    assert len(parts(tmp_path)) < 4
     assert end(process) == (1, f"error: 2 failed; {tmp_path}/errors says why")
-    assert len(parts(tmp_path)) == 5
+    assert len(parts(tmp_path)) == 4
     check(tmp_path, photos, expected)
 
 
@@ -181,7 +182,7 @@ def test_a_node_is_removed(cluster: Any, start: Start, photos: Path, expected: d
     process = start(photos, tmp_path, "--part-size=1", "--actors=3")
     wait(lambda: parts(tmp_path) and actors(node), process)
     cluster.remove_node(node, allow_graceful=False)
-    assert len(parts(tmp_path)) < 10
+    assert len(parts(tmp_path)) < 8
     assert end(process) == (1, f"error: 2 failed; {tmp_path}/errors says why")
     check(tmp_path, photos, expected)
 
@@ -199,7 +200,7 @@ def test_the_driver_is_killed(
         time.sleep(0.1)
     good = [part for part in parts(tmp_path) if not (tmp_path / "errors" / part.name).exists()]
     before = {part: part.stat().st_mtime_ns for part in good}
-    assert 1 <= len(before) < 8
+    assert 1 <= len(before) < 6
     assert end(start(photos, tmp_path, "--part-size=3"))[0] == 1
     assert {part: part.stat().st_mtime_ns for part in before} == before
     check(tmp_path, photos, expected)
@@ -215,19 +216,19 @@ def test_ctrl_c_and_pictures_that_were_repaired(
     wait(lambda: len(parts(output)) > 1, process)
     process.send_signal(signal.SIGINT)
     assert end(process) == (130, f"stopped; the same command goes on with what {output} has")
-    assert end(start(folder, output, "--points-per-side=4")) == (
+    assert end(start(folder, output, "--adaptive")) == (
         1,
-        f"error: {output}: that run has points_per_side 3, and this one 4",
+        f"error: {output}: that run has adaptive the default, and this one true",
     )
     for name in ("cut.png", "none.jpg"):
         shutil.copy(COFFEE, folder / name)
     Image.fromarray(shape(0)).save(folder / "new.png")
-    assert end(start(folder, output)) == (0, f"11 of 11 pictures are in {output}/parts")
+    assert end(start(folder, output)) == (0, f"9 of 9 pictures are in {output}/parts")
     assert not list((output / "errors").iterdir())
     rows = pq.read_table(output / "parts").to_pylist()
     same = {"cut.png": "coffee.png", "none.jpg": "coffee.png", "new.png": "more/0.png"}
     found = {os.path.relpath(row["path"], folder): row["masks"] for row in rows}
-    assert len(found) == len(rows) == 11
+    assert len(found) == len(rows) == 9
     for name, masks in found.items():
         assert masks == expected[str(photos / same.get(name, name))]
 
@@ -236,9 +237,12 @@ def test_a_picture_that_ends_its_process_is_an_error(cluster: Any, start: Start,
     folder = tmp_path / "photos"
     folder.mkdir()
     os.mkfifo(folder / "a.png")
-    Image.fromarray(shape(0)).save(folder / "b.png")
+    Image.fromarray(shape(3)).save(folder / "b.png")
+    box = [10, 11, 36, 37]
+    rows = [{"path": f"photos/{name}.png", "boxes": [box]} for name in ("a", "b")]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
     output = tmp_path / "output"
-    process = start(folder, output, "--actors=1")
+    process = start(tmp_path / "list.jsonl", output, "--actors=1", "--mode=prompts")
 
     def opened() -> int | None:
         try:
@@ -258,7 +262,9 @@ def test_a_picture_that_ends_its_process_is_an_error(cluster: Any, start: Start,
     assert end(process) == (1, f"error: 1 failed; {output}/errors says why")
     (error,) = pq.read_table(output / "errors").to_pylist()
     assert error["path"].endswith("a.png") and error["error"].startswith("the process ended 3 times at this picture")
-    assert pq.read_table(output / "parts")["path"].to_pylist() == [str(folder / "b.png")]
+    (row,) = pq.read_table(output / "parts").to_pylist()
+    answer = samara.Segmenter().embed(shape(3)).predict(box=box).best
+    assert row["path"] == str(folder / "b.png") and [m["segmentation"] for m in row["masks"]] == [answer.rle]
 
 
 @pytest.fixture
