@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from samara import MaskGenerator, MaskRecord, encode_rle
+from samara import MaskGenerator
+from samara.compat._generator import AutomaticMaskGenerator
 from samara.compat._images import rgb
 from samara.compat._suppression import nms
 from samara.compat._tensors import Array, is_tensor, loaded_torch
-from samara.compat.segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 
 from .modeling.sam2_base import SAM2Base, segmenter_of
 from .sam2_image_predictor import SAM2ImagePredictor
@@ -21,7 +21,6 @@ from .utils.amg import (
     batch_iterator,
     batched_mask_to_box,
     box_xyxy_to_xywh,
-    build_all_layer_point_grids,
     calculate_stability_score,
     coco_encode_rle,
     generate_crop_boxes,
@@ -36,7 +35,7 @@ from .utils.amg import (
 Generator = TypeVar("Generator", bound="SAM2AutomaticMaskGenerator")
 
 
-class SAM2AutomaticMaskGenerator:
+class SAM2AutomaticMaskGenerator(AutomaticMaskGenerator):
     """Finds all masks of images by a grid of points.
 
     Parameters
@@ -104,26 +103,23 @@ class SAM2AutomaticMaskGenerator:
         multimask_output: bool = True,
         **kwargs: Any,
     ) -> None:
-        if points_per_side is not None and point_grids is None:
-            point_grids = build_all_layer_point_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
-        elif points_per_side is not None or point_grids is None:
-            raise AssertionError("points_per_side and point_grids: exactly one of them is needed")
-        if output_mode not in ("binary_mask", "uncompressed_rle", "coco_rle"):
-            raise AssertionError(f"output_mode: {output_mode!r}, expected binary_mask, uncompressed_rle or coco_rle")
+        super().__init__(
+            points_per_side=points_per_side,
+            points_per_batch=points_per_batch,
+            pred_iou_thresh=pred_iou_thresh,
+            stability_score_thresh=stability_score_thresh,
+            stability_score_offset=stability_score_offset,
+            box_nms_thresh=box_nms_thresh,
+            crop_n_layers=crop_n_layers,
+            crop_nms_thresh=crop_nms_thresh,
+            crop_overlap_ratio=crop_overlap_ratio,
+            crop_n_points_downscale_factor=crop_n_points_downscale_factor,
+            point_grids=point_grids,
+            min_mask_region_area=min_mask_region_area,
+            output_mode=output_mode,
+        )
         self.predictor = SAM2ImagePredictor(model)
-        self.point_grids = point_grids
-        self.points_per_batch = points_per_batch
-        self.pred_iou_thresh = pred_iou_thresh
-        self.stability_score_thresh = stability_score_thresh
-        self.stability_score_offset = stability_score_offset
         self.mask_threshold = mask_threshold
-        self.box_nms_thresh = box_nms_thresh
-        self.crop_n_layers = crop_n_layers
-        self.crop_nms_thresh = crop_nms_thresh
-        self.crop_overlap_ratio = crop_overlap_ratio
-        self.crop_n_points_downscale_factor = crop_n_points_downscale_factor
-        self.min_mask_region_area = min_mask_region_area
-        self.output_mode = output_mode
         self.use_m2m = use_m2m
         self.multimask_output = multimask_output
         self._engine()
@@ -144,22 +140,7 @@ class SAM2AutomaticMaskGenerator:
         return cls(build_sam2_hf(model_id, **kwargs), **kwargs)
 
     def _engine(self) -> MaskGenerator:
-        """The engine's generator with the options as they are now."""
-        return MaskGenerator(
-            segmenter_of(self.predictor.model),
-            points_per_batch=self.points_per_batch,
-            pred_iou_thresh=max(self.pred_iou_thresh, 0.0),
-            stability_score_thresh=max(self.stability_score_thresh, 0.0),
-            stability_score_offset=self.stability_score_offset,
-            box_nms_thresh=self.box_nms_thresh,
-            crop_n_layers=self.crop_n_layers,
-            crop_nms_thresh=self.crop_nms_thresh,
-            crop_overlap_ratio=self.crop_overlap_ratio,
-            crop_n_points_downscale_factor=self.crop_n_points_downscale_factor,
-            point_grids=[np.asarray(grid) for grid in self.point_grids],
-            min_mask_region_area=int(np.ceil(max(self.min_mask_region_area, 0))),
-            use_m2m=bool(self.use_m2m),
-        )
+        return self._engine_of(segmenter_of(self.predictor.model), use_m2m=bool(self.use_m2m))
 
     def generate(self, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
         """Finds all masks of an image.
@@ -178,20 +159,6 @@ class SAM2AutomaticMaskGenerator:
         if self.mask_threshold != 0 or not self.multimask_output:
             return self._records(self._generate_masks(pixels))
         return [self._record(record) for record in engine.generate(pixels)]
-
-    def _record(self, record: MaskRecord) -> dict[str, Any]:
-        segmentation: Any = record.segmentation if self.output_mode == "binary_mask" else record.rle
-        if self.output_mode == "uncompressed_rle":
-            segmentation = encode_rle(segmentation, compressed=False)
-        return {
-            "segmentation": segmentation,
-            "area": record.area,
-            "bbox": list(record.bbox),
-            "predicted_iou": record.predicted_iou,
-            "point_coords": [list(point) for point in record.point_coords],
-            "stability_score": record.stability_score,
-            "crop_box": list(record.crop_box),
-        }
 
     # What the engine's generator does not offer is done step by step.
 
@@ -305,23 +272,3 @@ class SAM2AutomaticMaskGenerator:
             torch = loaded_torch()
             return torch.cat(masks), torch.cat(scores)
         return np.concatenate(masks), np.concatenate(scores)
-
-    @staticmethod
-    def postprocess_small_regions(mask_data: MaskData, min_area: int, nms_thresh: float) -> MaskData:
-        """Fills small holes and drops small islands, then masks that have become alike.
-
-        Parameters
-        ----------
-        mask_data : MaskData
-            With ``rles`` and ``boxes``; it is changed in place.
-        min_area : int
-            Regions of fewer pixels are small.
-        nms_thresh : float
-            The IoU of boxes above which the worse mask is dropped; masks that needed no change are better.
-
-        Returns
-        -------
-        MaskData
-            The same.
-        """
-        return SamAutomaticMaskGenerator.postprocess_small_regions(mask_data, min_area, nms_thresh)
