@@ -261,7 +261,7 @@ def test_the_model_moves_nowhere(sam2: SAM2Base) -> None:
 def test_a_model_that_is_not_there(model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMARA_HOME", str(tmp_path))
     for kind in (SAM2ImagePredictor, SAM2AutomaticMaskGenerator, SAM2VideoPredictor):
-        with pytest.raises(FileNotFoundError, match=r"^model sam2[^\n]*models download[^\n]*sam2[^\n]*\.pt there$"):
+        with pytest.raises(FileNotFoundError, match=r"^model sam2[^\n]*samara\.download\([^\n]*sam2[^\n]*\.pt there$"):
             kind.from_pretrained(model_id)
 
 
