@@ -17,7 +17,7 @@ from samara.errors import OptionError, SamaraError
 from samara.ray._output import Output
 from samara.ray._pictures import pictures
 from samara.ray._run import Done, run
-from samara.ray._segment import Segment, one_line
+from samara.ray._segment import SELECT, Segment, one_line
 
 GENERATOR = {
     "points_per_side": int,
@@ -147,13 +147,13 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--model", metavar="NAME", help="a released model by name, on every node (default: lite)")
     model.add_argument("--checkpoint", metavar="FILE", help="file of a checkpoint, the same on every node")
     parser.add_argument("--mode", choices=("everything", "prompts", "embed"), default="everything")
-    parser.add_argument("--select", metavar="HOW", help="candidate for a prompt: best, score, whole, part, ...")
+    parser.add_argument("--select", choices=SELECT, help="which candidate is the mask of a prompt (default: best)")
     parser.add_argument("--actors", metavar="N", type=_at_least_one, help="processes with a model (default: all CPUs)")
     parser.add_argument(
         "--threads", metavar="N", type=_at_least_one, default=1, help="CPUs of an actor, and its threads (default: 1)"
     )
     parser.add_argument(
-        "--part-size", metavar="N", type=_at_least_one, default=100, help="pictures of a part file (default: 100)"
+        "--part-size", metavar="N", type=_at_least_one, default=20, help="pictures of a part file (default: 20)"
     )
     parser.add_argument("--address", help="of the cluster (default: RAY_ADDRESS, or this machine alone)")
     generator = parser.add_argument_group("of the mode everything, as of samara.MaskGenerator")

@@ -64,7 +64,6 @@ class Worker:
         self._output = Output(url)
         self._ledger = ledger
         self._segment = Segment(**segment)
-        self._pool = concurrent.futures.ThreadPoolExecutor(READ_AHEAD)
         node = ray.get_runtime_context().get_node_id()[:8]
         if self._segment.segmenter.fingerprint != fingerprint:
             raise CheckpointError(f"model: has other weights on node {node}")
@@ -87,7 +86,7 @@ class Worker:
         reads: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
         for i, picture in enumerate(pictures):
             while len(reads) < READ_AHEAD and i + len(reads) < len(pictures):
-                reads.append(self._pool.submit(read, pictures[i + len(reads)]["path"]))
+                reads.append(_reading(pictures[i + len(reads)]["path"]))
             data = reads.popleft()
             tries = ray.get(self._ledger.begin.remote(part, i))
             if tries > TRIES:
@@ -100,6 +99,20 @@ class Worker:
                     row = {"error": one_line(error)}
             yield {"path": picture["path"], **row}
             self._ledger.finish.remote(part, i)
+
+
+def _reading(path: str) -> concurrent.futures.Future[bytes]:
+    """Reads a file on a thread that does not keep the process when it hangs."""
+    future: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            future.set_result(read(path))
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def run(output: Output, parts: list[int], sizes: list[int], worker: dict[str, Any], actors: int, threads: int) -> Done:

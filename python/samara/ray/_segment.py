@@ -15,6 +15,10 @@ from samara.errors import OptionError, PromptError
 
 Mode: TypeAlias = Literal["everything", "prompts", "embed"]
 
+SELECT = (
+    *("best", "learned", "score", "whole", "part", "subpart", "largest", "smallest"),
+    *("union", "intersection", "weighted", "vote"),
+)
 MASK = pa.struct(
     {
         "segmentation": pa.struct({"size": pa.list_(pa.int32()), "counts": pa.string()}),
@@ -58,7 +62,7 @@ class Segment:
         Threads to work on; without it, as many as Ray gave CPUs to the actor (``num_cpus`` of ``map_batches``), so
         that actors share a node as Ray counts its CPUs.
     select : str, default "best"
-        Which candidate is the mask of a prompt, as of :meth:`samara.Candidates.select`.
+        Which candidate is the mask of a prompt, by its name in :meth:`samara.Candidates.select`.
     **options
         Of :class:`samara.MaskGenerator`, for the mode ``"everything"``.
 
@@ -101,6 +105,8 @@ class Segment:
         misplaced = [*(options if mode != "everything" else ()), *(["select"] if select and mode != "prompts" else ())]
         if misplaced:
             raise OptionError(f"{misplaced[0]}: is no option of mode {mode!r}")
+        if select is not None and select not in SELECT:
+            raise OptionError(f"select {select!r}: expected one of {', '.join(SELECT)}")
         self.mode: Mode = mode
         self.segmenter = Segmenter(model, threads=_assigned_cpus() if threads is None else threads)
         self._select = select or "best"

@@ -260,6 +260,11 @@ def test_a_picture_that_ends_its_process_is_an_error(cluster: Any, start: Start,
         wait(lambda pid=killed: not Path(f"/proc/{pid}").exists(), process)
         os.close(pipe)
     assert end(process) == (1, f"error: 1 failed; {output}/errors says why")
+    # The last actor still waits for the pipe, and ends.
+    until = time.monotonic() + 60
+    while left := [pid for node in cluster.worker_nodes for pid in actors(node)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
     (error,) = pq.read_table(output / "errors").to_pylist()
     assert error["path"].endswith("a.png") and error["error"].startswith("the process ended 3 times at this picture")
     (row,) = pq.read_table(output / "parts").to_pylist()
@@ -351,8 +356,9 @@ def test_bad_options_are_one_line(photos: Path, tmp_path: Path, capsys: pytest.C
         error = capsys.readouterr().err
         assert line in error and error.startswith("error: ") and error.count("\n") == 1
     assert not output.exists()
-    with pytest.raises(samara.OptionError, match="mode 'x'"):
-        samara.ray.Segment("x")  # type: ignore[arg-type]
+    for options, line in (({"mode": "x"}, "mode 'x'"), ({"mode": "prompts", "select": "x"}, "select 'x'")):
+        with pytest.raises(samara.OptionError, match=line):
+            samara.ray.Segment(**options)  # type: ignore[arg-type]
 
 
 def test_lists_of_pictures(photos: Path, tmp_path: Path) -> None:
