@@ -340,7 +340,9 @@ fn a_cancelled_download_goes_on_from_there() {
         error.expect_err("cancelled").to_string(),
         "cancelled; the next download goes on from there"
     );
-    let kept = std::fs::metadata(client.file(".part")).expect("the part").len();
+    let kept = std::fs::metadata(client.file(".part"))
+        .expect("the part")
+        .len();
     assert!((1..600_000).contains(&kept), "{kept}");
     cancelled.store(false, Ordering::Relaxed);
     client.expect(&release, &content);

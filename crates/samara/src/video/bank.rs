@@ -117,6 +117,10 @@ impl MemoryBank {
             self.tracked.insert(frame, output);
             self.visited.remove(frame);
         }
+        if !self.is_prompted() {
+            // Whatever is prompted next begins anew.
+            self.visited = Visited::default();
+        }
     }
 
     /// Makes the answers to prompts known to other frames.
@@ -354,15 +358,15 @@ mod tests {
         bank.clear_prompt(0);
         assert!(bank.conditioning.is_empty() && !bank.is_prompted());
         assert_eq!(bank.latest(0), Some(&output(0.0)));
-        assert_eq!(bank.visited(0), None);
-        // A new prompt there conditions again.
+        // A new prompt conditions again, on any frame.
+        assert_eq!(bank.visited(5), None);
         bank.answer(
-            0,
+            5,
             output(9.0),
             &VideoOptions::default().with_all_corrections_as_cond(false),
         );
         bank.commit(&VideoOptions::default(), 7);
-        assert!(bank.conditioning.contains_key(&0));
+        assert!(bank.conditioning.contains_key(&5));
     }
 
     #[test]

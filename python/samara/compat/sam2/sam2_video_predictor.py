@@ -432,6 +432,8 @@ class SAM2VideoPredictor(SAM2Base):
         if frame in track.conditioning:
             track.conditioning.remove(frame)
             track.visited.discard(frame)
+            if not track.conditioning:
+                track.visited.clear()
         return self._in_frame(state, frame) if need_output else None
 
     def reset_state(self, inference_state: InferenceState) -> None:
