@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -128,7 +127,9 @@ def main() -> None:
     if args.memory_of:
         for job in jobs(args.memory_of, args).values():
             job()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # What `getrusage` tells has the memory of the parent in it.
+        status = Path("/proc/self/status").read_text()
+        print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
         return
     with tempfile.TemporaryDirectory() as folder:
         if args.checkpoint == "-":

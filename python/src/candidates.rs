@@ -180,9 +180,10 @@ impl PyCandidates {
     fn masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray3<bool>>> {
         let first = &self.candidates.as_slice()[0].mask;
         let (width, height) = (first.width() as usize, first.height() as usize);
-        let mut values = Vec::with_capacity(self.candidates.len() * width * height);
-        for candidate in &self.candidates {
-            candidate.mask.append_bools(&mut values);
+        let mut values = vec![false; self.candidates.len() * width * height];
+        let each = values.chunks_exact_mut((width * height).max(1));
+        for (candidate, values) in self.candidates.iter().zip(each) {
+            candidate.mask.write_bools(values);
         }
         values
             .into_pyarray(py)

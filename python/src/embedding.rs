@@ -215,15 +215,17 @@ impl PyEmbedding {
             .detach(|| self.embedding.decode_model(&prompts))
             .map_err(raise)?;
         let segmenter = self.embedding.segmenter();
-        let (mut logits, mut scores) = (Vec::new(), Vec::new());
+        let (count, side) = (prompts.len(), segmenter.logits_side());
+        let shown = |tokens| self.embedding.official_tokens(tokens, multimask);
+        let each = tokens.first().map_or(0, |tokens| shown(tokens).len());
+        let mut logits = Vec::with_capacity(count * each * side * side);
+        let mut scores = Vec::with_capacity(count * each);
         for tokens in &tokens {
-            let shown = self.embedding.official_tokens(tokens, multimask);
+            let shown = shown(tokens);
             scores.extend(tokens.iou[shown.clone()].iter().map(|iou| iou.0));
             let shown = tokens.low_res_logits[shown].iter();
             logits.extend(shown.flat_map(Logits::values));
         }
-        let (count, side) = (prompts.len(), segmenter.logits_side());
-        let each = scores.len() / count.max(1);
         Ok((
             logits.into_pyarray(py).reshape([count, each, side, side])?,
             scores.into_pyarray(py).reshape([count, each])?,
@@ -257,13 +259,7 @@ impl PyEmbedding {
         let logits = each_logits(&logits)?;
         let (width, height) = self.embedding.size();
         let shape = [logits.len(), height as usize, width as usize];
-        let masks = py.detach(|| {
-            let mut values = Vec::with_capacity(shape.iter().product());
-            for mask in self.embedding.upsample(&logits)? {
-                mask.append_bools(&mut values);
-            }
-            Ok::<_, samara::Error>(values)
-        });
+        let masks = py.detach(|| self.embedding.upsample_bools(&logits));
         masks.map_err(raise)?.into_pyarray(py).reshape(shape)
     }
 

@@ -428,21 +428,19 @@ impl Mask {
 
     /// One `bool` a pixel, row by row.
     pub fn to_bools(&self) -> Vec<bool> {
-        let mut values = Vec::with_capacity(self.width as usize * self.height as usize);
-        self.append_bools(&mut values);
+        let mut values = vec![false; self.width as usize * self.height as usize];
+        self.write_bools(&mut values);
         values
     }
 
-    /// Appends one `bool` a pixel, row by row.
-    pub fn append_bools(&self, values: &mut Vec<bool>) {
-        let width = self.width as usize;
-        for y in 0..self.height {
-            let end = values.len() + width;
-            for word in self.row(y) {
+    /// Writes one `bool` a pixel, row by row, as far as there is room.
+    pub fn write_bools(&self, values: &mut [bool]) {
+        let rows = values.chunks_mut(self.width.max(1) as usize);
+        for (y, row) in (0..self.height).zip(rows) {
+            for (part, word) in row.chunks_mut(64).zip(self.row(y)) {
                 // A whole word at once, which becomes a few vector instructions.
                 let bits: [bool; 64] = std::array::from_fn(|i| word >> i & 1 == 1);
-                let left = end - values.len();
-                values.extend_from_slice(&bits[..left.min(64)]);
+                part.copy_from_slice(&bits[..part.len()]);
             }
         }
     }

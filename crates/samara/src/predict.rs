@@ -123,17 +123,26 @@ impl Embedding {
         Ok(logits.upsample(self.frame(), StabilityScore::OFFSET)?.0)
     }
 
-    /// Masks of the original size from low-resolution logits, as [`candidates`](Self::candidates) makes them.
+    /// Masks of the original size from low-resolution logits, as [`candidates`](Self::candidates) makes them: one
+    /// `bool` a pixel, row by row and mask after mask.
     ///
     /// # Errors
     /// As [`Logits::upsample`].
-    pub fn upsample(&self, logits: &[Logits]) -> Result<Vec<Mask>> {
-        let mask = |logits: &Logits| {
+    pub fn upsample_bools(&self, logits: &[Logits]) -> Result<Vec<bool>> {
+        let (width, height) = self.size();
+        let pixels = width as usize * height as usize;
+        let mut all = vec![false; logits.len() * pixels];
+        let upsample = |(logits, pixels): (&Logits, &mut [bool])| {
             let (mask, _) = logits.upsample(self.frame(), StabilityScore::OFFSET)?;
-            Ok(mask)
+            mask.write_bools(pixels);
+            Ok::<_, crate::Error>(())
         };
-        let all = || logits.par_iter().map(mask).collect();
-        self.segmenter().threads().run(all)
+        let each = || {
+            let rows = all.par_chunks_exact_mut(pixels);
+            logits.par_iter().zip(rows).try_for_each(upsample)
+        };
+        self.segmenter().threads().run(each)?;
+        Ok(all)
     }
 
     /// The same as logits of every original pixel, row by row.
