@@ -83,15 +83,14 @@ def points(points: Any) -> list[list[float]]:
     array = _array(points, PromptError, "points")
     if array.size == 0:
         return []
+    if array.dtype.kind not in "biuf":
+        raise PromptError(f"points: an array of {array.dtype}, expected numbers")
     if array.ndim == 1:
         array = array[None]
-    if array.ndim != 2 or array.shape[1] != 2 or array.dtype == object:
-        raise PromptError(f"points: an array of shape {array.shape}, expected (n, 2)")
-    try:
-        numbers = array.astype(np.float64)
-    except (TypeError, ValueError):
-        raise PromptError(f"points: an array of {array.dtype}, expected numbers") from None
-    pairs: list[list[float]] = numbers.tolist()
+    if array.ndim != 2 or array.shape[1] != 2:
+        hint = "; boxes are given as box=" if array.shape[-1:] == (4,) else ""
+        raise PromptError(f"points: an array of shape {array.shape}, expected (n, 2){hint}")
+    pairs: list[list[float]] = array.astype(np.float64).tolist()
     return pairs
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,9 +78,15 @@ class Embedding:
         mask: _Mask | None = None,
         single: bool = False,
         intent: _Intent = "balanced",
-        zoom: str = "off",
+        zoom: str | float | None = None,
     ) -> Candidates: ...
-    def predict_batch(self, prompts: Iterable[Prompt | ArrayLike], *, zoom: str = "off") -> list[Candidates]: ...
+    def predict_batch(
+        self,
+        prompts: Iterable[Prompt | ArrayLike],
+        *,
+        zoom: str | float | None = None,
+        progress: _Progress | None = None,
+    ) -> list[Candidates]: ...
     def save(self, path: _Path) -> None: ...
     @staticmethod
     def load(path: _Path, segmenter: Segmenter) -> Embedding: ...
@@ -151,7 +157,10 @@ class Candidate:
 @final
 class Candidates:
     def __len__(self) -> int: ...
+    @overload
     def __getitem__(self, index: int, /) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[Candidate]: ...
     def __iter__(self) -> Iterator[Candidate]: ...
     @property
     def best(self) -> Candidate: ...
@@ -212,6 +221,9 @@ class MaskGenerator:
 class MaskRecord:
     @property
     def segmentation(self) -> NDArray[np.bool_]: ...
+    @property
+    def mask(self) -> NDArray[np.bool_]: ...
+    def polygons(self, tolerance: float = 0.0) -> list[list[list[list[float]]]]: ...
     @property
     def rle(self) -> Rle: ...
     @property

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyIterator};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PySlice};
 use samara::{Candidate, Candidates, Mask, Overlay, RgbImage, Select, Selection, palette};
 use samara_image::PngSource;
 
@@ -48,7 +48,7 @@ impl PyCandidate {
 
     /// The outlines of the mask; see :func:`samara.polygons`.
     #[pyo3(signature = (tolerance = 0.0))]
-    fn polygons(&self, tolerance: f64) -> Vec<Vec<Vec<[f64; 2]>>> {
+    fn polygons(&self, tolerance: f64) -> PyResult<Vec<Vec<Vec<[f64; 2]>>>> {
         outlines(&self.candidate.mask, tolerance)
     }
 
@@ -149,8 +149,19 @@ impl PyCandidates {
         self.candidates.len()
     }
 
-    fn __getitem__(&self, index: isize) -> PyResult<PyCandidate> {
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        index: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let len = self.candidates.len();
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let slice = slice.indices(len as isize)?;
+            let at = (0..slice.slicelength).map(|i| slice.start + slice.step * i as isize);
+            let some = at.map(|at| self.candidate(&self.candidates.as_slice()[at as usize]));
+            return some.collect::<Vec<_>>().into_pyobject(py);
+        }
+        let index: isize = index.extract()?;
         let at = if index < 0 {
             index + len as isize
         } else {
@@ -159,9 +170,9 @@ impl PyCandidates {
         let found = usize::try_from(at)
             .ok()
             .and_then(|at| self.candidates.as_slice().get(at));
-        found
-            .map(|candidate| self.candidate(candidate))
-            .ok_or_else(|| PyIndexError::new_err(format!("candidate {index} of {len}")))
+        let why = || PyIndexError::new_err(format!("candidate {index} of {len}"));
+        let found = self.candidate(found.ok_or_else(why)?);
+        Ok(found.into_pyobject(py)?.into_any())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
@@ -270,7 +281,7 @@ impl PySelection {
 
     /// The outlines of the mask; see :func:`samara.polygons`.
     #[pyo3(signature = (tolerance = 0.0))]
-    fn polygons(&self, tolerance: f64) -> Vec<Vec<Vec<[f64; 2]>>> {
+    fn polygons(&self, tolerance: f64) -> PyResult<Vec<Vec<Vec<[f64; 2]>>>> {
         outlines(&self.selection.mask, tolerance)
     }
 

@@ -51,6 +51,20 @@ pub(crate) fn image_of(image: &Bound<'_, PyAny>) -> PyResult<RgbImage> {
     image.ok_or_else(|| ImageError::new_err("image: too large"))
 }
 
+/// Refuses one image in the place of several: a path, the bytes of a file, or an array of pixels.
+pub(crate) fn refuse_single(images: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
+    let axes: Option<usize> = images
+        .getattr("ndim")
+        .ok()
+        .and_then(|axes| axes.extract().ok());
+    let is_file = images.is_instance_of::<PyBytes>() || path_of(images)?.is_some();
+    if is_file || axes.is_some_and(|axes| axes < 4) {
+        let why = format!("{what}: one image, expected a list of them");
+        return Err(ImageError::new_err(why));
+    }
+    Ok(())
+}
+
 /// The path, if it is a `str` or has `__fspath__`.
 pub(crate) fn path_of(value: &Bound<'_, PyAny>) -> PyResult<Option<std::path::PathBuf>> {
     if value.is_instance_of::<PyString>() || value.hasattr("__fspath__")? {
@@ -136,6 +150,11 @@ pub(crate) fn box_of(corners: &Bound<'_, PyAny>) -> PyResult<OriginalBox> {
     let list = corners.call_method0("tolist").unwrap_or(corners.clone());
     let why = "box: four numbers, left, top, right and bottom";
     let [x0, y0, x1, y1]: [f64; 4] = list.extract().map_err(|_| PromptError::new_err(why))?;
+    if x1 < x0 || y1 < y0 {
+        return Err(PromptError::new_err(format!(
+            "box [{x0}, {y0}, {x1}, {y1}]: right of left and below top are expected; is it x, y, width and height?"
+        )));
+    }
     OriginalBox::new(x0, y0, x1, y1).map_err(raise)
 }
 

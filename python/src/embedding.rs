@@ -10,15 +10,40 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use samara::{Embedding, Logits, ModelPrompt, OriginalPx, Prompt, RgbImage, Zoom};
+use samara::{Embedding, Logits, MaskPrompt, ModelPrompt, OriginalPx, Prompt, RgbImage, Zoom};
 
 use crate::candidates::PyCandidates;
-use crate::error::{OptionError, raise};
+use crate::error::{OptionError, PromptError, raise};
+use crate::progress::Progress;
 use crate::prompt::{BALANCED, PyPrompt};
 use crate::segmenter::PySegmenter;
 
 /// Logits ``[prompts, masks, side, side]`` and scores ``[prompts, masks]``.
 type Decoded<'py> = (Bound<'py, PyArray4<f32>>, Bound<'py, PyArray2<f32>>);
+
+/// Prompts between which Ctrl-C is looked for.
+const AT_ONCE: usize = 64;
+
+/// How to look again.
+#[derive(FromPyObject)]
+enum ZoomArgument {
+    Name(String),
+    Factor(f64),
+}
+
+/// Refuses a mask of another size than the image, in pixels.
+pub(crate) fn check_mask(prompt: &Prompt, (width, height): (u32, u32)) -> PyResult<()> {
+    match prompt.mask_prompt() {
+        Some(MaskPrompt::Mask(mask)) if (mask.width(), mask.height()) != (width, height) => {
+            Err(PromptError::new_err(format!(
+                "mask: {} rows and {} columns, the image has {height} and {width}",
+                mask.height(),
+                mask.width()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// A function, and what it is called with.
 type Reduced<'py> = (
@@ -51,6 +76,12 @@ impl PyEmbedding {
         }
     }
 
+    /// Refuses a mask of another size than the image: which pixels it means would be a guess.
+    fn check(&self, prompt: Prompt) -> PyResult<Prompt> {
+        check_mask(&prompt, self.embedding.size())?;
+        Ok(prompt)
+    }
+
     fn answer(&self, prompts: &[Prompt], zoom: Zoom) -> samara::Result<Vec<PyCandidates>> {
         let first = self.embedding.predict_batch(prompts)?;
         let looked = prompts.iter().zip(first).map(|(prompt, first)| {
@@ -68,8 +99,12 @@ impl PyEmbedding {
         looked.collect()
     }
 
-    fn zoom(&self, zoom: &str) -> PyResult<Zoom> {
-        let zoom: Zoom = zoom.parse().map_err(raise)?;
+    fn zoom(&self, zoom: Option<ZoomArgument>) -> PyResult<Zoom> {
+        let zoom: Zoom = match zoom {
+            None => Zoom::Off,
+            Some(ZoomArgument::Name(name)) => name.parse().map_err(raise)?,
+            Some(ZoomArgument::Factor(factor)) => factor.to_string().parse().map_err(raise)?,
+        };
         if zoom != Zoom::Off && self.image.is_none() {
             let why = format!(
                 "zoom '{zoom}': this embedding was loaded, and has no image to look at again"
@@ -107,8 +142,8 @@ impl PyEmbedding {
     /// ----------
     /// points, labels, box, mask, single, intent
     ///     As of :class:`Prompt`; a :class:`Prompt` may be given in the place of the points.
-    /// zoom : str, default "off"
-    ///     "auto" looks again, at a crop, where the answer is small; a factor above 1, such as "4", always does.
+    /// zoom : str or float, optional
+    ///     "auto" looks again, at a crop, where the answer is small; a factor above 1, such as 4, always does.
     ///
     /// Returns
     /// -------
@@ -120,7 +155,7 @@ impl PyEmbedding {
     /// PromptError
     ///     The prompt is empty, or lies outside the image.
     #[pyo3(signature = (
-        points = None, labels = None, *, r#box = None, mask = None, single = false, intent = "balanced", zoom = "off"
+        points = None, labels = None, *, r#box = None, mask = None, single = false, intent = "balanced", zoom = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
     fn predict(
@@ -132,10 +167,12 @@ impl PyEmbedding {
         mask: Option<Bound<'_, PyAny>>,
         single: bool,
         intent: &str,
-        zoom: &str,
+        zoom: Option<ZoomArgument>,
     ) -> PyResult<PyCandidates> {
         let zoom = self.zoom(zoom)?;
-        let prompt = PyPrompt::or_given(points, labels, r#box, mask, single, intent)?;
+        let prompt = self.check(PyPrompt::or_given(
+            points, labels, r#box, mask, single, intent,
+        )?)?;
         let mut answers = py.detach(|| self.answer(&[prompt], zoom)).map_err(raise)?;
         // One prompt has one answer.
         Ok(answers.swap_remove(0))
@@ -147,26 +184,48 @@ impl PyEmbedding {
     /// ----------
     /// prompts : iterable of Prompt or of points
     ///     Points ``[x, y]``, or arrays of them of shape (n, 2), are clicks on one object each.
-    /// zoom : str, default "off"
+    /// zoom : str or float, optional
     ///     As of :meth:`predict`.
+    /// progress : callable or tqdm bar, optional
+    ///     Hears the share that is done, 0 to 1; a bar is moved on by its own total.
     ///
     /// Returns
     /// -------
     /// list of Candidates
     ///     In the order of the prompts.
-    #[pyo3(signature = (prompts, *, zoom = "off"))]
+    #[pyo3(signature = (prompts, *, zoom = None, progress = None))]
     fn predict_batch(
         &self,
         py: Python<'_>,
         prompts: &Bound<'_, PyAny>,
-        zoom: &str,
+        zoom: Option<ZoomArgument>,
+        progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Vec<PyCandidates>> {
         let zoom = self.zoom(zoom)?;
-        let prompts = prompts
-            .try_iter()?
-            .map(|prompt| PyPrompt::or_given(Some(prompt?), None, None, None, false, BALANCED));
+        let prompts = prompts.try_iter()?.map(|prompt| {
+            self.check(PyPrompt::or_given(
+                Some(prompt?),
+                None,
+                None,
+                None,
+                false,
+                BALANCED,
+            )?)
+        });
         let prompts: Vec<Prompt> = prompts.collect::<PyResult<_>>()?;
-        py.detach(|| self.answer(&prompts, zoom)).map_err(raise)
+        let mut progress = Progress::new(progress)?;
+        let answers = py.detach(|| {
+            let mut answers = Vec::with_capacity(prompts.len());
+            for some in prompts.chunks(AT_ONCE) {
+                answers.extend(self.answer(some, zoom)?);
+                let share = answers.len() as f64 / prompts.len() as f64;
+                if progress.tell(share).is_break() {
+                    return Err(samara::Error::Cancelled);
+                }
+            }
+            Ok(answers)
+        });
+        progress.finish(answers)
     }
 
     /// Saves the embedding to a file (safetensors), bound to the weights that made it.
@@ -211,9 +270,12 @@ impl PyEmbedding {
         multimask: bool,
     ) -> PyResult<Decoded<'py>> {
         let prompts = model_prompts(points, boxes, masks)?;
-        let tokens = py
-            .detach(|| self.embedding.decode_model(&prompts))
-            .map_err(raise)?;
+        let mut tokens = Vec::with_capacity(prompts.len());
+        for some in prompts.chunks(AT_ONCE) {
+            let found = py.detach(|| self.embedding.decode_model(some));
+            tokens.extend(found.map_err(raise)?);
+            py.check_signals()?;
+        }
         let segmenter = self.embedding.segmenter();
         let (count, side) = (prompts.len(), segmenter.logits_side());
         let shown = |tokens| self.embedding.official_tokens(tokens, multimask);

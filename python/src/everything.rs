@@ -14,7 +14,7 @@ use crate::candidates::png;
 use crate::convert::{image_of, options_of, rle_dict};
 use crate::embedding::PyEmbedding;
 use crate::error::{OptionError, raise};
-use crate::mask::array;
+use crate::mask::{array, outlines};
 use crate::progress::Progress;
 use crate::segmenter::PySegmenter;
 
@@ -138,7 +138,19 @@ impl PyMaskRecord {
     /// The mask, ``bool`` of the image's size; a new array each time.
     #[getter]
     fn segmentation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<bool>>> {
-        array(py, &self.mask()?)
+        array(py, &self.bits()?)
+    }
+
+    /// The same as :attr:`segmentation`, under the name that candidates have it.
+    #[getter]
+    fn mask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<bool>>> {
+        self.segmentation(py)
+    }
+
+    /// The outlines of the mask; see :func:`samara.polygons`.
+    #[pyo3(signature = (tolerance = 0.0))]
+    fn polygons(&self, tolerance: f64) -> PyResult<Vec<Vec<Vec<[f64; 2]>>>> {
+        outlines(&self.bits()?, tolerance)
     }
 
     /// The mask as COCO run lengths.
@@ -240,7 +252,7 @@ impl PyMaskRecord {
     }
 
     fn _repr_png_<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        png(py, Some(&self.image), &[&self.mask()?])
+        png(py, Some(&self.image), &[&self.bits()?])
     }
 
     fn __repr__(&self) -> String {
@@ -255,7 +267,7 @@ impl PyMaskRecord {
 }
 
 impl PyMaskRecord {
-    fn mask(&self) -> PyResult<Mask> {
+    fn bits(&self) -> PyResult<Mask> {
         self.record.segmentation.to_mask().map_err(raise)
     }
 }

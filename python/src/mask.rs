@@ -15,7 +15,11 @@ pub(crate) fn array<'py>(py: Python<'py>, mask: &Mask) -> PyResult<Bound<'py, Py
 }
 
 /// The corners of a mask's outlines: a list of polygons, each a list of rings `[n, 2]`, the outer one first.
-pub(crate) fn outlines(mask: &Mask, tolerance: f64) -> Vec<Vec<Vec<[f64; 2]>>> {
+pub(crate) fn outlines(mask: &Mask, tolerance: f64) -> PyResult<Vec<Vec<Vec<[f64; 2]>>>> {
+    if !tolerance.is_finite() || tolerance < 0.0 {
+        let why = format!("tolerance {tolerance}: not a number of pixels, 0 or more");
+        return Err(OptionError::new_err(why));
+    }
     let polygons = mask.to_polygons().into_iter().map(|polygon| {
         let polygon = if tolerance > 0.0 {
             polygon.simplify(tolerance)
@@ -27,7 +31,7 @@ pub(crate) fn outlines(mask: &Mask, tolerance: f64) -> Vec<Vec<Vec<[f64; 2]>>> {
             .map(|ring| ring.points.iter().map(|p| [p.x, p.y]).collect())
             .collect()
     });
-    polygons.collect()
+    Ok(polygons.collect())
 }
 
 /// COCO run lengths of a mask.
@@ -107,9 +111,5 @@ pub(crate) fn polygons(
     mask: &Bound<'_, PyAny>,
     tolerance: f64,
 ) -> PyResult<Vec<Vec<Vec<[f64; 2]>>>> {
-    if !tolerance.is_finite() || tolerance < 0.0 {
-        let why = format!("tolerance {tolerance}: not a number of pixels, 0 or more");
-        return Err(OptionError::new_err(why));
-    }
-    Ok(outlines(&mask_of(mask)?, tolerance))
+    outlines(&mask_of(mask)?, tolerance)
 }

@@ -8,8 +8,11 @@ use samara_quality::{ExternalMask, MaskQuality, QualityError, QualityEstimator};
 
 use crate::candidates::PyCandidate;
 use crate::convert::{box_of, mask_of};
-use crate::embedding::PyEmbedding;
+use crate::embedding::{PyEmbedding, check_mask};
 use crate::error::{DeviceError, OptionError, PromptError, raise};
+
+/// Masks between which Ctrl-C is looked for.
+const AT_ONCE: usize = 8;
 
 /// What a model thinks of a mask that someone else made.
 #[pyclass(name = "MaskQuality", module = "samara.quality", frozen)]
@@ -78,7 +81,9 @@ pub(crate) fn assess(
     let image = image.as_ref().ok_or_else(|| OptionError::new_err(why))?;
     let (width, height) = embedding.size();
     let external = |mask: PyResult<Bound<'_, PyAny>>| {
-        ExternalMask::new(&mask_of(&mask?)?, width, height).map_err(wrong)
+        let mask = mask_of(&mask?)?;
+        check_mask(&Prompt::mask(mask.clone()), (width, height))?;
+        ExternalMask::new(&mask, width, height).map_err(wrong)
     };
     let mut masks: Vec<ExternalMask> = masks.try_iter()?.map(external).collect::<PyResult<_>>()?;
     if let Some(boxes) = boxes {
@@ -95,12 +100,19 @@ pub(crate) fn assess(
             .map(|(mask, bbox)| mask.with_claim(Prompt::new().with_box(bbox)))
             .collect();
     }
-    let assessed = py.detach(|| QualityEstimator::new(embedding, image)?.assess(&masks));
+    let estimator = py
+        .detach(|| QualityEstimator::new(embedding, image))
+        .map_err(wrong)?;
+    let mut assessed = Vec::with_capacity(masks.len());
+    for some in masks.chunks(AT_ONCE) {
+        assessed.extend(py.detach(|| estimator.assess(some)).map_err(wrong)?);
+        py.check_signals()?;
+    }
     let quality = |quality| PyMaskQuality {
         quality,
         image: Arc::clone(image),
     };
-    Ok(assessed.map_err(wrong)?.into_iter().map(quality).collect())
+    Ok(assessed.into_iter().map(quality).collect())
 }
 
 fn wrong(error: QualityError) -> PyErr {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyFileNotFoundError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::PyDict;
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::{Checkpoint, registry};
 use samara::{DeviceKind, EMBEDDED_MODEL, Segmenter, SegmenterOptions, embedded_checkpoint};
+use samara_image::one_line;
 
-use crate::convert::image_of;
+use crate::convert::{image_of, refuse_single};
 use crate::embedding::PyEmbedding;
-use crate::error::{CheckpointError, ImageError, OptionError, raise};
+use crate::error::{CheckpointError, OptionError, raise};
 use crate::progress::Progress;
 
 /// A function, and what it is called with.
@@ -160,11 +161,7 @@ impl PySegmenter {
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Vec<PyEmbedding>> {
         let mut progress = Progress::new(progress)?;
-        if images.is_instance_of::<PyString>() || images.is_instance_of::<PyBytes>() {
-            return Err(ImageError::new_err(
-                "images: one image, expected several; embed() takes one",
-            ));
-        }
+        refuse_single(images, "images")?;
         let images: Vec<Bound<'_, PyAny>> = images.try_iter()?.collect::<PyResult<_>>()?;
         let mut embeddings = Vec::with_capacity(images.len());
         for (i, image) in images.iter().enumerate() {
@@ -206,7 +203,10 @@ fn checkpoint(model: &str) -> PyResult<Checkpoint> {
         return Checkpoint::open(model).map_err(raise);
     }
     let Ok(release) = registry::find(model) else {
-        let why = format!("{model}: neither a file nor the name of a released model");
+        let why = format!(
+            "{}: neither a file nor the name of a released model",
+            one_line(model)
+        );
         return Err(PyFileNotFoundError::new_err(why));
     };
     let cache = ModelCache::locate();

@@ -11,7 +11,8 @@ use samara::{
     VideoFrame, VideoOptions, VideoSession, open_video, read_image,
 };
 
-use crate::convert::{image_of, options_of, path_of, rle_dict};
+use crate::convert::{image_of, options_of, path_of, refuse_single, rle_dict};
+use crate::embedding::check_mask;
 use crate::error::{VideoError, raise};
 use crate::mask::array;
 use crate::prompt::PyPrompt;
@@ -39,6 +40,7 @@ impl ImageSource {
 
 impl Frames {
     fn new(images: &Bound<'_, PyAny>) -> PyResult<Self> {
+        refuse_single(images, "video")?;
         let source = |image: PyResult<Bound<'_, PyAny>>| {
             let image = image?;
             Ok(match path_of(&image)? {
@@ -178,6 +180,15 @@ fn source_of(video: &Bound<'_, PyAny>) -> PyResult<Box<dyn FrameSource>> {
     let Some(path) = path_of(video)? else {
         return Ok(Box::new(Frames::new(video)?));
     };
+    let is_image = path.is_file()
+        && path.extension().is_some_and(|extension| {
+            let extension = extension.to_string_lossy().to_lowercase();
+            ["bmp", "jpeg", "jpg", "png", "tif", "tiff"].contains(&&*extension)
+        });
+    if is_image {
+        let why = "is an image; give a folder or a list of images, or a video file";
+        return Err(VideoError::new_err(format!("{}: {why}", path.display())));
+    }
     let opened = video
         .py()
         .detach(|| open_video(path, &ImageLimits::default()));
@@ -284,6 +295,9 @@ impl PyVideoSession {
         image: Option<Bound<'_, PyAny>>,
     ) -> PyResult<PyObjectMask> {
         let prompt = PyPrompt::or_given(points, labels, r#box, mask, false, intent)?;
+        if let Some(size) = self.size().filter(|_| image.is_none()) {
+            check_mask(&prompt, size)?;
+        }
         self.on_frame(py, frame, image.as_ref(), |session, frame| {
             let found = session.prompt(frame, object, &prompt)?;
             Ok(PyObjectMask::new(found, frame.frame()))
@@ -361,7 +375,7 @@ impl PyVideoSession {
         };
         Ok(PyPropagation {
             session: slf.clone().unbind(),
-            state: Mutex::new(next),
+            state: Mutex::new(next.filter(|&next| is_before(next, stop, direction))),
             stop,
             direction,
         })
@@ -471,12 +485,16 @@ impl PyPropagation {
             Direction::Forward => index.checked_add(1),
             Direction::Backward => index.checked_sub(1),
         };
-        next.filter(|next| match (self.direction, self.stop) {
-            (_, None) => true,
-            (Direction::Forward, Some(stop)) => *next <= stop,
-            (Direction::Backward, Some(stop)) => *next >= stop,
-        })
+        next.filter(|&next| is_before(next, self.stop, self.direction))
     }
+}
+
+/// Whether a frame comes before the end of a loop, or is its last one.
+fn is_before(frame: usize, stop: Option<usize>, direction: Direction) -> bool {
+    stop.is_none_or(|stop| match direction {
+        Direction::Forward => frame <= stop,
+        Direction::Backward => frame >= stop,
+    })
 }
 
 #[pymethods]
@@ -486,6 +504,7 @@ impl PyPropagation {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyFrameMasks>> {
+        py.check_signals()?;
         let found: samara::Result<_> = py.detach(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(index) = *state else {

@@ -26,6 +26,7 @@ def test_a_click_finds_the_disc(embedding: samara.Embedding) -> None:
     candidates = embedding.predict([120, 80])
     assert len(candidates) == 3 and candidates.masks.shape == (3, 160, 240)
     assert iou(candidates.best.mask, disc()) > 0.95
+    assert [c.index for c in candidates[1:]] == [1, 2] and [c.index for c in candidates[::-1]] == [2, 1, 0]
     for i, candidate in enumerate(candidates):
         assert candidate.index == i
         assert (candidate.mask == candidates.masks[i]).all()
@@ -126,6 +127,15 @@ def test_what_is_no_prompt_is_refused(embedding: samara.Embedding) -> None:
         {"points": [[1, 2]], "labels": ["a"]},
         {"box": [1, 2, 3]},
         {"box": [5, 5, 5, 9]},
+        {"box": [50, 60, 20, 30]},
+        {"points": [3 + 1j, 3]},
+        {"points": ["3", "3"]},
+        {"points": [None, 3]},
+        {"points": [2**70, 3]},
+        {"points": [[1, 2, 30, 40]]},
+        {"mask": disc()[:80]},
+        {"mask": np.ascontiguousarray(disc().T)},
+        {"mask": samara.encode_rle(np.ones((5, 5), bool))},
         {"box": [nan, 1, 2, 3]},
         {"mask": np.zeros((160, 240), bool)},
         {"mask": np.zeros((160, 240, 3), bool)},
@@ -211,7 +221,7 @@ def test_a_prompt_says_all(embedding: samara.Embedding) -> None:
         corrected.masks == embedding.predict([[120, 80], [118, 82]], mask=best.low_res_logits, single=True).masks
     ).all()
     assert (samara.quality.assess(embedding, [best])[0].refined.mask == best.mask).mean() > 0.99
-    with pytest.raises(samara.ImageError, match="one image, expected several"):
+    with pytest.raises(samara.ImageError, match="one image, expected a list"):
         embedding.segmenter.embed_batch("a.jpg")
 
 
@@ -260,6 +270,12 @@ def test_embeddings_are_saved_and_pickled(embedding: samara.Embedding, tmp_path:
             other.predict([120, 80], zoom="auto")
     with pytest.raises(samara.SavedError):
         samara.Embedding.from_bytes(b"no embedding", embedding.segmenter)
+    size = b'original\\":[240,160]'
+    huge = embedding.to_bytes().replace(size, b'original\\":[24' + b"0" * 8 + b",16" + b"0" * 8 + b"]")
+    length = int.from_bytes(huge[:8], "little") + len(huge) - len(embedding.to_bytes())
+    assert length > int.from_bytes(huge[:8], "little")
+    with pytest.raises(samara.SamaraError, match="31 pixels|2³¹ pixels"):
+        samara.Embedding.from_bytes(length.to_bytes(8, "little") + huge[8:], embedding.segmenter)
     with pytest.raises(samara.SavedError, match="nope"):
         samara.Embedding.load(tmp_path / "nope", embedding.segmenter)
 
@@ -284,6 +300,10 @@ def test_everything_and_its_tree(segmenter: samara.Segmenter, embedding: samara.
             "crop_box",
         }
         assert official["area"] == official["segmentation"].sum()
+        assert (record.mask == record.segmentation).all()
+        assert len(record.polygons()) >= 1
+        with pytest.raises(samara.OptionError, match="^tolerance"):
+            record.polygons(float("nan"))
         assert list(record) == list(record.keys()) == list(official) and len(record) == 7
         assert "area" in record and "score" not in record
         assert record.get("area") == dict(record.items())["area"] == official["area"]
@@ -308,6 +328,8 @@ def test_progress_stops_work(segmenter: samara.Segmenter, embedding: samara.Embe
     class Stop(Exception):
         pass
 
+    shares: list[float] = []
+
     def stop(share: float) -> None:
         raise Stop
 
@@ -316,6 +338,10 @@ def test_progress_stops_work(segmenter: samara.Segmenter, embedding: samara.Embe
         generator.generate(embedding, progress=stop)
     with pytest.raises(Stop):
         segmenter.embed_batch([picture()], progress=stop)
+    with pytest.raises(Stop):
+        embedding.predict_batch([[120, 80]], progress=stop)
+    assert len(embedding.predict_batch([[120, 80]] * 65, progress=shares.append)) == 65
+    assert shares == [64 / 65, 1.0]
 
     class Bar:
         total = 50
@@ -375,6 +401,11 @@ def test_videos(segmenter: samara.Segmenter, tmp_path: Path) -> None:
     assert loaded.objects == [7]
     back = list(loaded.propagate(3, 1, direction="backward"))
     assert [frame.index for frame in back] == [3, 2, 1]
+    assert list(loaded.propagate(3, 1)) == [] == list(loaded.propagate(1, 3, direction="backward"))
+    with pytest.raises(samara.VideoError, match="0.png: is an image"):
+        samara.VideoSession(segmenter, tmp_path / "0.png")
+    with pytest.raises(samara.PromptError, match="mask: 80 rows and 240 columns"):
+        session.prompt(0, 7, mask=disc()[:80])
     with pytest.raises(samara.VideoError, match="frame 9"):
         session.prompt(9, 7, [1, 1])
     session.remove(7)
@@ -393,7 +424,7 @@ def test_videos(segmenter: samara.Segmenter, tmp_path: Path) -> None:
     arrays.clear_prompt(0, 7)
     with pytest.raises(samara.VideoError, match="object 7 has no prompt"):
         arrays.track(1)
-    for video in ([], 5, [np.zeros((2, 2))]):
+    for video in ([], 5, [np.zeros((2, 2))], frames[0]):
         with pytest.raises(samara.SamaraError):
             samara.VideoSession(segmenter, video)  # type: ignore[arg-type]
 
@@ -414,6 +445,8 @@ def test_quality_of_a_mask_from_elsewhere(embedding: samara.Embedding) -> None:
     assert iou(good.refined.mask, disc()) > 0.95
     with pytest.raises(samara.PromptError):
         samara.quality.assess(embedding, [np.zeros((160, 240), bool)])
+    with pytest.raises(samara.PromptError, match="mask: 5 rows and 5 columns, the image has 160 and 240"):
+        samara.quality.assess(embedding, [np.ones((5, 5), bool)])
     with pytest.raises(samara.PromptError, match="boxes: 1 of them for 2 masks"):
         samara.quality.assess(embedding, [disc(), disc()], boxes=[[80, 40, 160, 120]])
 

@@ -191,7 +191,7 @@ fn download_offline_says_what_to_do() {
         format!("http://{}", listener.local_addr().unwrap())
     };
     let output = bench.run(&["models", "download", "mobile-sam", "--base-url", &closed]);
-    assert_fails(&output, 1, &["127.0.0.1", "--checkpoint FILE"]);
+    assert_fails(&output, 1, &["127.0.0.1", "give its file"]);
     let unknown = bench.run(&["models", "download", "mobilesam2"]);
     assert_eq!(unknown.status.code(), Some(2));
 }

@@ -155,6 +155,9 @@ pub struct Frame {
     stretched: bool,
 }
 
+/// Most pixels of an original image: masks of its size are to fit into memory, wherever its size comes from.
+const MOST_PIXELS: u64 = 1 << 31;
+
 impl Frame {
     /// SAM 1: the longest side becomes `side`, the other keeps the ratio, rounded as
     /// `int(x * scale + 0.5)` with `scale = side / max(width, height)`
@@ -163,7 +166,7 @@ impl Frame {
     /// A side that would round to zero pixels is one pixel, where the official code fails.
     ///
     /// # Errors
-    /// [`Error::Parameter`] when a size is zero.
+    /// [`Error::Parameter`] when a size is zero, or there are more than 2³¹ pixels.
     pub fn longest_side(width: u32, height: u32, side: u32) -> Result<Self, Error> {
         let scale = f64::from(side) / f64::from(width.max(height).max(1));
         let scaled = |x: u32| ((f64::from(x) * scale + 0.5) as u32).max(1);
@@ -174,7 +177,7 @@ impl Frame {
     /// SAM 2: both sides become `side`, whatever the ratio.
     ///
     /// # Errors
-    /// [`Error::Parameter`] when a size is zero.
+    /// [`Error::Parameter`] when a size is zero, or there are more than 2³¹ pixels.
     pub fn stretch(width: u32, height: u32, side: u32) -> Result<Self, Error> {
         Self::checked((width, height), (side, side), side, true)
     }
@@ -185,7 +188,12 @@ impl Frame {
         side: u32,
         stretched: bool,
     ) -> Result<Self, Error> {
-        if original.0 == 0 || original.1 == 0 {
+        let pixels = u64::from(original.0) * u64::from(original.1);
+        if pixels > MOST_PIXELS {
+            let what = format!("{}×{} has more than 2³¹ pixels", original.0, original.1);
+            return Err(Error::parameter("image size", what));
+        }
+        if pixels == 0 {
             let what = format!(
                 "{}x{} pixels: an image needs at least one",
                 original.0, original.1

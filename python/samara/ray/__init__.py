@@ -1,6 +1,6 @@
 """Segmentation of many pictures on a Ray cluster: an actor for Ray Data, and ``python -m samara.ray INPUT OUTPUT``.
 
-Needs the extra ``ray``: ``pip install "samara[ray]"``.
+Needs the extra ``ray``, as of ``pip install "./python[ray]"``.
 """
 
 from __future__ import annotations

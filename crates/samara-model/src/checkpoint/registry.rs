@@ -105,10 +105,11 @@ pub struct UnknownModel {
 }
 
 fn hint(suggestion: Option<&str>) -> String {
-    match suggestion {
-        Some(name) => format!("did you mean {name}?"),
-        None => "`samara models list` shows the names".to_owned(),
+    if let Some(name) = suggestion {
+        return format!("did you mean {name}?");
     }
+    let names: Vec<&str> = releases().iter().map(|release| release.name).collect();
+    format!("the released models are {}", names.join(", "))
 }
 
 /// All releases, in the order in which they are to be listed.
@@ -415,7 +416,7 @@ mod tests {
         assert!(
             nonsense
                 .to_string()
-                .ends_with("`samara models list` shows the names")
+                .contains("the released models are sam-vit-b, ")
         );
     }
 

@@ -47,6 +47,7 @@ class SamPredictor:
 
     def __init__(self, sam_model: Sam) -> None:
         super().__init__()
+        _segmenter(sam_model)
         self.model = sam_model
         self.transform = ResizeLongestSide(sam_model.image_encoder.img_size)
         self.reset_image()

@@ -61,8 +61,8 @@ pub enum DownloadError {
 
     /// No connection could be made.
     #[error(
-        "cannot reach {host} ({reason}) for {url}: download it elsewhere and pass --checkpoint \
-         FILE or put it into {}, or set {BASE_URL_VARIABLE} to a mirror",
+        "cannot reach {host} ({reason}) for {url}: download it elsewhere and \
+         give its file, or put it into {}, or set {BASE_URL_VARIABLE} to a mirror",
         dir.display()
     )]
     Unreachable {
