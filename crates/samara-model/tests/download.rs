@@ -631,7 +631,7 @@ fn an_unreachable_host_is_one_line_with_the_ways_out() {
         message.starts_with(&format!("cannot reach {host} (")),
         "{message}"
     );
-    for way in [FILE, "--checkpoint", "models", BASE_URL_VARIABLE] {
+    for way in [FILE, "give its file", "models", BASE_URL_VARIABLE] {
         assert!(message.contains(way), "{message}");
     }
     assert!(
