@@ -31,20 +31,6 @@ enum ZoomArgument {
     Factor(f64),
 }
 
-/// Refuses a mask of another size than the image, in pixels.
-pub(crate) fn check_mask(prompt: &Prompt, (width, height): (u32, u32)) -> PyResult<()> {
-    match prompt.mask_prompt() {
-        Some(MaskPrompt::Mask(mask)) if (mask.width(), mask.height()) != (width, height) => {
-            Err(PromptError::new_err(format!(
-                "mask: {} rows and {} columns, the image has {height} and {width}",
-                mask.height(),
-                mask.width()
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// A function, and what it is called with.
 type Reduced<'py> = (
     Bound<'py, PyAny>,
@@ -76,8 +62,8 @@ impl PyEmbedding {
         }
     }
 
-    /// Refuses a mask of another size than the image: which pixels it means would be a guess.
-    fn check(&self, prompt: Prompt) -> PyResult<Prompt> {
+    /// The prompt, if its mask has the size of the image.
+    fn checked(&self, prompt: Prompt) -> PyResult<Prompt> {
         check_mask(&prompt, self.embedding.size())?;
         Ok(prompt)
     }
@@ -170,7 +156,7 @@ impl PyEmbedding {
         zoom: Option<ZoomArgument>,
     ) -> PyResult<PyCandidates> {
         let zoom = self.zoom(zoom)?;
-        let prompt = self.check(PyPrompt::or_given(
+        let prompt = self.checked(PyPrompt::or_given(
             points, labels, r#box, mask, single, intent,
         )?)?;
         let mut answers = py.detach(|| self.answer(&[prompt], zoom)).map_err(raise)?;
@@ -203,7 +189,7 @@ impl PyEmbedding {
     ) -> PyResult<Vec<PyCandidates>> {
         let zoom = self.zoom(zoom)?;
         let prompts = prompts.try_iter()?.map(|prompt| {
-            self.check(PyPrompt::or_given(
+            self.checked(PyPrompt::or_given(
                 Some(prompt?),
                 None,
                 None,
@@ -213,6 +199,7 @@ impl PyEmbedding {
             )?)
         });
         let prompts: Vec<Prompt> = prompts.collect::<PyResult<_>>()?;
+        self.embedding.check(&prompts).map_err(raise)?;
         let mut progress = Progress::new(progress)?;
         let answers = py.detach(|| {
             let mut answers = Vec::with_capacity(prompts.len());
@@ -381,6 +368,20 @@ impl PyEmbedding {
 }
 
 /// Logits ``[n, side, side]``, one by one.
+/// Refuses a mask of another size than the image: which pixels it means would be a guess.
+pub(crate) fn check_mask(prompt: &Prompt, (width, height): (u32, u32)) -> PyResult<()> {
+    match prompt.mask_prompt() {
+        Some(MaskPrompt::Mask(mask)) if (mask.width(), mask.height()) != (width, height) => {
+            Err(PromptError::new_err(format!(
+                "mask: {} rows and {} columns, the image has {height} and {width}",
+                mask.height(),
+                mask.width()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A prompt for each row of the arrays.
 fn model_prompts(
     points: Option<(PyReadonlyArray3<'_, f32>, PyReadonlyArray2<'_, f32>)>,

@@ -342,6 +342,8 @@ def test_progress_stops_work(segmenter: samara.Segmenter, embedding: samara.Embe
         embedding.predict_batch([[120, 80]], progress=stop)
     assert len(embedding.predict_batch([[120, 80]] * 65, progress=shares.append)) == 65
     assert shares == [64 / 65, 1.0]
+    with pytest.raises(samara.PromptError, match="prompt 70.*999"):
+        embedding.predict_batch([*[[120, 80]] * 70, [999, 80]], progress=stop)
 
     class Bar:
         total = 50

@@ -53,14 +53,22 @@ impl Embedding {
         })
     }
 
+    /// Checks prompts without answering them; for those that are answered some at a time.
+    ///
+    /// # Errors
+    /// As [`Embedding::predict_batch`].
+    pub fn check(&self, prompts: &[Prompt]) -> Result<()> {
+        let logits_side = self.segmenter().logits_side();
+        all_good(prompts, |prompt| prompt.validate(self.frame(), logits_side))
+    }
+
     /// The first half of [`Embedding::predict_batch`]: logits and scores of every mask token, for
     /// every prompt, without masks of the original size.
     ///
     /// # Errors
     /// As [`Embedding::predict_batch`].
     pub fn decode(&self, prompts: &[Prompt]) -> Result<Vec<MaskTokens>> {
-        let logits_side = self.segmenter().logits_side();
-        all_good(prompts, |prompt| prompt.validate(self.frame(), logits_side))?;
+        self.check(prompts)?;
         let prompts: Vec<ModelPrompt> = prompts.iter().map(|p| self.to_model(p)).collect();
         self.decode_checked(&prompts)
     }
