@@ -21,10 +21,6 @@ mod segmenter;
 mod video;
 
 use pyo3::pymodule;
-use samara_kernels::memory::HugePages;
-
-#[global_allocator]
-static ALLOCATOR: HugePages = HugePages;
 
 /// The engine of `samara`; import the package instead.
 #[pymodule]
