@@ -61,16 +61,15 @@ pub fn features_of(embedding: &Embedding) -> &ImageFeatures {
 /// [`PromptError`]: a prompt makes no sense for the image, or has another shape than the first; or
 /// there is none.
 pub fn prompt_batch(embedding: &Embedding, prompts: &[Prompt]) -> Result<PromptBatch> {
-    let Some(first) = prompts.first() else {
+    if prompts.is_empty() {
         return Err(PromptError::Empty.into());
-    };
-    let (segmenter, shape) = (embedding.segmenter(), embedding.to_model(first).shape());
-    let mut all = Vec::with_capacity(prompts.len());
+    }
+    let segmenter = embedding.segmenter();
     for prompt in prompts {
         prompt.validate(embedding.frame(), segmenter.logits_side())?;
-        all.push(embedding.to_model(prompt));
     }
-    if all.iter().any(|prompt| prompt.shape() != shape) {
+    let all: Vec<ModelPrompt> = prompts.iter().map(|p| embedding.to_model(p)).collect();
+    if all.iter().any(|prompt| prompt.shape() != all[0].shape()) {
         return Err(PromptError::Shapes.into());
     }
     let all: Vec<&ModelPrompt> = all.iter().collect();

@@ -55,11 +55,10 @@ class InferenceState(dict[str, Any]):
     ``obj_idx_to_id``, ``device``, ``storage_device``, ``offload_video_to_cpu`` and ``offload_state_to_cpu``.
     """
 
-    def __init__(self, session: VideoSession, *, keep_all: bool) -> None:
+    def __init__(self, session: VideoSession) -> None:
         width, height = session.size or (0, 0)
         super().__init__(num_frames=session.frame_count, video_height=height, video_width=width)
         self.session = session
-        self.keep_all = keep_all
         self.numbers = 0
         self.tracks: dict[Hashable, Track] = {}
         self.name_objects()
@@ -198,7 +197,7 @@ class SAM2VideoPredictor(SAM2Base):
         """
         if not isinstance(video_path, (str, os.PathLike)):
             raise NotImplementedError(f"video_path: a {type(video_path).__name__}, expected the path of a video")
-        state = InferenceState(self._session(video_path), keep_all=self.keep_all)
+        state = InferenceState(self._session(video_path))
         state["offload_video_to_cpu"] = offload_video_to_cpu
         state["offload_state_to_cpu"] = offload_state_to_cpu
         state["device"] = state["storage_device"] = cpu()
