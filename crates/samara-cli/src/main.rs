@@ -53,10 +53,12 @@ fn run() -> Result<()> {
         pool.build_global()
             .map_err(|e| CliError::failed(format!("--threads {threads}: {e}")))?;
     }
+    let threads = flags.threads;
     match flags.command {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Everything(flags) => commands::everything::run(&flags),
         Command::Video(flags) => commands::video::run(&flags),
+        Command::Serve(flags) => commands::serve::run(&flags, threads),
         Command::Attention(flags) => commands::attention::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),

@@ -1,9 +1,12 @@
 //! Any model of the family, behind one face.
 
+use std::ops::ControlFlow;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
+use crate::common::never;
 use crate::ops::select_rows;
 use crate::sam::{
     DecodedMasks, ImageEncoderConfig, ImageTokens, PromptBatch, Sam, SamConfig, ScoredPrompts,
@@ -185,12 +188,22 @@ pub enum Model {
 impl Model {
     /// Features of normalised and padded pixels `[1, 3, side, side]`.
     pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
+        let ControlFlow::Continue(features) = self.try_encode_image(pixels, never);
+        features
+    }
+
+    /// The same, which `between` hears of before every block of the encoder, and can stop.
+    pub fn try_encode_image<B>(
+        &self,
+        pixels: Tensor<4>,
+        between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, ImageFeatures> {
         match self {
-            Self::Sam(sam) => ImageFeatures {
-                image_embed: sam.encode_image(pixels),
+            Self::Sam(sam) => ControlFlow::Continue(ImageFeatures {
+                image_embed: sam.image_encoder().try_forward(pixels, between)?,
                 high_res_feats: Vec::new(),
-            },
-            Self::Sam2(sam2) => sam2.encode_image(pixels),
+            }),
+            Self::Sam2(sam2) => sam2.try_encode_image(pixels, between),
         }
     }
 

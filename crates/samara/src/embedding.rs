@@ -117,6 +117,17 @@ impl Embedding {
         Ok(Self::new(segmenter.clone(), frame, features, String::new()))
     }
 
+    /// How many bytes of memory it takes, about: its values, and three times as many that its first prompt adds.
+    pub fn memory(&self) -> usize {
+        let ImageFeatures {
+            image_embed,
+            high_res_feats,
+        } = &self.features;
+        let values = |tensor: &Tensor<4>| tensor.dims().iter().product::<usize>();
+        let finer: usize = high_res_feats.iter().map(values).sum();
+        size_of::<f32>() * (4 * values(image_embed) + finer)
+    }
+
     /// Saves the embedding to one file (`safetensors`), bound to the weights that made it.
     ///
     /// # Errors
@@ -237,8 +248,30 @@ impl Segmenter {
         &self,
         image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
     ) -> Result<Embedding> {
+        self.embed_between(image, || ControlFlow::Continue(()))
+    }
+
+    /// As [`embed`](Self::embed), for programs that have something else to do meanwhile, or may have to stop: `between`
+    /// is called before every block of the image encoder, 10 to 100 times, on a thread of the model's pool, where
+    /// other prompts may be answered.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed); [`Error::Cancelled`] when `between` broke off.
+    pub fn embed_between<'a>(
+        &self,
+        image: impl TryInto<InputImage<'a>, Error: Into<Error>>,
+        between: impl FnMut() -> ControlFlow<()> + Send,
+    ) -> Result<Embedding> {
         let image = image.try_into().map_err(Into::into)?;
-        self.embed_rgb(&image)
+        let image: &RgbImage = &image;
+        let frame = self.frame(image.width(), image.height())?;
+        let features = self.threads().run(|| {
+            let pixels = self.preprocess(image, &frame);
+            self.model().try_encode_image(pixels, between)
+        });
+        let features = features.continue_value().ok_or(Error::Cancelled)?;
+        let digest = image_digest(image);
+        Ok(Embedding::new(self.clone(), frame, features, digest))
     }
 
     /// Computes the embedding of an image that was scaled as the model takes it, as `set_torch_image` of the
@@ -272,20 +305,6 @@ impl Segmenter {
             self.model().encode_image(pixels)
         });
         Ok(Embedding::new(self.clone(), frame, features, String::new()))
-    }
-
-    fn embed_rgb(&self, image: &RgbImage) -> Result<Embedding> {
-        let frame = self.frame(image.width(), image.height())?;
-        let features = self.threads().run(|| {
-            let pixels = self.preprocess(image, &frame);
-            self.model().encode_image(pixels)
-        });
-        Ok(Embedding::new(
-            self.clone(),
-            frame,
-            features,
-            image_digest(image),
-        ))
     }
 
     /// Computes the embeddings of images, one after the other. `progress` hears of every image how many are

@@ -10,6 +10,7 @@ pub(crate) mod levels;
 pub(crate) mod models;
 pub(crate) mod quality;
 pub(crate) mod segment;
+pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod video;
 

@@ -16,6 +16,7 @@ mod eval;
 mod everything;
 mod quality;
 mod segment;
+mod serve;
 mod video;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
 pub(crate) use quality::{LevelsFlags, QualityFlags};
 pub(crate) use segment::{SegmentFlags, SegmentFormat};
+pub(crate) use serve::ServeFlags;
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
 
 use crate::args::{positive, threads};
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Everything(Box<EverythingFlags>),
     /// Follow objects through a video: a file, or a folder of frames
     Video(Box<VideoFlags>),
+    /// Serve masks over HTTP, also to X-AnyLabeling, Label Studio and CVAT
+    Serve(Box<ServeFlags>),
     /// Say which level of an object attention maps look at: the whole, a part or a subpart
     Attention(Box<AttentionFlags>),
     /// Train or fine-tune a model as a recipe says; resumes where it was interrupted

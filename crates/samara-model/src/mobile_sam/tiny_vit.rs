@@ -1,6 +1,8 @@
 //! TinyViT, the image encoder of MobileSAM (`mobile_sam/modeling/tiny_vit_sam.py`): one
 //! convolutional stage, then three stages of window attention with local convolutions.
 
+use std::ops::ControlFlow;
+
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -11,6 +13,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use samara_kernels::depthwise::Depthwise;
 
+use crate::common::never;
 use crate::ops::{
     self, Activation, AttentionBias, Bottleneck, Convolution, GridAttention, LAYER_NORM_EPSILON,
     Linear, QkvLayout,
@@ -131,9 +134,22 @@ impl TinyViT {
     /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
     /// `[batch, side / 16, side / 16, out_chans]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let x = self.patch_embed.forward(pixels.permute([0, 2, 3, 1]));
-        let x = self.layers.iter().fold(x, |x, stage| stage.forward(x));
-        self.neck.forward(x)
+        let ControlFlow::Continue(embedding) = self.try_forward(pixels, never);
+        embedding
+    }
+
+    /// The same, which `between` hears of before every block, and can stop.
+    pub fn try_forward<B>(
+        &self,
+        pixels: Tensor<4>,
+        mut between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, Tensor<4>> {
+        let mut x = self.patch_embed.forward(pixels.permute([0, 2, 3, 1]));
+        for stage in &self.layers {
+            x = stage.try_forward(x, &mut between)?;
+        }
+        between()?;
+        ControlFlow::Continue(self.neck.forward(x))
     }
 
     /// What goes through the encoder, for analysis: the patch embedding, then the output of every
@@ -230,14 +246,26 @@ struct Stage {
 
 impl Stage {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.blocks.iter().fold(x, |x, block| match block {
-            Block::MbConv(block) => block.forward(x),
-            Block::TinyViT(block) => block.forward(x),
-        });
-        match &self.downsample {
+        let ControlFlow::Continue(x) = self.try_forward(x, never);
+        x
+    }
+
+    fn try_forward<B>(
+        &self,
+        mut x: Tensor<4>,
+        mut between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, Tensor<4>> {
+        for block in &self.blocks {
+            between()?;
+            x = match block {
+                Block::MbConv(block) => block.forward(x),
+                Block::TinyViT(block) => block.forward(x),
+            };
+        }
+        ControlFlow::Continue(match &self.downsample {
             Some(downsample) => downsample.forward(x),
             None => x,
-        }
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! SAM's image encoder: a ViT with window attention, a few global blocks and decomposed relative
 //! positions (`segment_anything/modeling/image_encoder.py`).
 
+use std::ops::ControlFlow;
+
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::Conv2dConfig;
@@ -8,7 +10,7 @@ use burn::nn::{Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::neck::{Neck, NeckConfig};
-use crate::common::{MlpBlock, MlpBlockConfig};
+use crate::common::{MlpBlock, MlpBlockConfig, never};
 use crate::ops::{
     self, Activation, AttentionBias, Conv2d, GridAttention, Linear, NormLayer, QkvLayout,
 };
@@ -118,9 +120,23 @@ impl ImageEncoderViT {
     /// Normalised and padded pixels `[batch, 3, side, side]` → image embedding
     /// `[batch, side / patch, side / patch, out_chans]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let tokens = self.patch_embed.forward(pixels) + self.pos_embed.val();
-        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.neck.forward(tokens)
+        let ControlFlow::Continue(embedding) = self.try_forward(pixels, never);
+        embedding
+    }
+
+    /// The same, which `between` hears of before every block, and can stop.
+    pub fn try_forward<B>(
+        &self,
+        pixels: Tensor<4>,
+        mut between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, Tensor<4>> {
+        let mut tokens = self.patch_embed.forward(pixels) + self.pos_embed.val();
+        for block in &self.blocks {
+            between()?;
+            tokens = block.forward(tokens);
+        }
+        between()?;
+        ControlFlow::Continue(self.neck.forward(tokens))
     }
 
     /// What goes through the encoder, for analysis: the patch embedding, then the output of every

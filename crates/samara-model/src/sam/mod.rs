@@ -9,6 +9,8 @@ mod prompt_encoder;
 mod transformer;
 mod validate;
 
+use std::ops::ControlFlow;
+
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -22,6 +24,7 @@ pub use prompt_encoder::{PromptBatch, PromptEmbeddings, PromptEncoder, PromptEnc
 pub use transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 pub(crate) use validate::{validate_mask_decoder, validate_prompt_encoder};
 
+use crate::common::never;
 use crate::mobile_sam::{TinyViT, TinyViTConfig};
 use crate::token_attention::{DecoderToken, TokenAttention, sam_tokens};
 
@@ -121,9 +124,19 @@ pub enum ImageEncoder {
 impl ImageEncoder {
     /// Normalised and padded pixels `[batch, 3, side, side]` → `[batch, grid, grid, dim]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let ControlFlow::Continue(embedding) = self.try_forward(pixels, never);
+        embedding
+    }
+
+    /// The same, which `between` hears of before every block, and can stop.
+    pub fn try_forward<B>(
+        &self,
+        pixels: Tensor<4>,
+        between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, Tensor<4>> {
         match self {
-            Self::ViT(encoder) => encoder.forward(pixels),
-            Self::TinyViT(encoder) => encoder.forward(pixels),
+            Self::ViT(encoder) => encoder.try_forward(pixels, between),
+            Self::TinyViT(encoder) => encoder.try_forward(pixels, between),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Hiera, the trunk of SAM 2 (Ryali et al. 2023; `sam2/modeling/backbones/hieradet.py`): four stages
 //! of transformer blocks, each at half the resolution and twice the width of the one before.
 
+use std::ops::ControlFlow;
+
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-use crate::common::{MlpBlock, MlpBlockConfig, bicubic_weights};
+use crate::common::{MlpBlock, MlpBlockConfig, bicubic_weights, never};
 use crate::ops::{self, Activation, Conv2d, GridAttention, Linear, PooledAttention, QkvLayout};
 
 /// Epsilon of the norms.
@@ -146,19 +148,29 @@ impl Hiera {
     /// The tokens at the end of every stage, the finest first: `[batch, side / 4, side / 4, dim]`,
     /// then half the side and twice the width each time.
     pub fn forward(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
+        let ControlFlow::Continue(stages) = self.try_forward(pixels, never);
+        stages
+    }
+
+    /// The same, which `between` hears of before every block, and can stop.
+    pub fn try_forward<B>(
+        &self,
+        pixels: Tensor<4>,
+        mut between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, Vec<Tensor<4>>> {
         let x = self.patch_embed.forward(pixels);
         let [_, height, width, _] = x.dims();
         let mut x = x + self.position(height, width);
         let mut blocks = self.blocks.iter();
-        self.stages
-            .iter()
-            .map(|&count| {
-                for block in blocks.by_ref().take(count) {
-                    x = block.forward(x.clone());
-                }
-                x.clone()
-            })
-            .collect()
+        let mut ends = Vec::with_capacity(STAGES);
+        for &count in &self.stages {
+            for block in blocks.by_ref().take(count) {
+                between()?;
+                x = block.forward(x);
+            }
+            ends.push(x.clone());
+        }
+        ControlFlow::Continue(ends)
     }
 
     /// The position embedding `[1, height, width, embed_dim]`: the coarse one, stretched, and that of

@@ -10,6 +10,8 @@ mod neck;
 mod position;
 mod validate;
 
+use std::ops::ControlFlow;
+
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
@@ -25,6 +27,7 @@ pub use memory_encoder::{MemoryEncoder, MemoryEncoderConfig};
 pub use neck::{FpnNeck, FpnNeckConfig};
 
 use crate::ImageFeatures;
+use crate::common::never;
 use crate::ops::{Conv2d, Linear};
 use crate::sam::{
     ImageTokens, MaskDecoderConfig, Mlp, MlpConfig, PromptBatch, PromptEncoder,
@@ -179,19 +182,34 @@ impl Sam2 {
     /// Features of normalised pixels `[1, 3, side, side]`, as the decoder takes them for an image
     /// that has no memories.
     pub fn encode_image(&self, pixels: Tensor<4>) -> ImageFeatures {
-        self.without_memory(&self.encode_frame(pixels))
+        let ControlFlow::Continue(features) = self.try_encode_image(pixels, never);
+        features
+    }
+
+    /// The same, which `between` hears of before every block, and can stop.
+    pub fn try_encode_image<B>(
+        &self,
+        pixels: Tensor<4>,
+        between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, ImageFeatures> {
+        let frame = self.try_encode_frame(pixels, between)?;
+        ControlFlow::Continue(self.without_memory(&frame))
     }
 
     /// Features of a frame of a video, to be conditioned on memories, or not:
-    /// [`without_memory`](Self::without_memory).
-    pub fn encode_frame(&self, pixels: Tensor<4>) -> ImageFeatures {
-        let stages = self.image_encoder.trunk.forward(pixels);
+    /// [`without_memory`](Self::without_memory). `between` hears of it before every block, and can stop it.
+    pub fn try_encode_frame<B>(
+        &self,
+        pixels: Tensor<4>,
+        between: impl FnMut() -> ControlFlow<B>,
+    ) -> ControlFlow<B, ImageFeatures> {
+        let stages = self.image_encoder.trunk.try_forward(pixels, between)?;
         let neck = &self.image_encoder.neck;
         let levels = [1, 0].map(|stage| (stages[stage].clone(), neck.lateral(stage)));
-        ImageFeatures {
+        ControlFlow::Continue(ImageFeatures {
             image_embed: neck.image_embed(&stages),
             high_res_feats: self.sam_mask_decoder.high_res_features(levels).to_vec(),
-        }
+        })
     }
 
     /// Features of a frame that looks at no memories: an image, or the first prompted frame.

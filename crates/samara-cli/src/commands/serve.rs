@@ -1,0 +1,130 @@
+//! `serve`: masks over HTTP.
+
+use std::env;
+use std::fs;
+use std::panic;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use samara::checkpoint::cache::ModelCache;
+use samara_server::{Config, LabelStudio, Server, start_log};
+
+use crate::error::{CliError, Result};
+use crate::flags::ServeFlags;
+use crate::interrupt::Interrupt;
+
+/// The name of a token that is given without one.
+const UNNAMED: &str = "default";
+/// Threads that receive and answer; what takes time has its own.
+const THREADS: usize = 2;
+
+pub(crate) fn run(flags: &ServeFlags, threads: Option<usize>) -> Result<()> {
+    let config = config(flags, threads)?;
+    config.check().map_err(CliError::usage)?;
+    start_log(&config.log).map_err(CliError::usage)?;
+    // A panic is answered 500; what it says is for the log.
+    panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(CliError::failed)?;
+    runtime.block_on(async {
+        let interrupt = Interrupt::listen();
+        let server = Server::start(config).await.map_err(CliError::failed)?;
+        tracing::info!("listening on http://{}", server.address());
+        server.run(asked(&interrupt)).await;
+        Ok(())
+    })
+}
+
+/// Waits for a signal that asks the program to end.
+async fn asked(interrupt: &Interrupt) {
+    while !interrupt.asked().load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The file of settings, with what flags and environment say in the place of what it says.
+fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
+    let mut config = match &flags.config {
+        Some(path) => Config::read(path).map_err(CliError::failed)?,
+        None => Config::default(),
+    };
+    if let Some(listen) = flags.listen {
+        config.listen = listen;
+    }
+    if flags.model.is_some() || flags.checkpoint.is_some() {
+        config.model.clone_from(&flags.model);
+        config.checkpoint.clone_from(&flags.checkpoint);
+    }
+    for (flag, key) in [
+        (&flags.root, &mut config.root),
+        (&flags.state, &mut config.state),
+    ] {
+        if flag.is_some() {
+            key.clone_from(flag);
+        }
+    }
+    if config.state.is_none() {
+        let cache = ModelCache::locate()
+            .map_err(|e| CliError::failed(format!("{e}; name a folder with --state")))?;
+        config.state = Some(cache.dir().join("server"));
+    }
+    config.threads = threads.or(config.threads);
+    config.allow_without_token |= flags.allow_without_token;
+    config.cors.extend_from_slice(&flags.cors);
+    config.image_hosts.extend_from_slice(&flags.image_host);
+    if let Some(format) = flags.log_format {
+        config.log.format = format.into();
+    }
+    if let Some(path) = &flags.token_file {
+        read_tokens(path, &mut config)?;
+    }
+    if let Ok(token) = env::var("SAMARA_TOKEN") {
+        config.tokens.insert(UNNAMED.into(), token);
+    }
+    if let (None, Ok(url), Ok(token)) = (
+        &config.label_studio,
+        env::var("LABEL_STUDIO_URL"),
+        env::var("LABEL_STUDIO_API_KEY"),
+    ) {
+        config.label_studio = Some(LabelStudio::new(url, token));
+    }
+    Ok(config)
+}
+
+fn read_tokens(path: &Path, config: &mut Config) -> Result<()> {
+    let text = fs::read_to_string(path);
+    let text =
+        text.map_err(|e| CliError::failed(format!("--token-file {}: {e}", path.display())))?;
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut count = 0;
+    for line in lines {
+        let (name, token) = line
+            .split_once(char::is_whitespace)
+            .unwrap_or((UNNAMED, line));
+        if config
+            .tokens
+            .insert(name.trim().into(), token.trim().into())
+            .is_some()
+        {
+            let path = path.display();
+            return Err(CliError::usage(format!(
+                "--token-file {path}: two tokens are called {name:?}"
+            )));
+        }
+        count += 1;
+    }
+    if count == 0 {
+        return Err(CliError::usage(format!(
+            "--token-file {}: there is no token in it",
+            path.display()
+        )));
+    }
+    Ok(())
+}

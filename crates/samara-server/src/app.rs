@@ -1,0 +1,84 @@
+//! What all requests share.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use samara_image::FolderLock;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::answers::Answers;
+use crate::config::Config;
+use crate::dialects::cvat::Tracks;
+use crate::embeddings::Embeddings;
+use crate::error::{Problem, Result};
+use crate::images::Images;
+use crate::jobs::Jobs;
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::videos::Videos;
+
+/// The server's state.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) models: Models,
+    pub(crate) images: Arc<Images>,
+    pub(crate) embeddings: Arc<Embeddings>,
+    pub(crate) answers: Answers,
+    pub(crate) jobs: Jobs,
+    pub(crate) videos: Arc<Videos>,
+    /// Objects that CVAT follows.
+    pub(crate) tracks: Tracks,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Large bodies that are received.
+    pub(crate) uploads: Semaphore,
+    /// Set when the server is asked to end.
+    pub(crate) ending: CancellationToken,
+    /// Keeps other servers away from the folder of what is kept.
+    _lock: FolderLock,
+}
+
+impl App {
+    /// Opens what is kept in `state`. No model is loaded yet. Called on a thread of the runtime.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another server works in it.
+    pub(crate) fn open(config: Config, state: &Path) -> std::io::Result<Self> {
+        let lock = FolderLock::acquire(state)?;
+        let metrics = Metrics::new();
+        Ok(Self {
+            models: Models::new(&config, Arc::clone(&metrics)),
+            images: Arc::new(Images::open(&config, state)?),
+            embeddings: Arc::new(Embeddings::open(&config, state, Arc::clone(&metrics))?),
+            answers: Answers::new(config.limits.answers),
+            jobs: Jobs::new(config.limits.jobs),
+            videos: Arc::new(Videos::open(&config, state)?),
+            tracks: Tracks::new(),
+            uploads: Semaphore::new(config.limits.uploads),
+            ending: CancellationToken::new(),
+            metrics,
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// The work, unless it takes longer than a request may; what is left of it is cancelled then.
+    pub(crate) async fn in_time<T>(
+        &self,
+        deadline_ms: Option<u64>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let most = Duration::from_secs(self.config.limits.request_seconds);
+        let deadline = deadline_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
+        let late = |_| {
+            let detail = format!("no answer within {} ms", deadline.as_millis());
+            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail))
+        };
+        tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or_else(late)
+    }
+}

@@ -1,0 +1,196 @@
+//! What requests carry: bodies within limits of size and time, and JSON that says which field is wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::error::{Problem, Result};
+
+/// A body larger than this takes one of the places for uploads.
+const SMALL: u64 = 64 << 10;
+
+/// JSON of a type.
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// The body as it is, with its content type.
+pub(crate) struct File {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) content_type: String,
+}
+
+/// The query of a URL.
+pub(crate) struct UrlQuery<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
+        let content_type = content_type(request.headers());
+        if !is_json(&content_type) {
+            let detail = format!("content type {content_type:?}: expected application/json");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        parse(&read(request.into_body(), app).await?).map(Self)
+    }
+}
+
+impl FromRequest<Arc<App>> for File {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
+        let content_type = content_type(request.headers());
+        let bytes = read(request.into_body(), app).await?;
+        Ok(Self {
+            bytes,
+            content_type,
+        })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for UrlQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
+        let query = axum::extract::Query::try_from_uri(&parts.uri);
+        let refuse =
+            |e: axum::extract::rejection::QueryRejection| Problem::field("query", e.body_text());
+        query
+            .map(|axum::extract::Query(value)| Self(value))
+            .map_err(refuse)
+    }
+}
+
+/// The content type without its parameters.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let value = value.and_then(|v| v.split(';').next()).unwrap_or_default();
+    value.trim().to_ascii_lowercase()
+}
+
+pub(crate) fn is_json(content_type: &str) -> bool {
+    content_type == "application/json"
+        || (content_type.starts_with("application/") && content_type.ends_with("+json"))
+}
+
+/// Parses JSON: 400 if it is none, 422 with the field if it is another's.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        if error.is_data() {
+            let field = if path == "." { String::new() } else { path };
+            let text = error.to_string();
+            // The position in the text is of no use beside the field.
+            let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
+            Problem::field(field, why)
+        } else {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is no JSON: {error}"),
+            )
+        }
+    })?;
+    let end = json.end();
+    end.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
+    Ok(value)
+}
+
+/// Reads a body within the limits.
+async fn read(body: Body, app: &App) -> Result<Vec<u8>> {
+    let limits = &app.config.limits;
+    let most = limits.body_bytes;
+    let mut bytes = Vec::new();
+    each_part(body, app, most as u64, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })
+    .await?;
+    Ok(bytes)
+}
+
+/// Hands a body of at most `most` bytes on, part by part, as it comes. One that stalls is given up.
+pub(crate) async fn each_part(
+    mut body: Body,
+    app: &App,
+    most: u64,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let too_large = || {
+        let detail = format!("the body has more than {most} bytes, the limit of this server");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let said = axum::body::HttpBody::size_hint(&body);
+    if said.lower() > most {
+        return Err(too_large());
+    }
+    let is_small = said.upper().is_some_and(|upper| upper <= SMALL);
+    let _permit = if is_small {
+        None
+    } else {
+        Some(app.uploads.acquire().await)
+    };
+    let idle = Duration::from_secs(app.config.limits.idle_seconds);
+    let mut taken = 0;
+    loop {
+        let frame = match tokio::time::timeout(idle, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                let detail = format!("the body ends early: {error}");
+                return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+            }
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                let detail = format!("no byte of the body came within {} s", idle.as_secs());
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
+            }
+        };
+        if let Some(part) = frame.data_ref() {
+            taken += part.len() as u64;
+            if taken > most {
+                return Err(too_large());
+            }
+            take(part)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[expect(dead_code)]
+        inner: Vec<[f64; 2]>,
+    }
+
+    #[test]
+    fn the_field_is_named() {
+        let shown = |json: &str| {
+            let problem = parse::<Outer>(json.as_bytes()).unwrap_err();
+            (
+                problem.status().as_u16(),
+                serde_json::to_string(&problem).unwrap(),
+            )
+        };
+        let (status, text) = shown(r#"{"inner": [[1, 2], [1, "x"]]}"#);
+        assert_eq!(status, 422);
+        assert!(text.contains(r#""field":"inner[1][1]""#), "{text}");
+        let (status, text) = shown(r#"{"other": 1}"#);
+        assert_eq!(status, 422);
+        assert!(text.contains("other") && !text.contains("line"), "{text}");
+        assert_eq!(shown(r#"{"inner": "#).0, 400);
+        assert_eq!(shown(r#"{"inner": []} x"#).0, 400);
+    }
+}

@@ -1,0 +1,346 @@
+//! What the server is told: by a TOML file, by flags, or by a program.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Settings of the server. As TOML, every key may be left out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Name of the model that answers where a request names none: `lite`, or a downloaded one.
+    pub model: Option<String>,
+    /// A checkpoint file in the place of [`model`](Self::model).
+    pub checkpoint: Option<PathBuf>,
+    /// Further models that are loaded at the start, by name.
+    pub models: Vec<String>,
+    /// Images and videos below this folder can be named by their path; none without it.
+    pub root: Option<PathBuf>,
+    /// Folder of what is kept: images, embeddings, video sessions. Of one server at a time.
+    pub state: Option<PathBuf>,
+    /// Secrets that requests must carry one of, by the name under which they are logged and counted.
+    pub tokens: BTreeMap<String, String>,
+    /// Listens on other addresses than the machine's own without a token.
+    pub allow_without_token: bool,
+    /// Origins of pages that may call the server (CORS), such as `https://tool.example`.
+    pub cors: Vec<String>,
+    /// Names by which browsers and tools on this machine call the server beside `localhost`, while it needs no token.
+    pub hosts: Vec<String>,
+    /// Hosts from which images are fetched when a request gives a URL, with their port if it is not the usual
+    /// one; none by default.
+    pub image_hosts: Vec<String>,
+    /// Threads of the models; without it, one for every core.
+    pub threads: Option<usize>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where Label Studio keeps the images of its tasks.
+    pub label_studio: Option<LabelStudio>,
+    /// How it logs.
+    pub log: Log,
+}
+
+/// Bounds on what requests can cost.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most bytes of a request's body.
+    pub body_bytes: usize,
+    /// Most bytes of a video that is uploaded.
+    pub video_bytes: u64,
+    /// Most pixels of an image.
+    pub image_pixels: u64,
+    /// Most large bodies that are received at once.
+    pub uploads: usize,
+    /// Most open connections.
+    pub connections: usize,
+    /// Most requests of one urgency that wait for a model; more are answered 429.
+    pub queue: usize,
+    /// Most prompts of one request.
+    pub prompts: usize,
+    /// Seconds that a request may take, events aside.
+    pub request_seconds: u64,
+    /// Seconds without a byte after which a client that sends a body is given up.
+    pub idle_seconds: u64,
+    /// Seconds that running requests have when the server is asked to end.
+    pub shutdown_seconds: u64,
+    /// Requests a second for each token, or for each address without tokens; none without it.
+    pub requests_per_second: Option<u32>,
+    /// Most bytes of embeddings in memory.
+    pub embeddings_memory: u64,
+    /// Most bytes of embeddings on disk; 0 keeps none.
+    pub embeddings_disk: u64,
+    /// Most bytes of uploaded images on disk.
+    pub images_disk: u64,
+    /// Answers whose masks can be refined by reference.
+    pub answers: u64,
+    /// Jobs that wait, run, or have a result to be fetched.
+    pub jobs: usize,
+    /// Video sessions.
+    pub videos: usize,
+    /// Models that are loaded at once.
+    pub models: usize,
+}
+
+/// A Label Studio whose tasks name images by paths such as `/data/upload/1/photo.jpg`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LabelStudio {
+    /// Its address, such as `http://localhost:8080`.
+    pub url: String,
+    /// An access token of it.
+    pub token: String,
+}
+
+impl LabelStudio {
+    /// A Label Studio at this address, which takes this token.
+    pub fn new(url: impl Into<String>, token: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            token: token.into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for LabelStudio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LabelStudio")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the server logs, to standard error.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// What is logged, as `tracing-subscriber` filters: `info`, `warn`, `samara_server=debug`.
+    pub filter: Option<String>,
+}
+
+/// The form of a line of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8765),
+            model: None,
+            checkpoint: None,
+            models: Vec::new(),
+            root: None,
+            state: None,
+            tokens: BTreeMap::new(),
+            allow_without_token: false,
+            cors: Vec::new(),
+            hosts: Vec::new(),
+            image_hosts: Vec::new(),
+            threads: None,
+            limits: Limits::default(),
+            label_studio: None,
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self {
+            body_bytes: 64 << 20,
+            video_bytes: 1024 * MIB,
+            image_pixels: 100_000_000,
+            uploads: 8,
+            connections: 512,
+            queue: 256,
+            prompts: 256,
+            request_seconds: 120,
+            idle_seconds: 20,
+            shutdown_seconds: 20,
+            requests_per_second: None,
+            embeddings_memory: 1024 * MIB,
+            embeddings_disk: 4096 * MIB,
+            images_disk: 2048 * MIB,
+            answers: 256,
+            jobs: 64,
+            videos: 64,
+            models: 8,
+        }
+    }
+}
+
+/// Settings that make no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(crate) String);
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// One line that names the file, and the line and key in it.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let refuse = |why: &dyn std::fmt::Display| {
+            let why = samara_image::one_line(&why.to_string());
+            ConfigError(format!("{}: {why}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(&e))?;
+        toml::from_str(&text).map_err(|error| {
+            let before = error.span().map(|span| &text[..span.start]);
+            let line = before.map_or(0, |before| before.matches('\n').count() + 1);
+            refuse(&format!("line {line}: {}", error.message()))
+        })
+    }
+
+    /// Refuses what makes no sense, or would open the server to others unasked.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |why: String| Err(ConfigError(why));
+        if !self.listen.ip().is_loopback() && self.tokens.is_empty() && !self.allow_without_token {
+            return refuse(format!(
+                "listen {}: others can reach this address; give the server a token (--token-file, or [tokens]), or \
+                 say --allow-without-token",
+                self.listen
+            ));
+        }
+        for (name, secret) in &self.tokens {
+            if secret.len() < 16 || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+                return refuse(format!(
+                    "tokens.{name}: a token has at least 16 printable ASCII characters and no spaces"
+                ));
+            }
+        }
+        if let Some(origin) = self.cors.iter().find(|o| !is_origin(o)) {
+            return refuse(format!(
+                "cors {origin:?}: expected an origin such as https://tool.example, without a path"
+            ));
+        }
+        if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
+            return refuse(format!("root {}: is no folder", root.display()));
+        }
+        if self.model.is_some() && self.checkpoint.is_some() {
+            return refuse("model and checkpoint: at most one of them".into());
+        }
+        if self.threads == Some(0) {
+            return refuse("threads 0: at least one".into());
+        }
+        self.limits.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("body_bytes", self.body_bytes as u64),
+            ("image_pixels", self.image_pixels),
+            ("uploads", self.uploads as u64),
+            ("connections", self.connections as u64),
+            ("queue", self.queue as u64),
+            ("prompts", self.prompts as u64),
+            ("request_seconds", self.request_seconds),
+            ("idle_seconds", self.idle_seconds),
+            ("embeddings_memory", self.embeddings_memory),
+            ("jobs", self.jobs as u64),
+            ("videos", self.videos as u64),
+            ("models", self.models as u64),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError(format!("limits.{name} 0: at least 1")));
+        }
+        if self.requests_per_second == Some(0) {
+            let why = "limits.requests_per_second 0: leave it out for no limit".into();
+            return Err(ConfigError(why));
+        }
+        Ok(())
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<axum::http::Uri>() else {
+        return false;
+    };
+    let schemes = ["http", "https"];
+    uri.scheme_str().is_some_and(|s| schemes.contains(&s))
+        && uri.path() == "/"
+        && !text.ends_with('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(toml: &str) -> String {
+        let config: Config = toml::from_str(toml).unwrap();
+        config.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_good_and_local() {
+        let config: Config = toml::from_str("").unwrap();
+        config.check().unwrap();
+        assert!(config.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn other_addresses_need_a_token_or_a_word() {
+        assert!(refused("listen = '0.0.0.0:1'").contains("listen"));
+        let with_token = "listen = '0.0.0.0:1'\n[tokens]\na = '0123456789abcdef'";
+        toml::from_str::<Config>(with_token)
+            .unwrap()
+            .check()
+            .unwrap();
+        let on_purpose = "listen = '0.0.0.0:1'\nallow_without_token = true";
+        toml::from_str::<Config>(on_purpose)
+            .unwrap()
+            .check()
+            .unwrap();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (toml, name) in [
+            ("[tokens]\na = 'short'", "tokens.a"),
+            ("cors = ['*']", "cors"),
+            ("cors = ['https://tool.example/path']", "cors"),
+            ("root = '/no/such/folder'", "root"),
+            ("[limits]\nqueue = 0", "limits.queue"),
+            (
+                "[limits]\nrequests_per_second = 0",
+                "limits.requests_per_second",
+            ),
+            ("model = 'lite'\ncheckpoint = 'a'", "checkpoint"),
+        ] {
+            assert!(refused(toml).contains(name), "{toml}: {}", refused(toml));
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, "threads = 2\nlisten_on = 'x'\n").unwrap();
+        let error = Config::read(&path).unwrap_err().to_string();
+        assert!(error.contains("server.toml: line 2"), "{error}");
+        assert!(error.contains("listen_on"), "{error}");
+    }
+}

@@ -1,0 +1,357 @@
+//! The protocol of X-AnyLabeling's remote server: `GET /v1/models` and `POST /v1/predict`.
+//!
+//! Facts: `anylabeling/services/auto_labeling/remote_server.py` of X-AnyLabeling, and the documents of
+//! X-AnyLabeling-Server.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::response::{IntoResponse, Response};
+use samara::{Intent, Mask, MaskGeneratorOptions, OutputMode};
+use samara_image::{Polygon, Ring};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::best;
+use crate::app::App;
+use crate::error::{Problem, Result};
+use crate::images::{Image, blocking, decode_base64};
+use crate::masks::MaskFormat;
+use crate::models::LoadedModel;
+use crate::prompts::PromptRequest;
+use crate::routes::predict::ask;
+
+/// The label of a shape that the user has not named yet: the next answer takes its place.
+const UNNAMED: &str = "AUTOLABEL_OBJECT";
+/// A model that is listed for videos is called so beside its name.
+pub(super) const VIDEO: &str = " (video)";
+/// How far a polygon leaves the mask, as a share of its length, if the request does not say.
+const EPSILON_FACTOR: f64 = 0.001;
+
+/// A request of X-AnyLabeling: other than a native one it has `params`, and the image as text.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PredictRequest {
+    #[serde(default)]
+    model: Option<String>,
+    image: String,
+    params: Params,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Params {
+    marks: Option<Vec<Mark>>,
+    text_prompt: Option<String>,
+    pub(super) epsilon_factor: Option<f64>,
+}
+
+/// What the user has drawn, in pixels.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Mark {
+    Point {
+        data: [f64; 2],
+        label: Option<f64>,
+    },
+    Rectangle {
+        data: [f64; 4],
+    },
+    /// Segment everything.
+    AutoGrid,
+    #[serde(other)]
+    Other,
+}
+
+/// A shape on the canvas.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the tool calls it so")]
+pub(super) struct Shape {
+    label: &'static str,
+    shape_type: &'static str,
+    points: Vec<[f64; 2]>,
+    group_id: Option<u32>,
+    score: Option<f32>,
+    description: &'static str,
+    difficult: bool,
+    direction: f64,
+    flags: Value,
+    attributes: Value,
+    kie_linking: [Value; 0],
+}
+
+impl Shape {
+    /// The parts of a mask, which share a group. Holes cannot be said.
+    pub(super) fn of_mask(
+        mask: &Mask,
+        score: f32,
+        group: Option<u32>,
+        epsilon_factor: Option<f64>,
+    ) -> Vec<Self> {
+        let parts = mask.to_polygons();
+        let mean = parts.iter().map(Polygon::area).sum::<f64>() / parts.len() as f64;
+        // As the tool's own server does: specks beside an object are no objects.
+        let large: Vec<&Polygon> = parts
+            .iter()
+            .filter(|part| part.area() >= 0.2 * mean)
+            .collect();
+        let group = if large.len() > 1 {
+            group.or(Some(1))
+        } else {
+            group
+        };
+        let factor = epsilon_factor.unwrap_or(EPSILON_FACTOR).clamp(0.0, 0.1);
+        let shapes = large.iter().filter_map(|part| {
+            let ring = part.outer.simplify(factor * length(&part.outer));
+            let mut points: Vec<[f64; 2]> = ring.points.iter().map(|p| [p.x, p.y]).collect();
+            if points.len() < 3 {
+                return None;
+            }
+            // A polygon is closed for the tool if it ends where it begins.
+            points.push(points[0]);
+            Some(Self::polygon(points, score, group))
+        });
+        shapes.collect()
+    }
+
+    fn polygon(points: Vec<[f64; 2]>, score: f32, group_id: Option<u32>) -> Self {
+        Self {
+            label: UNNAMED,
+            shape_type: "polygon",
+            points,
+            group_id,
+            score: Some(score).filter(|score| score.is_finite()),
+            description: "",
+            difficult: false,
+            direction: 0.0,
+            flags: json!({}),
+            attributes: json!({}),
+            kie_linking: [],
+        }
+    }
+}
+
+fn length(ring: &Ring) -> f64 {
+    let points = &ring.points;
+    let next = points.iter().cycle().skip(1);
+    points
+        .iter()
+        .zip(next)
+        .map(|(a, b)| (a.x - b.x).hypot(a.y - b.y))
+        .sum()
+}
+
+/// The loaded models, by id.
+pub(crate) fn models(app: &App) -> Value {
+    let widget = |name: &str| json!({"name": name, "value": null});
+    let drawing = ["button_add_point", "button_remove_point"].map(widget);
+    let ending = ["button_clear", "button_finish_object"].map(widget);
+    let fineness = [
+        json!({"name": "mask_fineness_slider", "value": 10}),
+        json!({"name": "mask_fineness_value_label", "value": null}),
+        // An error must not take shapes away: the tool replaces them by nothing otherwise.
+        json!({"name": "toggle_preserve_existing_annotations", "value": true}),
+    ];
+    let entry = |name: String, more: &[Value], mode: Value| {
+        let widgets: Vec<&Value> = drawing
+            .iter()
+            .chain(more)
+            .chain(&ending)
+            .chain(&fineness)
+            .collect();
+        json!({
+            "display_name": format!("Samara {name}"),
+            "widgets": widgets,
+            "batch_processing_mode": mode,
+            "params": {},
+            "capabilities": {},
+        })
+    };
+    let mut all = serde_json::Map::new();
+    for model in app.models.all() {
+        let image = [
+            widget("button_add_rect"),
+            widget("button_segment_everything"),
+        ];
+        all.insert(
+            model.name.clone(),
+            entry(model.name.clone(), &image, Value::Null),
+        );
+        let video = format!("{}{VIDEO}", model.name);
+        all.insert(
+            video.clone(),
+            entry(video, &[widget("button_run")], json!("video")),
+        );
+    }
+    Value::Object(all)
+}
+
+/// The model of an id.
+pub(super) fn model(app: &App, id: Option<&str>) -> Result<Arc<LoadedModel>> {
+    app.models
+        .get(id.map(|id| id.strip_suffix(VIDEO).unwrap_or(id)))
+}
+
+/// An answer as the tool expects it.
+pub(super) fn success(data: impl Serialize) -> Response {
+    Answer(json!({"success": true, "data": data})).into_response()
+}
+
+/// An error as the tool expects it, which it shows if it is the reason phrase.
+pub(super) fn failure(problem: &Problem) -> Response {
+    let code = problem
+        .status()
+        .canonical_reason()
+        .unwrap_or("Error")
+        .to_uppercase()
+        .replace([' ', '-'], "_");
+    let body = json!({"success": false, "error": {"code": code, "message": problem.detail(), "details": null}});
+    problem.told(Answer(body))
+}
+
+/// Answers marks with shapes.
+pub(crate) async fn predict(app: &Arc<App>, request: PredictRequest) -> Response {
+    match app.in_time(None, request.shapes(app)).await {
+        Ok(shapes) => success(json!({"shapes": shapes, "description": "", "replace": false})),
+        Err(problem) => failure(&problem),
+    }
+}
+
+impl PredictRequest {
+    async fn shapes(self, app: &Arc<App>) -> Result<Vec<Shape>> {
+        let model = model(app, self.model.as_deref())?;
+        let marks = self.params.marks.unwrap_or_default();
+        if marks.is_empty() {
+            return match self
+                .params
+                .text_prompt
+                .filter(|text| !text.trim().is_empty())
+            {
+                Some(_) => Err(Problem::field(
+                    "params.text_prompt",
+                    "Samara takes points and boxes, no text",
+                )),
+                // What the tool asks of every picture of a batch.
+                None => Ok(Vec::new()),
+            };
+        }
+        let file = decode_base64(&self.image).map_err(|e| e.about("image"))?;
+        let image = app.images.add(file).await.map_err(|e| e.about("image"))?;
+        let factor = self.params.epsilon_factor;
+        if marks.iter().any(|mark| matches!(mark, Mark::AutoGrid)) {
+            return everything(app, &model, image, factor).await;
+        }
+        let prompts = prompts(&marks).into_iter();
+        let prompts =
+            prompts.map(|prompt| prompt.prompt(&app.images, &app.answers, Intent::default()));
+        let asked = ask(app, &model, &image, prompts.collect::<Result<_>>()?).await?;
+        let several = asked.answers.len() > 1;
+        let mut shapes = Vec::new();
+        for (index, candidates) in asked.answers.iter().enumerate() {
+            let chosen = best(candidates)?;
+            let score = chosen.predicted_iou.map_or(1.0, |iou| iou.0);
+            let group = several.then_some(index as u32 + 1);
+            shapes.extend(Shape::of_mask(&chosen.mask, score, group, factor));
+        }
+        Ok(shapes)
+    }
+}
+
+/// One object, or one for each rectangle if there are several, with the points that lie in it.
+fn prompts(marks: &[Mark]) -> Vec<PromptRequest> {
+    let mut points = Vec::new();
+    let mut boxes = Vec::new();
+    for mark in marks {
+        match *mark {
+            Mark::Point {
+                data: [x, y],
+                label,
+            } => points.push([x, y, label.unwrap_or(1.0)]),
+            Mark::Rectangle { data } => boxes.push(data),
+            Mark::AutoGrid | Mark::Other => {}
+        }
+    }
+    if boxes.len() < 2 {
+        return vec![PromptRequest::new(points, boxes.pop())];
+    }
+    let inside = |[x0, y0, x1, y1]: [f64; 4], [x, y, _]: [f64; 3]| {
+        (x0.min(x1)..=x0.max(x1)).contains(&x) && (y0.min(y1)..=y0.max(y1)).contains(&y)
+    };
+    let of_box = |bbox: [f64; 4]| {
+        let own = points.iter().copied().filter(|&point| inside(bbox, point));
+        PromptRequest::new(own.collect(), Some(bbox))
+    };
+    boxes.into_iter().map(of_box).collect()
+}
+
+async fn everything(
+    app: &Arc<App>,
+    model: &Arc<LoadedModel>,
+    image: Image,
+    factor: Option<f64>,
+) -> Result<Vec<Shape>> {
+    let options = MaskGeneratorOptions::default().with_output_mode(OutputMode::CocoRle);
+    let job = app
+        .jobs
+        .everything(model, &app.embeddings, image, options, MaskFormat::Rle)?;
+    let _stop = job.stopped_when_dropped();
+    let mut progress = job.progress.subscribe();
+    let _ = progress.wait_for(crate::jobs::Progress::is_end).await;
+    let result = job.result()?;
+    blocking(move || {
+        let shapes = result
+            .each_mask()
+            .enumerate()
+            .map(|(index, (mask, score))| {
+                Ok(Shape::of_mask(
+                    &mask?,
+                    score,
+                    Some(index as u32 + 1),
+                    factor,
+                ))
+            });
+        Ok(shapes
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    })
+    .await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_polygon_ends_where_it_begins_and_specks_are_left_out() {
+        let mask = Mask::from_fn(60, 40, |x, y| {
+            (5..45).contains(&x) && (5..35).contains(&y) || x == 55 && y == 2
+        });
+        let shapes = Shape::of_mask(&mask, 0.9, None, None);
+        assert_eq!(shapes.len(), 1);
+        assert_eq!(shapes[0].points.first(), shapes[0].points.last());
+        assert_eq!(shapes[0].points.len(), 5);
+        assert_eq!(shapes[0].group_id, None);
+    }
+
+    #[test]
+    fn parts_of_one_object_share_a_group() {
+        let mask = Mask::from_fn(60, 40, |x, _| x % 30 < 20);
+        let groups: Vec<_> = Shape::of_mask(&mask, 0.9, None, None)
+            .iter()
+            .map(|s| s.group_id)
+            .collect();
+        assert_eq!(groups, [Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn native_requests_are_none_of_these() {
+        let native = r#"{"image": {"id": "a"}, "prompts": []}"#;
+        assert!(serde_json::from_str::<PredictRequest>(native).is_err());
+        let request = r#"{"model": "lite", "image": "data:image/png;base64,AA==",
+            "params": {"marks": [{"type": "point", "data": [1, 2], "label": 1}], "epsilon_factor": 0.001,
+            "conf_threshold": 0.0, "reset_tracker": true}}"#;
+        let request: PredictRequest = serde_json::from_str(request).unwrap();
+        assert_eq!(request.params.marks.unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,323 @@
+//! Images that requests are about, kept by their content.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use samara::{ImageLimits, RgbImage};
+use samara_image::{ReadOptions, decode_image_with, read_file};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use crate::config::Config;
+use crate::disk_cache::DiskCache;
+use crate::error::{Problem, Result};
+use crate::fetch::Fetch;
+
+/// Bytes of decoded images that are kept, as an embedding or a job often follows.
+const DECODED_BYTES: u64 = 256 << 20;
+
+/// SHA-256 of an image's file, in hexadecimal: the same file has the same id wherever it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub(crate) struct ImageId(Arc<str>);
+
+impl ImageId {
+    fn of(file: &[u8]) -> Self {
+        Self(hex::encode(Sha256::digest(file)).into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ImageId {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() != 64 || !text.bytes().all(is_digit) {
+            let detail =
+                "an image is named by the 64 hexadecimal digits that its upload was answered with";
+            return Err(Problem::field("id", detail));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// Which image: exactly one of these.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageRef {
+    /// The id with which an upload was answered.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    pub(crate) id: Option<String>,
+    /// A file below the server's `--root`, relative to it.
+    pub(crate) path: Option<String>,
+    /// Where to fetch it, by http or https; the server must allow the host.
+    pub(crate) url: Option<String>,
+    /// The file as base64, or as a data URI.
+    pub(crate) data: Option<String>,
+}
+
+/// An image that the server has.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ImageInfo {
+    /// SHA-256 of the file.
+    #[schema(value_type = String)]
+    pub(crate) id: ImageId,
+    /// Width in pixels, after EXIF orientation.
+    pub(crate) width: u32,
+    /// Height in pixels, after EXIF orientation.
+    pub(crate) height: u32,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+    /// How the pixels may not be what the author of the file sees.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An image with its pixels.
+#[derive(Clone)]
+pub(crate) struct Image {
+    pub(crate) info: Arc<ImageInfo>,
+    pub(crate) pixels: Arc<RgbImage>,
+}
+
+/// The images that the server has.
+pub(crate) struct Images {
+    files: DiskCache,
+    decoded: Cache<ImageId, Image>,
+    limits: ImageLimits,
+    root: Option<PathBuf>,
+    fetch: Fetch,
+    /// Bounds the memory of decoders.
+    decoding: Semaphore,
+}
+
+impl Images {
+    /// # Errors
+    /// The folder cannot be used.
+    pub(crate) fn open(config: &Config, state: &Path) -> std::io::Result<Self> {
+        let limits = ImageLimits {
+            max_pixels: config.limits.image_pixels,
+            max_bytes: (config.limits.body_bytes as u64).max(3 * config.limits.image_pixels),
+        };
+        let weight =
+            |_: &ImageId, image: &Image| image.pixels.as_raw().len().try_into().unwrap_or(u32::MAX);
+        Ok(Self {
+            files: DiskCache::open(state.join("images"), config.limits.images_disk)?,
+            decoded: Cache::builder()
+                .max_capacity(DECODED_BYTES)
+                .weigher(weight)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            limits,
+            root: config
+                .root
+                .as_ref()
+                .map(|root| root.canonicalize())
+                .transpose()?,
+            fetch: Fetch::new(config),
+            decoding: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
+        })
+    }
+
+    /// The limits of images.
+    pub(crate) fn limits(&self) -> &ImageLimits {
+        &self.limits
+    }
+
+    /// The image that a request names in its field `image`.
+    pub(crate) async fn find(self: &Arc<Self>, image: &ImageRef) -> Result<Image> {
+        let ImageRef {
+            id,
+            path,
+            url,
+            data,
+        } = image;
+        let found = match (id, path, url, data) {
+            (Some(id), None, None, None) => match id.parse() {
+                Ok(id) => self.get(&id).await,
+                Err(problem) => Err(problem),
+            },
+            (None, Some(path), None, None) => self.read(path).await.map_err(|e| e.about("path")),
+            (None, None, Some(url), None) => match self.fetch.get(url).await {
+                Ok(bytes) => self.add(bytes).await,
+                Err(problem) => Err(problem.about("url")),
+            },
+            (None, None, None, Some(data)) => match decode_base64(data) {
+                Ok(bytes) => self.add(bytes).await,
+                Err(problem) => Err(problem.about("data")),
+            },
+            _ => Err(Problem::field(
+                "",
+                "exactly one of id, path, url and data says which image",
+            )),
+        };
+        found.map_err(|problem| problem.about("image"))
+    }
+
+    /// The file of an image that a task of Label Studio names.
+    pub(crate) async fn fetch_for_label_studio(
+        &self,
+        url: &str,
+        task: Option<u64>,
+    ) -> Result<Vec<u8>> {
+        self.fetch.label_studio(url, task).await
+    }
+
+    /// Takes the file of an image, which is decoded to know that it is one.
+    pub(crate) async fn add(self: &Arc<Self>, file: Vec<u8>) -> Result<Image> {
+        let id = blocking({
+            let file = Arc::new(file);
+            move || (ImageId::of(&file), file)
+        });
+        let (id, file) = id.await?;
+        if let Some(image) = self.decoded.get(&id) {
+            self.files.get(id.as_str());
+            return Ok(image);
+        }
+        let _permit = self.decoding.acquire().await;
+        let images = Arc::clone(self);
+        blocking(move || {
+            let image = images.decode(id.clone(), &file)?;
+            if !images.files.contains(id.as_str())
+                && let Err(error) = images.files.put(id.as_str(), &file)
+            {
+                // Requests that name it work as long as it is in memory.
+                tracing::warn!("an image is not kept: {error}");
+            }
+            Ok(image)
+        })
+        .await?
+    }
+
+    fn decode(&self, id: ImageId, file: &[u8]) -> Result<Image> {
+        let options = ReadOptions::from(self.limits);
+        let read = decode_image_with(file, "image", &options)?;
+        let image = Image {
+            info: Arc::new(ImageInfo {
+                id: id.clone(),
+                width: read.image.width(),
+                height: read.image.height(),
+                bytes: file.len() as u64,
+                warnings: read.warnings.iter().map(ToString::to_string).collect(),
+            }),
+            pixels: Arc::new(read.image),
+        };
+        self.decoded.insert(id, image.clone());
+        Ok(image)
+    }
+
+    /// An image that was uploaded.
+    pub(crate) async fn get(self: &Arc<Self>, id: &ImageId) -> Result<Image> {
+        if let Some(image) = self.decoded.get(id) {
+            self.files.get(id.as_str());
+            return Ok(image);
+        }
+        let unknown =
+            || Problem::not_found(format!("there is no image {id}; upload it")).about("id");
+        let path = self.files.get(id.as_str()).ok_or_else(unknown)?;
+        let _permit = self.decoding.acquire().await;
+        let images = Arc::clone(self);
+        let id = id.clone();
+        blocking(move || {
+            let file = std::fs::read(&path).map_err(|_| {
+                images.files.remove(id.as_str());
+                Problem::not_found(format!("there is no image {id}; upload it")).about("id")
+            })?;
+            if ImageId::of(&file) != id {
+                images.files.remove(id.as_str());
+                let detail = format!("image {id} is damaged on the server's disk; upload it again");
+                return Err(Problem::not_found(detail).about("id"));
+            }
+            images.decode(id, &file)
+        })
+        .await?
+    }
+
+    /// The path of a file below the root that a request may name.
+    pub(crate) fn below_root(&self, path: &str) -> Result<PathBuf> {
+        let Some(root) = &self.root else {
+            let detail = "this server reads no files by path; start it with --root";
+            return Err(Problem::field("", detail));
+        };
+        let relative = Path::new(path);
+        let plain = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        // One answer to all that is not there or not for others, so that nothing is learned of what lies elsewhere.
+        let missing = || Problem::not_found(format!("there is no file {path:?} below the root"));
+        if !plain || path.contains('\0') {
+            return Err(missing());
+        }
+        let file = root.join(relative).canonicalize().map_err(|_| missing())?;
+        if file.starts_with(root) {
+            Ok(file)
+        } else {
+            Err(missing())
+        }
+    }
+
+    async fn read(self: &Arc<Self>, path: &str) -> Result<Image> {
+        let images = Arc::clone(self);
+        let path = path.to_owned();
+        let file = blocking(move || {
+            let file = images.below_root(&path)?;
+            if !file.is_file() {
+                let detail = format!("there is no file {path:?} below the root");
+                return Err(Problem::not_found(detail));
+            }
+            read_file(&file, &images.limits).map_err(|e| Problem::from(e).naming(&path))
+        });
+        self.add(file.await??).await
+    }
+
+    /// Forgets an image; says whether it was there.
+    pub(crate) fn remove(&self, id: &ImageId) -> bool {
+        let in_memory = self.decoded.remove(id).is_some();
+        self.files.remove(id.as_str()) || in_memory
+    }
+
+    /// Ids of the images on disk, those used last first.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.files.keys()
+    }
+}
+
+/// The bytes of base64, or of a data URI.
+pub(crate) fn decode_base64(text: &str) -> Result<Vec<u8>> {
+    let text = match text.strip_prefix("data:") {
+        Some(uri) => match uri.split_once(";base64,") {
+            Some((_, data)) => data,
+            None => return Err(Problem::field("", "a data URI is expected to hold base64")),
+        },
+        None => text,
+    };
+    let refuse = |e| Problem::field("", format!("is no base64: {e}"));
+    BASE64_STANDARD.decode(text.trim_ascii()).map_err(refuse)
+}
+
+/// Runs work that waits for a disk or decodes, off the threads that serve.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| {
+        Problem::internal("the work ended without an answer; the log of the server may say why")
+    })
+}

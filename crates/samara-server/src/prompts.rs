@@ -1,0 +1,161 @@
+//! Prompts as requests write them.
+
+use samara::{Intent, Mask, OriginalBox, Prompt};
+use samara_image::{CocoRle, ImageLimits, Rle, decode_mask};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::answers::Answers;
+use crate::error::{Problem, Result};
+use crate::images::{Images, decode_base64};
+
+/// A prompt for one object: any combination of points, a box and a mask, in pixels of the original image, x before y.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PromptRequest {
+    /// Clicks: `[x, y]` or `[x, y, 1]` on the object, `[x, y, 0]` beside it.
+    #[schema(value_type = Vec<Vec<f64>>, example = json!([[290.0, 150.0], [420.0, 200.0, 0]]))]
+    #[serde(default)]
+    points: Vec<Point>,
+    /// `[x0, y0, x1, y1]`: two opposite corners.
+    #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4, example = json!([160.0, 40.0, 420.0, 300.0]))]
+    #[serde(rename = "box")]
+    bbox: Option<[f64; 4]>,
+    /// A mask of the object: rough, of another program, or an earlier answer.
+    mask: Option<MaskRequest>,
+    /// Asks for one mask in the place of three: better for prompts that mean one thing, such as several clicks.
+    #[serde(default)]
+    single: bool,
+}
+
+/// `[x, y]`, or `[x, y, label]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a point is [x, y], or [x, y, 1] on the object and [x, y, 0] beside it"
+)]
+enum Point {
+    On([f64; 2]),
+    Labelled([f64; 3]),
+}
+
+/// A mask prompt: exactly one of these.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MaskRequest {
+    /// COCO run lengths.
+    rle: Option<RleRequest>,
+    /// A PNG as base64, or as a data URI: white is inside.
+    png: Option<String>,
+    /// A mask of an earlier answer, whose logits the server still has: the best way to correct it.
+    answer: Option<AnswerRef>,
+}
+
+/// A mask of an earlier answer.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerRef {
+    /// The `id` of the object in that answer.
+    id: String,
+    /// Which of the candidates; left out: the selected one.
+    candidate: Option<usize>,
+}
+
+/// COCO run lengths.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RleRequest {
+    /// Height, then width.
+    size: [u32; 2],
+    /// The compressed string of `pycocotools`, or run lengths.
+    #[schema(value_type = String)]
+    counts: samara_image::RleCounts,
+}
+
+impl RleRequest {
+    /// The mask, which may have as many pixels as an image.
+    pub(crate) fn mask(self, limits: &ImageLimits) -> Result<Mask> {
+        let Self { size, counts } = self;
+        let [height, width] = size;
+        limits.check_pixels(width, height, "mask")?;
+        let rle = Rle::try_from(CocoRle { size, counts });
+        let mask = rle.and_then(|rle| rle.to_mask_within(limits));
+        mask.map_err(|error| Problem::field("", error))
+    }
+}
+
+impl PromptRequest {
+    /// A prompt of points alone, for the dialects.
+    pub(crate) fn new(points: Vec<[f64; 3]>, bbox: Option<[f64; 4]>) -> Self {
+        Self {
+            points: points.into_iter().map(Point::Labelled).collect(),
+            bbox,
+            ..Self::default()
+        }
+    }
+
+    /// What the model is asked. Whether it lies in the image is checked against the embedding.
+    pub(crate) fn prompt(
+        self,
+        images: &Images,
+        answers: &Answers,
+        intent: Intent,
+    ) -> Result<Prompt> {
+        let mut prompt = Prompt::new().with_intent(intent);
+        for (index, point) in self.points.iter().enumerate() {
+            let (x, y, label) = match *point {
+                Point::On([x, y]) => (x, y, 1.0),
+                Point::Labelled([x, y, label]) => (x, y, label),
+            };
+            prompt = if label == 1.0 {
+                prompt.with_point(x, y)
+            } else if label == 0.0 {
+                prompt.with_negative_point(x, y)
+            } else {
+                let detail = format!("label {label} of a point: 1 is on the object, 0 beside it");
+                return Err(Problem::field(format!("points[{index}]"), detail));
+            };
+        }
+        if let Some([x0, y0, x1, y1]) = self.bbox {
+            let bbox = OriginalBox::new(x0, y0, x1, y1);
+            prompt = prompt.with_box(bbox.map_err(|e| Problem::field("box", e))?);
+        }
+        if self.single {
+            prompt = prompt.with_single_mask();
+        }
+        match self.mask {
+            Some(mask) => mask
+                .add_to(prompt, images, answers)
+                .map_err(|e| e.about("mask")),
+            None => Ok(prompt),
+        }
+    }
+}
+
+impl MaskRequest {
+    fn add_to(self, prompt: Prompt, images: &Images, answers: &Answers) -> Result<Prompt> {
+        match (self.rle, self.png, self.answer) {
+            (Some(rle), None, None) => {
+                let mask = rle.mask(images.limits()).map_err(|e| e.about("rle"))?;
+                Ok(prompt.with_mask(mask))
+            }
+            (None, Some(png), None) => {
+                let decoded = decode_base64(&png)
+                    .and_then(|bytes| Ok(decode_mask(&bytes, "mask", images.limits())?));
+                Ok(prompt.with_mask(decoded.map_err(|e| e.about("png"))?))
+            }
+            (None, None, Some(AnswerRef { id, candidate })) => {
+                let kept = answers.get(&id).map_err(|e| e.about("answer"))?;
+                let logits = kept.logits(candidate).map_err(|e| e.about("answer"))?;
+                Ok(match logits {
+                    Some(logits) => prompt.with_mask(logits.clone()),
+                    None => prompt.with_mask(kept.mask.clone()),
+                })
+            }
+            _ => Err(Problem::field(
+                "",
+                "exactly one of rle, png and answer says which mask",
+            )),
+        }
+    }
+}

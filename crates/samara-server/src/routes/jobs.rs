@@ -1,0 +1,158 @@
+//! `/v1/everything` and `/v1/jobs`
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use samara::{MaskGeneratorOptions, OutputMode};
+use serde::{Deserialize, Serialize};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::WatchStream;
+use utoipa::ToSchema;
+
+use super::events::{event, stream};
+use crate::app::App;
+use crate::body::Json;
+use crate::error::{Problem, Result};
+use crate::images::ImageRef;
+use crate::jobs::{EverythingAnswer, JobInfo, Progress};
+use crate::masks::MaskFormat;
+
+/// An image of which all masks are wanted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EverythingRequest {
+    image: ImageRef,
+    /// The model; left out: the default one.
+    model: Option<String>,
+    /// Those of the official mask generator, under their names, such as `points_per_side`.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({"points_per_side": 32, "crop_n_layers": 0}))]
+    options: MaskGeneratorOptions,
+    /// In which form masks are answered.
+    #[serde(default)]
+    masks: MaskFormat,
+}
+
+/// All jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobList {
+    /// The oldest first.
+    jobs: Vec<JobInfo>,
+}
+
+/// Segments everything in an image, without a prompt.
+///
+/// Answers at once with a job.
+#[utoipa::path(
+    post, path = "/v1/everything", tag = "everything", request_body = EverythingRequest,
+    responses(
+        (status = 202, body = JobInfo),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn everything(
+    State(app): State<Arc<App>>,
+    Json(request): Json<EverythingRequest>,
+) -> Result<(StatusCode, Answer<JobInfo>)> {
+    let model = app.models.get(request.model.as_deref())?;
+    if request.options.output_mode != OutputMode::default() {
+        let detail = "the field masks says in which form masks are answered";
+        return Err(Problem::field("options.output_mode", detail));
+    }
+    let options = request.options.with_output_mode(OutputMode::CocoRle);
+    let image = app.images.find(&request.image).await?;
+    let job = app
+        .jobs
+        .everything(&model, &app.embeddings, image, options, request.masks)?;
+    Ok((StatusCode::ACCEPTED, Answer(job.info())))
+}
+
+/// Lists the jobs.
+#[utoipa::path(get, path = "/v1/jobs", tag = "everything", responses((status = 200, body = JobList)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<JobList> {
+    Answer(JobList {
+        jobs: app.jobs.list(),
+    })
+}
+
+/// Says how far a job is.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", tag = "everything", params(("id" = String, Path, description = "Id of the job")),
+    responses(
+        (status = 200, body = JobInfo),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Answer<JobInfo>> {
+    Ok(Answer(app.jobs.get(&id)?.info()))
+}
+
+/// The result of a job that is done.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/result", tag = "everything",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses(
+        (status = 200, body = EverythingAnswer),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn result(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Answer<Arc<EverythingAnswer>>> {
+    app.jobs.get(&id)?.result().map(Answer)
+}
+
+/// Follows a job.
+///
+/// Server-sent events: `progress` while it waits and runs, then one of `done`, `failed` and `cancelled`, each with
+/// the job as data.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/events", tag = "everything",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses(
+        (status = 200, body = JobInfo, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    let job = app.jobs.get(&id)?;
+    let progress = WatchStream::new(job.progress.subscribe());
+    let mut ended = false;
+    let until_end = progress.take_while(move |now| !std::mem::replace(&mut ended, now.is_end()));
+    Ok(stream(until_end.map(move |now| {
+        let kind = match &now {
+            Progress::Queued | Progress::Running(_) => "progress",
+            Progress::Done(_) => "done",
+            Progress::Failed(_) => "failed",
+            Progress::Cancelled => "cancelled",
+        };
+        event(kind, &job.info_of(&now))
+    })))
+}
+
+/// Stops a job, and forgets it and its result.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", tag = "everything", params(("id" = String, Path, description = "Id of the job")),
+    responses(
+        (status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    app.jobs.remove(&id)?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,14 @@
+//! The native API, under `/v1`.
+#![allow(
+    unused_qualifications,
+    reason = "the macro that describes routes writes them"
+)]
+
+pub(crate) mod embeddings;
+pub(crate) mod events;
+pub(crate) mod images;
+pub(crate) mod jobs;
+pub(crate) mod models;
+pub(crate) mod predict;
+pub(crate) mod quality;
+pub(crate) mod videos;

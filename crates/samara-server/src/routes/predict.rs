@@ -1,0 +1,175 @@
+//! `/v1/predict`: masks for prompts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use samara::{Candidates, Intent, Prompt, Select};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::body::{Json, parse};
+use crate::dialects::x_anylabeling;
+use crate::error::{Problem, Result};
+use crate::images::{Image, ImageInfo, ImageRef, blocking};
+use crate::masks::{MaskFormat, ObjectAnswer};
+use crate::models::LoadedModel;
+use crate::prompts::PromptRequest;
+
+/// Prompts on an image.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PredictRequest {
+    /// Which image; one that was uploaded before need not be sent again.
+    image: ImageRef,
+    /// One for every object that is asked for.
+    #[schema(min_items = 1)]
+    prompts: Vec<PromptRequest>,
+    /// The model; left out: the default one.
+    model: Option<String>,
+    /// Which of the candidates to use: `best`, `learned`, `score`, `largest`, `smallest`, `area=R`,
+    /// `box=X0,Y0,X1,Y1`, `whole`, `part`, `subpart`, `union`, `intersection`, `weighted`, `vote`.
+    #[schema(default = "best")]
+    select: Option<String>,
+    /// What a click usually means: `objects` (things with a name), `segments` (any region with an outline of its
+    /// own), or a balance of both; for models with a candidate head, as `lite`.
+    #[serde(default)]
+    #[schema(value_type = String, default = "balanced")]
+    intent: Intent,
+    /// In which form masks are answered.
+    #[serde(default)]
+    masks: MaskFormat,
+    /// Whether all candidates are answered, or the selected mask alone.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    candidates: bool,
+    /// After so many milliseconds the work is given up, and answered 504.
+    #[schema(minimum = 1)]
+    deadline_ms: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Masks for prompts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PredictAnswer {
+    image: ImageInfo,
+    /// The model that answered.
+    model: String,
+    /// In the order of the prompts.
+    objects: Vec<ObjectAnswer>,
+    timing_ms: Timing,
+}
+
+/// Milliseconds of wall time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Timing {
+    /// Until the image's embedding was there; next to 0 if it was.
+    embed: f64,
+    /// Waiting for the model, and its answer.
+    predict: f64,
+}
+
+/// Prompts that an image was asked, and the answers.
+pub(crate) struct Asked {
+    pub(crate) answers: Vec<Candidates>,
+    timing: Timing,
+}
+
+/// Asks a model about an image, whose embedding is waited for.
+pub(crate) async fn ask(
+    app: &Arc<App>,
+    model: &Arc<LoadedModel>,
+    image: &Image,
+    prompts: Vec<Prompt>,
+) -> Result<Asked> {
+    let start = Instant::now();
+    let embedding = app.embeddings.get(model, image).await?;
+    let embed = start.elapsed();
+    embedding.check(&prompts).map_err(|error| match error {
+        samara::Error::Prompt(samara::PromptError::OfBatch { index, source }) => {
+            Problem::field(format!("prompts[{index}]"), source)
+        }
+        samara::Error::Prompt(error) if prompts.len() == 1 => Problem::field("prompts[0]", error),
+        other => other.into(),
+    })?;
+    let answers = model.owner.predict(embedding, prompts).await?;
+    let ms = |seconds: f64| seconds * 1000.0;
+    let timing = Timing {
+        embed: ms(embed.as_secs_f64()),
+        predict: ms(start.elapsed().saturating_sub(embed).as_secs_f64()),
+    };
+    Ok(Asked { answers, timing })
+}
+
+impl PredictRequest {
+    async fn answer(self, app: &Arc<App>) -> Result<PredictAnswer> {
+        let most = app.config.limits.prompts;
+        if self.prompts.is_empty() || self.prompts.len() > most {
+            let detail = format!("{} prompts: 1 to {most} of them", self.prompts.len());
+            return Err(Problem::field("prompts", detail));
+        }
+        let select = self.select.as_deref().unwrap_or("best").parse::<Select>();
+        let select = select.map_err(|e| Problem::field("select", e))?;
+        let model = app.models.get(self.model.as_deref())?;
+        let prompts = self.prompts.into_iter().enumerate().map(|(index, prompt)| {
+            let prompt = prompt.prompt(&app.images, &app.answers, self.intent);
+            prompt.map_err(|e| e.about(format!("prompts[{index}]")))
+        });
+        let prompts = prompts.collect::<Result<Vec<Prompt>>>()?;
+        let image = app.images.find(&self.image).await?;
+        let Asked {
+            answers, timing, ..
+        } = ask(app, &model, &image, prompts).await?;
+        let app = Arc::clone(app);
+        let (all, format) = (self.candidates, self.masks);
+        let objects = blocking(move || {
+            let object = |candidates: Candidates| {
+                let selection = candidates
+                    .select(&select)
+                    .map_err(|e| Problem::field("select", e))?;
+                let id = app.answers.keep(&candidates, &selection);
+                ObjectAnswer::new(id, &candidates, &selection, all, format)
+            };
+            answers.into_iter().map(object).collect::<Result<Vec<_>>>()
+        });
+        Ok(PredictAnswer {
+            image: (*image.info).clone(),
+            model: model.name.clone(),
+            objects: objects.await??,
+            timing_ms: timing,
+        })
+    }
+}
+
+/// Answers prompts with masks.
+///
+/// Every prompt is answered with three candidates (whole, part, subpart), or one, with their scores, and with the
+/// one that `select` selects. Requests of X-AnyLabeling, which have `params`, are answered as it expects.
+#[utoipa::path(
+    post, path = "/v1/predict", tag = "predict", request_body = PredictRequest,
+    responses(
+        (status = 200, body = PredictAnswer),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 504, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn predict(
+    State(app): State<Arc<App>>,
+    Json(request): Json<Box<serde_json::value::RawValue>>,
+) -> Result<Response> {
+    let body = request.get();
+    if let Ok(request) = serde_json::from_str::<x_anylabeling::PredictRequest>(body) {
+        return Ok(x_anylabeling::predict(&app, request).await.into_response());
+    }
+    let request: PredictRequest = parse(body.as_bytes())?;
+    let answer = app
+        .in_time(request.deadline_ms, request.answer(&app))
+        .await?;
+    Ok(Answer(answer).into_response())
+}

@@ -1,0 +1,129 @@
+//! `/v1/quality`: how good masks are that someone else made.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use samara_quality::{EstimateSource, ExternalMask, QualityEstimator};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::body::Json;
+use crate::error::{Problem, Result};
+use crate::images::ImageRef;
+use crate::masks::{MaskAnswer, MaskFormat};
+use crate::owner::Urgency;
+use crate::prompts::RleRequest;
+
+/// Masks that the model looks at between two pauses.
+const AT_ONCE: usize = 4;
+
+/// Masks of an image.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QualityRequest {
+    image: ImageRef,
+    /// The masks, as COCO run lengths of the size of the image.
+    #[schema(min_items = 1)]
+    masks: Vec<RleRequest>,
+    /// The model; left out: the default one.
+    model: Option<String>,
+    /// In which form the refined masks are answered.
+    #[serde(default)]
+    refined: MaskFormat,
+    /// After so many milliseconds the work is given up, and answered 504.
+    #[schema(minimum = 1)]
+    deadline_ms: Option<u64>,
+}
+
+/// How good masks are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityAnswer {
+    /// The model that was asked.
+    model: String,
+    /// `head`: a trained head weighs the evidence; `product`: predicted IoU times alignment.
+    #[schema(value_type = String)]
+    source: EstimateSource,
+    /// In the order of the request.
+    masks: Vec<MaskQualityAnswer>,
+}
+
+/// How good a mask is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MaskQualityAnswer {
+    /// The estimated IoU of the mask with its unknown truth.
+    estimate: f32,
+    /// IoU of the mask with how the model would draw it.
+    alignment_iou: f64,
+    /// How the model would draw it.
+    refined: MaskAnswer,
+}
+
+/// Estimates how good masks are that someone else made.
+#[utoipa::path(
+    post, path = "/v1/quality", tag = "quality", request_body = QualityRequest,
+    responses(
+        (status = 200, body = QualityAnswer),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 504, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn quality(
+    State(app): State<Arc<App>>,
+    Json(request): Json<QualityRequest>,
+) -> Result<Answer<QualityAnswer>> {
+    app.in_time(request.deadline_ms, request.answer(&app))
+        .await
+        .map(Answer)
+}
+
+impl QualityRequest {
+    async fn answer(self, app: &Arc<App>) -> Result<QualityAnswer> {
+        let most = app.config.limits.prompts;
+        if self.masks.is_empty() || self.masks.len() > most {
+            let detail = format!("{} masks: 1 to {most} of them", self.masks.len());
+            return Err(Problem::field("masks", detail));
+        }
+        let model = app.models.get(self.model.as_deref())?;
+        let image = app.images.find(&self.image).await?;
+        let (width, height) = image.pixels.dimensions();
+        let masks = self.masks.into_iter().enumerate().map(|(index, rle)| {
+            let about = |e: Problem| e.about(format!("masks[{index}]"));
+            let mask = rle.mask(app.images.limits()).map_err(about)?;
+            ExternalMask::new(&mask, width, height).map_err(|e| about(e.into()))
+        });
+        let masks = masks.collect::<Result<Vec<ExternalMask>>>()?;
+        let embedding = app.embeddings.get(&model, &image).await?;
+        let format = self.refined;
+        let cancelled = CancellationToken::new();
+        let _cancel = cancelled.clone().drop_guard();
+        let work = model
+            .owner
+            .run(Urgency::Embedding, cancelled, move |_, pause| {
+                let estimator = QualityEstimator::new(&embedding, &image.pixels)?;
+                let mut answers = Vec::with_capacity(masks.len());
+                for some in masks.chunks(AT_ONCE) {
+                    if pause.take() == ControlFlow::Break(()) {
+                        return Err(Problem::unavailable("the work was stopped"));
+                    }
+                    for quality in estimator.assess(some)? {
+                        answers.push(MaskQualityAnswer {
+                            estimate: quality.estimate.0,
+                            alignment_iou: quality.alignment_iou,
+                            refined: MaskAnswer::new(&quality.refined.mask, format)?,
+                        });
+                    }
+                }
+                Ok((estimator.source(), answers))
+            });
+        let (source, masks) = work.await?;
+        Ok(QualityAnswer {
+            model: model.name.clone(),
+            source,
+            masks,
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! `/v1/videos`: objects followed through videos.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use samara::{Direction, Intent, VideoOptions};
+use serde::{Deserialize, Serialize};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::{IntoParams, ToSchema};
+
+use super::events::{event, stream};
+use crate::app::App;
+use crate::body::{File, Json, UrlQuery, each_part};
+use crate::error::{Problem, Result};
+use crate::masks::MaskFormat;
+use crate::models::LoadedModel;
+use crate::prompts::PromptRequest;
+use crate::videos::{Video, VideoFrameAnswer, VideoInfo, VideoObject};
+
+/// A session to begin: exactly one of `path` and `frames`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VideoRequest {
+    /// A video file, or a folder of frames, below the server's `--root`.
+    path: Option<String>,
+    /// True: frames are pushed one by one.
+    #[serde(default)]
+    frames: bool,
+    /// The model; left out: the default one.
+    model: Option<String>,
+    /// Those of the official video predictor, under their names.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({"non_overlap_masks": true}))]
+    options: VideoOptions,
+}
+
+/// Which model follows the objects of an upload.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UploadQuery {
+    /// The model; left out: the default one.
+    model: Option<String>,
+}
+
+/// The sessions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VideoList {
+    videos: Vec<VideoListed>,
+}
+
+/// A session in the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VideoListed {
+    /// Its name.
+    id: String,
+    model: String,
+}
+
+/// A frame that was pushed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Pushed {
+    /// Its number, from 0.
+    frame: usize,
+}
+
+/// A prompt for an object on a frame.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VideoPromptRequest {
+    /// Number of the frame, from 0.
+    frame: usize,
+    /// Which object, new or known; the number is the client's choice.
+    object: u32,
+    /// Replaces an earlier prompt for the object on this frame. A mask that the frame has already is refined.
+    prompt: PromptRequest,
+    /// In which form the mask is answered.
+    #[serde(default)]
+    masks: MaskFormat,
+}
+
+/// An object on a frame.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PromptQuery {
+    /// Number of the frame.
+    frame: usize,
+    /// Which object.
+    object: u32,
+}
+
+/// Frames to track.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PropagateRequest {
+    /// The first frame.
+    #[serde(default)]
+    start: usize,
+    /// How many; left out: to the end of the video.
+    count: Option<usize>,
+    /// `forward` or `backward`.
+    #[serde(default = "forward")]
+    #[schema(value_type = String, default = "forward")]
+    direction: Direction,
+    /// In which form masks are answered.
+    #[serde(default)]
+    masks: MaskFormat,
+}
+
+fn forward() -> Direction {
+    Direction::Forward
+}
+
+/// The end of the frames.
+#[derive(Debug, Serialize)]
+struct Done {
+    /// How many were tracked.
+    frames: usize,
+}
+
+/// A session with its model.
+fn find(app: &App, id: &str) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
+    let video = app.videos.get(id)?;
+    let model = app.models.get(Some(video.model()))?;
+    Ok((video, model))
+}
+
+/// Begins a video session.
+///
+/// The body is the file of a video (with a content type of `video/…` or `application/octet-stream`), or JSON.
+#[utoipa::path(
+    post, path = "/v1/videos", tag = "videos", params(UploadQuery),
+    request_body(content((VideoRequest = "application/json"), (Vec<u8> = "video/*"))),
+    responses(
+        (status = 201, body = VideoInfo),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    UrlQuery(query): UrlQuery<UploadQuery>,
+    request: Request,
+) -> Result<(StatusCode, Answer<VideoInfo>)> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let is_file =
+        content_type.starts_with("video/") || content_type.starts_with("application/octet-stream");
+    let (video, model) = if is_file {
+        upload(&app, query.model.as_deref(), request).await?
+    } else {
+        let Json(request) = Json::from_request(request, &app).await?;
+        begin(&app, request).await?
+    };
+    Ok((StatusCode::CREATED, Answer(video.info(&model).await?)))
+}
+
+async fn upload(
+    app: &Arc<App>,
+    model: Option<&str>,
+    request: Request,
+) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
+    let model = app.models.get(model)?;
+    let failed = |e: std::io::Error| Problem::internal(format!("the video cannot be kept: {e}"));
+    let mut file = app.videos.upload().map_err(failed)?;
+    let most = app.config.limits.video_bytes;
+    each_part(request.into_body(), app, most, |part| {
+        file.write_all(part).map_err(failed)
+    })
+    .await?;
+    let video = app
+        .videos
+        .of_upload(&model, VideoOptions::default(), file.into_temp_path());
+    Ok((video.await?, model))
+}
+
+async fn begin(app: &Arc<App>, request: VideoRequest) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
+    let model = app.models.get(request.model.as_deref())?;
+    let video = match (request.path, request.frames) {
+        (Some(path), false) => {
+            let path = app.images.below_root(&path).map_err(|e| e.about("path"))?;
+            app.videos.of_path(&model, request.options, path).await?
+        }
+        (None, true) => app.videos.of_frames(&model, request.options).await?,
+        _ => return Err(Problem::field("path", "either a path, or frames: true")),
+    };
+    Ok((video, model))
+}
+
+/// Lists the sessions, also those of before the server was started.
+#[utoipa::path(get, path = "/v1/videos", tag = "videos", responses((status = 200, body = VideoList)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<VideoList> {
+    let videos = app.videos.list();
+    let listed = |video: &Arc<Video>| VideoListed {
+        id: video.id.clone(),
+        model: video.model().to_owned(),
+    };
+    Answer(VideoList {
+        videos: videos.iter().map(listed).collect(),
+    })
+}
+
+/// Says what is known of a session.
+#[utoipa::path(
+    get, path = "/v1/videos/{id}", tag = "videos", params(("id" = String, Path, description = "Id of the session")),
+    responses(
+        (status = 200, body = VideoInfo),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Answer<VideoInfo>> {
+    let (video, model) = find(&app, &id)?;
+    video.info(&model).await.map(Answer)
+}
+
+/// Ends a session, stops what it does, and deletes what is kept of it.
+#[utoipa::path(
+    delete, path = "/v1/videos/{id}", tag = "videos", params(("id" = String, Path, description = "Id of the session")),
+    responses(
+        (status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    app.videos.remove(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Pushes the next frame of a session of frames: the file of an image.
+#[utoipa::path(
+    post, path = "/v1/videos/{id}/frames", tag = "videos",
+    params(("id" = String, Path, description = "Id of the session")),
+    request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, body = Pushed),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn push(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    file: File,
+) -> Result<(StatusCode, Answer<Pushed>)> {
+    let (video, _) = find(&app, &id)?;
+    let frame = video.push(file.bytes).await?;
+    Ok((StatusCode::CREATED, Answer(Pushed { frame })))
+}
+
+/// Prompts an object on a frame, and answers with its mask there.
+///
+/// A prompt on a frame that was tracked is a correction; propagate again from there.
+#[utoipa::path(
+    post, path = "/v1/videos/{id}/prompts", tag = "videos",
+    params(("id" = String, Path, description = "Id of the session")), request_body = VideoPromptRequest,
+    responses(
+        (status = 200, body = VideoObject),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn prompt(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Json(request): Json<VideoPromptRequest>,
+) -> Result<Answer<VideoObject>> {
+    let (video, model) = find(&app, &id)?;
+    let prompt = request
+        .prompt
+        .prompt(&app.images, &app.answers, Intent::default());
+    let prompt = prompt.map_err(|e| e.about("prompt"))?;
+    let found = video.prompt(&model, request.frame, request.object, prompt);
+    let found = app.in_time(None, found).await?;
+    VideoObject::new(&found, request.masks).map(Answer)
+}
+
+/// Takes the prompts for an object on a frame back.
+#[utoipa::path(
+    delete, path = "/v1/videos/{id}/prompts", tag = "videos",
+    params(("id" = String, Path, description = "Id of the session"), PromptQuery),
+    responses(
+        (status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn clear_prompt(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    UrlQuery(query): UrlQuery<PromptQuery>,
+) -> Result<StatusCode> {
+    let (video, model) = find(&app, &id)?;
+    video
+        .clear_prompt(&model, query.frame, query.object)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Follows an object no longer.
+#[utoipa::path(
+    delete, path = "/v1/videos/{id}/objects/{object}", tag = "videos",
+    params(
+        ("id" = String, Path, description = "Id of the session"),
+        ("object" = u32, Path, description = "Which object"),
+    ),
+    responses(
+        (status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn remove_object(
+    State(app): State<Arc<App>>,
+    Path((id, object)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let (video, model) = find(&app, &id)?;
+    let object = object.parse();
+    let object = object.map_err(|_| Problem::field("object", "is the number of an object"))?;
+    video.remove_object(&model, object).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Follows all objects from frame to frame.
+///
+/// Server-sent events: `frame` with all objects for every frame, then `done`, or `failed` with a problem. Closing the
+/// connection stops it; what was found until then is kept, and the next request goes on.
+#[utoipa::path(
+    post, path = "/v1/videos/{id}/propagate", tag = "videos",
+    params(("id" = String, Path, description = "Id of the session")), request_body = PropagateRequest,
+    responses(
+        (status = 200, body = VideoFrameAnswer, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn propagate(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Json(request): Json<PropagateRequest>,
+) -> Result<Response> {
+    let (video, model) = find(&app, &id)?;
+    let count = request.count.unwrap_or(usize::MAX);
+    let frames = video.propagate(&model, request.start, count, request.direction)?;
+    let mut tracked = 0;
+    let mut failed = false;
+    let frames = ReceiverStream::new(frames)
+        .map(Some)
+        .chain(tokio_stream::once(None));
+    Ok(stream(frames.filter_map(move |frame| {
+        let answer = match frame {
+            Some(found) => found.and_then(|found| VideoFrameAnswer::new(&found, request.masks)),
+            None if failed => return None,
+            None => return Some(event("done", &Done { frames: tracked })),
+        };
+        Some(match answer {
+            Ok(frame) => {
+                tracked += 1;
+                event("frame", &frame)
+            }
+            Err(problem) => {
+                failed = true;
+                event("failed", &problem)
+            }
+        })
+    })))
+}
