@@ -16,6 +16,9 @@ use crate::error::{Problem, Result};
 /// A body larger than this takes one of the places for uploads.
 const SMALL: u64 = 64 << 10;
 
+/// How long the rest of a body that is too large is taken.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// JSON of a type.
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -131,6 +134,7 @@ pub(crate) async fn each_part(
     };
     let said = axum::body::HttpBody::size_hint(&body);
     if said.lower() > most {
+        linger(body, most).await;
         return Err(too_large());
     }
     let is_small = said.upper().is_some_and(|upper| upper <= SMALL);
@@ -157,11 +161,27 @@ pub(crate) async fn each_part(
         if let Some(part) = frame.data_ref() {
             taken += part.len() as u64;
             if taken > most {
+                linger(body, most).await;
                 return Err(too_large());
             }
             take(part)?;
         }
     }
+}
+
+/// Takes the rest of a body that is too large, within bounds: a client that is still sending would see a broken
+/// connection in the place of the answer.
+async fn linger(mut body: Body, most: u64) {
+    let rest = async {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, |part| part.len() as u64);
+            if taken > most {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 #[cfg(test)]

@@ -95,8 +95,9 @@ impl Problem {
     pub(crate) fn about(mut self, field: impl Into<String>) -> Self {
         let field = field.into();
         self.field = Some(match self.field {
-            Some(inner) if !field.is_empty() => format!("{field}.{inner}"),
-            Some(inner) => inner,
+            Some(inner) if inner.is_empty() => field,
+            Some(inner) if field.is_empty() => inner,
+            Some(inner) => format!("{field}.{inner}"),
             None => field,
         });
         self

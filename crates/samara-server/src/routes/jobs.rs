@@ -6,10 +6,9 @@ use axum::Json as Answer;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use futures_util::stream::unfold;
 use samara::{MaskGeneratorOptions, OutputMode};
 use serde::{Deserialize, Serialize};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::WatchStream;
 use utoipa::ToSchema;
 
 use super::events::{event, stream};
@@ -127,18 +126,24 @@ pub(crate) async fn events(
     Path(id): Path<String>,
 ) -> Result<Response> {
     let job = app.jobs.get(&id)?;
-    let progress = WatchStream::new(job.progress.subscribe());
-    let mut ended = false;
-    let until_end = progress.take_while(move |now| !std::mem::replace(&mut ended, now.is_end()));
-    Ok(stream(until_end.map(move |now| {
-        let kind = match &now {
-            Progress::Queued | Progress::Running(_) => "progress",
-            Progress::Done(_) => "done",
-            Progress::Failed(_) => "failed",
-            Progress::Cancelled => "cancelled",
-        };
-        event(kind, &job.info_of(&now))
-    })))
+    let progress = Some(job.progress.subscribe());
+    Ok(stream(unfold(
+        (job, progress),
+        |(job, progress)| async move {
+            let mut progress = progress?;
+            let now = progress.borrow_and_update().clone();
+            let kind = match &now {
+                Progress::Queued | Progress::Running(_) => "progress",
+                Progress::Done(_) => "done",
+                Progress::Failed(_) => "failed",
+                Progress::Cancelled => "cancelled",
+            };
+            let told = event(kind, &job.info_of(&now));
+            // The next event is that of the next change; there is none after the end.
+            let goes_on = !now.is_end() && progress.changed().await.is_ok();
+            Some((told, (job, goes_on.then_some(progress))))
+        },
+    )))
 }
 
 /// Stops a job, and forgets it and its result.

@@ -93,6 +93,11 @@ impl QualityRequest {
         let masks = self.masks.into_iter().enumerate().map(|(index, rle)| {
             let about = |e: Problem| e.about(format!("masks[{index}]"));
             let mask = rle.mask(app.images.limits()).map_err(about)?;
+            if (mask.width(), mask.height()) != (width, height) {
+                let (w, h) = (mask.width(), mask.height());
+                let detail = format!("has {w}×{h} pixels, the image {width}×{height}");
+                return Err(about(Problem::field("size", detail)));
+            }
             ExternalMask::new(&mask, width, height).map_err(|e| about(e.into()))
         });
         let masks = masks.collect::<Result<Vec<ExternalMask>>>()?;

@@ -1,0 +1,155 @@
+//! Clients that mean harm, or are broken: one answer, and nothing held.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{Served, picture};
+use serde_json::json;
+
+/// What the server answers to bytes, until it closes the connection.
+fn talk(server: &Served, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn head(path: &str, content_type: &str, length: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n{length}\r\n\r\n"
+    )
+}
+
+fn server(folder: &tempfile::TempDir) -> Served {
+    Served::start(folder.path(), |config| {
+        config.limits.idle_seconds = 1;
+        config.limits.body_bytes = 200_000;
+        config.limits.uploads = 2;
+        config.limits.connections = 8;
+    })
+}
+
+#[test]
+fn clients_that_stall_are_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    let started = Instant::now();
+    let text = head("/v1/predict", "application/json", "content-length: 100000");
+    let half = talk(&server, format!("{text}{{\"image\": ").as_bytes());
+    assert!(half.starts_with("HTTP/1.1 408"), "{half}");
+    assert!(half.contains("problem+json"), "{half}");
+    // Both places for uploads are free again, and several that stall at once do not keep others out for long.
+    let stalled: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            let text = head("/v1/images", "image/png", "content-length: 150000");
+            stream.write_all(text.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    server.upload(&picture(0));
+    drop(stalled);
+    assert!(started.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn half_sent_uploads_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    let file = picture(0);
+    for path in ["/v1/images", "/v1/videos"] {
+        let text = head(
+            path,
+            "application/octet-stream",
+            &format!("content-length: {}", file.len()),
+        );
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream.write_all(&file[..file.len() / 2]).unwrap();
+        drop(stream);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let images = std::fs::read_dir(folder.path().join("images"))
+        .unwrap()
+        .count();
+    let videos = std::fs::read_dir(folder.path().join("videos"))
+        .unwrap()
+        .count();
+    assert_eq!((images, videos), (0, 0));
+    server.upload(&file);
+}
+
+#[test]
+fn what_is_no_http_is_answered_or_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"BREW /pot HTCPCP/1.0\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\nZZ\r\n",
+        b"GET /v1/images/%ff%fe HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        b"GET /v1/images/..%2f..%2fetc%2fpasswd HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        b"GET http://evil.example/ HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n",
+    ] {
+        let answer = talk(&server, bytes);
+        let status = answer.split(' ').nth(1).unwrap_or("closed");
+        assert!(status == "closed" || status.starts_with('4'), "{answer}");
+        assert!(!answer.contains("root:"), "{answer}");
+    }
+    let mut long = b"GET /".to_vec();
+    long.extend(std::iter::repeat_n(b'a', 200_000));
+    let answer = talk(&server, &long);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+        "{answer}"
+    );
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn mutated_requests_are_answered_with_one_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), |config| config.limits.queue = 4);
+    let id = server.upload(&picture(0));
+    let request = json!({
+        "image": {"id": id}, "prompts": [{"points": [[45, 50], [10.5, 3, 0]], "box": [1, 2, 60, 70], "single": true}],
+        "select": "best", "masks": "rle",
+    });
+    let text = request.to_string().into_bytes();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for _ in 0..300 {
+        let mut bytes = text.clone();
+        for _ in 0..=random(3) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, b"0123456789-.eE[]{}\",:nul"[random(24)]),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let answer = server.send("/v1/predict", "application/json", &bytes);
+        let shown = String::from_utf8_lossy(&bytes);
+        assert!(answer.status < 500, "{shown}\n{answer:?}");
+        if answer.status != 200 {
+            assert!(answer.json()["detail"].is_string(), "{shown}\n{answer:?}");
+        }
+    }
+}
