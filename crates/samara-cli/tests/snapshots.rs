@@ -15,6 +15,7 @@ fn help_of_every_command() {
         &["segment"],
         &["everything"],
         &["video"],
+        &["serve"],
         &["attention"],
         &["train"],
         &["eval"],

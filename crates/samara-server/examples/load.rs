@@ -26,6 +26,14 @@ struct Click {
     mask: String,
 }
 
+/// What became of requests.
+#[derive(Default)]
+struct Counts {
+    wrong: AtomicUsize,
+    lost: AtomicUsize,
+    refused: AtomicUsize,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut clients, mut seconds, mut files) = (50, 60, Vec::new());
     let mut arguments = env::args().skip(1);
@@ -37,80 +45,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => files.push(argument),
         }
     }
-    let agent = agent();
-    let segmenter = Segmenter::embedded(SegmenterOptions::new().with_pinned_threads(true))?;
-    let mut clicks = Vec::new();
-    let mut library = Duration::ZERO;
-    for file in &files {
-        let bytes = fs::read(file)?;
-        let image = decode_image(&bytes, file, &ImageLimits::default())?;
-        let mut answer = agent.post(format!("{url}/v1/images")).send(&bytes[..])?;
-        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
-        let id = answer["id"].as_str().ok_or("no id")?.to_owned();
-        let embedding = segmenter.embed(&image)?;
-        embedding.predict(&Prompt::point(1.0, 1.0))?;
-        for place in 0..PLACES {
-            let share = (place as f64 + 0.5) / PLACES as f64;
-            let at = [
-                f64::from(image.width()) * share,
-                f64::from(image.height()) * (1.0 - share * 0.9),
-            ];
-            let start = Instant::now();
-            let candidates = embedding.predict(&Prompt::point(at[0], at[1]))?;
-            let mask = candidates.best().mask.to_rle().to_compressed_string();
-            library += start.elapsed();
-            let image = id.clone();
-            clicks.push(Click { image, at, mask });
-        }
-        // The embedding is there before the clock starts.
-        ask(&agent, &url, &clicks[clicks.len() - 1])?;
-    }
-    if clicks.is_empty() {
-        return Err("no images".into());
-    }
-    let by_library = clicks.len() as f64 / library.as_secs_f64();
+    let (clicks, by_library) = answers_of_the_library(&url, &files)?;
     println!("library: {by_library:.1} clicks a second, one after the other");
     let end = Instant::now() + Duration::from_secs(seconds);
-    let (wrong, lost, refused) = (
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-    );
-    let client = |number: usize| {
-        let agent = self::agent();
-        let mut times = Vec::new();
-        let mut turn = number * 7;
-        while Instant::now() < end {
-            // Clients come from everywhere to every image.
-            let click = &clicks[turn * 31 % clicks.len()];
-            let start = Instant::now();
-            match ask(&agent, &url, click) {
-                Ok((200, mask)) => {
-                    times.push(start.elapsed().as_secs_f64() * 1000.0);
-                    if mask.as_deref() != Some(&*click.mask) {
-                        wrong.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                Ok((429, _)) => {
-                    refused.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(200));
-                }
-                Ok(_) | Err(_) => {
-                    lost.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            turn += 1;
-        }
-        times
-    };
+    let counts = Counts::default();
     let mut times: Vec<f64> = thread::scope(|scope| {
+        let client = |number: usize| click_until(end, &url, &clicks, number * 7, &counts);
+        let client = &client;
         let threads: Vec<_> = (0..clients)
             .map(|n| scope.spawn(move || client(n)))
             .collect();
-        threads
-            .into_iter()
-            .flat_map(|t| t.join().unwrap_or_default())
-            .collect()
+        let times = threads.into_iter().map(|t| t.join().unwrap_or_default());
+        times.flatten().collect()
     });
     times.sort_by(f64::total_cmp);
     let at = |share: f64| {
@@ -128,17 +74,88 @@ fn main() -> Result<(), Box<dyn Error>> {
         at(0.5),
         at(0.99),
         times.len(),
-        wrong.load(Ordering::Relaxed),
-        lost.load(Ordering::Relaxed),
-        refused.load(Ordering::Relaxed),
+        counts.wrong.load(Ordering::Relaxed),
+        counts.lost.load(Ordering::Relaxed),
+        counts.refused.load(Ordering::Relaxed),
     );
     Ok(())
+}
+
+/// Clicks with their right answers, and how many the library answers a second. The server has all embeddings then.
+fn answers_of_the_library(
+    url: &str,
+    files: &[String],
+) -> Result<(Vec<Click>, f64), Box<dyn Error>> {
+    let agent = agent();
+    let segmenter = Segmenter::embedded(SegmenterOptions::new().with_pinned_threads(true))?;
+    let mut clicks = Vec::new();
+    let mut took = Duration::ZERO;
+    for file in files {
+        let bytes = fs::read(file)?;
+        let image = decode_image(&bytes, file, &ImageLimits::default())?;
+        let mut answer = agent.post(format!("{url}/v1/images")).send(&bytes[..])?;
+        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
+        let id = answer["id"].as_str().ok_or("no id")?.to_owned();
+        let embedding = segmenter.embed(&image)?;
+        embedding.predict(&Prompt::point(1.0, 1.0))?;
+        for place in 0..PLACES {
+            let share = (place as f64 + 0.5) / PLACES as f64;
+            let at = [
+                f64::from(image.width()) * share,
+                f64::from(image.height()) * (1.0 - share * 0.9),
+            ];
+            let start = Instant::now();
+            let candidates = embedding.predict(&Prompt::point(at[0], at[1]))?;
+            let mask = candidates.best().mask.to_rle().to_compressed_string();
+            took += start.elapsed();
+            let image = id.clone();
+            clicks.push(Click { image, at, mask });
+        }
+        ask(&agent, url, &clicks[clicks.len() - 1])?;
+    }
+    let a_second = clicks.len() as f64 / took.as_secs_f64();
+    Ok((clicks, a_second))
+}
+
+/// One client; the milliseconds of its answers.
+fn click_until(
+    end: Instant,
+    url: &str,
+    clicks: &[Click],
+    first: usize,
+    counts: &Counts,
+) -> Vec<f64> {
+    let agent = agent();
+    let mut times = Vec::new();
+    for turn in first.. {
+        if Instant::now() > end {
+            break;
+        }
+        let click = &clicks[turn * 31 % clicks.len()];
+        let start = Instant::now();
+        match ask(&agent, url, click) {
+            Ok((200, mask)) => {
+                times.push(start.elapsed().as_secs_f64() * 1000.0);
+                if mask.as_deref() != Some(&*click.mask) {
+                    counts.wrong.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok((429, _)) => {
+                counts.refused.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(200));
+            }
+            Ok(_) | Err(_) => {
+                counts.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    times
 }
 
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(60)))
+        .timeout_global(Some(Duration::from_mins(1)))
         .build()
         .into()
 }

@@ -17,7 +17,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::error::{Problem, Result};
 
 /// Seconds' worth of requests that may come at once.
@@ -42,7 +42,7 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) fn new(config: &Config) -> Self {
-        let digest = |secret: &String| Sha256::digest(secret).into();
+        let digest = |secret: &Secret| Sha256::digest(secret.text()).into();
         let is_local = config.listen.ip().is_loopback();
         let hosts =
             (config.tokens.is_empty() && is_local && !config.allow_without_token).then(|| {

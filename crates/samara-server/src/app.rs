@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::Answers;
 use crate::config::Config;
-use crate::dialects::cvat::Tracks;
 use crate::embeddings::Embeddings;
 use crate::error::{Problem, Result};
 use crate::images::Images;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::models::Models;
+use crate::tracks::Tracks;
 use crate::videos::Videos;
 
 /// The server's state.
@@ -30,7 +30,7 @@ pub(crate) struct App {
     pub(crate) answers: Answers,
     pub(crate) jobs: Jobs,
     pub(crate) videos: Arc<Videos>,
-    /// Objects that CVAT follows.
+    /// Objects that tools follow frame by frame.
     pub(crate) tracks: Tracks,
     pub(crate) metrics: Arc<Metrics>,
     /// Large bodies that are received.

@@ -24,7 +24,7 @@ pub struct Config {
     /// Folder of what is kept: images, embeddings, video sessions. Of one server at a time.
     pub state: Option<PathBuf>,
     /// Secrets that requests must carry one of, by the name under which they are logged and counted.
-    pub tokens: BTreeMap<String, String>,
+    pub tokens: BTreeMap<String, Secret>,
     /// Listens on other addresses than the machine's own without a token.
     pub allow_without_token: bool,
     /// Origins of pages that may call the server (CORS), such as `https://tool.example`.
@@ -88,31 +88,46 @@ pub struct Limits {
 }
 
 /// A Label Studio whose tasks name images by paths such as `/data/upload/1/photo.jpg`.
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LabelStudio {
     /// Its address, such as `http://localhost:8080`.
     pub url: String,
     /// An access token of it.
-    pub token: String,
+    pub token: Secret,
+}
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Secret {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl LabelStudio {
     /// A Label Studio at this address, which takes this token.
-    pub fn new(url: impl Into<String>, token: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<String>, token: impl Into<Secret>) -> Self {
         Self {
             url: url.into(),
             token: token.into(),
         }
-    }
-}
-
-impl std::fmt::Debug for LabelStudio {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LabelStudio")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
     }
 }
 
@@ -224,6 +239,7 @@ impl Config {
             ));
         }
         for (name, secret) in &self.tokens {
+            let secret = secret.text();
             if secret.len() < 16 || !secret.bytes().all(|b| b.is_ascii_graphic()) {
                 return refuse(format!(
                     "tokens.{name}: a token has at least 16 printable ASCII characters and no spaces"
@@ -299,6 +315,37 @@ mod tests {
         let config: Config = toml::from_str("").unwrap();
         config.check().unwrap();
         assert!(config.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let text = include_str!("../../../examples/server/server.toml");
+        let example: Config = toml::from_str(text).unwrap();
+        assert_eq!(
+            format!("{example:?}"),
+            format!(
+                "{:?}",
+                Config {
+                    log: example.log.clone(),
+                    ..Config::default()
+                }
+            )
+        );
+        assert_eq!(
+            (example.log.format, example.log.filter.as_deref()),
+            (LogFormat::Text, Some("info"))
+        );
+        // What has no default stands there in a comment.
+        let debug = format!("{:?}", Config::default());
+        let names = debug
+            .split([' ', '{', '('])
+            .filter_map(|word| word.strip_suffix(':'));
+        for name in names {
+            assert!(
+                text.contains(name),
+                "{name} is not in examples/server/server.toml"
+            );
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
 
+use crate::blocking::blocking;
 use crate::config::{Config, LabelStudio};
 use crate::error::{Problem, Result};
-use crate::images::blocking;
 
 /// Fetches files over http and https.
 pub(crate) struct Fetch {
@@ -116,7 +116,7 @@ impl Fetch {
     /// How requests to Label Studio are authorised: by a token as it is, or by one that a personal access token is
     /// exchanged for.
     async fn authorization(&self, label_studio: &LabelStudio) -> Result<String> {
-        let token = &label_studio.token;
+        let token = label_studio.token.text();
         if token.matches('.').count() != 2 {
             return Ok(format!("Token {token}"));
         }

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
@@ -310,14 +311,4 @@ pub(crate) fn decode_base64(text: &str) -> Result<Vec<u8>> {
     };
     let refuse = |e| Problem::field("", format!("is no base64: {e}"));
     BASE64_STANDARD.decode(text.trim_ascii()).map_err(refuse)
-}
-
-/// Runs work that waits for a disk or decodes, off the threads that serve.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| {
-        Problem::internal("the work ended without an answer; the log of the server may say why")
-    })
 }

@@ -262,7 +262,7 @@ impl Everything {
         let masks = masks.await?;
         let name = model.name.clone();
         let answer =
-            crate::images::blocking(move || EverythingAnswer::new(&known, name, &masks, format));
+            crate::blocking::blocking(move || EverythingAnswer::new(&known, name, &masks, format));
         job.set(Progress::Done(Arc::new(answer.await??)));
         Ok(())
     }

@@ -23,12 +23,15 @@
 mod access;
 mod answers;
 mod app;
+mod ask;
+mod blocking;
 mod body;
 mod config;
 mod dialects;
 mod disk_cache;
 mod embeddings;
 mod error;
+mod events;
 mod fetch;
 mod images;
 mod jobs;
@@ -41,8 +44,9 @@ mod owner;
 mod prompts;
 mod routes;
 mod server;
+mod tracks;
 mod videos;
 
-pub use config::{Config, ConfigError, LabelStudio, Limits, Log, LogFormat};
+pub use config::{Config, ConfigError, LabelStudio, Limits, Log, LogFormat, Secret};
 pub use log::start_log;
 pub use server::{Server, ServerError, openapi};

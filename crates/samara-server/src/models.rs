@@ -12,9 +12,9 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::error::{Problem, Result};
-use crate::images::blocking;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::model::Model;
 use crate::owner::{Owner, Urgency};

@@ -36,6 +36,7 @@ use crate::dialects::{cvat, label_studio, x_anylabeling_video};
 use crate::error::Problem;
 use crate::metrics::{RequestLabels, RouteLabels};
 use crate::routes::{embeddings, images, jobs, models, predict, quality, videos};
+use crate::videos::VideoFrameAnswer;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +201,7 @@ async fn accept(
                        problem details (RFC 9457) and name the field.",
         license(name = "MIT OR Apache-2.0"),
     ),
+    components(schemas(VideoFrameAnswer)),
     tags(
         (name = "images", description = "Images, named by their content"),
         (name = "embeddings", description = "The expensive step, ahead of the first click"),

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::error::{Problem, Result};
-use crate::images::blocking;
 use crate::masks::{MaskAnswer, MaskFormat};
 use crate::model::Model;
 use crate::models::LoadedModel;
@@ -589,6 +589,10 @@ impl Video {
                 let mut state = state;
                 let found = state.with_frame(model, pause, frame, image, |session, frame| {
                     session.prompt(frame, object, &prompt)
+                });
+                let found = found.map_err(|error| match error {
+                    samara::Error::Prompt(error) => Problem::field("prompt", error),
+                    other => other.into(),
                 })?;
                 state.unsaved += 1;
                 Ok((state, found))

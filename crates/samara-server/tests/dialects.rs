@@ -169,7 +169,7 @@ const CONFIG: &str = r#"<View><Image name="image" value="$image"/>
     <BrushLabels name="brush" toName="image"><Label value="Ball"/><Label value="Sun"/></BrushLabels>
     <KeyPointLabels name="kp" toName="image" smart="true"><Label value="Sun" smart="true"/></KeyPointLabels></View>"#;
 
-fn label_studio(regions: Value) -> common::Answered {
+fn label_studio(regions: &Value) -> common::Answered {
     let task = json!({"id": 1, "data": {"image": data_uri(0)}, "annotations": [], "predictions": [], "drafts": []});
     let params = json!({"login": null, "password": null, "context": {"result": regions}});
     let request = json!({"tasks": [task], "project": "3.1753960000", "label_config": CONFIG, "params": params});
@@ -189,7 +189,7 @@ fn label_studio_clicks_and_gets_a_brush() {
     let setup = json!({"project": "3.1", "schema": CONFIG, "hostname": "http://x", "access_token": "t", "extra_params": null});
     let version = server().post("/setup", &setup).good()["model_version"].clone();
     assert!(version.as_str().unwrap().starts_with("samara-lite-"));
-    let answer = label_studio(json!([
+    let answer = label_studio(&json!([
         keypoint(120.0, 85.0, true),
         keypoint(10.0, 10.0, false)
     ]))
@@ -215,16 +215,16 @@ fn label_studio_clicks_and_gets_a_brush() {
     );
     // The answer as a prompt: the same mask again.
     let brush = json!({"type": "brushlabels", "value": region["value"], "from_name": "brush", "to_name": "image"});
-    let again = label_studio(json!([brush])).good();
+    let again = label_studio(&json!([brush])).good();
     assert_eq!(again["results"][0]["result"].as_array().unwrap().len(), 1);
-    let empty = label_studio(json!([])).good();
+    let empty = label_studio(&json!([])).good();
     assert_eq!(empty["results"][0]["result"], json!([]));
     assert_eq!(
-        label_studio(json!([keypoint(10.0, 10.0, false)])).good()["results"][0]["result"],
+        label_studio(&json!([keypoint(10.0, 10.0, false)])).good()["results"][0]["result"],
         json!([])
     );
     let unknown = json!([{"type": "keypointlabels", "value": {"x": "a"}}]);
-    assert_eq!(label_studio(unknown).status, 422);
+    assert_eq!(label_studio(&unknown).status, 422);
 }
 
 #[test]

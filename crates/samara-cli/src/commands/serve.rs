@@ -83,7 +83,7 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
         read_tokens(path, &mut config)?;
     }
     if let Ok(token) = env::var("SAMARA_TOKEN") {
-        config.tokens.insert(UNNAMED.into(), token);
+        config.tokens.insert(UNNAMED.into(), token.into());
     }
     if let (None, Ok(url), Ok(token)) = (
         &config.label_studio,

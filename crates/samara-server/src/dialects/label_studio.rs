@@ -17,12 +17,13 @@ use uuid::Uuid;
 use super::labeling_config::{Kind, Target};
 use super::{best, brush_rle};
 use crate::app::App;
+use crate::ask::ask;
+use crate::blocking::blocking;
 use crate::body::Json;
 use crate::error::{Problem, Result};
-use crate::images::{Image, blocking, decode_base64};
+use crate::images::{Image, decode_base64};
 use crate::models::LoadedModel;
 use crate::prompts::PromptRequest;
-use crate::routes::predict::ask;
 
 /// Region types that prompt.
 const PROMPTS: [&str; 4] = ["keypoint", "rectangle", "brush", "polygon"];

@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 
 use super::best;
 use crate::app::App;
+use crate::ask::ask;
+use crate::blocking::blocking;
 use crate::error::{Problem, Result};
-use crate::images::{Image, blocking, decode_base64};
+use crate::images::{Image, decode_base64};
 use crate::masks::MaskFormat;
 use crate::models::LoadedModel;
 use crate::prompts::PromptRequest;
-use crate::routes::predict::ask;
 
 /// The label of a shape that the user has not named yet: the next answer takes its place.
 const UNNAMED: &str = "AUTOLABEL_OBJECT";

@@ -17,12 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::x_anylabeling::{Params, Shape, failure, model, success};
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::body::{Json, each_part};
 use crate::error::{Problem, Result};
-use crate::images::{blocking, decode_base64};
+use crate::events::stream;
+use crate::images::decode_base64;
 use crate::models::LoadedModel;
 use crate::prompts::PromptRequest;
-use crate::routes::events::stream;
 use crate::videos::Video;
 
 /// The answer, or the error as the tool expects it.

@@ -118,7 +118,7 @@ pub(crate) async fn ask(
 /// Says how far an embedding is.
 #[utoipa::path(
     get, path = "/v1/embeddings/{image}", tag = "embeddings",
-    params(("image" = String, Path, description = "Id of the image"), EmbeddingQuery),
+    params(("image" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$"), EmbeddingQuery),
     responses(
         (status = 200, body = EmbeddingInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -147,7 +147,7 @@ pub(crate) async fn get(
 /// Forgets an embedding, and stops the work on it.
 #[utoipa::path(
     delete, path = "/v1/embeddings/{image}", tag = "embeddings",
-    params(("image" = String, Path, description = "Id of the image"), EmbeddingQuery),
+    params(("image" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$"), EmbeddingQuery),
     responses(
         (status = 204),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),

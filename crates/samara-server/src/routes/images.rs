@@ -65,7 +65,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ImageList> {
 
 /// Says what is known of an image.
 #[utoipa::path(
-    get, path = "/v1/images/{id}", tag = "images", params(("id" = String, Path, description = "Id of the image")),
+    get, path = "/v1/images/{id}", tag = "images", params(("id" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$")),
     responses(
         (status = 200, body = ImageInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -81,7 +81,7 @@ pub(crate) async fn get(
 
 /// Forgets an image, and its embeddings by the loaded models.
 #[utoipa::path(
-    delete, path = "/v1/images/{id}", tag = "images", params(("id" = String, Path, description = "Id of the image")),
+    delete, path = "/v1/images/{id}", tag = "images", params(("id" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$")),
     responses(
         (status = 204),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),

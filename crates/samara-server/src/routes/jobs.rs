@@ -11,10 +11,10 @@ use samara::{MaskGeneratorOptions, OutputMode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::events::{event, stream};
 use crate::app::App;
 use crate::body::Json;
 use crate::error::{Problem, Result};
+use crate::events::{event, stream};
 use crate::images::ImageRef;
 use crate::jobs::{EverythingAnswer, JobInfo, Progress};
 use crate::masks::MaskFormat;
@@ -112,12 +112,12 @@ pub(crate) async fn result(
 /// Follows a job.
 ///
 /// Server-sent events: `progress` while it waits and runs, then one of `done`, `failed` and `cancelled`, each with
-/// the job as data.
+/// the job (`JobInfo`) as data.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}/events", tag = "everything",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
-        (status = 200, body = JobInfo, content_type = "text/event-stream"),
+        (status = 200, body = String, content_type = "text/event-stream"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

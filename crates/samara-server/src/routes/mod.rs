@@ -5,7 +5,6 @@
 )]
 
 pub(crate) mod embeddings;
-pub(crate) mod events;
 pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod models;

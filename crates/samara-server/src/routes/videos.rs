@@ -13,10 +13,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 
-use super::events::{event, stream};
 use crate::app::App;
 use crate::body::{File, Json, UrlQuery, each_part};
 use crate::error::{Problem, Result};
+use crate::events::{event, stream};
 use crate::masks::MaskFormat;
 use crate::models::LoadedModel;
 use crate::prompts::PromptRequest;
@@ -331,13 +331,13 @@ pub(crate) async fn remove_object(
 
 /// Follows all objects from frame to frame.
 ///
-/// Server-sent events: `frame` with all objects for every frame, then `done`, or `failed` with a problem. Closing the
-/// connection stops it; what was found until then is kept, and the next request goes on.
+/// Server-sent events: `frame` with all objects (`VideoFrameAnswer`) for every frame, then `done` with their number, or
+/// `failed` with a problem. Closing the connection stops it; what was found until then is kept, and the next request goes on.
 #[utoipa::path(
     post, path = "/v1/videos/{id}/propagate", tag = "videos",
     params(("id" = String, Path, description = "Id of the session")), request_body = PropagateRequest,
     responses(
-        (status = 200, body = VideoFrameAnswer, content_type = "text/event-stream"),
+        (status = 200, body = String, content_type = "text/event-stream"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
