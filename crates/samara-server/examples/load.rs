@@ -50,8 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let end = Instant::now() + Duration::from_secs(seconds);
     let counts = Counts::default();
     let mut times: Vec<f64> = thread::scope(|scope| {
-        let client = |number: usize| click_until(end, &url, &clicks, number * 7, &counts);
-        let client = &client;
+        let (url, clicks, counts) = (&*url, &*clicks, &counts);
+        let client = move |number: usize| click_until(end, url, clicks, number * 7, counts);
         let threads: Vec<_> = (0..clients)
             .map(|n| scope.spawn(move || client(n)))
             .collect();

@@ -27,6 +27,42 @@ pub(crate) struct Asked {
     pub(crate) timing: Timing,
 }
 
+/// Prompts that are answered at once, at most: so many are as fast as any number.
+const PROMPTS_AT_ONCE: usize = 16;
+/// Their points, unless a single prompt has more.
+const POINTS_AT_ONCE: usize = 64;
+
+/// The prompts in parts that take the model some tenths of a second at most.
+fn together(prompts: &[Prompt]) -> impl Iterator<Item = &[Prompt]> {
+    let mut rest = prompts;
+    std::iter::from_fn(move || {
+        let mut points = 0;
+        let fits = |prompt: &&Prompt| {
+            points += prompt.clicks().len();
+            points <= POINTS_AT_ONCE
+        };
+        let fitting = rest.iter().take(PROMPTS_AT_ONCE).take_while(fits).count();
+        let (some, others) = rest.split_at_checked(fitting.max(1))?;
+        rest = others;
+        Some(some)
+    })
+}
+
+/// Refuses more than a request may ask.
+fn check_count(app: &App, prompts: &[Prompt]) -> Result<()> {
+    let (most, most_points) = (app.config.limits.prompts, app.config.limits.points);
+    if prompts.is_empty() || prompts.len() > most {
+        let detail = format!("{} prompts: 1 to {most} of them", prompts.len());
+        return Err(Problem::field("prompts", detail));
+    }
+    let points: usize = prompts.iter().map(|prompt| prompt.clicks().len()).sum();
+    if points > most_points {
+        let detail = format!("{points} points: at most {most_points} in all prompts of a request");
+        return Err(Problem::field("prompts", detail));
+    }
+    Ok(())
+}
+
 /// Asks a model about an image, whose embedding is waited for.
 pub(crate) async fn ask(
     app: &Arc<App>,
@@ -34,6 +70,7 @@ pub(crate) async fn ask(
     image: &Image,
     prompts: Vec<Prompt>,
 ) -> Result<Asked> {
+    check_count(app, &prompts)?;
     let start = Instant::now();
     let embedding = app.embeddings.get(model, image).await?;
     let embed = start.elapsed();
@@ -44,11 +81,40 @@ pub(crate) async fn ask(
         samara::Error::Prompt(error) if prompts.len() == 1 => Problem::field("prompts[0]", error),
         other => other.into(),
     })?;
-    let answers = model.owner.predict(embedding, prompts).await?;
+    let mut answers = Vec::with_capacity(prompts.len());
+    // Others come in between, and nothing more is done when the client has gone.
+    for some in together(&prompts) {
+        answers.extend(
+            model
+                .owner
+                .predict(Arc::clone(&embedding), some.to_vec())
+                .await?,
+        );
+    }
     let ms = |seconds: f64| seconds * 1000.0;
     let timing = Timing {
         embed: ms(embed.as_secs_f64()),
         predict: ms(start.elapsed().saturating_sub(embed).as_secs_f64()),
     };
     Ok(Asked { answers, timing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_prompts_are_asked_in_parts() {
+        let of = |points: usize| {
+            (0..points).fold(Prompt::new(), |prompt, _| prompt.with_point(1.0, 1.0))
+        };
+        let parts = |points: &[usize]| {
+            let prompts: Vec<Prompt> = points.iter().map(|&points| of(points)).collect();
+            together(&prompts).map(<[Prompt]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(&[1]), [1]);
+        assert_eq!(parts(&[1; 40]), [16, 16, 8]);
+        assert_eq!(parts(&[30, 30, 30]), [2, 1]);
+        assert_eq!(parts(&[500, 1, 200]), [1, 1, 1]);
+    }
 }

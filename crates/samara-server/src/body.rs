@@ -1,10 +1,12 @@
 //! What requests carry: bodies within limits of size and time, and JSON that says which field is wrong.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -62,11 +64,30 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for UrlQuery<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
         let query = axum::extract::Query::try_from_uri(&parts.uri);
-        let refuse =
-            |e: axum::extract::rejection::QueryRejection| Problem::field("query", e.body_text());
+        let refuse = |e: QueryRejection| {
+            let text = e.body_text();
+            let text = text
+                .rsplit_once("query string: ")
+                .map_or(&*text, |(_, why)| why);
+            let (field, why) = text.split_once(": ").unwrap_or(("query", text));
+            Problem::field(field, plain(why))
+        };
         query
             .map(|axum::extract::Query(value)| Self(value))
             .map_err(refuse)
+    }
+}
+
+/// What stands in the path of a URL.
+pub(crate) struct UrlPath<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for UrlPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let path = Path::from_request_parts(parts, app).await;
+        let refuse = |e: PathRejection| Problem::new(StatusCode::BAD_REQUEST, e.body_text());
+        path.map(|Path(value)| Self(value)).map_err(refuse)
     }
 }
 
@@ -86,26 +107,50 @@ pub(crate) fn is_json(content_type: &str) -> bool {
 
 /// Parses JSON: 400 if it is none, 422 with the field if it is another's.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let no_json = |e: &dyn Display| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}"))
+    };
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        if error.is_data() {
-            let field = if path == "." { String::new() } else { path };
-            let text = error.to_string();
-            // The position in the text is of no use beside the field.
-            let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
-            Problem::field(field, why)
-        } else {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("the body is no JSON: {error}"),
-            )
+        if !error.is_data() {
+            return no_json(&error);
         }
+        let mut field = if path == "." { String::new() } else { path };
+        let text = error.to_string();
+        // The position in the text is of no use beside the field.
+        let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
+        if let Some(missing) = why
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.strip_suffix('`'))
+        {
+            field = if field.is_empty() {
+                missing.to_owned()
+            } else {
+                format!("{field}.{missing}")
+            };
+            return Problem::field(field, "is missing");
+        }
+        Problem::field(field, plain(why))
     })?;
-    let end = json.end();
-    end.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
-    Ok(value)
+    json.end().map_err(|e| no_json(&e))?;
+    // Serde takes a list of values for an object, too.
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => Ok(value),
+        _ => Err(Problem::field("", "an object is expected")),
+    }
+}
+
+/// What the parser says, without the names of our types.
+fn plain(why: &str) -> String {
+    if why.contains("any variant of untagged enum") {
+        return "is of no form that is understood here".into();
+    }
+    match why.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object"),
+        None => why.to_owned(),
+    }
 }
 
 /// Reads a body within the limits.
@@ -210,6 +255,11 @@ mod tests {
         let (status, text) = shown(r#"{"other": 1}"#);
         assert_eq!(status, 422);
         assert!(text.contains("other") && !text.contains("line"), "{text}");
+        assert!(shown("{}").1.contains(r#""field":"inner""#));
+        let (status, text) = shown("[[[1, 2]]]");
+        assert!(status == 422 && !text.contains("Outer"), "{text}");
+        let (_, text) = shown(r#"{"inner": [7]}"#);
+        assert!(!text.contains("struct"), "{text}");
         assert_eq!(shown(r#"{"inner": "#).0, 400);
         assert_eq!(shown(r#"{"inner": []} x"#).0, 400);
     }

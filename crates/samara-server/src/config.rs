@@ -63,6 +63,8 @@ pub struct Limits {
     pub queue: usize,
     /// Most prompts of one request.
     pub prompts: usize,
+    /// Most points of one request.
+    pub points: usize,
     /// Seconds that a request may take, events aside.
     pub request_seconds: u64,
     /// Seconds without a byte after which a client that sends a body is given up.
@@ -186,6 +188,7 @@ impl Default for Limits {
             connections: 512,
             queue: 256,
             prompts: 256,
+            points: 512,
             request_seconds: 120,
             idle_seconds: 20,
             shutdown_seconds: 20,
@@ -273,6 +276,7 @@ impl Limits {
             ("connections", self.connections as u64),
             ("queue", self.queue as u64),
             ("prompts", self.prompts as u64),
+            ("points", self.points as u64),
             ("request_seconds", self.request_seconds),
             ("idle_seconds", self.idle_seconds),
             ("embeddings_memory", self.embeddings_memory),

@@ -103,12 +103,19 @@ impl Problem {
         self
     }
 
-    /// The same, of a file that the client knows by this path: its place on the server is nobody's business.
-    pub(crate) fn naming(mut self, path: &str) -> Self {
-        if let Some((_, why)) = self.detail.split_once(": ") {
-            self.detail = format!("{path:?}: {why}");
+    /// What is wrong with a file that the client knows by this name: its place on the server is nobody's business.
+    pub(crate) fn of_file(name: &str, error: &samara_image::Error) -> Self {
+        let problem = Self::of_image(error);
+        Self::new(problem.status, format!("{name}: {}", error.reason()))
+    }
+
+    /// What is wrong with something that the server has kept.
+    pub(crate) fn of_kept(name: &str, error: samara::Error) -> Self {
+        match error {
+            samara::Error::Saved { reason, .. } => Self::conflict(format!("{name}: {reason}")),
+            samara::Error::Image(error) => Self::internal(format!("{name}: {}", error.reason())),
+            other => other.into(),
         }
-        self
     }
 
     /// An answer of another form with this status, and with the detail as reason phrase: what Python programs show.

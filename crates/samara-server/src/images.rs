@@ -150,25 +150,22 @@ impl Images {
             url,
             data,
         } = image;
-        let found = match (id, path, url, data) {
-            (Some(id), None, None, None) => match id.parse() {
-                Ok(id) => self.get(&id).await,
-                Err(problem) => Err(problem),
-            },
-            (None, Some(path), None, None) => self.read(path).await.map_err(|e| e.about("path")),
-            (None, None, Some(url), None) => match self.fetch.get(url).await {
-                Ok(bytes) => self.add(bytes).await,
-                Err(problem) => Err(problem.about("url")),
-            },
-            (None, None, None, Some(data)) => match decode_base64(data) {
-                Ok(bytes) => self.add(bytes).await,
-                Err(problem) => Err(problem.about("data")),
-            },
-            _ => Err(Problem::field(
-                "",
-                "exactly one of id, path, url and data says which image",
-            )),
+        let (field, found) = match (id, path, url, data) {
+            (Some(id), None, None, None) => ("", async { self.get(&id.parse()?).await }.await),
+            (None, Some(path), None, None) => ("path", self.read(path).await),
+            (None, None, Some(url), None) => (
+                "url",
+                async { self.add(self.fetch.get(url).await?).await }.await,
+            ),
+            (None, None, None, Some(data)) => {
+                ("data", async { self.add(decode_base64(data)?).await }.await)
+            }
+            _ => {
+                let detail = "exactly one of id, path, url and data says which image";
+                ("", Err(Problem::field("", detail)))
+            }
         };
+        let found = found.map_err(|problem| problem.about(field));
         found.map_err(|problem| problem.about("image"))
     }
 
@@ -283,7 +280,7 @@ impl Images {
                 let detail = format!("there is no file {path:?} below the root");
                 return Err(Problem::not_found(detail));
             }
-            read_file(&file, &images.limits).map_err(|e| Problem::from(e).naming(&path))
+            read_file(&file, &images.limits).map_err(|e| Problem::of_file(&format!("{path:?}"), &e))
         });
         self.add(file.await??).await
     }

@@ -33,6 +33,7 @@ mod embeddings;
 mod error;
 mod events;
 mod fetch;
+mod frames;
 mod images;
 mod jobs;
 mod log;
@@ -45,6 +46,8 @@ mod prompts;
 mod routes;
 mod server;
 mod tracks;
+mod video;
+mod video_answers;
 mod videos;
 
 pub use config::{Config, ConfigError, LabelStudio, Limits, Log, LogFormat, Secret};

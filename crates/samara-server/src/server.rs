@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
@@ -36,7 +36,7 @@ use crate::dialects::{cvat, label_studio, x_anylabeling_video};
 use crate::error::Problem;
 use crate::metrics::{RequestLabels, RouteLabels};
 use crate::routes::{embeddings, images, jobs, models, predict, quality, videos};
-use crate::videos::VideoFrameAnswer;
+use crate::video_answers::VideoFrameAnswer;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -278,6 +278,7 @@ fn router(app: &Arc<App>) -> Router {
         .with_state(Arc::clone(app));
     // The last layer is the first that a request meets.
     let layered = routes
+        .layer(map_response(told))
         .layer(from_fn_with_state(access, admit))
         .layer(cors(&app.config))
         .layer(CatchPanicLayer::custom(|_| {
@@ -324,6 +325,16 @@ async fn single_slashes(mut request: Request, next: Next) -> Response {
         }
     }
     next.run(request).await
+}
+
+/// An error without a body, as of files that are not there, says what it is.
+async fn told(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if is_error && !response.headers().contains_key(CONTENT_TYPE) {
+        return Problem::new(status, status.canonical_reason().unwrap_or("error")).into_response();
+    }
+    response
 }
 
 async fn nothing_there(uri: Uri) -> Problem {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use samara::{Intent, Mask};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::best;
 use crate::app::App;
 use crate::ask::ask;
-use crate::body::Json;
+use crate::body::{Json, UrlPath};
 use crate::error::{Problem, Result};
 use crate::images::{Image, decode_base64};
 use crate::models::LoadedModel;
@@ -90,7 +90,10 @@ pub(crate) async fn functions(State(app): State<Arc<App>>) -> Response {
 }
 
 /// Describes a function.
-pub(crate) async fn describe(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+pub(crate) async fn describe(
+    State(app): State<Arc<App>>,
+    UrlPath(name): UrlPath<String>,
+) -> Response {
     match all_functions(&app).remove(&name) {
         Some(function) => Answer(function).into_response(),
         None => failure(&Problem::not_found(format!(

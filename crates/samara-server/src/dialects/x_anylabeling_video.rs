@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{BufReader, Seek, Write};
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
@@ -18,13 +18,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::x_anylabeling::{Params, Shape, failure, model, success};
 use crate::app::App;
 use crate::blocking::blocking;
-use crate::body::{Json, each_part};
+use crate::body::{Json, UrlPath, each_part};
 use crate::error::{Problem, Result};
 use crate::events::stream;
+use crate::frames::Source;
 use crate::images::decode_base64;
 use crate::models::LoadedModel;
 use crate::prompts::PromptRequest;
-use crate::videos::Video;
+use crate::video::Video;
 
 /// The answer, or the error as the tool expects it.
 fn answer(result: Result<Response>) -> Response {
@@ -50,8 +51,11 @@ impl<'de, F: FnMut(&str) -> Result<()>> Visitor<'de> for Frames<&mut F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut frames: A) -> Result<(), A::Error> {
+        let mut index = 0;
         while let Some(frame) = frames.next_element::<String>()? {
-            (self.0)(&frame).map_err(|problem| serde::de::Error::custom(problem.detail()))?;
+            let wrong = |problem: Problem| format!("frame {index}: {}", problem.detail());
+            (self.0)(&frame).map_err(|problem| serde::de::Error::custom(wrong(problem)))?;
+            index += 1;
         }
         Ok(())
     }
@@ -105,6 +109,7 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
         };
         let mut json = serde_json::Deserializer::from_reader(BufReader::new(file));
         let id = serde::Deserializer::deserialize_map(&mut json, Init(&mut keep));
+        let id = id.and_then(|id| json.end().map(|()| id));
         let id = id.map_err(|e| Problem::field("frames", e))?;
         Ok::<_, Problem>((id, frames, count))
     })
@@ -116,7 +121,7 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
     // The tool does not say when it has gone; its oldest session makes room.
     let video = app
         .videos
-        .of_frames(&model, VideoOptions::default())
+        .add(&model, VideoOptions::default(), Source::Frames, None)
         .await?;
     for index in 0..count {
         let path = frames.path().join(format!("{index:06}"));
@@ -184,6 +189,9 @@ pub(crate) async fn prompt(
 
 impl PromptBody {
     fn prompt(self, &(width, height): &(f64, f64)) -> Result<PromptRequest> {
+        if width == 0.0 || height == 0.0 {
+            return Err(Problem::conflict("the session has no frame yet"));
+        }
         let Some(points) = self.points.filter(|points| !points.is_empty()) else {
             let detail = match self.text_prompt {
                 Some(_) => "Samara takes points, no text",
@@ -238,9 +246,9 @@ pub(crate) async fn propagate(
         let info = video.info(&model).await?;
         let start = request.start_frame.unwrap_or(0);
         let total = info.frame_count().saturating_sub(start);
-        let end = request
-            .end_frame
-            .map_or(usize::MAX, |end| (end + 1).saturating_sub(start));
+        let end = request.end_frame.map_or(usize::MAX, |end| {
+            end.saturating_add(1).saturating_sub(start)
+        });
         let total = total.min(end);
         let frames = video.propagate(&model, start, total, Direction::Forward)?;
         Ok(events(frames, start, total))
@@ -292,7 +300,7 @@ fn events(
 }
 
 /// Ends a session.
-pub(crate) async fn cleanup(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+pub(crate) async fn cleanup(State(app): State<Arc<App>>, UrlPath(id): UrlPath<String>) -> Response {
     let removed = app.videos.remove(&id).await;
     answer(removed.map(|()| success(json!({"session_id": id})).into_response()))
 }

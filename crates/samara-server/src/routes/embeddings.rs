@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::body::{Json, UrlQuery};
+use crate::body::{Json, UrlPath, UrlQuery};
 use crate::embeddings::EmbeddingState;
 use crate::error::{Problem, Result};
 use crate::images::{ImageId, ImageRef};
@@ -126,7 +126,7 @@ pub(crate) async fn ask(
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path(image): Path<String>,
+    UrlPath(image): UrlPath<String>,
     UrlQuery(query): UrlQuery<EmbeddingQuery>,
 ) -> Result<Answer<EmbeddingInfo>> {
     let image = image.parse()?;
@@ -155,7 +155,7 @@ pub(crate) async fn get(
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    Path(image): Path<String>,
+    UrlPath(image): UrlPath<String>,
     UrlQuery(query): UrlQuery<EmbeddingQuery>,
 ) -> Result<StatusCode> {
     let image: ImageId = image.parse()?;

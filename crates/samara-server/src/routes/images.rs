@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{File, is_json, parse};
+use crate::body::{File, UrlPath, is_json, parse};
 use crate::error::{Problem, Result};
 use crate::images::{ImageInfo, ImageRef};
 
@@ -73,7 +73,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ImageList> {
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<Answer<ImageInfo>> {
     let image = app.images.get(&id.parse()?).await?;
     Ok(Answer((*image.info).clone()))
@@ -89,7 +89,7 @@ pub(crate) async fn get(
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<StatusCode> {
     let id = id.parse()?;
     for model in app.models.all() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream::unfold;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::Json;
+use crate::body::{Json, UrlPath};
 use crate::error::{Problem, Result};
 use crate::events::{event, stream};
 use crate::images::ImageRef;
@@ -87,7 +87,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<JobList> {
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<Answer<JobInfo>> {
     Ok(Answer(app.jobs.get(&id)?.info()))
 }
@@ -104,7 +104,7 @@ pub(crate) async fn get(
 )]
 pub(crate) async fn result(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<Answer<Arc<EverythingAnswer>>> {
     app.jobs.get(&id)?.result().map(Answer)
 }
@@ -123,7 +123,7 @@ pub(crate) async fn result(
 )]
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<Response> {
     let job = app.jobs.get(&id)?;
     let progress = Some(job.progress.subscribe());
@@ -156,7 +156,7 @@ pub(crate) async fn events(
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<StatusCode> {
     app.jobs.remove(&id)?;
     Ok(StatusCode::NO_CONTENT)

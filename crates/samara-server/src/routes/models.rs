@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::Json;
+use crate::body::{Json, UrlPath};
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
 use crate::models::ModelInfo;
@@ -91,7 +91,7 @@ pub(crate) async fn load(
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    UrlPath(name): UrlPath<String>,
 ) -> Result<Answer<ModelInfo>> {
     let model = app.models.get(Some(&name))?;
     Ok(Answer(app.models.info(&model)))
@@ -110,7 +110,7 @@ pub(crate) async fn get(
 )]
 pub(crate) async fn unload(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    UrlPath(name): UrlPath<String>,
 ) -> Result<StatusCode> {
     let model = app.models.unload(&name)?;
     app.embeddings.forget_model(&model);

@@ -68,11 +68,6 @@ pub(crate) struct PredictAnswer {
 
 impl PredictRequest {
     async fn answer(self, app: &Arc<App>) -> Result<PredictAnswer> {
-        let most = app.config.limits.prompts;
-        if self.prompts.is_empty() || self.prompts.len() > most {
-            let detail = format!("{} prompts: 1 to {most} of them", self.prompts.len());
-            return Err(Problem::field("prompts", detail));
-        }
         let select = self.select.as_deref().unwrap_or("best").parse::<Select>();
         let select = select.map_err(|e| Problem::field("select", e))?;
         let model = app.models.get(self.model.as_deref())?;

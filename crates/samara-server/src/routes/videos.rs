@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use samara::{Direction, Intent, VideoOptions};
@@ -14,13 +14,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::body::{File, Json, UrlQuery, each_part};
+use crate::body::{File, Json, UrlPath, UrlQuery, each_part};
 use crate::error::{Problem, Result};
 use crate::events::{event, stream};
+use crate::frames::Source;
 use crate::masks::MaskFormat;
 use crate::models::LoadedModel;
 use crate::prompts::PromptRequest;
-use crate::videos::{Video, VideoFrameAnswer, VideoInfo, VideoObject};
+use crate::video::Video;
+use crate::video_answers::{VideoFrameAnswer, VideoInfo, VideoObject};
 
 /// A session to begin: exactly one of `path` and `frames`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -175,9 +177,12 @@ async fn upload(
         file.write_all(part).map_err(failed)
     })
     .await?;
-    let video = app
-        .videos
-        .of_upload(&model, VideoOptions::default(), file.into_temp_path());
+    let video = app.videos.add(
+        &model,
+        VideoOptions::default(),
+        Source::Upload,
+        Some(file.into_temp_path()),
+    );
     Ok((video.await?, model))
 }
 
@@ -186,9 +191,15 @@ async fn begin(app: &Arc<App>, request: VideoRequest) -> Result<(Arc<Video>, Arc
     let video = match (request.path, request.frames) {
         (Some(path), false) => {
             let path = app.images.below_root(&path).map_err(|e| e.about("path"))?;
-            app.videos.of_path(&model, request.options, path).await?
+            app.videos
+                .add(&model, request.options, Source::Path(path), None)
+                .await?
         }
-        (None, true) => app.videos.of_frames(&model, request.options).await?,
+        (None, true) => {
+            app.videos
+                .add(&model, request.options, Source::Frames, None)
+                .await?
+        }
         _ => return Err(Problem::field("path", "either a path, or frames: true")),
     };
     Ok((video, model))
@@ -217,7 +228,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<VideoList> {
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<Answer<VideoInfo>> {
     let (video, model) = find(&app, &id)?;
     video.info(&model).await.map(Answer)
@@ -233,7 +244,7 @@ pub(crate) async fn get(
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
 ) -> Result<StatusCode> {
     app.videos.remove(&id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -251,7 +262,7 @@ pub(crate) async fn remove(
 )]
 pub(crate) async fn push(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
     file: File,
 ) -> Result<(StatusCode, Answer<Pushed>)> {
     let (video, _) = find(&app, &id)?;
@@ -272,7 +283,7 @@ pub(crate) async fn push(
 )]
 pub(crate) async fn prompt(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
     Json(request): Json<VideoPromptRequest>,
 ) -> Result<Answer<VideoObject>> {
     let (video, model) = find(&app, &id)?;
@@ -296,7 +307,7 @@ pub(crate) async fn prompt(
 )]
 pub(crate) async fn clear_prompt(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
     UrlQuery(query): UrlQuery<PromptQuery>,
 ) -> Result<StatusCode> {
     let (video, model) = find(&app, &id)?;
@@ -320,7 +331,7 @@ pub(crate) async fn clear_prompt(
 )]
 pub(crate) async fn remove_object(
     State(app): State<Arc<App>>,
-    Path((id, object)): Path<(String, String)>,
+    UrlPath((id, object)): UrlPath<(String, String)>,
 ) -> Result<StatusCode> {
     let (video, model) = find(&app, &id)?;
     let object = object.parse();
@@ -343,7 +354,7 @@ pub(crate) async fn remove_object(
 )]
 pub(crate) async fn propagate(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
     Json(request): Json<PropagateRequest>,
 ) -> Result<Response> {
     let (video, model) = find(&app, &id)?;

@@ -1,0 +1,506 @@
+//! A video session: objects that are followed from frame to frame, saved so that they outlive the process.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use samara::{
+    Direction, FrameMasks, ImageLimits, ObjectMask, Prompt, RgbImage, VideoFrame, VideoOptions,
+    VideoSession,
+};
+use samara_image::{FrameSource, decode_image, write_atomic};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::blocking::blocking;
+use crate::error::{Problem, Result};
+use crate::frames::{Source, frame_path, frames_path, upload_path};
+use crate::model::Model;
+use crate::models::LoadedModel;
+use crate::owner::{Pause, Urgency};
+use crate::video_answers::VideoInfo;
+
+/// A session is saved after so many tracked frames, and whenever it rests.
+const SAVED_AFTER: usize = 30;
+/// The file that says what a session is of; a folder without it is none.
+const DESCRIPTION: &str = "video.json";
+
+/// What holds for all sessions.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) limits: ImageLimits,
+    /// Videos are read below it only.
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// What a session is of, in its folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Description {
+    model: String,
+    source: Source,
+    options: VideoOptions,
+}
+
+/// A session that is known.
+pub(crate) struct Video {
+    pub(crate) id: String,
+    folder: PathBuf,
+    description: Description,
+    limits: ImageLimits,
+    /// Videos are read below it only.
+    root: Option<PathBuf>,
+    /// Frames that were pushed.
+    pushed: AtomicUsize,
+    state: Arc<AsyncMutex<State>>,
+    /// Set when the session is deleted, or the server ends.
+    ending: CancellationToken,
+}
+
+/// What is in memory of a session.
+#[derive(Default)]
+struct State {
+    session: Option<VideoSession>,
+    source: Option<Box<dyn FrameSource>>,
+    /// The frame that was embedded last.
+    frame: Option<VideoFrame>,
+    unsaved: usize,
+}
+
+type Held = OwnedMutexGuard<State>;
+
+impl Video {
+    fn new(id: String, folder: PathBuf, description: Description, rules: &Rules) -> Self {
+        let pushed = (0..).take_while(|&index| frame_path(&folder, index).exists());
+        Self {
+            pushed: AtomicUsize::new(pushed.count()),
+            id,
+            folder,
+            description,
+            limits: rules.limits,
+            root: rules.root.clone(),
+            state: Arc::default(),
+            ending: CancellationToken::new(),
+        }
+    }
+
+    /// The session in a folder of an earlier time.
+    pub(crate) fn found(folder: PathBuf, rules: &Rules) -> Option<Self> {
+        let id = folder.file_name()?.to_str()?.to_owned();
+        let text = fs::read(folder.join(DESCRIPTION)).ok()?;
+        let description = serde_json::from_slice(&text).ok()?;
+        Some(Self::new(id, folder, description, rules))
+    }
+
+    /// A new session below a folder; an upload is moved there. What goes wrong leaves nothing.
+    pub(crate) fn create(
+        videos: &Path,
+        model: &str,
+        options: VideoOptions,
+        source: Source,
+        upload: Option<tempfile::TempPath>,
+        rules: &Rules,
+    ) -> Result<Self> {
+        let id = Uuid::new_v4().to_string();
+        let description = Description {
+            model: model.to_owned(),
+            source,
+            options,
+        };
+        let folder = videos.join(&id);
+        Self::new(id, folder, description, rules).made(upload)
+    }
+
+    fn made(self, upload: Option<tempfile::TempPath>) -> Result<Self> {
+        let failed = |e: &dyn std::fmt::Display| {
+            Problem::internal(format!("the session cannot be kept: {e}"))
+        };
+        let made = fs::create_dir_all(frames_path(&self.folder)).map_err(|e| failed(&e));
+        let made = made.and_then(|()| match upload {
+            Some(file) => file
+                .persist(upload_path(&self.folder))
+                .map_err(|e| failed(&e)),
+            None => Ok(()),
+        });
+        let made = made.and_then(|()| match &self.description.source {
+            Source::Frames => Ok(()),
+            Source::Path(_) => self.open_source().map(drop).map_err(|e| e.about("path")),
+            Source::Upload => self.open_source().map(drop).map_err(|e| e.about("body")),
+        });
+        let made = made.and_then(|()| {
+            let text = serde_json::to_vec(&self.description).map_err(|e| failed(&e))?;
+            write_atomic(self.folder.join(DESCRIPTION), &text).map_err(|e| failed(&e))
+        });
+        if let Err(problem) = made {
+            let _ = fs::remove_dir_all(&self.folder);
+            return Err(problem);
+        }
+        Ok(self)
+    }
+
+    /// The name of its model.
+    pub(crate) fn model(&self) -> &str {
+        &self.description.model
+    }
+
+    fn session_path(&self) -> PathBuf {
+        self.folder.join("session.safetensors")
+    }
+
+    fn open_source(&self) -> Result<Box<dyn FrameSource>> {
+        let root = self.root.as_deref();
+        self.description
+            .source
+            .open(&self.folder, root, &self.limits)
+    }
+
+    /// The session for one request; another one that works on it must end first.
+    fn hold(&self) -> Result<Held> {
+        let busy = |_| {
+            Problem::conflict(format!(
+                "video {} is at work; wait until it is done, or delete it",
+                self.id
+            ))
+        };
+        Arc::clone(&self.state).try_lock_owned().map_err(busy)
+    }
+
+    /// The state with session and source in it.
+    fn wake(&self, state: &mut State, model: &LoadedModel) -> Result<()> {
+        if state.source.is_none() {
+            state.source = Some(self.open_source()?);
+        }
+        if state.session.is_none() {
+            let path = self.session_path();
+            state.session = Some(if path.exists() {
+                VideoSession::load(&path, model.segmenter())
+                    .map_err(|e| Problem::of_kept("session", e))?
+            } else {
+                let hint = state.source.as_ref().and_then(|source| source.len_hint());
+                let mut options = self.description.options.clone();
+                let known = hint.filter(|_| self.description.source.is_folder());
+                options.num_frames = options.num_frames.or(known);
+                VideoSession::new(model.segmenter(), options)
+            });
+        }
+        Ok(())
+    }
+
+    /// Drops what is in memory, unless it is at work or not saved.
+    pub(crate) fn sleep(&self) {
+        if let Ok(mut state) = self.state.try_lock()
+            && state.unsaved == 0
+        {
+            *state = State::default();
+        }
+    }
+
+    /// Stops what it does.
+    pub(crate) fn stop(&self) {
+        self.ending.cancel();
+    }
+
+    /// Waits until it has come to rest after [`stop`](Self::stop), and saves it.
+    pub(crate) async fn rest(self: &Arc<Self>) -> Result<()> {
+        let state = Arc::clone(&self.state).lock_owned().await;
+        self.save(state).await.map(drop)
+    }
+
+    /// Stops it, and deletes all that is kept of it.
+    pub(crate) async fn delete(self: &Arc<Self>) -> Result<()> {
+        self.stop();
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let folder = self.folder.clone();
+        let removed = blocking(move || {
+            *state = State::default();
+            // In one step for whoever starts after a crash: without its description it is no session.
+            fs::remove_file(folder.join(DESCRIPTION))?;
+            fs::remove_dir_all(&folder)
+        });
+        removed
+            .await?
+            .map_err(|e| Problem::internal(format!("the session's files stay: {}", e.kind())))
+    }
+
+    /// What is known of it.
+    pub(crate) async fn info(self: &Arc<Self>, model: &Arc<LoadedModel>) -> Result<VideoInfo> {
+        let pushes = matches!(self.description.source, Source::Frames);
+        let pushed = self.pushed.load(Ordering::Acquire);
+        let mut info = VideoInfo {
+            id: self.id.clone(),
+            model: self.description.model.clone(),
+            width: None,
+            height: None,
+            frames: pushes.then_some(pushed),
+            frame_rate: None,
+            objects: Vec::new(),
+            position: None,
+        };
+        if pushes && pushed == 0 {
+            return Ok(info);
+        }
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let (video, model) = (Arc::clone(self), Arc::clone(model));
+        blocking(move || {
+            video.wake(&mut state, &model)?;
+            if let Some(source) = &state.source {
+                let (width, height) = source.size();
+                (info.width, info.height) = (Some(width), Some(height));
+                info.frames = info.frames.or(source.len_hint());
+                info.frame_rate = source.frame_rate();
+            }
+            if let Some(session) = &state.session {
+                info.objects = session.objects().collect();
+                info.position = session.position().map(|position| position.frame);
+            }
+            Ok(info)
+        })
+        .await?
+    }
+
+    /// Takes the next frame; answers with its number.
+    pub(crate) async fn push(self: &Arc<Self>, file: Vec<u8>) -> Result<usize> {
+        if !matches!(self.description.source, Source::Frames) {
+            return Err(Problem::conflict(
+                "this session has a video; only sessions of frames take more",
+            ));
+        }
+        let state = self.hold()?;
+        let video = Arc::clone(self);
+        blocking(move || {
+            let _one_at_a_time = state;
+            let image = decode_image(&file, "frame", &video.limits)?;
+            let index = video.pushed.load(Ordering::Acquire);
+            if index > 0 {
+                let (width, height) = video.open_source()?.size();
+                if (width, height) != image.dimensions() {
+                    let (w, h) = image.dimensions();
+                    let detail =
+                        format!("frame {index} has {w}×{h} pixels, the video has {width}×{height}");
+                    return Err(Problem::field("frame", detail));
+                }
+            }
+            let written = write_atomic(frame_path(&video.folder, index), &file);
+            written.map_err(|e| Problem::internal(e.reason()))?;
+            video.pushed.store(index + 1, Ordering::Release);
+            Ok(index)
+        })
+        .await?
+    }
+
+    /// Answers a prompt for an object on a frame.
+    pub(crate) async fn prompt(
+        self: &Arc<Self>,
+        model: &Arc<LoadedModel>,
+        frame: usize,
+        object: u32,
+        prompt: Prompt,
+    ) -> Result<ObjectMask> {
+        let cancelled = self.ending.child_token();
+        let _cancel = cancelled.clone().drop_guard();
+        let state = self.hold()?;
+        let (state, image) = self.frame(state, model, frame).await?;
+        let Some(image) = image else {
+            let detail = format!("there is no frame {frame}");
+            return Err(Problem::field("frame", detail));
+        };
+        let work = model
+            .owner
+            .run(Urgency::Embedding, cancelled, move |model, pause| {
+                let mut state = state;
+                let found = state.with_frame(model, pause, frame, image, |session, frame| {
+                    session.prompt(frame, object, &prompt)
+                });
+                let found = found.map_err(|error| match error {
+                    samara::Error::Prompt(error) => Problem::field("prompt", error),
+                    other => other.into(),
+                })?;
+                state.unsaved += 1;
+                Ok((state, found))
+            });
+        let (state, found) = work.await?;
+        self.save(state).await?;
+        Ok(found)
+    }
+
+    /// Changes the session without a frame.
+    async fn change(
+        self: &Arc<Self>,
+        model: &Arc<LoadedModel>,
+        change: impl FnOnce(&mut VideoSession) -> samara::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let mut state = self.hold()?;
+        let (video, model) = (Arc::clone(self), Arc::clone(model));
+        let changed = blocking(move || {
+            video.wake(&mut state, &model)?;
+            if let Some(session) = &mut state.session {
+                change(session)?;
+            }
+            state.unsaved += 1;
+            Ok::<_, Problem>(state)
+        });
+        self.save(changed.await??).await.map(drop)
+    }
+
+    /// Takes the prompts for an object on a frame back.
+    pub(crate) async fn clear_prompt(
+        self: &Arc<Self>,
+        model: &Arc<LoadedModel>,
+        frame: usize,
+        object: u32,
+    ) -> Result<()> {
+        let clear = move |session: &mut VideoSession| session.clear_prompt(frame, object);
+        self.change(model, clear).await
+    }
+
+    /// Forgets an object.
+    pub(crate) async fn remove_object(
+        self: &Arc<Self>,
+        model: &Arc<LoadedModel>,
+        object: u32,
+    ) -> Result<()> {
+        self.change(model, move |session| session.remove(object))
+            .await
+    }
+
+    /// Reads a frame; `None` past the end. The frame that was embedded last need not be read again.
+    async fn frame(
+        self: &Arc<Self>,
+        mut state: Held,
+        model: &Arc<LoadedModel>,
+        index: usize,
+    ) -> Result<(Held, Option<Option<RgbImage>>)> {
+        let (video, model) = (Arc::clone(self), Arc::clone(model));
+        blocking(move || {
+            video.wake(&mut state, &model)?;
+            if state
+                .frame
+                .as_ref()
+                .is_some_and(|frame| frame.index() == index)
+            {
+                return Ok((state, Some(None)));
+            }
+            let image = match &mut state.source {
+                Some(source) => {
+                    let name = format!("frame {index}");
+                    source
+                        .read(index)
+                        .map_err(|e| Problem::of_file(&name, &e))?
+                }
+                None => None,
+            };
+            Ok((state, image.map(Some)))
+        })
+        .await?
+    }
+
+    /// Saves what is not saved.
+    async fn save(self: &Arc<Self>, mut state: Held) -> Result<Held> {
+        if state.unsaved == 0 {
+            return Ok(state);
+        }
+        let path = self.session_path();
+        blocking(move || {
+            if let Some(session) = &state.session {
+                session
+                    .save(&path)
+                    .map_err(|e| Problem::of_kept("session", e))?;
+            }
+            state.unsaved = 0;
+            Ok(state)
+        })
+        .await?
+    }
+
+    /// Tracks all objects through frames from `start` on, `count` of them or to the end, and hands each over. Stops
+    /// when nobody listens; what was found until then is kept.
+    pub(crate) fn propagate(
+        self: &Arc<Self>,
+        model: &Arc<LoadedModel>,
+        start: usize,
+        count: usize,
+        direction: Direction,
+    ) -> Result<mpsc::Receiver<Result<FrameMasks>>> {
+        let state = self.hold()?;
+        let (sender, receiver) = mpsc::channel(4);
+        let (video, model) = (Arc::clone(self), Arc::clone(model));
+        tokio::spawn(async move {
+            let order = (0..count).map_while(move |step| match direction {
+                Direction::Forward => start.checked_add(step),
+                Direction::Backward => start.checked_sub(step),
+            });
+            if let Err(problem) = video.track(&model, state, order, direction, &sender).await {
+                let _ = sender.send(Err(problem)).await;
+            }
+        });
+        Ok(receiver)
+    }
+
+    async fn track(
+        self: &Arc<Self>,
+        model: &Arc<LoadedModel>,
+        mut state: Held,
+        order: impl Iterator<Item = usize>,
+        direction: Direction,
+        sender: &mpsc::Sender<Result<FrameMasks>>,
+    ) -> Result<()> {
+        for index in order {
+            let (held, image) = self.frame(state, model, index).await?;
+            state = held;
+            let Some(image) = image else { break };
+            let cancelled = self.ending.child_token();
+            let work = model
+                .owner
+                .run(Urgency::Job, cancelled.clone(), move |model, pause| {
+                    let found = state.with_frame(model, pause, index, image, |session, frame| {
+                        model.track(session, frame, direction)
+                    });
+                    state.unsaved += 1;
+                    Ok((state, found))
+                });
+            let ended = tokio::select! {
+                ended = work => ended,
+                () = sender.closed() => {
+                    cancelled.cancel();
+                    return Ok(());
+                }
+            };
+            let found;
+            (state, found) = ended?;
+            if state.unsaved >= SAVED_AFTER {
+                state = self.save(state).await?;
+            }
+            if sender.send(Ok(found?)).await.is_err() || self.ending.is_cancelled() {
+                break;
+            }
+        }
+        self.save(state).await.map(drop)
+    }
+}
+
+impl State {
+    /// Does something with a frame, which is embedded if it is not the last one.
+    fn with_frame<T>(
+        &mut self,
+        model: &dyn Model,
+        pause: &mut Pause<'_>,
+        index: usize,
+        image: Option<RgbImage>,
+        work: impl FnOnce(&mut VideoSession, &VideoFrame) -> samara::Result<T>,
+    ) -> samara::Result<T> {
+        if let Some(image) = image {
+            let mut between = || pause.take();
+            self.frame = Some(model.embed_frame(index, &image, &mut between)?);
+        }
+        if pause.take() == ControlFlow::Break(()) {
+            return Err(samara::Error::Cancelled);
+        }
+        match (&mut self.session, &self.frame) {
+            (Some(session), Some(frame)) => work(session, frame),
+            _ => Err(samara::Error::Cancelled),
+        }
+    }
+}

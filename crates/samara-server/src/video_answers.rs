@@ -1,0 +1,87 @@
+//! Video sessions and their masks as answers write them.
+
+use samara::{FrameMasks, ObjectMask};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::Result;
+use crate::masks::{MaskAnswer, MaskFormat};
+
+/// A video session.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct VideoInfo {
+    /// Its name.
+    pub(crate) id: String,
+    /// The model that follows the objects.
+    pub(crate) model: String,
+    /// Width of the frames in pixels; null before the first frame.
+    pub(crate) width: Option<u32>,
+    /// Height of the frames in pixels; null before the first frame.
+    pub(crate) height: Option<u32>,
+    /// How many frames there are; null if that is not known. Of a file it is what the file says.
+    pub(crate) frames: Option<usize>,
+    /// Frames a second; null if that is not known.
+    pub(crate) frame_rate: Option<f64>,
+    /// The objects that are followed.
+    pub(crate) objects: Vec<u32>,
+    /// The frame that was tracked last; null before any.
+    pub(crate) position: Option<usize>,
+}
+
+impl VideoInfo {
+    /// Width and height in pixels.
+    pub(crate) fn size(&self) -> (f64, f64) {
+        let side = |side: Option<u32>| f64::from(side.unwrap_or(0));
+        (side(self.width), side(self.height))
+    }
+
+    /// How many frames are known of.
+    pub(crate) fn frame_count(&self) -> usize {
+        self.frames.unwrap_or(0)
+    }
+}
+
+/// An object in a frame.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct VideoObject {
+    /// Which object.
+    pub(crate) object: u32,
+    /// The estimated IoU of the mask.
+    predicted_iou: f32,
+    /// Logit of the object being in the frame: it is there if this is positive.
+    object_score: f32,
+    #[serde(flatten)]
+    mask: MaskAnswer,
+}
+
+impl VideoObject {
+    pub(crate) fn new(found: &ObjectMask, format: MaskFormat) -> Result<Self> {
+        Ok(Self {
+            object: found.object,
+            predicted_iou: found.predicted_iou.0,
+            object_score: found.object_score,
+            mask: MaskAnswer::new(&found.mask, format)?,
+        })
+    }
+}
+
+/// All objects in a frame.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct VideoFrameAnswer {
+    /// Number of the frame, from 0.
+    frame: usize,
+    objects: Vec<VideoObject>,
+}
+
+impl VideoFrameAnswer {
+    pub(crate) fn new(found: &FrameMasks, format: MaskFormat) -> Result<Self> {
+        let objects = found
+            .objects
+            .iter()
+            .map(|object| VideoObject::new(object, format));
+        Ok(Self {
+            frame: found.index,
+            objects: objects.collect::<Result<_>>()?,
+        })
+    }
+}
