@@ -23,6 +23,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Bytes of memory.
+    fn memory(&self) -> u32 {
+        let mask = 8 * self.mask.words_per_row() * self.mask.height() as usize;
+        let values = self.logits.iter().map(|logits| logits.values().len());
+        let logits = size_of::<f32>() * values.sum::<usize>();
+        (mask + logits).try_into().unwrap_or(u32::MAX)
+    }
+
     /// The logits of a candidate, or of the selected one, which has none if it was made of several.
     pub(crate) fn logits(&self, candidate: Option<usize>) -> Result<Option<&Logits>> {
         let Some(index) = candidate.or(self.selected) else {
@@ -43,9 +51,10 @@ impl Answer {
 pub(crate) struct Answers(Cache<String, Arc<Answer>>);
 
 impl Answers {
-    pub(crate) fn new(most: u64) -> Self {
+    pub(crate) fn new(most_bytes: u64) -> Self {
         let cache = Cache::builder()
-            .max_capacity(most)
+            .max_capacity(most_bytes)
+            .weigher(|_: &String, answer: &Arc<Answer>| answer.memory())
             .time_to_idle(KEPT)
             .eviction_policy(EvictionPolicy::lru());
         Self(cache.build())

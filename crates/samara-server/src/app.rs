@@ -49,11 +49,13 @@ impl App {
     pub(crate) fn open(config: Config, state: &Path) -> std::io::Result<Self> {
         let lock = FolderLock::acquire(state)?;
         let metrics = Metrics::new();
+        let images = Arc::new(Images::open(&config, state)?);
+        let kept = Embeddings::open(&config, state, Arc::clone(&images), Arc::clone(&metrics));
         Ok(Self {
             models: Models::new(&config, Arc::clone(&metrics)),
-            images: Arc::new(Images::open(&config, state)?),
-            embeddings: Arc::new(Embeddings::open(&config, state, Arc::clone(&metrics))?),
-            answers: Answers::new(config.limits.answers),
+            images,
+            embeddings: Arc::new(kept?),
+            answers: Answers::new(config.limits.answers_memory),
             jobs: Jobs::new(config.limits.jobs),
             videos: Arc::new(Videos::open(&config, state)?),
             tracks: Tracks::new(),

@@ -48,16 +48,28 @@ fn together(prompts: &[Prompt]) -> impl Iterator<Item = &[Prompt]> {
     })
 }
 
-/// Refuses more than a request may ask.
-fn check_count(app: &App, prompts: &[Prompt]) -> Result<()> {
-    let (most, most_points) = (app.config.limits.prompts, app.config.limits.points);
-    if prompts.is_empty() || prompts.len() > most {
-        let detail = format!("{} prompts: 1 to {most} of them", prompts.len());
+/// Refuses more prompts than a request may have.
+pub(crate) fn check_count(app: &App, count: usize) -> Result<()> {
+    let most = app.config.limits.prompts;
+    if count == 0 || count > most {
+        let detail = format!("{count} prompts: 1 to {most} of them");
         return Err(Problem::field("prompts", detail));
     }
-    let points: usize = prompts.iter().map(|prompt| prompt.clicks().len()).sum();
-    if points > most_points {
-        let detail = format!("{points} points: at most {most_points} in all prompts of a request");
+    Ok(())
+}
+
+/// Refuses more points than a request may have.
+pub(crate) fn check_points<'a>(
+    app: &App,
+    prompts: impl IntoIterator<Item = &'a Prompt>,
+) -> Result<()> {
+    let most = app.config.limits.points;
+    let points: usize = prompts
+        .into_iter()
+        .map(|prompt| prompt.clicks().len())
+        .sum();
+    if points > most {
+        let detail = format!("{points} points: at most {most} in all prompts of a request");
         return Err(Problem::field("prompts", detail));
     }
     Ok(())
@@ -67,10 +79,11 @@ fn check_count(app: &App, prompts: &[Prompt]) -> Result<()> {
 pub(crate) async fn ask(
     app: &Arc<App>,
     model: &Arc<LoadedModel>,
-    image: &Image,
+    image: Image,
     prompts: Vec<Prompt>,
 ) -> Result<Asked> {
-    check_count(app, &prompts)?;
+    check_count(app, prompts.len())?;
+    check_points(app, &prompts)?;
     let start = Instant::now();
     let embedding = app.embeddings.get(model, image).await?;
     let embed = start.elapsed();

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -18,6 +18,8 @@ use crate::error::{Problem, Result};
 /// A body larger than this takes one of the places for uploads.
 const SMALL: u64 = 64 << 10;
 
+/// Bytes a second of a body, after the first seconds.
+const SLOWEST: u64 = 32 << 10;
 /// How long the rest of a body that is too large is taken.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -183,15 +185,21 @@ pub(crate) async fn each_part(
         return Err(too_large());
     }
     let is_small = said.upper().is_some_and(|upper| upper <= SMALL);
+    let idle = Duration::from_secs(app.config.limits.idle_seconds);
     let _permit = if is_small {
         None
     } else {
-        Some(app.uploads.acquire().await)
+        let permit = tokio::time::timeout(idle, app.uploads.acquire()).await;
+        let busy = |_| Problem::overload("too many large bodies are being received", idle);
+        Some(permit.map_err(busy)?)
     };
-    let idle = Duration::from_secs(app.config.limits.idle_seconds);
+    let start = Instant::now();
     let mut taken = 0;
     loop {
-        let frame = match tokio::time::timeout(idle, body.frame()).await {
+        // Whoever sends a byte now and then keeps others out no longer than whoever sends none.
+        let due = idle + Duration::from_secs(taken / SLOWEST);
+        let left = due.saturating_sub(start.elapsed()).min(idle);
+        let frame = match tokio::time::timeout(left, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
                 let detail = format!("the body ends early: {error}");
@@ -199,7 +207,10 @@ pub(crate) async fn each_part(
             }
             Ok(None) => return Ok(()),
             Err(_) => {
-                let detail = format!("no byte of the body came within {} s", idle.as_secs());
+                let detail = format!(
+                    "the body comes too slowly: {taken} bytes in {} s",
+                    start.elapsed().as_secs()
+                );
                 return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
             }
         };

@@ -79,8 +79,8 @@ pub struct Limits {
     pub embeddings_disk: u64,
     /// Most bytes of uploaded images on disk.
     pub images_disk: u64,
-    /// Answers whose masks can be refined by reference.
-    pub answers: u64,
+    /// Most bytes of answers whose masks can be refined by reference.
+    pub answers_memory: u64,
     /// Jobs that wait, run, or have a result to be fetched.
     pub jobs: usize,
     /// Video sessions.
@@ -196,7 +196,7 @@ impl Default for Limits {
             embeddings_memory: 1024 * MIB,
             embeddings_disk: 4096 * MIB,
             images_disk: 2048 * MIB,
-            answers: 256,
+            answers_memory: 256 * MIB,
             jobs: 64,
             videos: 64,
             models: 8,

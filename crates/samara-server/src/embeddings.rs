@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use prometheus_client::metrics::histogram::Histogram;
-use samara::Embedding;
+use samara::{Embedding, RgbImage};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use crate::config::Config;
 use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
-use crate::images::{Image, ImageId};
+use crate::images::{Image, ImageId, Images};
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::models::LoadedModel;
@@ -81,8 +81,9 @@ struct Running {
     /// It was asked for ahead, and is wanted though nobody waits.
     ahead: AtomicBool,
     cancelled: CancellationToken,
-    /// What is left to be done, until a thread takes it: it may wait in the queue twice, at two urgencies.
-    work: Mutex<Option<Image>>,
+    /// What is left to be done, until a thread takes it: it may wait in the queue twice, at two urgencies. Pixels that
+    /// nobody else keeps are decoded once more when their turn comes, as many may wait.
+    work: Mutex<Option<Weak<RgbImage>>>,
 }
 
 /// One who waits; when all have gone, the work is cancelled.
@@ -113,6 +114,7 @@ pub(crate) struct Embeddings {
     running: Mutex<HashMap<Key, Arc<Running>>>,
     failed: Cache<Key, Problem>,
     metrics: Arc<Metrics>,
+    images: Arc<Images>,
     runtime: Handle,
 }
 
@@ -124,6 +126,7 @@ impl Embeddings {
     pub(crate) fn open(
         config: &Config,
         state: &Path,
+        images: Arc<Images>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let most = config.limits.embeddings_disk;
@@ -145,6 +148,7 @@ impl Embeddings {
                 .time_to_live(FAILURES_KEPT)
                 .build(),
             metrics,
+            images,
             runtime: Handle::current(),
         })
     }
@@ -157,15 +161,18 @@ impl Embeddings {
     pub(crate) async fn get(
         self: &Arc<Self>,
         model: &Arc<LoadedModel>,
-        image: &Image,
+        image: Image,
     ) -> Result<Arc<Embedding>> {
         let key = Key::new(&image.info.id, model);
+        // While it waits, the pixels are kept or not as there is room.
+        let pixels = Arc::downgrade(&image.pixels);
+        drop(image);
         loop {
             if let Some(embedding) = self.memory.get(&key) {
                 self.metrics.embeddings.in_memory.inc();
                 return Ok(embedding);
             }
-            let running = self.start(&key, model, image, Urgency::Embedding)?;
+            let running = self.start(&key, model, &pixels, Urgency::Embedding)?;
             let waits = Waits::new(&running);
             let mut progress = running.progress.subscribe();
             let ended = progress
@@ -194,7 +201,8 @@ impl Embeddings {
         if self.memory.contains_key(&key) {
             return Ok(EmbeddingState::Ready);
         }
-        let running = self.start(&key, model, image, Urgency::Ahead)?;
+        let pixels = Arc::downgrade(&image.pixels);
+        let running = self.start(&key, model, &pixels, Urgency::Ahead)?;
         running.ahead.store(true, Ordering::Release);
         Ok(self.state(&image.info.id, model).0)
     }
@@ -204,7 +212,7 @@ impl Embeddings {
         self: &Arc<Self>,
         key: &Key,
         model: &Arc<LoadedModel>,
-        image: &Image,
+        pixels: &Weak<RgbImage>,
         urgency: Urgency,
     ) -> Result<Arc<Running>> {
         let mut all = self.running();
@@ -225,7 +233,7 @@ impl Embeddings {
             wanted: AtomicUsize::new(0),
             ahead: AtomicBool::new(urgency == Urgency::Ahead),
             cancelled: CancellationToken::new(),
-            work: Mutex::new(Some(image.clone())),
+            work: Mutex::new(Some(Weak::clone(pixels))),
         });
         all.insert(key.clone(), Arc::clone(&running));
         drop(all);
@@ -391,11 +399,11 @@ impl Ending {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(image) = taken else {
+        let Some(pixels) = taken else {
             return;
         };
         self.running.progress.send_replace(Progress::Running);
-        let how = match self.compute(model, &image, pause) {
+        let how = match self.compute(model, &pixels, pause) {
             Ok(embedding) => Progress::Ready(embedding),
             Err(problem) => Progress::Failed(problem),
         };
@@ -405,7 +413,7 @@ impl Ending {
     fn compute(
         &self,
         model: &dyn Model,
-        image: &Image,
+        pixels: &Weak<RgbImage>,
         pause: &mut Pause<'_>,
     ) -> Result<Arc<Embedding>> {
         let (embeddings, key, running) = (&self.embeddings, &self.key, &self.running);
@@ -426,7 +434,11 @@ impl Ending {
                 std::ops::ControlFlow::Continue(())
             }
         };
-        let embedding = model.embed(&image.pixels, &mut between);
+        let pixels = match pixels.upgrade() {
+            Some(pixels) => pixels,
+            None => embeddings.images.read_again(&key.image)?.pixels,
+        };
+        let embedding = model.embed(&pixels, &mut between);
         let embedding = Arc::new(embedding.map_err(|error| {
             let cancelled = matches!(error, samara::Error::Cancelled);
             let problem = Problem::from(error);

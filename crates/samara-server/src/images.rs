@@ -227,25 +227,27 @@ impl Images {
             self.files.get(id.as_str());
             return Ok(image);
         }
-        let unknown =
-            || Problem::not_found(format!("there is no image {id}; upload it")).about("id");
-        let path = self.files.get(id.as_str()).ok_or_else(unknown)?;
+        if !self.files.contains(id.as_str()) {
+            return Err(unknown(id));
+        }
         let _permit = self.decoding.acquire().await;
-        let images = Arc::clone(self);
-        let id = id.clone();
-        blocking(move || {
-            let file = std::fs::read(&path).map_err(|_| {
-                images.files.remove(id.as_str());
-                Problem::not_found(format!("there is no image {id}; upload it")).about("id")
-            })?;
-            if ImageId::of(&file) != id {
-                images.files.remove(id.as_str());
-                let detail = format!("image {id} is damaged on the server's disk; upload it again");
-                return Err(Problem::not_found(detail).about("id"));
-            }
-            images.decode(id, &file)
-        })
-        .await?
+        let (images, id) = (Arc::clone(self), id.clone());
+        blocking(move || images.read_again(&id)).await?
+    }
+
+    /// An image that was uploaded, decoded on this thread.
+    pub(crate) fn read_again(&self, id: &ImageId) -> Result<Image> {
+        let path = self.files.get(id.as_str()).ok_or_else(|| unknown(id))?;
+        let file = std::fs::read(&path).map_err(|_| {
+            self.files.remove(id.as_str());
+            unknown(id)
+        })?;
+        if ImageId::of(&file) != *id {
+            self.files.remove(id.as_str());
+            let detail = format!("image {id} is damaged on the server's disk; upload it again");
+            return Err(Problem::not_found(detail).about("id"));
+        }
+        self.decode(id.clone(), &file)
     }
 
     /// The path of a file below the root that a request may name.
@@ -295,6 +297,10 @@ impl Images {
     pub(crate) fn ids(&self) -> Vec<String> {
         self.files.keys()
     }
+}
+
+fn unknown(id: &ImageId) -> Problem {
+    Problem::not_found(format!("there is no image {id}; upload it")).about("id")
 }
 
 /// The bytes of base64, or of a data URI.

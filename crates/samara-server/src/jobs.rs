@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::embeddings::Embeddings;
 use crate::error::{Problem, Result};
-use crate::images::{Image, ImageInfo};
+use crate::images::{ImageId, ImageInfo, Images};
 use crate::masks::{MaskAnswer, MaskFormat};
 use crate::models::LoadedModel;
 use crate::owner::Urgency;
@@ -199,7 +199,8 @@ impl Jobs {
         &self,
         model: &Arc<LoadedModel>,
         embeddings: &Arc<Embeddings>,
-        image: Image,
+        images: &Arc<Images>,
+        image: &ImageInfo,
         options: MaskGeneratorOptions,
         format: MaskFormat,
     ) -> Result<Arc<Job>> {
@@ -209,15 +210,15 @@ impl Jobs {
         let everything = Everything {
             job: Arc::clone(&job),
             model: Arc::clone(model),
-            image,
+            image: image.id.clone(),
             options,
             format,
         };
-        let embeddings = Arc::clone(embeddings);
+        let (embeddings, images) = (Arc::clone(embeddings), Arc::clone(images));
         tokio::spawn(async move {
             let job = Arc::clone(&everything.job);
             let cancelled = job.cancelled.clone();
-            let work = everything.run(&embeddings);
+            let work = everything.run(&embeddings, &images);
             if let Some(Err(problem)) = cancelled.run_until_cancelled(work).await {
                 job.set(Progress::Failed(problem));
             }
@@ -230,14 +231,13 @@ impl Jobs {
 struct Everything {
     job: Arc<Job>,
     model: Arc<LoadedModel>,
-    image: Image,
+    image: ImageId,
     options: MaskGeneratorOptions,
     format: MaskFormat,
 }
 
 impl Everything {
-    async fn run(self, embeddings: &Arc<Embeddings>) -> Result<()> {
-        let embedding = embeddings.get(&self.model, &self.image).await?;
+    async fn run(self, embeddings: &Arc<Embeddings>, images: &Arc<Images>) -> Result<()> {
         let Self {
             job,
             model,
@@ -245,6 +245,10 @@ impl Everything {
             options,
             format,
         } = self;
+        // One job of a model has its image in memory; the others wait without.
+        let turn = model.jobs.acquire().await;
+        let embedding = embeddings.get(&model, images.get(&image).await?).await?;
+        let image = images.get(&image).await?;
         let (known, progress) = (Arc::clone(&image.info), Arc::clone(&job));
         let cancelled = job.cancelled.clone();
         let masks = model
@@ -260,6 +264,7 @@ impl Everything {
                 Ok(model.generate(&image.pixels, &embedding, &options, &mut progress)?)
             });
         let masks = masks.await?;
+        drop(turn);
         let name = model.name.clone();
         let answer =
             crate::blocking::blocking(move || EverythingAnswer::new(&known, name, &masks, format));

@@ -9,7 +9,7 @@ use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::{Checkpoint, registry};
 use samara::{Segmenter, SegmenterOptions};
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use utoipa::ToSchema;
 
 use crate::blocking::blocking;
@@ -27,6 +27,8 @@ pub(crate) struct LoadedModel {
     /// Of its weights.
     pub(crate) fingerprint: Arc<str>,
     pub(crate) metrics: ModelMetrics,
+    /// Held by the job whose turn it is.
+    pub(crate) jobs: Semaphore,
     closed: AtomicBool,
 }
 
@@ -190,6 +192,7 @@ impl Models {
             owner: Arc::new(owner),
             fingerprint,
             metrics,
+            jobs: Semaphore::new(1),
             closed: AtomicBool::new(false),
         });
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);

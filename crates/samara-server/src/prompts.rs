@@ -1,13 +1,13 @@
 //! Prompts as requests write them.
 
-use samara::{Intent, Mask, OriginalBox, Prompt};
+use samara::{Intent, Logits, Mask, MaskPrompt, OriginalBox, Prompt, PromptError, Segmenter};
 use samara_image::{CocoRle, ImageLimits, Rle, decode_mask};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::answers::Answers;
 use crate::error::{Problem, Result};
-use crate::images::{Images, decode_base64};
+use crate::images::{ImageInfo, Images, decode_base64};
 
 /// A prompt for one object: any combination of points, a box and a mask, in pixels of the original image, x before y.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -94,7 +94,7 @@ impl PromptRequest {
         }
     }
 
-    /// What the model is asked. Whether it lies in the image is checked against the embedding.
+    /// What a model is asked. Whether it lies in the image is checked against the embedding.
     pub(crate) fn prompt(
         self,
         images: &Images,
@@ -158,4 +158,22 @@ impl MaskRequest {
             )),
         }
     }
+}
+
+/// The prompt with its mask as logits, as models take it: of many prompts on a large image the masks alone would fill the
+/// memory.
+pub(crate) fn with_logits(
+    prompt: Prompt,
+    segmenter: &Segmenter,
+    image: &ImageInfo,
+) -> Result<Prompt> {
+    let Some(MaskPrompt::Mask(mask)) = prompt.mask_prompt() else {
+        return Ok(prompt);
+    };
+    if mask.is_empty() {
+        return Err(Problem::field("mask", PromptError::EmptyMask));
+    }
+    let frame = segmenter.frame(image.width, image.height)?;
+    let logits = Logits::from_mask(mask, &frame, segmenter.logits_side());
+    Ok(prompt.with_mask(logits))
 }

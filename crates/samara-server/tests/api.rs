@@ -244,6 +244,25 @@ fn what_is_no_request_is_refused() {
         "other"
     );
     assert_eq!(server().get("//health").status, 200);
+    for path in [
+        "/v1/images/%ff",
+        "/v1/jobs/%ff",
+        "/docs/nothing",
+        "/v1/videos/%ff",
+    ] {
+        let answer = server().get(path);
+        assert!([400, 404].contains(&answer.status), "{answer:?}");
+        assert_eq!(
+            answer.headers["content-type"], "application/problem+json",
+            "{path}"
+        );
+    }
+    let negative = server().get(&format!("/v1/embeddings/{id}?wait=-1"));
+    assert_eq!(
+        (negative.status, negative.json()["field"].as_str()),
+        (422, Some("wait")),
+        "{negative:?}"
+    );
 }
 
 #[test]

@@ -153,6 +153,19 @@ fn x_anylabeling_follows_objects_through_videos() {
     );
     let last = &told[5]["results"]["3"]["masks"][0];
     assert_near(around(&last["points"]), [29.0, 25.0, 79.0, 75.0]);
+    let empty = server().post("/v1/videos", &json!({"frames": true})).good()["id"].clone();
+    let too_early = json!({"session_id": empty, "points": [[0.5, 0.5]], "point_labels": [1]});
+    let too_early = server().post("/v1/video/prompt", &too_early);
+    assert_eq!(
+        (too_early.status, too_early.json()["success"].as_bool()),
+        (409, Some(false)),
+        "{too_early:?}"
+    );
+    let bad = server().post(
+        "/v1/video/init",
+        &json!({"model": "lite", "frames": [data_uri(0), "!"]}),
+    );
+    assert!(bad.status == 422 && bad.text.contains("frame 1"), "{bad:?}");
     let path = format!("/v1/video/cleanup/{}?model=lite", session.as_str().unwrap());
     assert_eq!(
         server().send(&path, "application/json", b"").good()["success"],

@@ -62,6 +62,83 @@ fn clients_that_stall_are_given_up() {
 }
 
 #[test]
+fn a_byte_now_and_then_is_not_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    let text = head("/v1/images", "image/png", "content-length: 150000");
+    let slow: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            std::thread::spawn(move || {
+                let started = Instant::now();
+                while stream.write_all(b"x").is_ok() && started.elapsed() < Duration::from_secs(20)
+                {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                started.elapsed()
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    // Both places are taken: others wait for a short time, and are told so.
+    let large = vec![0; 100_000];
+    let answer = server.send("/v1/images", "image/png", &large);
+    assert!([422, 429].contains(&answer.status), "{answer:?}");
+    for slow in slow {
+        assert!(
+            slow.join().unwrap() < Duration::from_secs(10),
+            "a slow client is not given up"
+        );
+    }
+    assert_eq!(server.send("/v1/images", "image/png", &large).status, 422);
+}
+
+#[test]
+fn a_small_request_asks_for_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), |_| {});
+    let id = server.upload(&picture(0));
+    let ask = |prompts: serde_json::Value| {
+        server.post(
+            "/v1/predict",
+            &json!({"image": {"id": id}, "prompts": prompts}),
+        )
+    };
+    let points = ask(json!([{"points": vec![[5, 5]; 513]}]));
+    assert_eq!(
+        (points.status, points.json()["field"].as_str()),
+        (422, Some("prompts")),
+        "{points:?}"
+    );
+    let before = memory();
+    // As pixels these masks would take 1600 MB.
+    let mask = json!({"rle": {"size": [10_000, 10_000], "counts": [0, 100_000_000]}});
+    ask(json!(vec![json!({"mask": mask, "single": true}); 128])).good();
+    assert!(
+        memory() < before + 1000,
+        "{before} MB, then {} MB",
+        memory()
+    );
+    let empty = ask(json!([{"mask": {"rle": {"size": [120, 160], "counts": [19_200]}}}]));
+    assert_eq!(
+        (empty.status, empty.json()["field"].as_str()),
+        (422, Some("prompts[0].mask")),
+        "{empty:?}"
+    );
+}
+
+/// Megabytes of this process, which is the server's.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
 fn half_sent_uploads_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(&folder);

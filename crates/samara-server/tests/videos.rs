@@ -186,6 +186,44 @@ fn bad_requests_leave_a_session_as_it_was() {
 }
 
 #[test]
+fn what_lies_outside_of_the_root_is_no_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    for inner in ["good", "bad", "damaged"] {
+        std::fs::create_dir_all(root.join(inner)).unwrap();
+        std::fs::write(root.join(inner).join("0.png"), picture(0)).unwrap();
+    }
+    std::fs::write(folder.path().join("secret.png"), picture(3)).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret.png"), root.join("bad/1.png")).unwrap();
+    std::fs::write(root.join("damaged/1.png"), "none").unwrap();
+    let server = Served::start(&folder.path().join("state"), |config| {
+        config.root = Some(root)
+    });
+    let create = |path: &str| server.post("/v1/videos", &json!({"path": path}));
+    assert_eq!(create("good").good()["frames"], 1);
+    for path in ["bad", "none", "../secret.png", "/etc"] {
+        let refused = create(path);
+        assert_eq!(
+            (refused.status, refused.json()["field"].as_str()),
+            (404, Some("path")),
+            "{refused:?}"
+        );
+    }
+    let damaged = format!(
+        "/v1/videos/{}",
+        create("damaged").good()["id"].as_str().unwrap()
+    );
+    let damaged = prompt(&server, &damaged, 1, 1, [5.0, 5.0]);
+    assert_eq!(damaged.status, 422, "{damaged:?}");
+    for answer in [&damaged, &create("good/0.png")] {
+        assert!(
+            !answer.text.contains(folder.path().to_str().unwrap()),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
 fn a_client_that_goes_away_stops_the_work() {
     let folder = tempfile::tempdir().unwrap();
     let server = Served::start(folder.path(), |_| {});

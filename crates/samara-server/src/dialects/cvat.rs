@@ -268,7 +268,7 @@ impl Payload {
         let prompts = self.prompts()?.into_iter();
         let prompts =
             prompts.map(|prompt| prompt.prompt(&app.images, &app.answers, Intent::default()));
-        let asked = ask(app, model, &image, prompts.collect::<Result<_>>()?).await?;
+        let asked = ask(app, model, image.clone(), prompts.collect::<Result<_>>()?).await?;
         let chosen = asked.answers.iter().map(best).collect::<Result<Vec<_>>>()?;
         if shapes {
             let shapes = chosen

@@ -319,7 +319,7 @@ async fn answer_all(
     drawn: Vec<Drawn>,
 ) -> Result<Vec<Value>> {
     let prompts = drawn.iter().map(|drawn| drawn.prompt(app, image));
-    let asked = ask(app, model, image, prompts.collect::<Result<_>>()?).await?;
+    let asked = ask(app, model, image.clone(), prompts.collect::<Result<_>>()?).await?;
     let labels: Vec<_> = drawn
         .iter()
         .map(|drawn| target.label(drawn.label()))

@@ -244,7 +244,7 @@ impl PredictRequest {
         let prompts = prompts(&marks).into_iter();
         let prompts =
             prompts.map(|prompt| prompt.prompt(&app.images, &app.answers, Intent::default()));
-        let asked = ask(app, &model, &image, prompts.collect::<Result<_>>()?).await?;
+        let asked = ask(app, &model, image, prompts.collect::<Result<_>>()?).await?;
         let several = asked.answers.len() > 1;
         let mut shapes = Vec::new();
         for (index, candidates) in asked.answers.iter().enumerate() {
@@ -291,9 +291,14 @@ async fn everything(
     factor: Option<f64>,
 ) -> Result<Vec<Shape>> {
     let options = MaskGeneratorOptions::default().with_output_mode(OutputMode::CocoRle);
-    let job = app
-        .jobs
-        .everything(model, &app.embeddings, image, options, MaskFormat::Rle)?;
+    let job = app.jobs.everything(
+        model,
+        &app.embeddings,
+        &app.images,
+        &image.info,
+        options,
+        MaskFormat::Rle,
+    )?;
     let _stop = job.stopped_when_dropped();
     let mut progress = job.progress.subscribe();
     let _ = progress.wait_for(crate::jobs::Progress::is_end).await;

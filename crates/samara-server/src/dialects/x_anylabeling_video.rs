@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::x_anylabeling::{Params, Shape, failure, model, success};
 use crate::app::App;
+use crate::ask::check_points;
 use crate::blocking::blocking;
 use crate::body::{Json, UrlPath, each_part};
 use crate::error::{Problem, Result};
@@ -176,6 +177,7 @@ pub(crate) async fn prompt(
         let object = request.obj_id.unwrap_or(1);
         let prompt = request.prompt(&video.info(&model).await?.size())?;
         let prompt = prompt.prompt(&app.images, &app.answers, Intent::default())?;
+        check_points(&app, [&prompt])?;
         let found = app
             .in_time(None, video.prompt(&model, frame, object, prompt))
             .await?;

@@ -63,9 +63,14 @@ pub(crate) async fn everything(
     }
     let options = request.options.with_output_mode(OutputMode::CocoRle);
     let image = app.images.find(&request.image).await?;
-    let job = app
-        .jobs
-        .everything(&model, &app.embeddings, image, options, request.masks)?;
+    let job = app.jobs.everything(
+        &model,
+        &app.embeddings,
+        &app.images,
+        &image.info,
+        options,
+        request.masks,
+    )?;
     Ok((StatusCode::ACCEPTED, Answer(job.info())))
 }
 

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::ask::{Asked, Timing, ask};
+use crate::ask::{Asked, Timing, ask, check_count};
 use crate::blocking::blocking;
 use crate::body::{Json, parse};
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
 use crate::images::{ImageInfo, ImageRef};
 use crate::masks::{MaskFormat, ObjectAnswer};
-use crate::prompts::PromptRequest;
+use crate::prompts::{PromptRequest, with_logits};
 
 /// Prompts on an image.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -71,15 +71,25 @@ impl PredictRequest {
         let select = self.select.as_deref().unwrap_or("best").parse::<Select>();
         let select = select.map_err(|e| Problem::field("select", e))?;
         let model = app.models.get(self.model.as_deref())?;
-        let prompts = self.prompts.into_iter().enumerate().map(|(index, prompt)| {
-            let prompt = prompt.prompt(&app.images, &app.answers, self.intent);
-            prompt.map_err(|e| e.about(format!("prompts[{index}]")))
-        });
-        let prompts = prompts.collect::<Result<Vec<Prompt>>>()?;
         let image = app.images.find(&self.image).await?;
+        check_count(app, self.prompts.len())?;
+        let prompts = {
+            let (app, model, info) = (Arc::clone(app), Arc::clone(&model), Arc::clone(&image.info));
+            let (prompts, intent) = (self.prompts, self.intent);
+            blocking(move || {
+                let prompts = prompts.into_iter().enumerate().map(|(index, prompt)| {
+                    let prompt = prompt.prompt(&app.images, &app.answers, intent);
+                    let prompt = prompt.and_then(|p| with_logits(p, model.segmenter(), &info));
+                    prompt.map_err(|e| e.about(format!("prompts[{index}]")))
+                });
+                prompts.collect::<Result<Vec<Prompt>>>()
+            })
+            .await??
+        };
+        let info = Arc::clone(&image.info);
         let Asked {
             answers, timing, ..
-        } = ask(app, &model, &image, prompts).await?;
+        } = ask(app, &model, image, prompts).await?;
         let app = Arc::clone(app);
         let (all, format) = (self.candidates, self.masks);
         let objects = blocking(move || {
@@ -93,7 +103,7 @@ impl PredictRequest {
             answers.into_iter().map(object).collect::<Result<Vec<_>>>()
         });
         Ok(PredictAnswer {
-            image: (*image.info).clone(),
+            image: (*info).clone(),
             model: model.name.clone(),
             objects: objects.await??,
             timing_ms: timing,

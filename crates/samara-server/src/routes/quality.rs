@@ -101,7 +101,7 @@ impl QualityRequest {
             ExternalMask::new(&mask, width, height).map_err(|e| about(e.into()))
         });
         let masks = masks.collect::<Result<Vec<ExternalMask>>>()?;
-        let embedding = app.embeddings.get(&model, &image).await?;
+        let embedding = app.embeddings.get(&model, image.clone()).await?;
         let format = self.refined;
         let cancelled = CancellationToken::new();
         let _cancel = cancelled.clone().drop_guard();

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::ask::check_points;
 use crate::body::{File, Json, UrlPath, UrlQuery, each_part};
 use crate::error::{Problem, Result};
 use crate::events::{event, stream};
@@ -291,6 +292,7 @@ pub(crate) async fn prompt(
         .prompt
         .prompt(&app.images, &app.answers, Intent::default());
     let prompt = prompt.map_err(|e| e.about("prompt"))?;
+    check_points(&app, [&prompt])?;
     let found = video.prompt(&model, request.frame, request.object, prompt);
     let found = app.in_time(None, found).await?;
     VideoObject::new(&found, request.masks).map(Answer)
