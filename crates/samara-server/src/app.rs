@@ -21,6 +21,23 @@ use crate::models::Models;
 use crate::tracks::Tracks;
 use crate::videos::Videos;
 
+/// The file by which a folder is known to be a server's.
+const MARKER: &str = "samara-server.txt";
+
+/// Refuses a folder with files of somebody else, which would be taken for what the server keeps.
+fn check_own(state: &Path) -> std::io::Result<()> {
+    let is_empty = match std::fs::read_dir(state) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error),
+    };
+    if is_empty || state.join(MARKER).is_file() {
+        return Ok(());
+    }
+    let why = format!("there are other files in it (and no {MARKER}); name an empty folder");
+    Err(std::io::Error::other(why))
+}
+
 /// The server's state.
 pub(crate) struct App {
     pub(crate) config: Config,
@@ -47,7 +64,12 @@ impl App {
     /// # Errors
     /// The folder cannot be used, or another server works in it.
     pub(crate) fn open(config: Config, state: &Path) -> std::io::Result<Self> {
+        check_own(state)?;
         let lock = FolderLock::acquire(state)?;
+        std::fs::write(
+            state.join(MARKER),
+            "The state of `samara serve`; see docs/server.md.\n",
+        )?;
         let metrics = Metrics::new();
         let images = Arc::new(Images::open(&config, state)?);
         let kept = Embeddings::open(&config, state, Arc::clone(&images), Arc::clone(&metrics));

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::error::{Problem, Result};
+use crate::error::{Problem, Result, plain};
 
 /// A body larger than this takes one of the places for uploads.
 const SMALL: u64 = 64 << 10;
@@ -141,17 +141,6 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     match bytes.trim_ascii_start().first() {
         Some(b'{') => Ok(value),
         _ => Err(Problem::field("", "an object is expected")),
-    }
-}
-
-/// What the parser says, without the names of our types.
-fn plain(why: &str) -> String {
-    if why.contains("any variant of untagged enum") {
-        return "is of no form that is understood here".into();
-    }
-    match why.split_once("expected struct ") {
-        Some((before, _)) => format!("{before}expected an object"),
-        None => why.to_owned(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the server is told: by a TOML file, by flags, or by a program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::error::plain;
 
 /// Settings of the server. As TOML, every key may be left out.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,6 +87,10 @@ pub struct Limits {
     pub jobs: usize,
     /// Video sessions.
     pub videos: usize,
+    /// Most bytes of uploaded videos and frames on disk.
+    pub videos_disk: u64,
+    /// Most frames that are pushed to a session.
+    pub frames: usize,
     /// Models that are loaded at once.
     pub models: usize,
 }
@@ -199,9 +205,28 @@ impl Default for Limits {
             answers_memory: 256 * MIB,
             jobs: 64,
             videos: 64,
+            videos_disk: 16 * 1024 * MIB,
+            frames: 20_000,
             models: 8,
         }
     }
+}
+
+/// Most bytes of a file of settings or tokens.
+const TEXT_BYTES: u64 = 1 << 20;
+
+/// A file of text: not a device, and not a large one.
+///
+/// # Errors
+/// One line that names the file.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let limits = samara_image::ImageLimits {
+        max_bytes: TEXT_BYTES,
+        ..samara_image::ImageLimits::default()
+    };
+    let bytes = samara_image::read_file(path, &limits).map_err(|e| ConfigError(e.to_string()))?;
+    let no_text = |_| ConfigError(format!("{}: is no text", path.display()));
+    String::from_utf8(bytes).map_err(no_text)
 }
 
 /// Settings that make no sense.
@@ -220,11 +245,11 @@ impl Config {
             let why = samara_image::one_line(&why.to_string());
             ConfigError(format!("{}: {why}", path.display()))
         };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(&e))?;
+        let text = read_text(path)?;
         toml::from_str(&text).map_err(|error| {
             let before = error.span().map(|span| &text[..span.start]);
             let line = before.map_or(0, |before| before.matches('\n').count() + 1);
-            refuse(&format!("line {line}: {}", error.message()))
+            refuse(&format!("line {line}: {}", plain(error.message())))
         })
     }
 
@@ -241,7 +266,14 @@ impl Config {
                 self.listen
             ));
         }
+        let texts: BTreeSet<&str> = self.tokens.values().map(Secret::text).collect();
+        if texts.len() < self.tokens.len() {
+            return refuse("tokens: two names have the same token".into());
+        }
         for (name, secret) in &self.tokens {
+            if name.trim().is_empty() {
+                return refuse("tokens: a token has no name".into());
+            }
             let secret = secret.text();
             if secret.len() < 16 || !secret.bytes().all(|b| b.is_ascii_graphic()) {
                 return refuse(format!(
@@ -252,6 +284,21 @@ impl Config {
         if let Some(origin) = self.cors.iter().find(|o| !is_origin(o)) {
             return refuse(format!(
                 "cors {origin:?}: expected an origin such as https://tool.example, without a path"
+            ));
+        }
+        for (key, hosts) in [("hosts", &self.hosts), ("image_hosts", &self.image_hosts)] {
+            if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+                return refuse(format!(
+                    "{key} {host:?}: expected the name of a host, such as images.example or images.example:8080"
+                ));
+            }
+        }
+        if let Some(label_studio) = &self.label_studio
+            && !is_http(&label_studio.url)
+        {
+            let url = &label_studio.url;
+            return refuse(format!(
+                "label_studio.url {url:?}: expected an address such as http://localhost:8080"
             ));
         }
         if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
@@ -284,6 +331,13 @@ impl Limits {
             ("videos", self.videos as u64),
             ("models", self.models as u64),
         ];
+        for (name, value) in [("uploads", self.uploads), ("connections", self.connections)] {
+            if value > MOST_PLACES {
+                return Err(ConfigError(format!(
+                    "limits.{name} {value}: at most {MOST_PLACES}"
+                )));
+            }
+        }
         if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError(format!("limits.{name} 0: at least 1")));
         }
@@ -293,6 +347,22 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// Most connections or uploads.
+const MOST_PLACES: usize = 1_000_000;
+
+fn is_host(text: &str) -> bool {
+    let authority = text.parse::<axum::http::uri::Authority>();
+    authority.is_ok_and(|a| !a.host().is_empty() && !text.contains(['@', '*']))
+}
+
+fn is_http(text: &str) -> bool {
+    let uri = text.parse::<axum::http::Uri>();
+    uri.is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|h| !h.is_empty())
+    })
 }
 
 fn is_origin(text: &str) -> bool {
@@ -374,6 +444,22 @@ mod tests {
             ("cors = ['*']", "cors"),
             ("cors = ['https://tool.example/path']", "cors"),
             ("root = '/no/such/folder'", "root"),
+            ("hosts = ['*']", "hosts"),
+            ("image_hosts = ['http://a/']", "image_hosts"),
+            ("image_hosts = ['']", "image_hosts"),
+            (
+                "[label_studio]\nurl = 'not a url'\ntoken = 'a'",
+                "label_studio.url",
+            ),
+            (
+                "[tokens]\na = '0123456789abcdef'\nb = '0123456789abcdef'",
+                "tokens",
+            ),
+            ("[tokens]\n'' = '0123456789abcdef'", "tokens"),
+            (
+                "[limits]\nconnections = 9223372036854775807",
+                "limits.connections",
+            ),
             ("[limits]\nqueue = 0", "limits.queue"),
             (
                 "[limits]\nrequests_per_second = 0",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use samara_image::{is_unfinished, write_atomic};
+use samara_image::write_atomic;
 
 /// A folder of files by key. Every file is whole or not there, whenever the process ends. The time of a file's last
 /// change is that of its last use, so the order survives the process.
@@ -52,11 +52,15 @@ impl Files {
 }
 
 impl DiskCache {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, and makes it if it is not there. Files whose names are no keys are others', and left alone.
     ///
     /// # Errors
     /// The folder cannot be made or read.
-    pub(crate) fn open(folder: PathBuf, most_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn open(
+        folder: PathBuf,
+        most_bytes: u64,
+        is_key: fn(&str) -> bool,
+    ) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder)? {
@@ -67,7 +71,7 @@ impl DiskCache {
             let Ok(key) = entry.file_name().into_string() else {
                 continue;
             };
-            if metadata.is_file() && !is_unfinished(&entry.path()) {
+            if metadata.is_file() && is_key(&key) {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 found.push((used, key, metadata.len()));
             }
@@ -91,7 +95,7 @@ impl DiskCache {
     }
 
     fn path(&self, key: &str) -> PathBuf {
-        debug_assert!(is_key(key), "{key:?} is no name of a file");
+        debug_assert!(is_name(key), "{key:?} is no name of a file");
         self.folder.join(key)
     }
 
@@ -170,7 +174,7 @@ fn remove(path: &Path) {
 }
 
 /// Whether a key is the name of a file in the folder, and of nothing else.
-fn is_key(key: &str) -> bool {
+fn is_name(key: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     !key.is_empty() && !key.starts_with('.') && key.bytes().all(allowed)
 }
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = DiskCache::open(folder.path().into(), 10).unwrap();
+        let cache = DiskCache::open(folder.path().into(), 10, is_name).unwrap();
         cache.put("a", b"1234").unwrap();
         cache.put("b", b"1234").unwrap();
         assert!(cache.get("a").is_some());
@@ -197,22 +201,33 @@ mod tests {
     #[test]
     fn files_and_their_order_survive() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = DiskCache::open(folder.path().into(), 100).unwrap();
+        let cache = DiskCache::open(folder.path().into(), 100, is_name).unwrap();
         for key in ["a", "b", "c"] {
             cache.put(key, b"1234").unwrap();
             std::thread::sleep(std::time::Duration::from_millis(15));
         }
         cache.get("a").unwrap();
         drop(cache);
-        let cache = DiskCache::open(folder.path().into(), 8).unwrap();
+        let cache = DiskCache::open(folder.path().into(), 8, is_name).unwrap();
         assert_eq!(cache.keys(), ["a", "c"]);
         assert!(cache.remove("a") && !cache.remove("a"));
     }
 
     #[test]
+    fn files_of_others_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["holiday.jpg", "key"] {
+            fs::write(folder.path().join(name), [0; 60]).unwrap();
+        }
+        let cache = DiskCache::open(folder.path().into(), 50, |name| name == "key").unwrap();
+        assert!(cache.keys().is_empty());
+        assert!(folder.path().join("holiday.jpg").exists());
+    }
+
+    #[test]
     fn a_file_that_is_replaced_counts_once() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = DiskCache::open(folder.path().into(), 100).unwrap();
+        let cache = DiskCache::open(folder.path().into(), 100, is_name).unwrap();
         cache.put("a", b"1234").unwrap();
         cache.put("a", b"123").unwrap();
         assert_eq!(cache.bytes(), 3);

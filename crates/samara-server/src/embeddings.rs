@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use crate::config::Config;
 use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
-use crate::images::{Image, ImageId, Images};
+use crate::images::{Image, ImageId, Images, is_hex, is_image_id};
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::models::LoadedModel;
@@ -47,6 +47,14 @@ impl Key {
     fn file(&self) -> String {
         format!("{}-{}.safetensors", &self.fingerprint[..16], self.image)
     }
+}
+
+/// Whether a name is that of a key's file.
+fn is_file(name: &str) -> bool {
+    let parts = name
+        .strip_suffix(".safetensors")
+        .and_then(|stem| stem.split_once('-'));
+    parts.is_some_and(|(fingerprint, image)| is_hex(fingerprint, 16) && is_image_id(image))
 }
 
 /// How far an embedding is.
@@ -131,7 +139,7 @@ impl Embeddings {
     ) -> std::io::Result<Self> {
         let most = config.limits.embeddings_disk;
         let disk = (most > 0)
-            .then(|| DiskCache::open(state.join("embeddings"), most))
+            .then(|| DiskCache::open(state.join("embeddings"), most, is_file))
             .transpose()?;
         let weight =
             |_: &Key, embedding: &Arc<Embedding>| embedding.memory().try_into().unwrap_or(u32::MAX);

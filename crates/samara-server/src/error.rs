@@ -153,6 +153,17 @@ impl Problem {
     }
 }
 
+/// What the parser says, without the names of our types.
+pub(crate) fn plain(why: &str) -> String {
+    if why.contains("any variant of untagged enum") {
+        return "is of no form that is understood here".into();
+    }
+    match why.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object"),
+        None => why.to_owned(),
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self).unwrap_or_default();

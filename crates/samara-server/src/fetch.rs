@@ -105,6 +105,9 @@ impl Fetch {
                 None => return Err(Problem::field("", "is no path and no URL of an image")),
             },
         };
+        if !is_of_a_task(&path) {
+            return Err(Problem::field("", "is no path of an image in Label Studio"));
+        }
         let token = self.authorization(&label_studio).await?;
         match self.request(format!("{base}{path}"), Some(token)).await? {
             Fetched::File(file) => Ok(file),
@@ -183,6 +186,24 @@ impl Fetch {
     }
 }
 
+/// Whether a path of Label Studio is one under which it has images of tasks: others are nobody's business, as the token
+/// opens them too.
+fn is_of_a_task(path: &str) -> bool {
+    let plain = path.split(['?', '#']).next().unwrap_or_default();
+    let parts: Vec<&str> = plain.split('/').skip(1).collect();
+    let encoded = plain.to_ascii_lowercase();
+    let leads_up = parts.contains(&"..")
+        || ["%2e", "%2f", "%5c", "\\"]
+            .iter()
+            .any(|code| encoded.contains(code));
+    let is_known = match parts[..] {
+        ["data", "upload" | "local-files", ..] | ["storage-data", "uploaded", ..] => true,
+        ["tasks", id, "presign" | "resolve", ..] => id.parse::<u64>().is_ok(),
+        _ => false,
+    };
+    is_known && !leads_up
+}
+
 /// What a server answers a request for a file with.
 enum Fetched {
     File(Vec<u8>),
@@ -224,6 +245,30 @@ mod tests {
             "",
         ] {
             fetch.allowed(url).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn only_images_of_tasks_are_read_with_the_token() {
+        for path in [
+            "/data/upload/1/3092bfe7-coffee.png",
+            "/data/local-files/?d=photos/a%20b.png",
+            "/storage-data/uploaded/?filepath=upload/1/a.png",
+            "/tasks/7/presign/?fileuri=czM6",
+        ] {
+            assert!(is_of_a_task(path), "{path}");
+        }
+        for path in [
+            "/api/users/1/avatar",
+            "/data/upload/../../api/token",
+            "/data/upload/%2e%2e/api",
+            "/data/upload/..%2Fapi",
+            "/data/",
+            "/tasks/x/presign/",
+            "/",
+            "",
+        ] {
+            assert!(!is_of_a_task(path), "{path}");
         }
     }
 

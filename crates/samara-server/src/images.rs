@@ -46,12 +46,22 @@ impl fmt::Display for ImageId {
     }
 }
 
+/// Whether a text is an [`ImageId`].
+pub(crate) fn is_image_id(text: &str) -> bool {
+    is_hex(text, 64)
+}
+
+/// Whether a text is so many hexadecimal digits, as we write them.
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.len() == digits && text.bytes().all(is_digit)
+}
+
 impl FromStr for ImageId {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self> {
-        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() != 64 || !text.bytes().all(is_digit) {
+        if !is_image_id(text) {
             let detail =
                 "an image is named by the 64 hexadecimal digits that its upload was answered with";
             return Err(Problem::field("id", detail));
@@ -120,7 +130,7 @@ impl Images {
         let weight =
             |_: &ImageId, image: &Image| image.pixels.as_raw().len().try_into().unwrap_or(u32::MAX);
         Ok(Self {
-            files: DiskCache::open(state.join("images"), config.limits.images_disk)?,
+            files: DiskCache::open(state.join("images"), config.limits.images_disk, is_image_id)?,
             decoded: Cache::builder()
                 .max_capacity(DECODED_BYTES)
                 .weigher(weight)

@@ -50,6 +50,6 @@ mod video;
 mod video_answers;
 mod videos;
 
-pub use config::{Config, ConfigError, LabelStudio, Limits, Log, LogFormat, Secret};
+pub use config::{Config, ConfigError, LabelStudio, Limits, Log, LogFormat, Secret, read_text};
 pub use log::start_log;
 pub use server::{Server, ServerError, openapi};

@@ -39,7 +39,7 @@ enum Point {
     Labelled([f64; 3]),
 }
 
-/// A mask prompt: exactly one of these.
+/// A mask prompt of the size of the image: exactly one of these.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MaskRequest {
@@ -170,6 +170,12 @@ pub(crate) fn with_logits(
     let Some(MaskPrompt::Mask(mask)) = prompt.mask_prompt() else {
         return Ok(prompt);
     };
+    let (width, height) = (mask.width(), mask.height());
+    if (width, height) != (image.width, image.height) {
+        let (w, h) = (image.width, image.height);
+        let detail = format!("has {width}×{height} pixels, the image {w}×{h}");
+        return Err(Problem::field("mask", detail));
+    }
     if mask.is_empty() {
         return Err(Problem::field("mask", PromptError::EmptyMask));
     }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -72,6 +74,8 @@ pub struct Server {
 const HEADER_BYTES: usize = 64 << 10;
 /// In which they must come.
 const HEADER_SECONDS: u64 = 10;
+/// In which a client must read something of an answer.
+const UNREAD_SECONDS: u64 = 60;
 
 impl Server {
     /// Opens what is kept, listens, and loads the models.
@@ -141,7 +145,10 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(HEADER_SECONDS))
                 .max_buf_size(HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+                .serve_connection(
+                    TokioIo::new(timed(stream)),
+                    TowerToHyperService::new(service),
+                );
             let connection = graceful.watch(connection);
             let open = app.metrics.connections.clone();
             open.inc();
@@ -169,6 +176,13 @@ impl Server {
         let models = Arc::clone(&app);
         let _ = tokio::task::spawn_blocking(move || models.models.close_all()).await;
     }
+}
+
+/// A connection that ends when its client reads nothing for long.
+fn timed(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(Duration::from_secs(UNREAD_SECONDS)));
+    Box::pin(stream)
 }
 
 /// The next connection, while there are fewer than may be.
@@ -299,7 +313,7 @@ fn cors(config: &Config) -> CorsLayer {
     let origins = config
         .cors
         .iter()
-        .filter_map(|origin| HeaderValue::from_str(origin).ok());
+        .filter_map(|origin| HeaderValue::from_str(&origin.to_ascii_lowercase()).ok());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])

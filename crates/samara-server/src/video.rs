@@ -3,9 +3,11 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use axum::http::StatusCode;
 use samara::{
     Direction, FrameMasks, ImageLimits, ObjectMask, Prompt, RgbImage, VideoFrame, VideoOptions,
     VideoSession,
@@ -26,6 +28,8 @@ use crate::video_answers::VideoInfo;
 
 /// A session is saved after so many tracked frames, and whenever it rests.
 const SAVED_AFTER: usize = 30;
+/// How long a client may leave events unread.
+const UNREAD: Duration = Duration::from_secs(30);
 /// The file that says what a session is of; a folder without it is none.
 const DESCRIPTION: &str = "video.json";
 
@@ -43,6 +47,12 @@ struct Description {
     model: String,
     source: Source,
     options: VideoOptions,
+    /// Of a tool that does not say when it has done: it makes room for others.
+    #[serde(default)]
+    transient: bool,
+    /// Seconds since 1970.
+    #[serde(default)]
+    created: u64,
 }
 
 /// A session that is known.
@@ -56,6 +66,10 @@ pub(crate) struct Video {
     /// Frames that were pushed.
     pushed: AtomicUsize,
     state: Arc<AsyncMutex<State>>,
+    /// What was known of it last, for those who ask while it is at work.
+    known: Mutex<Option<VideoInfo>>,
+    /// Bytes of its video and its frames.
+    bytes: AtomicU64,
     /// Set when the session is deleted, or the server ends.
     ending: CancellationToken,
 }
@@ -75,6 +89,15 @@ type Held = OwnedMutexGuard<State>;
 impl Video {
     fn new(id: String, folder: PathBuf, description: Description, rules: &Rules) -> Self {
         let pushed = (0..).take_while(|&index| frame_path(&folder, index).exists());
+        let uploads = [upload_path(&folder)].into_iter();
+        let files = uploads.chain(
+            (0..)
+                .map(|index| frame_path(&folder, index))
+                .take_while(|path| path.exists()),
+        );
+        let bytes = files
+            .filter_map(|path| Some(path.metadata().ok()?.len()))
+            .sum();
         Self {
             pushed: AtomicUsize::new(pushed.count()),
             id,
@@ -83,6 +106,8 @@ impl Video {
             limits: rules.limits,
             root: rules.root.clone(),
             state: Arc::default(),
+            known: Mutex::default(),
+            bytes: AtomicU64::new(bytes),
             ending: CancellationToken::new(),
         }
     }
@@ -102,13 +127,17 @@ impl Video {
         options: VideoOptions,
         source: Source,
         upload: Option<tempfile::TempPath>,
+        transient: bool,
         rules: &Rules,
     ) -> Result<Self> {
         let id = Uuid::new_v4().to_string();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let description = Description {
             model: model.to_owned(),
             source,
             options,
+            transient,
+            created: now.map_or(0, |since| since.as_secs()),
         };
         let folder = videos.join(&id);
         Self::new(id, folder, description, rules).made(upload)
@@ -138,7 +167,23 @@ impl Video {
             let _ = fs::remove_dir_all(&self.folder);
             return Err(problem);
         }
+        let bytes = upload_path(&self.folder)
+            .metadata()
+            .map_or(0, |file| file.len());
+        self.bytes.store(bytes, Ordering::Release);
         Ok(self)
+    }
+
+    /// When it was made, if it makes room for others.
+    pub(crate) fn transient_since(&self) -> Option<u64> {
+        self.description
+            .transient
+            .then_some(self.description.created)
+    }
+
+    /// Bytes of its video and its frames.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
     }
 
     /// The name of its model.
@@ -238,11 +283,22 @@ impl Video {
             frame_rate: None,
             objects: Vec::new(),
             position: None,
+            busy: false,
         };
         if pushes && pushed == 0 {
             return Ok(info);
         }
-        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let Ok(mut state) = Arc::clone(&self.state).try_lock_owned() else {
+            let known = self
+                .known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            return Ok(VideoInfo {
+                busy: true,
+                ..known.unwrap_or(info)
+            });
+        };
         let (video, model) = (Arc::clone(self), Arc::clone(model));
         blocking(move || {
             video.wake(&mut state, &model)?;
@@ -256,13 +312,14 @@ impl Video {
                 info.objects = session.objects().collect();
                 info.position = session.position().map(|position| position.frame);
             }
+            *video.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(info.clone());
             Ok(info)
         })
         .await?
     }
 
     /// Takes the next frame; answers with its number.
-    pub(crate) async fn push(self: &Arc<Self>, file: Vec<u8>) -> Result<usize> {
+    pub(crate) async fn push(self: &Arc<Self>, file: Vec<u8>, most: usize) -> Result<usize> {
         if !matches!(self.description.source, Source::Frames) {
             return Err(Problem::conflict(
                 "this session has a video; only sessions of frames take more",
@@ -274,6 +331,10 @@ impl Video {
             let _one_at_a_time = state;
             let image = decode_image(&file, "frame", &video.limits)?;
             let index = video.pushed.load(Ordering::Acquire);
+            if index >= most {
+                let detail = format!("the session has {index} frames, the limit of this server");
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+            }
             if index > 0 {
                 let (width, height) = video.open_source()?.size();
                 if (width, height) != image.dimensions() {
@@ -285,6 +346,7 @@ impl Video {
             }
             let written = write_atomic(frame_path(&video.folder, index), &file);
             written.map_err(|e| Problem::internal(e.reason()))?;
+            video.bytes.fetch_add(file.len() as u64, Ordering::AcqRel);
             video.pushed.store(index + 1, Ordering::Release);
             Ok(index)
         })
@@ -433,7 +495,7 @@ impl Video {
                 Direction::Backward => start.checked_sub(step),
             });
             if let Err(problem) = video.track(&model, state, order, direction, &sender).await {
-                let _ = sender.send(Err(problem)).await;
+                let _ = sender.send_timeout(Err(problem), UNREAD).await;
             }
         });
         Ok(receiver)
@@ -473,7 +535,12 @@ impl Video {
             if state.unsaved >= SAVED_AFTER {
                 state = self.save(state).await?;
             }
-            if sender.send(Ok(found?)).await.is_err() || self.ending.is_cancelled() {
+            let found = found?;
+            let told = tokio::select! {
+                told = sender.send_timeout(Ok(found), UNREAD) => told.is_ok(),
+                () = self.ending.cancelled() => false,
+            };
+            if !told {
                 break;
             }
         }

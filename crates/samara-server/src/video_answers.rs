@@ -26,6 +26,8 @@ pub(crate) struct VideoInfo {
     pub(crate) objects: Vec<u32>,
     /// The frame that was tracked last; null before any.
     pub(crate) position: Option<usize>,
+    /// Whether it is at work; the rest is what was known before then.
+    pub(crate) busy: bool,
 }
 
 impl VideoInfo {

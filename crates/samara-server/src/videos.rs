@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::StatusCode;
 use samara::{ImageLimits, VideoOptions};
 use samara_image::is_unfinished;
 
@@ -26,6 +27,7 @@ pub(crate) struct Videos {
     /// Those whose state is in memory, the least recently used first.
     in_memory: Mutex<Vec<String>>,
     most: usize,
+    most_bytes: u64,
     rules: Rules,
 }
 
@@ -65,6 +67,7 @@ impl Videos {
             all: Mutex::new(all),
             in_memory: Mutex::default(),
             most: config.limits.videos,
+            most_bytes: config.limits.videos_disk,
             rules,
         })
     }
@@ -100,35 +103,73 @@ impl Videos {
         }
     }
 
-    /// A new session of frames from a source; an upload is moved to it.
+    /// A new session of frames from a source; an upload is moved to it. A `transient` one makes room for others.
     pub(crate) async fn add(
         &self,
         model: &LoadedModel,
         options: VideoOptions,
         source: Source,
         upload: Option<tempfile::TempPath>,
+        transient: bool,
     ) -> Result<Arc<Video>> {
-        self.check_count()?;
+        self.make_room().await?;
         let (folder, model, rules) = (self.folder.clone(), model.name.clone(), self.rules.clone());
-        let create = move || Video::create(&folder, &model, options, source, upload, &rules);
+        let create =
+            move || Video::create(&folder, &model, options, source, upload, transient, &rules);
         let video = Arc::new(blocking(create).await??);
         // Others may have come meanwhile.
-        if let Err(problem) = self.check_count() {
+        let added = {
+            let mut all = self.all();
+            let has_room = all.len() < self.most;
+            if has_room {
+                all.insert(video.id.clone(), Arc::clone(&video));
+            }
+            has_room
+        };
+        if !added {
             video.delete().await?;
-            return Err(problem);
+            return Err(self.full());
         }
-        self.all().insert(video.id.clone(), Arc::clone(&video));
         self.used(&video.id);
         Ok(video)
     }
 
-    fn check_count(&self) -> Result<()> {
-        let count = self.all().len();
+    /// Removes the oldest session that makes room, if there is no place for another one.
+    async fn make_room(&self) -> Result<()> {
+        let (count, oldest) = {
+            let all = self.all();
+            let transient = all
+                .values()
+                .filter_map(|v| Some((v.transient_since()?, &v.id)));
+            (all.len(), transient.min().map(|(_, id)| id.clone()))
+        };
         if count < self.most {
             return Ok(());
         }
-        let detail = format!("there are {count} video sessions, the limit; delete one");
-        Err(Problem::conflict(detail))
+        match oldest {
+            Some(id) => self.remove(&id).await,
+            None => Err(self.full()),
+        }
+    }
+
+    fn full(&self) -> Problem {
+        let most = self.most;
+        Problem::conflict(format!(
+            "there are {most} video sessions, the limit; delete one"
+        ))
+    }
+
+    /// Refuses more bytes than may lie on the disk.
+    pub(crate) fn check_disk(&self, more: u64) -> Result<()> {
+        let bytes: u64 = self.all().values().map(|video| video.bytes()).sum();
+        if bytes + more <= self.most_bytes {
+            return Ok(());
+        }
+        let most = self.most_bytes;
+        let detail = format!(
+            "the videos of all sessions would have more than {most} bytes; delete a session"
+        );
+        Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
     }
 
     /// Where an upload is written until it is whole.

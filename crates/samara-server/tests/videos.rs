@@ -197,7 +197,7 @@ fn what_lies_outside_of_the_root_is_no_video() {
     std::os::unix::fs::symlink(folder.path().join("secret.png"), root.join("bad/1.png")).unwrap();
     std::fs::write(root.join("damaged/1.png"), "none").unwrap();
     let server = Served::start(&folder.path().join("state"), |config| {
-        config.root = Some(root)
+        config.root = Some(root);
     });
     let create = |path: &str| server.post("/v1/videos", &json!({"path": path}));
     assert_eq!(create("good").good()["frames"], 1);

@@ -1,14 +1,13 @@
 //! `serve`: masks over HTTP.
 
 use std::env;
-use std::fs;
 use std::panic;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use samara::checkpoint::cache::ModelCache;
-use samara_server::{Config, LabelStudio, Server, start_log};
+use samara_server::{Config, LabelStudio, Server, read_text, start_log};
 
 use crate::error::{CliError, Result};
 use crate::flags::ServeFlags;
@@ -96,9 +95,7 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
 }
 
 fn read_tokens(path: &Path, config: &mut Config) -> Result<()> {
-    let text = fs::read_to_string(path);
-    let text =
-        text.map_err(|e| CliError::failed(format!("--token-file {}: {e}", path.display())))?;
+    let text = read_text(path).map_err(|e| CliError::failed(format!("--token-file: {e}")))?;
     let lines = text
         .lines()
         .map(str::trim)

@@ -92,6 +92,8 @@ pub(crate) async fn init(State(app): State<Arc<App>>, request: Request) -> Respo
 
 async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
     let failed = |e: std::io::Error| Problem::internal(format!("the frames cannot be kept: {e}"));
+    app.videos.check_disk(0)?;
+    let most_frames = app.config.limits.frames;
     let mut file = app.videos.upload().map_err(failed)?;
     let most = app.config.limits.video_bytes;
     each_part(request.into_body(), app, most, |part| {
@@ -103,6 +105,9 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
         file.rewind().map_err(failed)?;
         let mut count = 0;
         let mut keep = |text: &str| {
+            if count >= most_frames {
+                return Err(Problem::field("frames", format!("more than {most_frames}")));
+            }
             let bytes = decode_base64(text)?;
             std::fs::write(frames.path().join(format!("{count:06}")), bytes).map_err(failed)?;
             count += 1;
@@ -122,12 +127,12 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
     // The tool does not say when it has gone; its oldest session makes room.
     let video = app
         .videos
-        .add(&model, VideoOptions::default(), Source::Frames, None)
+        .add(&model, VideoOptions::default(), Source::Frames, None, true)
         .await?;
     for index in 0..count {
         let path = frames.path().join(format!("{index:06}"));
         let pushed = match tokio::fs::read(path).await {
-            Ok(file) => video.push(file).await,
+            Ok(file) => video.push(file, most_frames).await,
             Err(error) => Err(failed(error)),
         };
         if let Err(problem) = pushed {

@@ -172,6 +172,7 @@ async fn upload(
 ) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
     let model = app.models.get(model)?;
     let failed = |e: std::io::Error| Problem::internal(format!("the video cannot be kept: {e}"));
+    app.videos.check_disk(0)?;
     let mut file = app.videos.upload().map_err(failed)?;
     let most = app.config.limits.video_bytes;
     each_part(request.into_body(), app, most, |part| {
@@ -183,6 +184,7 @@ async fn upload(
         VideoOptions::default(),
         Source::Upload,
         Some(file.into_temp_path()),
+        false,
     );
     Ok((video.await?, model))
 }
@@ -193,12 +195,12 @@ async fn begin(app: &Arc<App>, request: VideoRequest) -> Result<(Arc<Video>, Arc
         (Some(path), false) => {
             let path = app.images.below_root(&path).map_err(|e| e.about("path"))?;
             app.videos
-                .add(&model, request.options, Source::Path(path), None)
+                .add(&model, request.options, Source::Path(path), None, false)
                 .await?
         }
         (None, true) => {
             app.videos
-                .add(&model, request.options, Source::Frames, None)
+                .add(&model, request.options, Source::Frames, None, false)
                 .await?
         }
         _ => return Err(Problem::field("path", "either a path, or frames: true")),
@@ -267,7 +269,8 @@ pub(crate) async fn push(
     file: File,
 ) -> Result<(StatusCode, Answer<Pushed>)> {
     let (video, _) = find(&app, &id)?;
-    let frame = video.push(file.bytes).await?;
+    app.videos.check_disk(file.bytes.len() as u64)?;
+    let frame = video.push(file.bytes, app.config.limits.frames).await?;
     Ok((StatusCode::CREATED, Answer(Pushed { frame })))
 }
 
