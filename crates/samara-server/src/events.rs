@@ -7,9 +7,20 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio_stream::Stream;
+use utoipa::ToSchema;
 
 /// A client that has gone is noticed by the comment that is sent so often.
 const KEPT_ALIVE: Duration = Duration::from_secs(10);
+
+/// A server-sent event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+pub(crate) struct EventAnswer {
+    /// Its kind.
+    event: String,
+    /// JSON, as text.
+    data: String,
+}
 
 /// An event of this kind, with JSON.
 pub(crate) fn event(kind: &str, data: &impl Serialize) -> Event {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::body::{Json, UrlPath};
 use crate::error::{Problem, Result};
-use crate::events::{event, stream};
+use crate::events::{EventAnswer, event, stream};
 use crate::images::ImageRef;
 use crate::jobs::{EverythingAnswer, JobInfo, Progress};
 use crate::masks::MaskFormat;
@@ -122,7 +122,7 @@ pub(crate) async fn result(
     get, path = "/v1/jobs/{id}/events", tag = "everything",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 200, body = EventAnswer, content_type = "text/event-stream"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

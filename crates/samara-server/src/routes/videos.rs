@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::ask::check_points;
 use crate::body::{File, Json, UrlPath, UrlQuery, each_part};
 use crate::error::{Problem, Result};
-use crate::events::{event, stream};
+use crate::events::{EventAnswer, event, stream};
 use crate::frames::Source;
 use crate::masks::MaskFormat;
 use crate::models::LoadedModel;
@@ -353,7 +353,7 @@ pub(crate) async fn remove_object(
     post, path = "/v1/videos/{id}/propagate", tag = "videos",
     params(("id" = String, Path, description = "Id of the session")), request_body = PropagateRequest,
     responses(
-        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 200, body = EventAnswer, content_type = "text/event-stream"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
