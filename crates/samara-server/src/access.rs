@@ -23,6 +23,9 @@ use crate::error::{Problem, Result};
 /// Seconds' worth of requests that may come at once.
 const BURST: u32 = 5;
 
+/// Clients whose rates are kept in mind, beside those that have asked just now.
+const MOST_CLIENTS: usize = 10_000;
+
 /// Who asks, in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Client(pub(crate) String);
@@ -44,17 +47,16 @@ impl Access {
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |secret: &Secret| Sha256::digest(secret.text()).into();
         let is_local = config.listen.ip().is_loopback();
-        let hosts =
-            (config.tokens.is_empty() && is_local && !config.allow_without_token).then(|| {
-                let own = [
-                    "localhost".to_owned(),
-                    "127.0.0.1".to_owned(),
-                    "[::1]".to_owned(),
-                ];
-                let own = own.into_iter().chain([config.listen.ip().to_string()]);
-                own.chain(config.hosts.iter().map(|host| host.to_ascii_lowercase()))
-                    .collect()
-            });
+        let hosts = (config.tokens.is_empty() && is_local).then(|| {
+            let own = [
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "[::1]".to_owned(),
+            ];
+            let own = own.into_iter().chain([config.listen.ip().to_string()]);
+            own.chain(config.hosts.iter().map(|host| host.to_ascii_lowercase()))
+                .collect()
+        });
         let rate = config.limits.requests_per_second.and_then(NonZeroU32::new);
         Self {
             tokens: config
@@ -88,20 +90,26 @@ impl Access {
         let peer = peer.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
         let is_open = uri.path() == "/health" || *method == Method::OPTIONS;
         let client = if self.tokens.is_empty() || is_open {
-            peer
+            Ok(peer.clone())
         } else {
-            self.name_of(headers)?
+            self.name_of(headers)
         };
-        if let Some(rates) = &self.rates
-            && let Err(until) = rates.check_key(&client)
-        {
-            let wait = until.wait_time_from(DefaultClock::default().now());
-            return Err(Problem::overload(
-                "more requests than this server takes of one client",
-                wait,
-            ));
+        // Whoever guesses tokens is counted by address.
+        self.check_rate(client.as_ref().unwrap_or(&peer))?;
+        client.map(Client)
+    }
+
+    fn check_rate(&self, client: &String) -> Result<()> {
+        let Some(rates) = &self.rates else {
+            return Ok(());
+        };
+        if rates.len() > MOST_CLIENTS {
+            rates.retain_recent();
         }
-        Ok(Client(client))
+        rates.check_key(client).map_err(|until| {
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            Problem::overload("more requests than this server takes of one client", wait)
+        })
     }
 
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
@@ -195,7 +203,7 @@ fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
 /// Lets those in who may ask.
 pub(crate) async fn admit(
     State(access): State<Arc<Access>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let peer = request
@@ -204,8 +212,9 @@ pub(crate) async fn admit(
         .map(|info| info.0.ip());
     match access.check(request.method(), request.uri(), request.headers(), peer) {
         Ok(client) => {
-            request.extensions_mut().insert(client);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(client);
+            response
         }
         Err(problem) => problem.into_response(),
     }

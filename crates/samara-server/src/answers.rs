@@ -9,12 +9,15 @@ use samara::{Candidates, Logits, Mask, Selection};
 use uuid::Uuid;
 
 use crate::error::{Problem, Result};
+use crate::images::ImageId;
 
 /// How long an answer is kept that nobody asks for.
 const KEPT: Duration = Duration::from_hours(1);
 
 /// What can be corrected of an answer.
 pub(crate) struct Answer {
+    /// Of which image it is.
+    pub(crate) image: ImageId,
     /// The selected mask.
     pub(crate) mask: Mask,
     /// Which of the candidates it is; `None` if it was made of several.
@@ -61,9 +64,15 @@ impl Answers {
     }
 
     /// Keeps an answer, and names it.
-    pub(crate) fn keep(&self, candidates: &Candidates, selection: &Selection) -> String {
+    pub(crate) fn keep(
+        &self,
+        image: &ImageId,
+        candidates: &Candidates,
+        selection: &Selection,
+    ) -> String {
         let id = Uuid::new_v4().to_string();
         let answer = Answer {
+            image: image.clone(),
             mask: selection.mask.clone(),
             selected: selection.index,
             logits: candidates

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::error::{Problem, Result, plain};
 
 /// A body larger than this takes one of the places for uploads.
@@ -35,7 +36,7 @@ pub(crate) struct File {
 /// The query of a URL.
 pub(crate) struct UrlQuery<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
@@ -44,7 +45,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             let detail = format!("content type {content_type:?}: expected application/json");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        parse(&read(request.into_body(), app).await?).map(Self)
+        let body = read(request.into_body(), app).await?;
+        if body.len() as u64 <= SMALL {
+            return parse(&body).map(Self);
+        }
+        blocking(move || parse(&body).map(Self)).await?
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Limits {
     pub videos_disk: u64,
     /// Most frames that are pushed to a session.
     pub frames: usize,
+    /// Most objects of a session.
+    pub objects: usize,
     /// Models that are loaded at once.
     pub models: usize,
 }
@@ -207,6 +209,7 @@ impl Default for Limits {
             videos: 64,
             videos_disk: 16 * 1024 * MIB,
             frames: 20_000,
+            objects: 32,
             models: 8,
         }
     }

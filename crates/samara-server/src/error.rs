@@ -109,6 +109,18 @@ impl Problem {
         Self::new(problem.status, format!("{name}: {}", error.reason()))
     }
 
+    /// What is wrong with a file that the server writes: its place is nobody's business.
+    pub(crate) fn of_writing(what: &str, error: &std::io::Error) -> Self {
+        let status = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::error!("{what}: {error}");
+        Self::new(status, format!("{what} cannot be kept: {}", error.kind()))
+    }
+
     /// What is wrong with something that the server has kept.
     pub(crate) fn of_kept(name: &str, error: samara::Error) -> Self {
         match error {
@@ -185,9 +197,10 @@ impl IntoResponse for Problem {
 
 impl From<samara::Error> for Problem {
     fn from(error: samara::Error) -> Self {
-        use samara::Error;
+        use samara::{Error, VideoError};
         match &error {
             Error::Image(image) => Self::of_image(image),
+            Error::Video(VideoError::UnknownObject(_)) => Self::not_found(error).about("object"),
             Error::Prompt(_)
             | Error::Select(_)
             | Error::Option(_)

@@ -13,7 +13,7 @@ use samara::{ImageLimits, RgbImage};
 use samara_image::{ReadOptions, decode_image_with, read_file};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
 use crate::blocking::blocking;
@@ -145,11 +145,6 @@ impl Images {
             fetch: Fetch::new(config),
             decoding: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
         })
-    }
-
-    /// The limits of images.
-    pub(crate) fn limits(&self) -> &ImageLimits {
-        &self.limits
     }
 
     /// The image that a request names in its field `image`.
@@ -295,6 +290,11 @@ impl Images {
             read_file(&file, &images.limits).map_err(|e| Problem::of_file(&format!("{path:?}"), &e))
         });
         self.add(file.await??).await
+    }
+
+    /// A turn to decode something; few have one at a time.
+    pub(crate) async fn decoder(&self) -> Option<SemaphorePermit<'_>> {
+        self.decoding.acquire().await.ok()
     }
 
     /// Forgets an image; says whether it was there.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use samara::{Granularity, Hierarchy, Mask, MaskGenerator, MaskGeneratorOptions, MaskRecord};
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -102,8 +102,8 @@ impl Job {
     }
 
     /// Stops it when whoever waits for it goes away.
-    pub(crate) fn stopped_when_dropped(&self) -> DropGuard {
-        self.cancelled.clone().drop_guard()
+    pub(crate) fn stopped_when_dropped(self: &Arc<Self>) -> Stops {
+        Stops(Arc::clone(self))
     }
 
     /// Stops it.
@@ -127,6 +127,15 @@ impl Job {
             }
             goes_on
         });
+    }
+}
+
+/// Stops a job when it is dropped.
+pub(crate) struct Stops(Arc<Job>);
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -26,6 +26,7 @@ mod app;
 mod ask;
 mod blocking;
 mod body;
+mod bounded;
 mod config;
 mod dialects;
 mod disk_cache;

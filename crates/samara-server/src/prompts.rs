@@ -6,8 +6,9 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::answers::Answers;
+use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
-use crate::images::{ImageInfo, Images, decode_base64};
+use crate::images::{ImageId, ImageInfo, decode_base64};
 
 /// A prompt for one object: any combination of points, a box and a mask, in pixels of the original image, x before y.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -16,7 +17,7 @@ pub(crate) struct PromptRequest {
     /// Clicks: `[x, y]` or `[x, y, 1]` on the object, `[x, y, 0]` beside it.
     #[schema(value_type = Vec<Vec<f64>>, example = json!([[290.0, 150.0], [420.0, 200.0, 0]]))]
     #[serde(default)]
-    points: Vec<Point>,
+    points: Bounded<Point, 4096>,
     /// `[x0, y0, x1, y1]`: two opposite corners.
     #[schema(value_type = Option<Vec<f64>>, min_items = 4, max_items = 4, example = json!([160.0, 40.0, 420.0, 300.0]))]
     #[serde(rename = "box")]
@@ -37,6 +38,35 @@ pub(crate) struct PromptRequest {
 enum Point {
     On([f64; 2]),
     Labelled([f64; 3]),
+}
+
+/// The image or the frame that a prompt is about.
+pub(crate) struct PromptedImage<'a> {
+    /// Width and height in pixels.
+    pub(crate) size: (u32, u32),
+    /// `None` for a frame of a video.
+    pub(crate) image: Option<&'a ImageId>,
+}
+
+impl<'a> From<&'a ImageInfo> for PromptedImage<'a> {
+    fn from(info: &'a ImageInfo) -> Self {
+        Self {
+            size: (info.width, info.height),
+            image: Some(&info.id),
+        }
+    }
+}
+
+impl PromptedImage<'_> {
+    /// Refuses a mask of another size.
+    fn check_size(&self, width: u32, height: u32) -> Result<()> {
+        let (w, h) = self.size;
+        if (width, height) == (w, h) {
+            return Ok(());
+        }
+        let detail = format!("has {width}×{height} pixels, the image {w}×{h}");
+        Err(Problem::field("", detail))
+    }
 }
 
 /// A mask prompt of the size of the image: exactly one of these.
@@ -73,13 +103,20 @@ pub(crate) struct RleRequest {
 }
 
 impl RleRequest {
-    /// The mask, which may have as many pixels as an image.
-    pub(crate) fn mask(self, limits: &ImageLimits) -> Result<Mask> {
-        let Self { size, counts } = self;
-        let [height, width] = size;
-        limits.check_pixels(width, height, "mask")?;
-        let rle = Rle::try_from(CocoRle { size, counts });
-        let mask = rle.and_then(|rle| rle.to_mask_within(limits));
+    /// The mask of an image of this size; another one is refused before memory is taken for it.
+    pub(crate) fn mask_of(self, size: (u32, u32)) -> Result<Mask> {
+        let Self {
+            size: [height, width],
+            counts,
+        } = self;
+        PromptedImage { size, image: None }
+            .check_size(width, height)
+            .map_err(|e| e.about("size"))?;
+        let rle = Rle::try_from(CocoRle {
+            size: [height, width],
+            counts,
+        });
+        let mask = rle.and_then(|rle| rle.to_mask());
         mask.map_err(|error| Problem::field("", error))
     }
 }
@@ -88,7 +125,7 @@ impl PromptRequest {
     /// A prompt of points alone, for the dialects.
     pub(crate) fn new(points: Vec<[f64; 3]>, bbox: Option<[f64; 4]>) -> Self {
         Self {
-            points: points.into_iter().map(Point::Labelled).collect(),
+            points: Bounded(points.into_iter().map(Point::Labelled).collect()),
             bbox,
             ..Self::default()
         }
@@ -97,12 +134,12 @@ impl PromptRequest {
     /// What a model is asked. Whether it lies in the image is checked against the embedding.
     pub(crate) fn prompt(
         self,
-        images: &Images,
+        of: &PromptedImage<'_>,
         answers: &Answers,
         intent: Intent,
     ) -> Result<Prompt> {
         let mut prompt = Prompt::new().with_intent(intent);
-        for (index, point) in self.points.iter().enumerate() {
+        for (index, point) in self.points.0.iter().enumerate() {
             let (x, y, label) = match *point {
                 Point::On([x, y]) => (x, y, 1.0),
                 Point::Labelled([x, y, label]) => (x, y, label),
@@ -125,7 +162,7 @@ impl PromptRequest {
         }
         match self.mask {
             Some(mask) => mask
-                .add_to(prompt, images, answers)
+                .add_to(prompt, of, answers)
                 .map_err(|e| e.about("mask")),
             None => Ok(prompt),
         }
@@ -133,19 +170,30 @@ impl PromptRequest {
 }
 
 impl MaskRequest {
-    fn add_to(self, prompt: Prompt, images: &Images, answers: &Answers) -> Result<Prompt> {
+    fn add_to(self, prompt: Prompt, of: &PromptedImage<'_>, answers: &Answers) -> Result<Prompt> {
         match (self.rle, self.png, self.answer) {
             (Some(rle), None, None) => {
-                let mask = rle.mask(images.limits()).map_err(|e| e.about("rle"))?;
+                let mask = rle.mask_of(of.size).map_err(|e| e.about("rle"))?;
                 Ok(prompt.with_mask(mask))
             }
             (None, Some(png), None) => {
+                let (width, height) = of.size;
+                // What is larger is refused by its header.
+                let limits = ImageLimits {
+                    max_pixels: u64::from(width) * u64::from(height),
+                    ..ImageLimits::default()
+                };
                 let decoded = decode_base64(&png)
-                    .and_then(|bytes| Ok(decode_mask(&bytes, "mask", images.limits())?));
+                    .and_then(|bytes| Ok(decode_mask(&bytes, "mask", &limits)?))
+                    .and_then(|mask| of.check_size(mask.width(), mask.height()).map(|()| mask));
                 Ok(prompt.with_mask(decoded.map_err(|e| e.about("png"))?))
             }
             (None, None, Some(AnswerRef { id, candidate })) => {
                 let kept = answers.get(&id).map_err(|e| e.about("answer"))?;
+                if of.image.is_some_and(|image| *image != kept.image) {
+                    let detail = "this is an answer about another image";
+                    return Err(Problem::field("answer.id", detail));
+                }
                 let logits = kept.logits(candidate).map_err(|e| e.about("answer"))?;
                 Ok(match logits {
                     Some(logits) => prompt.with_mask(logits.clone()),
@@ -170,12 +218,6 @@ pub(crate) fn with_logits(
     let Some(MaskPrompt::Mask(mask)) = prompt.mask_prompt() else {
         return Ok(prompt);
     };
-    let (width, height) = (mask.width(), mask.height());
-    if (width, height) != (image.width, image.height) {
-        let (w, h) = (image.width, image.height);
-        let detail = format!("has {width}×{height} pixels, the image {w}×{h}");
-        return Err(Problem::field("mask", detail));
-    }
     if mask.is_empty() {
         return Err(Problem::field("mask", PromptError::EmptyMask));
     }

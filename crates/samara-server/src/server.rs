@@ -172,9 +172,15 @@ impl Server {
         {
             tracing::warn!("requests are left unanswered after {} s", rest.as_secs());
         }
-        // What waits for a disk is waited for.
-        let models = Arc::clone(&app);
-        let _ = tokio::task::spawn_blocking(move || models.models.close_all()).await;
+        // A model at work is not waited for without end.
+        let (ended, all_ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            app.models.close_all();
+            drop(ended);
+        });
+        if tokio::time::timeout(rest, all_ended).await.is_err() {
+            tracing::warn!("a model is left at work after {} s", rest.as_secs());
+        }
     }
 }
 

@@ -37,6 +37,8 @@ const DESCRIPTION: &str = "video.json";
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) limits: ImageLimits,
+    /// Most objects of a session.
+    pub(crate) most_objects: usize,
     /// Videos are read below it only.
     pub(crate) root: Option<PathBuf>,
 }
@@ -61,6 +63,7 @@ pub(crate) struct Video {
     folder: PathBuf,
     description: Description,
     limits: ImageLimits,
+    most_objects: usize,
     /// Videos are read below it only.
     root: Option<PathBuf>,
     /// Frames that were pushed.
@@ -104,6 +107,7 @@ impl Video {
             folder,
             description,
             limits: rules.limits,
+            most_objects: rules.most_objects,
             root: rules.root.clone(),
             state: Arc::default(),
             known: Mutex::default(),
@@ -361,6 +365,7 @@ impl Video {
         object: u32,
         prompt: Prompt,
     ) -> Result<ObjectMask> {
+        let most_objects = self.most_objects;
         let cancelled = self.ending.child_token();
         let _cancel = cancelled.clone().drop_guard();
         let state = self.hold()?;
@@ -373,6 +378,10 @@ impl Video {
             .owner
             .run(Urgency::Embedding, cancelled, move |model, pause| {
                 let mut state = state;
+                if state.has_no_place(object, most_objects) {
+                    let detail = format!("a session has at most {most_objects} objects");
+                    return Err(Problem::field("object", detail));
+                }
                 let found = state.with_frame(model, pause, frame, image, |session, frame| {
                     session.prompt(frame, object, &prompt)
                 });
@@ -549,6 +558,16 @@ impl Video {
 }
 
 impl State {
+    /// Whether an object would be one too many.
+    fn has_no_place(&self, object: u32, most: usize) -> bool {
+        let others = self
+            .session
+            .iter()
+            .flat_map(VideoSession::objects)
+            .filter(|known| *known != object);
+        others.count() >= most
+    }
+
     /// Does something with a frame, which is embedded if it is not the last one.
     fn with_frame<T>(
         &mut self,

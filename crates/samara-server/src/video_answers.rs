@@ -31,10 +31,9 @@ pub(crate) struct VideoInfo {
 }
 
 impl VideoInfo {
-    /// Width and height in pixels.
-    pub(crate) fn size(&self) -> (f64, f64) {
-        let side = |side: Option<u32>| f64::from(side.unwrap_or(0));
-        (side(self.width), side(self.height))
+    /// Width and height in pixels; 0 before the first frame.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        (self.width.unwrap_or(0), self.height.unwrap_or(0))
     }
 
     /// How many frames are known of.

@@ -10,6 +10,8 @@ use axum::http::StatusCode;
 use samara::{ImageLimits, VideoOptions};
 use samara_image::is_unfinished;
 
+use uuid::Uuid;
+
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::error::{Problem, Result};
@@ -44,6 +46,7 @@ impl Videos {
                 max_pixels: config.limits.image_pixels,
                 ..ImageLimits::default()
             },
+            most_objects: config.limits.objects,
             root: config
                 .root
                 .as_ref()
@@ -58,8 +61,15 @@ impl Videos {
             }
             if let Some(video) = Video::found(path.clone(), &rules) {
                 all.insert(video.id.clone(), Arc::new(video));
-            } else {
-                tracing::warn!("{}: is no video session, and left alone", path.display());
+            } else if path
+                .file_name()
+                .is_some_and(|name| Uuid::try_parse(&name.to_string_lossy()).is_ok())
+            {
+                tracing::warn!(
+                    "{}: a session that was not made to its end is removed",
+                    path.display()
+                );
+                fs::remove_dir_all(&path)?;
             }
         }
         Ok(Self {

@@ -97,6 +97,16 @@ fn a_correction_names_the_answer_that_it_corrects() {
         (422, Some("prompts[0].mask.answer.candidate"))
     );
     let gone = with(json!({"answer": {"id": "x"}}));
+    let other = server().upload(&picture(2));
+    let prompt = json!({"points": [[45, 50]], "mask": {"answer": {"id": answer["id"]}}});
+    let other = server().post(
+        "/v1/predict",
+        &json!({"image": {"id": other}, "prompts": [prompt]}),
+    );
+    assert_eq!(
+        (other.status, other.json()["field"].as_str()),
+        (422, Some("prompts[0].mask.answer.id"))
+    );
     assert_eq!(
         (gone.status, gone.json()["field"].as_str()),
         (422, Some("prompts[0].mask.answer.id"))
@@ -166,11 +176,11 @@ fn bad_requests_are_named_by_their_field() {
         (
             422,
             "prompts[0].mask.rle",
-            prompt(json!({"mask": {"rle": {"size": [2, 2], "counts": "zz"}}})),
+            prompt(json!({"mask": {"rle": {"size": [120, 160], "counts": "zz"}}})),
         ),
         (
-            413,
-            "prompts[0].mask.rle",
+            422,
+            "prompts[0].mask.rle.size",
             prompt(json!({"mask": {"rle": large}})),
         ),
         (

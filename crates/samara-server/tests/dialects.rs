@@ -100,6 +100,12 @@ fn x_anylabeling_lists_models_and_predicts() {
     assert_ne!(shapes[0]["group_id"], shapes[1]["group_id"]);
     assert_eq!(predict(json!([])).good()["data"]["shapes"], json!([]));
     assert_eq!(predict(Value::Null).good()["data"]["shapes"], json!([]));
+    let malformed = predict(json!([{}]));
+    assert_eq!(
+        (malformed.status, malformed.json()["success"].as_bool()),
+        (422, Some(false)),
+        "{malformed:?}"
+    );
     let outside = predict(json!([point(500, 85, 1)]));
     assert_eq!(
         (outside.status, outside.json()["success"].as_bool()),
@@ -322,6 +328,8 @@ fn cvat_lists_functions_and_interacts() {
     assert_near(corners.try_into().unwrap(), DISC);
     let area = (corners[2] - corners[0] + 1.0) * (corners[3] - corners[1] + 1.0);
     assert_eq!(runs.iter().sum::<f64>(), area);
+    let many = json!({"image": image(0), "obj_bbox": vec![[1, 1]; 514]});
+    assert_eq!(cvat("samara-lite", "CVAT/2.40.0", &many).status, 422);
     let nothing = cvat(
         "samara-lite",
         "CVAT/2.40.0",

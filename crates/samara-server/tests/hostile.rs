@@ -105,6 +105,23 @@ fn a_small_request_asks_for_little() {
             &json!({"image": {"id": id}, "prompts": prompts}),
         )
     };
+    // Millions of prompts are given up while they are read.
+    let millions = format!(
+        r#"{{"image": {{"id": "{id}"}}, "prompts": [{}{{}}]}}"#,
+        "{},".repeat(8_000_000)
+    );
+    let before = memory();
+    let millions = server.send("/v1/predict", "application/json", millions.as_bytes());
+    assert_eq!(
+        (millions.status, millions.json()["field"].as_str()),
+        (422, Some("prompts")),
+        "{millions:?}"
+    );
+    assert!(
+        memory() < before + 1000,
+        "{before} MB, then {} MB",
+        memory()
+    );
     let points = ask(json!([{"points": vec![[5, 5]; 513]}]));
     assert_eq!(
         (points.status, points.json()["field"].as_str()),
@@ -115,7 +132,7 @@ fn a_small_request_asks_for_little() {
     let large = ask(json!([{"mask": large, "single": true}]));
     assert_eq!(
         (large.status, large.json()["field"].as_str()),
-        (422, Some("prompts[0].mask")),
+        (422, Some("prompts[0].mask.rle.size")),
         "{large:?}"
     );
     let mask = json!({"rle": {"size": [120, 160], "counts": [4000, 3000, 12_200]}});
@@ -126,6 +143,18 @@ fn a_small_request_asks_for_little() {
         (422, Some("prompts[0].mask")),
         "{empty:?}"
     );
+}
+
+/// Megabytes of this process, which is the server's.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .unwrap()
+        / 1024
 }
 
 #[test]

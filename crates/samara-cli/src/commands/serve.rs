@@ -29,13 +29,16 @@ pub(crate) fn run(flags: &ServeFlags, threads: Option<usize>) -> Result<()> {
         .enable_all()
         .build()
         .map_err(CliError::failed)?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let interrupt = Interrupt::listen();
         let server = Server::start(config).await.map_err(CliError::failed)?;
         tracing::info!("listening on http://{}", server.address());
         server.run(asked(&interrupt)).await;
         Ok(())
-    })
+    });
+    // What is written to the disk is waited for, but not for ever.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
 /// Waits for a signal that asks the program to end.
@@ -44,6 +47,9 @@ async fn asked(interrupt: &Interrupt) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// How long work that nobody waits for has at the end.
+const LAST: Duration = Duration::from_secs(5);
 
 /// The file of settings, with what flags and environment say in the place of what it says.
 fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {

@@ -18,11 +18,12 @@ use super::best;
 use crate::app::App;
 use crate::ask::ask;
 use crate::body::{Json, UrlPath};
+use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::images::{Image, decode_base64};
 use crate::models::LoadedModel;
 use crate::owner::Urgency;
-use crate::prompts::PromptRequest;
+use crate::prompts::{PromptRequest, PromptedImage};
 use crate::tracks::{Track, TrackState};
 
 /// Names of functions begin so.
@@ -102,21 +103,24 @@ pub(crate) async fn describe(
     }
 }
 
+/// Points as CVAT sends them.
+type Points = Bounded<[f64; 2], 4096>;
+
 /// What CVAT sends to a function; which one is told by its name, or by the fields.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Payload {
     image: String,
     #[serde(default)]
-    pos_points: Option<Vec<[f64; 2]>>,
+    pos_points: Option<Points>,
     #[serde(default)]
-    neg_points: Option<Vec<[f64; 2]>>,
+    neg_points: Option<Points>,
     /// Two corners for each box.
     #[serde(default)]
-    obj_bbox: Option<Vec<[f64; 2]>>,
+    obj_bbox: Option<Points>,
     #[serde(default)]
-    shapes: Option<Vec<Option<TrackedShape>>>,
+    shapes: Option<Bounded<Option<TrackedShape>, 4096>>,
     #[serde(default)]
-    states: Option<Vec<Option<TrackState>>>,
+    states: Option<Bounded<Option<TrackState>, 4096>>,
 }
 
 /// A rectangle as its corners, or with its type.
@@ -234,16 +238,16 @@ fn run_lengths(mask: &Mask) -> Vec<u32> {
 impl Payload {
     /// One object, or one for each box if there are several.
     fn prompts(&self) -> Result<Vec<PromptRequest>> {
-        let labelled = |points: &Option<Vec<[f64; 2]>>, label| {
-            let points = points.as_deref().unwrap_or_default().iter();
+        let labelled = |points: &Option<Points>, label| {
+            let points = points.as_ref().map_or(&[][..], |list| &list.0).iter();
             points.map(move |&[x, y]| [x, y, label]).collect::<Vec<_>>()
         };
         let mut points = labelled(&self.pos_points, 1.0);
         points.extend(labelled(&self.neg_points, 0.0));
         let (boxes, rest) = self
             .obj_bbox
-            .as_deref()
-            .unwrap_or_default()
+            .as_ref()
+            .map_or(&[][..], |list| &list.0)
             .as_chunks::<2>();
         if !rest.is_empty() {
             return Err(Problem::field("obj_bbox", "two corners make a box"));
@@ -265,9 +269,10 @@ impl Payload {
         image: Image,
         shapes: bool,
     ) -> Result<Response> {
+        let info = Arc::clone(&image.info);
+        let of = PromptedImage::from(&*info);
         let prompts = self.prompts()?.into_iter();
-        let prompts =
-            prompts.map(|prompt| prompt.prompt(&app.images, &app.answers, Intent::default()));
+        let prompts = prompts.map(|prompt| prompt.prompt(&of, &app.answers, Intent::default()));
         let asked = ask(app, model, image.clone(), prompts.collect::<Result<_>>()?).await?;
         let chosen = asked.answers.iter().map(best).collect::<Result<Vec<_>>>()?;
         if shapes {
@@ -302,8 +307,8 @@ impl Payload {
         model: &Arc<LoadedModel>,
         image: Image,
     ) -> Result<Response> {
-        let states = self.states.unwrap_or_default();
-        let shapes = self.shapes.unwrap_or_default();
+        let states = self.states.unwrap_or_default().0;
+        let shapes = self.shapes.unwrap_or_default().0;
         let count = states.len().max(shapes.len());
         let most = app.config.limits.prompts;
         if count > most {

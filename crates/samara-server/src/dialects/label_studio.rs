@@ -20,10 +20,11 @@ use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
 use crate::body::Json;
+use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::images::{Image, decode_base64};
 use crate::models::LoadedModel;
-use crate::prompts::PromptRequest;
+use crate::prompts::{PromptRequest, PromptedImage};
 
 /// Region types that prompt.
 const PROMPTS: [&str; 4] = ["keypoint", "rectangle", "brush", "polygon"];
@@ -31,7 +32,7 @@ const PROMPTS: [&str; 4] = ["keypoint", "rectangle", "brush", "polygon"];
 /// Tasks, and what the user has drawn in an interactive request.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PredictBody {
-    tasks: Vec<Task>,
+    tasks: Bounded<Task, 1000>,
     label_config: Option<String>,
     #[serde(default)]
     params: Option<Params>,
@@ -45,7 +46,7 @@ struct Params {
 #[derive(Debug, Deserialize)]
 struct Context {
     /// Left out by requests that prepare for clicks.
-    result: Option<Vec<Region>>,
+    result: Option<Bounded<Region, 4096>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,7 +60,7 @@ struct Task {
 #[derive(Debug, Deserialize)]
 struct Annotation {
     #[serde(default)]
-    result: Vec<Region>,
+    result: Bounded<Region, 4096>,
 }
 
 /// A region of an image; all numbers are percent of its width or height.
@@ -100,6 +101,10 @@ impl Region {
     }
 }
 
+/// What is sent and not read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Anything {}
+
 /// What the backend calls itself and its weights.
 fn model_version(model: &LoadedModel) -> String {
     format!("samara-{}-{}", model.name, &model.fingerprint[..12])
@@ -111,7 +116,10 @@ fn failure(problem: &Problem) -> Response {
 }
 
 /// Greets a project.
-pub(crate) async fn setup(State(app): State<Arc<App>>, request: Result<Json<Value>>) -> Response {
+pub(crate) async fn setup(
+    State(app): State<Arc<App>>,
+    request: Result<Json<Anything>>,
+) -> Response {
     match request.and_then(|_| app.models.get(None)) {
         Ok(model) => Answer(json!({"model_version": model_version(&model)})).into_response(),
         Err(problem) => failure(&problem),
@@ -119,7 +127,7 @@ pub(crate) async fn setup(State(app): State<Arc<App>>, request: Result<Json<Valu
 }
 
 /// Hears of annotations, of which nothing is learned.
-pub(crate) async fn webhook(request: Result<Json<Value>>) -> Response {
+pub(crate) async fn webhook(request: Result<Json<Anything>>) -> Response {
     match request {
         Ok(_) => Answer(json!({"status": "ok"})).into_response(),
         Err(problem) => failure(&problem),
@@ -154,11 +162,12 @@ impl PredictBody {
         let config = self.label_config.as_deref().unwrap_or_default();
         let context = self.params.and_then(|params| params.context);
         let is_interactive = context.is_some();
-        let mut results = Vec::with_capacity(self.tasks.len());
+        let mut results = Vec::with_capacity(self.tasks.0.len());
         let drawn = context
             .and_then(|context| context.result)
-            .unwrap_or_default();
-        for (index, task) in self.tasks.iter().enumerate() {
+            .unwrap_or_default()
+            .0;
+        for (index, task) in self.tasks.0.iter().enumerate() {
             let prompts = if is_interactive {
                 Drawn::of_interaction(&drawn)
             } else {
@@ -209,6 +218,7 @@ impl Task {
 }
 
 /// What the user has drawn for one object.
+#[derive(Clone)]
 struct Drawn {
     regions: Vec<Region>,
 }
@@ -231,7 +241,7 @@ impl Drawn {
     fn of_annotations(annotations: &[Annotation]) -> Vec<Self> {
         let regions = annotations
             .last()
-            .map(|annotation| &annotation.result[..])
+            .map(|annotation| &annotation.result.0[..])
             .unwrap_or_default();
         let boxes = regions
             .iter()
@@ -248,7 +258,8 @@ impl Drawn {
     }
 
     fn prompt(&self, app: &App, image: &Image) -> Result<Prompt> {
-        let (width, height) = image.pixels.dimensions();
+        let of = PromptedImage::from(&*image.info);
+        let (width, height) = of.size;
         let (w, h) = (f64::from(width), f64::from(height));
         // A click on the border is one on the last pixel.
         let inside = |percent: f64, size: f64| (percent / 100.0 * size).clamp(0.0, size - 1e-3);
@@ -281,11 +292,8 @@ impl Drawn {
                 }
             }
         }
-        let prompt = PromptRequest::new(points, bbox).prompt(
-            &app.images,
-            &app.answers,
-            Intent::default(),
-        )?;
+        let prompt =
+            PromptRequest::new(points, bbox).prompt(&of, &app.answers, Intent::default())?;
         Ok(match mask {
             Some(mask) => prompt.with_mask(mask),
             None => prompt,
@@ -318,8 +326,18 @@ async fn answer_all(
     image: &Image,
     drawn: Vec<Drawn>,
 ) -> Result<Vec<Value>> {
-    let prompts = drawn.iter().map(|drawn| drawn.prompt(app, image));
-    let asked = ask(app, model, image.clone(), prompts.collect::<Result<_>>()?).await?;
+    let prompts = {
+        let _turn = app.images.decoder().await;
+        let (app, image, drawn) = (Arc::clone(app), image.clone(), drawn.clone());
+        let prompts = move || {
+            drawn
+                .iter()
+                .map(|drawn| drawn.prompt(&app, &image))
+                .collect::<Result<_>>()
+        };
+        blocking(prompts).await??
+    };
+    let asked = ask(app, model, image.clone(), prompts).await?;
     let labels: Vec<_> = drawn
         .iter()
         .map(|drawn| target.label(drawn.label()))

@@ -16,11 +16,13 @@ use super::best;
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
+use crate::body::parse;
+use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::images::{Image, decode_base64};
 use crate::masks::MaskFormat;
 use crate::models::LoadedModel;
-use crate::prompts::PromptRequest;
+use crate::prompts::{PromptRequest, PromptedImage};
 
 /// The label of a shape that the user has not named yet: the next answer takes its place.
 const UNNAMED: &str = "AUTOLABEL_OBJECT";
@@ -31,17 +33,18 @@ const EPSILON_FACTOR: f64 = 0.001;
 
 /// A request of X-AnyLabeling: other than a native one it has `params`, and the image as text.
 #[derive(Debug, Deserialize)]
-pub(crate) struct PredictRequest {
+struct PredictRequest {
     #[serde(default)]
     model: Option<String>,
     image: String,
-    params: Params,
+    #[serde(default)]
+    params: Option<Params>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Params {
-    marks: Option<Vec<Mark>>,
+    marks: Option<Bounded<Mark, 4096>>,
     text_prompt: Option<String>,
     pub(super) epsilon_factor: Option<f64>,
 }
@@ -209,9 +212,28 @@ pub(super) fn failure(problem: &Problem) -> Response {
     problem.told(Answer(body))
 }
 
+/// Whether a request is one of the tool: native ones have no `params`.
+pub(crate) fn is_request(body: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(default, deserialize_with = "is_there")]
+        params: bool,
+    }
+    fn is_there<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+    }
+    serde_json::from_str::<Probe>(body).is_ok_and(|probe| probe.params)
+}
+
 /// Answers marks with shapes.
-pub(crate) async fn predict(app: &Arc<App>, request: PredictRequest) -> Response {
-    match app.in_time(None, request.shapes(app)).await {
+pub(crate) async fn predict(app: &Arc<App>, body: &str) -> Response {
+    let answered = match parse::<PredictRequest>(body.as_bytes()) {
+        Ok(request) => app.in_time(None, request.shapes(app)).await,
+        Err(problem) => Err(problem),
+    };
+    match answered {
         Ok(shapes) => success(json!({"shapes": shapes, "description": "", "replace": false})),
         Err(problem) => failure(&problem),
     }
@@ -220,13 +242,10 @@ pub(crate) async fn predict(app: &Arc<App>, request: PredictRequest) -> Response
 impl PredictRequest {
     async fn shapes(self, app: &Arc<App>) -> Result<Vec<Shape>> {
         let model = model(app, self.model.as_deref())?;
-        let marks = self.params.marks.unwrap_or_default();
+        let params = self.params.unwrap_or_default();
+        let marks = params.marks.unwrap_or_default().0;
         if marks.is_empty() {
-            return match self
-                .params
-                .text_prompt
-                .filter(|text| !text.trim().is_empty())
-            {
+            return match params.text_prompt.filter(|text| !text.trim().is_empty()) {
                 Some(_) => Err(Problem::field(
                     "params.text_prompt",
                     "Samara takes points and boxes, no text",
@@ -237,14 +256,16 @@ impl PredictRequest {
         }
         let file = decode_base64(&self.image).map_err(|e| e.about("image"))?;
         let image = app.images.add(file).await.map_err(|e| e.about("image"))?;
-        let factor = self.params.epsilon_factor;
+        let factor = params.epsilon_factor;
         if marks.iter().any(|mark| matches!(mark, Mark::AutoGrid)) {
             return everything(app, &model, image, factor).await;
         }
+        let info = Arc::clone(&image.info);
+        let of = PromptedImage::from(&*info);
         let prompts = prompts(&marks).into_iter();
-        let prompts =
-            prompts.map(|prompt| prompt.prompt(&app.images, &app.answers, Intent::default()));
-        let asked = ask(app, &model, image, prompts.collect::<Result<_>>()?).await?;
+        let prompts = prompts.map(|prompt| prompt.prompt(&of, &app.answers, Intent::default()));
+        let prompts = prompts.collect::<Result<_>>()?;
+        let asked = ask(app, &model, image, prompts).await?;
         let several = asked.answers.len() > 1;
         let mut shapes = Vec::new();
         for (index, candidates) in asked.answers.iter().enumerate() {
@@ -353,11 +374,12 @@ mod tests {
     #[test]
     fn native_requests_are_none_of_these() {
         let native = r#"{"image": {"id": "a"}, "prompts": []}"#;
-        assert!(serde_json::from_str::<PredictRequest>(native).is_err());
+        assert!(!is_request(native));
         let request = r#"{"model": "lite", "image": "data:image/png;base64,AA==",
             "params": {"marks": [{"type": "point", "data": [1, 2], "label": 1}], "epsilon_factor": 0.001,
             "conf_threshold": 0.0, "reset_tracker": true}}"#;
+        assert!(is_request(request));
         let request: PredictRequest = serde_json::from_str(request).unwrap();
-        assert_eq!(request.params.marks.unwrap().len(), 1);
+        assert_eq!(request.params.unwrap().marks.unwrap().0.len(), 1);
     }
 }

@@ -20,12 +20,13 @@ use crate::app::App;
 use crate::ask::check_points;
 use crate::blocking::blocking;
 use crate::body::{Json, UrlPath, each_part};
+use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::events::stream;
 use crate::frames::Source;
 use crate::images::decode_base64;
 use crate::models::LoadedModel;
-use crate::prompts::PromptRequest;
+use crate::prompts::{PromptRequest, PromptedImage};
 use crate::video::Video;
 
 /// The answer, or the error as the tool expects it.
@@ -91,7 +92,7 @@ pub(crate) async fn init(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
-    let failed = |e: std::io::Error| Problem::internal(format!("the frames cannot be kept: {e}"));
+    let failed = |e: std::io::Error| Problem::of_writing("the frames", &e);
     app.videos.check_disk(0)?;
     let most_frames = app.config.limits.frames;
     let mut file = app.videos.upload().map_err(failed)?;
@@ -147,7 +148,7 @@ async fn begin(app: &Arc<App>, request: Request) -> Result<Response> {
 
 fn tempfile_folder(app: &App) -> Result<tempfile::TempDir> {
     let folder = app.videos.upload_folder();
-    folder.map_err(|e| Problem::internal(format!("the frames cannot be kept: {e}")))
+    folder.map_err(|e| Problem::of_writing("the frames", &e))
 }
 
 /// Clicks on an object, from 0 to 1.
@@ -156,8 +157,8 @@ pub(crate) struct PromptBody {
     session_id: String,
     #[serde(default)]
     frame_index: usize,
-    points: Option<Vec<[f64; 2]>>,
-    point_labels: Option<Vec<f64>>,
+    points: Option<Bounded<[f64; 2], 4096>>,
+    point_labels: Option<Bounded<f64, 4096>>,
     obj_id: Option<u32>,
     text_prompt: Option<String>,
     #[serde(default)]
@@ -180,8 +181,10 @@ pub(crate) async fn prompt(
         let (video, model) = find(&app, &request.session_id)?;
         let (frame, factor) = (request.frame_index, request.params.epsilon_factor);
         let object = request.obj_id.unwrap_or(1);
-        let prompt = request.prompt(&video.info(&model).await?.size())?;
-        let prompt = prompt.prompt(&app.images, &app.answers, Intent::default())?;
+        let size = video.info(&model).await?.size();
+        let prompt = request.prompt(size)?;
+        let of = PromptedImage { size, image: None };
+        let prompt = prompt.prompt(&of, &app.answers, Intent::default())?;
         check_points(&app, [&prompt])?;
         let found = app
             .in_time(None, video.prompt(&model, frame, object, prompt))
@@ -195,18 +198,24 @@ pub(crate) async fn prompt(
 }
 
 impl PromptBody {
-    fn prompt(self, &(width, height): &(f64, f64)) -> Result<PromptRequest> {
-        if width == 0.0 || height == 0.0 {
+    fn prompt(self, (width, height): (u32, u32)) -> Result<PromptRequest> {
+        if width == 0 || height == 0 {
             return Err(Problem::conflict("the session has no frame yet"));
         }
-        let Some(points) = self.points.filter(|points| !points.is_empty()) else {
+        let Some(points) = self
+            .points
+            .map(|list| list.0)
+            .filter(|points| !points.is_empty())
+        else {
             let detail = match self.text_prompt {
                 Some(_) => "Samara takes points, no text",
                 None => "a prompt has at least one point",
             };
             return Err(Problem::field("points", detail));
         };
-        let labels = self.point_labels.unwrap_or_else(|| vec![1.0; points.len()]);
+        let labels = self
+            .point_labels
+            .map_or_else(|| vec![1.0; points.len()], |list| list.0);
         if labels.len() != points.len() {
             let detail = format!("{} labels for {} points", labels.len(), points.len());
             return Err(Problem::field("point_labels", detail));
@@ -214,7 +223,13 @@ impl PromptBody {
         // The tool's numbers are 32-bit: 1.0 is the last pixel's.
         let inside = |share: f64, size: f64| (share * size).clamp(0.0, size - 1e-3);
         let points = points.iter().zip(labels);
-        let points = points.map(|(&[x, y], label)| [inside(x, width), inside(y, height), label]);
+        let points = points.map(|(&[x, y], label)| {
+            [
+                inside(x, f64::from(width)),
+                inside(y, f64::from(height)),
+                label,
+            ]
+        });
         Ok(PromptRequest::new(points.collect(), None))
     }
 }

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::body::{Json, UrlPath, UrlQuery};
+use crate::bounded::Bounded;
 use crate::embeddings::EmbeddingState;
 use crate::error::{Problem, Result};
 use crate::images::{ImageId, ImageRef};
@@ -24,7 +25,8 @@ const MOST: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct EmbeddingsRequest {
     /// At most 1000, the most urgent first.
-    images: Vec<ImageRef>,
+    #[schema(value_type = Vec<ImageRef>, min_items = 1, max_items = 1000)]
+    images: Bounded<ImageRef, MOST>,
     /// The model; left out: the default one.
     model: Option<String>,
 }
@@ -84,13 +86,13 @@ pub(crate) async fn ask(
     State(app): State<Arc<App>>,
     Json(request): Json<EmbeddingsRequest>,
 ) -> Result<(StatusCode, Answer<EmbeddingsAnswer>)> {
-    if request.images.is_empty() || request.images.len() > MOST {
-        let detail = format!("{} images: 1 to {MOST} of them", request.images.len());
+    if request.images.0.is_empty() {
+        let detail = format!("0 images: 1 to {MOST} of them");
         return Err(Problem::field("images", detail));
     }
     let model = app.models.get(request.model.as_deref())?;
-    let mut embeddings = Vec::with_capacity(request.images.len());
-    for (index, image) in request.images.iter().enumerate() {
+    let mut embeddings = Vec::with_capacity(request.images.0.len());
+    for (index, image) in request.images.0.iter().enumerate() {
         let asked = match app.images.find(image).await {
             Ok(image) => app.embeddings.ask_ahead(&model, &image).map(|_| image),
             Err(problem) => Err(problem),

@@ -7,17 +7,20 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use samara::{Candidates, Intent, Prompt, Select};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::ask::{Asked, Timing, ask, check_count};
 use crate::blocking::blocking;
 use crate::body::{Json, parse};
+use crate::bounded::Bounded;
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
 use crate::images::{ImageInfo, ImageRef};
 use crate::masks::{MaskFormat, ObjectAnswer};
-use crate::prompts::{PromptRequest, with_logits};
+use crate::models::LoadedModel;
+use crate::prompts::{PromptRequest, PromptedImage, with_logits};
 
 /// Prompts on an image.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -26,8 +29,8 @@ pub(crate) struct PredictRequest {
     /// Which image; one that was uploaded before need not be sent again.
     image: ImageRef,
     /// One for every object that is asked for.
-    #[schema(min_items = 1)]
-    prompts: Vec<PromptRequest>,
+    #[schema(value_type = Vec<PromptRequest>, min_items = 1)]
+    prompts: Bounded<PromptRequest, 4096>,
     /// The model; left out: the default one.
     model: Option<String>,
     /// Which of the candidates to use: `best`, `learned`, `score`, `largest`, `smallest`, `area=R`,
@@ -72,32 +75,22 @@ impl PredictRequest {
         let select = select.map_err(|e| Problem::field("select", e))?;
         let model = app.models.get(self.model.as_deref())?;
         let image = app.images.find(&self.image).await?;
-        check_count(app, self.prompts.len())?;
-        let prompts = {
-            let (app, model, info) = (Arc::clone(app), Arc::clone(&model), Arc::clone(&image.info));
-            let (prompts, intent) = (self.prompts, self.intent);
-            blocking(move || {
-                let prompts = prompts.into_iter().enumerate().map(|(index, prompt)| {
-                    let prompt = prompt.prompt(&app.images, &app.answers, intent);
-                    let prompt = prompt.and_then(|p| with_logits(p, model.segmenter(), &info));
-                    prompt.map_err(|e| e.about(format!("prompts[{index}]")))
-                });
-                prompts.collect::<Result<Vec<Prompt>>>()
-            })
-            .await??
-        };
+        check_count(app, self.prompts.0.len())?;
+        let prompts = self.prompts.0;
+        let prompts = prompts_of(app, &model, &image.info, prompts, self.intent).await?;
         let info = Arc::clone(&image.info);
         let Asked {
             answers, timing, ..
         } = ask(app, &model, image, prompts).await?;
         let app = Arc::clone(app);
         let (all, format) = (self.candidates, self.masks);
+        let of = Arc::clone(&info);
         let objects = blocking(move || {
             let object = |candidates: Candidates| {
                 let selection = candidates
                     .select(&select)
                     .map_err(|e| Problem::field("select", e))?;
-                let id = app.answers.keep(&candidates, &selection);
+                let id = app.answers.keep(&of.id, &candidates, &selection);
                 ObjectAnswer::new(id, &candidates, &selection, all, format)
             };
             answers.into_iter().map(object).collect::<Result<Vec<_>>>()
@@ -109,6 +102,34 @@ impl PredictRequest {
             timing_ms: timing,
         })
     }
+}
+
+/// What the model is asked: masks are decoded off the threads that serve, as few at a time as images, and no more of
+/// them when the client has gone.
+async fn prompts_of(
+    app: &Arc<App>,
+    model: &Arc<LoadedModel>,
+    info: &Arc<ImageInfo>,
+    prompts: Vec<PromptRequest>,
+    intent: Intent,
+) -> Result<Vec<Prompt>> {
+    let gone = CancellationToken::new();
+    let _gone = gone.clone().drop_guard();
+    let _turn = app.images.decoder().await;
+    let (app, model, info) = (Arc::clone(app), Arc::clone(model), Arc::clone(info));
+    blocking(move || {
+        let of = PromptedImage::from(&*info);
+        let prompts = prompts.into_iter().enumerate().map(|(index, prompt)| {
+            if gone.is_cancelled() {
+                return Err(Problem::unavailable("the work was stopped"));
+            }
+            let prompt = prompt.prompt(&of, &app.answers, intent);
+            let prompt = prompt.and_then(|p| with_logits(p, model.segmenter(), &info));
+            prompt.map_err(|e| e.about(format!("prompts[{index}]")))
+        });
+        prompts.collect()
+    })
+    .await?
 }
 
 /// Answers prompts with masks.
@@ -128,8 +149,8 @@ pub(crate) async fn predict(
     Json(request): Json<Box<serde_json::value::RawValue>>,
 ) -> Result<Response> {
     let body = request.get();
-    if let Ok(request) = serde_json::from_str::<x_anylabeling::PredictRequest>(body) {
-        return Ok(x_anylabeling::predict(&app, request).await.into_response());
+    if x_anylabeling::is_request(body) {
+        return Ok(x_anylabeling::predict(&app, body).await);
     }
     let request: PredictRequest = parse(body.as_bytes())?;
     let answer = app

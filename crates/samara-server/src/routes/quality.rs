@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::body::Json;
+use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::images::ImageRef;
 use crate::masks::{MaskAnswer, MaskFormat};
@@ -28,7 +29,8 @@ pub(crate) struct QualityRequest {
     image: ImageRef,
     /// The masks, as COCO run lengths of the size of the image.
     #[schema(min_items = 1)]
-    masks: Vec<RleRequest>,
+    #[schema(value_type = Vec<RleRequest>)]
+    masks: Bounded<RleRequest, 4096>,
     /// The model; left out: the default one.
     model: Option<String>,
     /// In which form the refined masks are answered.
@@ -83,21 +85,16 @@ pub(crate) async fn quality(
 impl QualityRequest {
     async fn answer(self, app: &Arc<App>) -> Result<QualityAnswer> {
         let most = app.config.limits.prompts;
-        if self.masks.is_empty() || self.masks.len() > most {
-            let detail = format!("{} masks: 1 to {most} of them", self.masks.len());
+        if self.masks.0.is_empty() || self.masks.0.len() > most {
+            let detail = format!("{} masks: 1 to {most} of them", self.masks.0.len());
             return Err(Problem::field("masks", detail));
         }
         let model = app.models.get(self.model.as_deref())?;
         let image = app.images.find(&self.image).await?;
         let (width, height) = image.pixels.dimensions();
-        let masks = self.masks.into_iter().enumerate().map(|(index, rle)| {
+        let masks = self.masks.0.into_iter().enumerate().map(|(index, rle)| {
             let about = |e: Problem| e.about(format!("masks[{index}]"));
-            let mask = rle.mask(app.images.limits()).map_err(about)?;
-            if (mask.width(), mask.height()) != (width, height) {
-                let (w, h) = (mask.width(), mask.height());
-                let detail = format!("has {w}×{h} pixels, the image {width}×{height}");
-                return Err(about(Problem::field("size", detail)));
-            }
+            let mask = rle.mask_of((width, height)).map_err(about)?;
             ExternalMask::new(&mask, width, height).map_err(|e| about(e.into()))
         });
         let masks = masks.collect::<Result<Vec<ExternalMask>>>()?;

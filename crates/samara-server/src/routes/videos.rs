@@ -15,13 +15,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::ask::check_points;
+use crate::blocking::blocking;
 use crate::body::{File, Json, UrlPath, UrlQuery, each_part};
 use crate::error::{Problem, Result};
 use crate::events::{EventAnswer, event, stream};
 use crate::frames::Source;
 use crate::masks::MaskFormat;
 use crate::models::LoadedModel;
-use crate::prompts::PromptRequest;
+use crate::prompts::{PromptRequest, PromptedImage};
 use crate::video::Video;
 use crate::video_answers::{VideoFrameAnswer, VideoInfo, VideoObject};
 
@@ -171,7 +172,7 @@ async fn upload(
     request: Request,
 ) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
     let model = app.models.get(model)?;
-    let failed = |e: std::io::Error| Problem::internal(format!("the video cannot be kept: {e}"));
+    let failed = |e: std::io::Error| Problem::of_writing("the video", &e);
     app.videos.check_disk(0)?;
     let mut file = app.videos.upload().map_err(failed)?;
     let most = app.config.limits.video_bytes;
@@ -270,6 +271,7 @@ pub(crate) async fn push(
 ) -> Result<(StatusCode, Answer<Pushed>)> {
     let (video, _) = find(&app, &id)?;
     app.videos.check_disk(file.bytes.len() as u64)?;
+    let _turn = app.images.decoder().await;
     let frame = video.push(file.bytes, app.config.limits.frames).await?;
     Ok((StatusCode::CREATED, Answer(Pushed { frame })))
 }
@@ -291,9 +293,14 @@ pub(crate) async fn prompt(
     Json(request): Json<VideoPromptRequest>,
 ) -> Result<Answer<VideoObject>> {
     let (video, model) = find(&app, &id)?;
-    let prompt = request
-        .prompt
-        .prompt(&app.images, &app.answers, Intent::default());
+    let size = video.info(&model).await?.size();
+    let turn = app.images.decoder().await;
+    let prompt = {
+        let (app, prompt) = (Arc::clone(&app), request.prompt);
+        let of = PromptedImage { size, image: None };
+        blocking(move || prompt.prompt(&of, &app.answers, Intent::default())).await?
+    };
+    drop(turn);
     let prompt = prompt.map_err(|e| e.about("prompt"))?;
     check_points(&app, [&prompt])?;
     let found = video.prompt(&model, request.frame, request.object, prompt);
