@@ -49,12 +49,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("library: {by_library:.1} clicks a second, one after the other");
     let end = Instant::now() + Duration::from_secs(seconds);
     let counts = Counts::default();
+    let mut memory = Vec::new();
     let mut times: Vec<f64> = thread::scope(|scope| {
         let (url, clicks, counts) = (&*url, &*clicks, &counts);
         let client = move |number: usize| click_until(end, url, clicks, number * 7, counts);
         let threads: Vec<_> = (0..clients)
             .map(|n| scope.spawn(move || client(n)))
             .collect();
+        while Instant::now() < end {
+            memory.extend(megabytes(url));
+            thread::sleep(
+                Duration::from_secs(seconds.div_ceil(10))
+                    .min(end.saturating_duration_since(Instant::now())),
+            );
+        }
         let times = threads.into_iter().map(|t| t.join().unwrap_or_default());
         times.flatten().collect()
     });
@@ -78,7 +86,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         counts.lost.load(Ordering::Relaxed),
         counts.refused.load(Ordering::Relaxed),
     );
+    println!("memory of the server in the course of it, in MB: {memory:?}");
     Ok(())
+}
+
+/// Memory of the server, as its metrics say.
+fn megabytes(url: &str) -> Option<u64> {
+    let mut metrics = agent().get(format!("{url}/metrics")).call().ok()?;
+    let text = metrics.body_mut().read_to_string().ok()?;
+    let bytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("samara_resident_memory_bytes "))?;
+    Some(bytes.parse::<u64>().ok()? >> 20)
 }
 
 /// Clicks with their right answers, and how many the library answers a second. The server has all embeddings then.

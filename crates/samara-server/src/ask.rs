@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::error::{Problem, Result};
 use crate::images::Image;
 use crate::models::LoadedModel;
@@ -17,14 +18,8 @@ use crate::models::LoadedModel;
 pub(crate) struct Timing {
     /// Until the image's embedding was there; next to 0 if it was.
     embed: f64,
-    /// Waiting for the model, and its answer.
+    /// Waiting for the model, its answer, and writing it.
     predict: f64,
-}
-
-/// Prompts that an image was asked, and the answers.
-pub(crate) struct Asked {
-    pub(crate) answers: Vec<Candidates>,
-    pub(crate) timing: Timing,
 }
 
 /// Prompts that are answered at once, at most: so many are as fast as any number.
@@ -75,13 +70,15 @@ pub(crate) fn check_points<'a>(
     Ok(())
 }
 
-/// Asks a model about an image, whose embedding is waited for.
-pub(crate) async fn ask(
+/// Asks a model about an image, whose embedding is waited for. `show` makes of each answer what is told of it, as soon as
+/// it is there: the masks of many answers on a large image would fill the memory.
+pub(crate) async fn ask<T: Send + 'static>(
     app: &Arc<App>,
     model: &Arc<LoadedModel>,
     image: Image,
     prompts: Vec<Prompt>,
-) -> Result<Asked> {
+    show: impl Fn(&Candidates) -> Result<T> + Send + Sync + 'static,
+) -> Result<(Vec<T>, Timing)> {
     check_count(app, prompts.len())?;
     check_points(app, &prompts)?;
     let start = Instant::now();
@@ -94,22 +91,24 @@ pub(crate) async fn ask(
         samara::Error::Prompt(error) if prompts.len() == 1 => Problem::field("prompts[0]", error),
         other => other.into(),
     })?;
-    let mut answers = Vec::with_capacity(prompts.len());
+    let show = Arc::new(show);
+    let mut shown = Vec::with_capacity(prompts.len());
     // Others come in between, and nothing more is done when the client has gone.
     for some in together(&prompts) {
-        answers.extend(
-            model
-                .owner
-                .predict(Arc::clone(&embedding), some.to_vec())
-                .await?,
-        );
+        let answers = model
+            .owner
+            .predict(Arc::clone(&embedding), some.to_vec())
+            .await?;
+        let show = Arc::clone(&show);
+        let all = blocking(move || answers.iter().map(&*show).collect::<Result<Vec<T>>>());
+        shown.extend(all.await??);
     }
     let ms = |seconds: f64| seconds * 1000.0;
     let timing = Timing {
         embed: ms(embed.as_secs_f64()),
         predict: ms(start.elapsed().saturating_sub(embed).as_secs_f64()),
     };
-    Ok(Asked { answers, timing })
+    Ok((shown, timing))
 }
 
 #[cfg(test)]

@@ -199,20 +199,20 @@ impl Embeddings {
         }
     }
 
-    /// Asks for an embedding ahead, and says how far it is.
+    /// Asks for an embedding ahead.
     pub(crate) fn ask_ahead(
         self: &Arc<Self>,
         model: &Arc<LoadedModel>,
-        image: &Image,
-    ) -> Result<EmbeddingState> {
-        let key = Key::new(&image.info.id, model);
+        image: &ImageId,
+    ) -> Result<()> {
+        let key = Key::new(image, model);
         if self.memory.contains_key(&key) {
-            return Ok(EmbeddingState::Ready);
+            return Ok(());
         }
-        let pixels = Arc::downgrade(&image.pixels);
-        let running = self.start(&key, model, &pixels, Urgency::Ahead)?;
+        // Its pixels are decoded when its turn comes.
+        let running = self.start(&key, model, &Weak::new(), Urgency::Ahead)?;
         running.ahead.store(true, Ordering::Release);
-        Ok(self.state(&image.info.id, model).0)
+        Ok(())
     }
 
     /// The work on its way, or a new one.

@@ -226,7 +226,14 @@ impl Problem {
             }
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self::new(status, error)
+        // As the configuration calls the limits.
+        let text = error
+            .to_string()
+            .replace("raise max_pixels", "raise limits.image_pixels");
+        Self::new(
+            status,
+            text.replace("raise max_bytes", "raise limits.body_bytes"),
+        )
     }
 }
 

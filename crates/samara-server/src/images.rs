@@ -22,6 +22,9 @@ use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
 use crate::fetch::Fetch;
 
+/// Images below the root whose places are known.
+const MOST_PATHS: u64 = 100_000;
+
 /// Bytes of decoded images that are kept, as an embedding or a job often follows.
 const DECODED_BYTES: u64 = 256 << 20;
 
@@ -112,6 +115,8 @@ pub(crate) struct Image {
 pub(crate) struct Images {
     files: DiskCache,
     decoded: Cache<ImageId, Image>,
+    /// Images below the root, which are read where they lie.
+    paths: Cache<ImageId, PathBuf>,
     limits: ImageLimits,
     root: Option<PathBuf>,
     fetch: Fetch,
@@ -136,6 +141,7 @@ impl Images {
                 .weigher(weight)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
+            paths: Cache::new(MOST_PATHS),
             limits,
             root: config
                 .root
@@ -185,20 +191,28 @@ impl Images {
 
     /// Takes the file of an image, which is decoded to know that it is one.
     pub(crate) async fn add(self: &Arc<Self>, file: Vec<u8>) -> Result<Image> {
-        let id = blocking({
-            let file = Arc::new(file);
-            move || (ImageId::of(&file), file)
-        });
-        let (id, file) = id.await?;
-        if let Some(image) = self.decoded.get(&id) {
-            self.files.get(id.as_str());
+        let (id, file) = blocking(move || (ImageId::of(&file), file)).await?;
+        let image = self.decode_once(&id, file, true).await?;
+        self.files.get(id.as_str());
+        Ok(image)
+    }
+
+    /// The image of a file, decoded if it is not in memory, and kept on disk if it is not to be found elsewhere.
+    async fn decode_once(
+        self: &Arc<Self>,
+        id: &ImageId,
+        file: Vec<u8>,
+        keep: bool,
+    ) -> Result<Image> {
+        if let Some(image) = self.decoded.get(id) {
             return Ok(image);
         }
         let _permit = self.decoding.acquire().await;
-        let images = Arc::clone(self);
+        let (images, id) = (Arc::clone(self), id.clone());
         blocking(move || {
             let image = images.decode(id.clone(), &file)?;
-            if !images.files.contains(id.as_str())
+            if keep
+                && !images.files.contains(id.as_str())
                 && let Err(error) = images.files.put(id.as_str(), &file)
             {
                 // Requests that name it work as long as it is in memory.
@@ -226,13 +240,13 @@ impl Images {
         Ok(image)
     }
 
-    /// An image that was uploaded.
+    /// An image that was uploaded, or named by its path.
     pub(crate) async fn get(self: &Arc<Self>, id: &ImageId) -> Result<Image> {
         if let Some(image) = self.decoded.get(id) {
             self.files.get(id.as_str());
             return Ok(image);
         }
-        if !self.files.contains(id.as_str()) {
+        if !self.is_known(id) {
             return Err(unknown(id));
         }
         let _permit = self.decoding.acquire().await;
@@ -240,19 +254,56 @@ impl Images {
         blocking(move || images.read_again(&id)).await?
     }
 
-    /// An image that was uploaded, decoded on this thread.
+    fn is_known(&self, id: &ImageId) -> bool {
+        self.decoded.contains_key(id)
+            || self.files.contains(id.as_str())
+            || self.paths.contains_key(id)
+    }
+
+    /// The same, decoded on this thread.
     pub(crate) fn read_again(&self, id: &ImageId) -> Result<Image> {
-        let path = self.files.get(id.as_str()).ok_or_else(|| unknown(id))?;
-        let file = std::fs::read(&path).map_err(|_| {
-            self.files.remove(id.as_str());
-            unknown(id)
-        })?;
-        if ImageId::of(&file) != *id {
-            self.files.remove(id.as_str());
-            let detail = format!("image {id} is damaged on the server's disk; upload it again");
-            return Err(Problem::not_found(detail).about("id"));
+        let uploaded = self.files.get(id.as_str());
+        let path = uploaded.clone().or_else(|| self.paths.get(id));
+        let file = path.and_then(|path| read_file(path, &self.limits).ok());
+        match file {
+            Some(file) if ImageId::of(&file) == *id => self.decode(id.clone(), &file),
+            // It was damaged, or is another one since.
+            _ => {
+                self.files.remove(id.as_str());
+                self.paths.invalidate(id);
+                Err(unknown(id))
+            }
         }
-        self.decode(id.clone(), &file)
+    }
+
+    /// The id of an image that a request names in its field `image`, which need not be decoded for it.
+    pub(crate) async fn identify(self: &Arc<Self>, image: &ImageRef) -> Result<ImageId> {
+        let about = |e: Problem| e.about("image");
+        match image {
+            ImageRef {
+                id: Some(id),
+                path: None,
+                url: None,
+                data: None,
+            } => {
+                let id: ImageId = id.parse().map_err(about)?;
+                if self.is_known(&id) {
+                    Ok(id)
+                } else {
+                    Err(about(unknown(&id)))
+                }
+            }
+            ImageRef {
+                id: None,
+                path: Some(path),
+                url: None,
+                data: None,
+            } => {
+                let read = self.read_file_below_root(path).await;
+                Ok(read.map_err(|e| about(e.about("path")))?.0)
+            }
+            other => Ok(self.find(other).await?.info.id.clone()),
+        }
     }
 
     /// The path of a file below the root that a request may name.
@@ -279,17 +330,26 @@ impl Images {
     }
 
     async fn read(self: &Arc<Self>, path: &str) -> Result<Image> {
-        let images = Arc::clone(self);
-        let path = path.to_owned();
-        let file = blocking(move || {
+        let (id, file) = self.read_file_below_root(path).await?;
+        self.decode_once(&id, file, false).await
+    }
+
+    /// A file that a request may name, and its id, by which it is known from now on.
+    async fn read_file_below_root(self: &Arc<Self>, path: &str) -> Result<(ImageId, Vec<u8>)> {
+        let (images, path) = (Arc::clone(self), path.to_owned());
+        blocking(move || {
             let file = images.below_root(&path)?;
             if !file.is_file() {
                 let detail = format!("there is no file {path:?} below the root");
                 return Err(Problem::not_found(detail));
             }
-            read_file(&file, &images.limits).map_err(|e| Problem::of_file(&format!("{path:?}"), &e))
-        });
-        self.add(file.await??).await
+            let read = read_file(&file, &images.limits);
+            let bytes = read.map_err(|e| Problem::of_file(&format!("{path:?}"), &e))?;
+            let id = ImageId::of(&bytes);
+            images.paths.insert(id.clone(), file);
+            Ok((id, bytes))
+        })
+        .await?
     }
 
     /// A turn to decode something; few have one at a time.
@@ -300,7 +360,8 @@ impl Images {
     /// Forgets an image; says whether it was there.
     pub(crate) fn remove(&self, id: &ImageId) -> bool {
         let in_memory = self.decoded.remove(id).is_some();
-        self.files.remove(id.as_str()) || in_memory
+        let has_path = self.paths.remove(id).is_some();
+        self.files.remove(id.as_str()) || in_memory || has_path
     }
 
     /// Ids of the images on disk, those used last first.
@@ -310,7 +371,10 @@ impl Images {
 }
 
 fn unknown(id: &ImageId) -> Problem {
-    Problem::not_found(format!("there is no image {id}; upload it")).about("id")
+    Problem::not_found(format!(
+        "there is no image {id}; upload it, or name its path"
+    ))
+    .about("id")
 }
 
 /// The bytes of base64, or of a data URI.

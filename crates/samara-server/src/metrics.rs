@@ -74,6 +74,7 @@ pub(crate) struct Metrics {
     pub(crate) duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
+    resident_memory: Gauge,
     pub(crate) embeddings: EmbeddingMetrics,
     waiting: Family<QueueLabels, Gauge>,
     refused: Family<ModelLabels, Counter>,
@@ -92,6 +93,7 @@ impl Metrics {
             duration: Family::new_with_constructor(seconds),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
+            resident_memory: Gauge::default(),
             embeddings: EmbeddingMetrics {
                 in_memory: of("memory"),
                 on_disk: of("disk"),
@@ -122,6 +124,11 @@ impl Metrics {
             "requests_in_flight",
             "Requests that are being answered",
             m.in_flight.clone(),
+        );
+        r.register(
+            "resident_memory_bytes",
+            "Memory of the process (Linux)",
+            m.resident_memory.clone(),
         );
         r.register("connections", "Open connections", m.connections.clone());
         r.register(
@@ -185,6 +192,9 @@ impl Metrics {
 
     /// All as text.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        if let Some(kilobytes) = resident_kilobytes() {
+            self.resident_memory.set(1024 * kilobytes);
+        }
         let mut text = String::new();
         encode(
             &mut text,
@@ -192,4 +202,13 @@ impl Metrics {
         )?;
         Ok(text)
     }
+}
+
+/// Memory of the process, where the system says it as Linux does.
+fn resident_kilobytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }

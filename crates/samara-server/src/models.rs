@@ -7,9 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::{Checkpoint, registry};
-use samara::{Segmenter, SegmenterOptions};
+use samara::{RgbImage, Segmenter, SegmenterOptions};
 use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::blocking::blocking;
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::error::{Problem, Result};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::model::Model;
-use crate::owner::{Owner, Urgency};
+use crate::owner::{Owner, Pause, Urgency};
 
 /// A model, ready to answer.
 pub(crate) struct LoadedModel {
@@ -195,6 +196,14 @@ impl Models {
             jobs: Semaphore::new(1),
             closed: AtomicBool::new(false),
         });
+        // Weights are brought into their final form by the first image: better before somebody waits for it.
+        let blank = RgbImage::new(64, 64);
+        let warm_up = move |model: &dyn Model, pause: &mut Pause<'_>| {
+            let _ = model.embed(&blank, &mut || pause.take());
+        };
+        model
+            .owner
+            .submit(Urgency::Ahead, CancellationToken::new(), warm_up)?;
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         loaded.insert(name.to_owned(), Arc::clone(&model));
         tracing::info!(model = name, "loaded");

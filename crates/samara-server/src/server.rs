@@ -176,6 +176,8 @@ impl Server {
         let (ended, all_ended) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {
             app.models.close_all();
+            // The folder of what is kept is free for another server before this one says that it has ended.
+            drop(app);
             drop(ended);
         });
         if tokio::time::timeout(rest, all_ended).await.is_err() {

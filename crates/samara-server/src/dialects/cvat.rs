@@ -8,7 +8,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use samara::{Intent, Mask};
+use samara::{Candidates, Intent, Mask};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -273,28 +273,31 @@ impl Payload {
         let of = PromptedImage::from(&*info);
         let prompts = self.prompts()?.into_iter();
         let prompts = prompts.map(|prompt| prompt.prompt(&of, &app.answers, Intent::default()));
-        let asked = ask(app, model, image.clone(), prompts.collect::<Result<_>>()?).await?;
-        let chosen = asked.answers.iter().map(best).collect::<Result<Vec<_>>>()?;
+        let prompts = prompts.collect::<Result<_>>()?;
         if shapes {
-            let shapes = chosen
-                .iter()
-                .filter(|chosen| !chosen.mask.is_empty())
-                .map(|chosen| {
-                    let confidence = chosen
-                        .predicted_iou
-                        .map_or(1.0, |iou| iou.0)
-                        .clamp(0.0, 1.0);
+            let show = |candidates: &Candidates| {
+                let chosen = best(candidates)?;
+                let confidence = chosen
+                    .predicted_iou
+                    .map_or(1.0, |iou| iou.0)
+                    .clamp(0.0, 1.0);
+                Ok((!chosen.mask.is_empty()).then(|| {
                     json!({
                         "type": "mask",
                         "points": run_lengths(&chosen.mask),
                         "attributes": [{"spec_id": 0, "value": format!("{confidence:.2}")}],
                     })
-                });
-            return Ok(Answer(json!({"shapes": shapes.collect::<Vec<_>>()})).into_response());
+                }))
+            };
+            let (shapes, _) = ask(app, model, image, prompts, show).await?;
+            let shapes: Vec<Value> = shapes.into_iter().flatten().collect();
+            return Ok(Answer(json!({"shapes": shapes})).into_response());
         }
-        let mut mask = Mask::new(image.info.width, image.info.height);
-        for chosen in &chosen {
-            mask = mask.or(&chosen.mask)?;
+        let show = |candidates: &Candidates| Ok(best(candidates)?.mask.to_rle());
+        let (masks, _) = ask(app, model, image, prompts, show).await?;
+        let mut mask = Mask::new(info.width, info.height);
+        for one in &masks {
+            mask = mask.or(&one.to_mask()?)?;
         }
         Ok((StatusCode::OK, Answer(MaskAnswer::new(&mask))).into_response())
     }

@@ -8,7 +8,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use samara::{Intent, Mask, Prompt};
+use samara::{Candidates, Intent, Mask, Prompt};
 use samara_image::polygons_to_mask;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,9 +22,9 @@ use crate::blocking::blocking;
 use crate::body::Json;
 use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
-use crate::images::{Image, decode_base64};
+use crate::images::{Image, ImageInfo, decode_base64};
 use crate::models::LoadedModel;
-use crate::prompts::{PromptRequest, PromptedImage};
+use crate::prompts::{PromptRequest, PromptedImage, with_logits};
 
 /// Region types that prompt.
 const PROMPTS: [&str; 4] = ["keypoint", "rectangle", "brush", "polygon"];
@@ -180,7 +180,7 @@ impl PredictBody {
                     .image(app, &target)
                     .await
                     .map_err(|e| e.about(format!("tasks[{index}]")))?;
-                regions = answer_all(app, &model, &target, &image, prompts).await?;
+                regions = answer_all(app, &model, &target, image, prompts).await?;
             } else if !is_interactive {
                 // No prediction, rather than an empty one that would be shown.
                 results.push(json!([]));
@@ -218,7 +218,6 @@ impl Task {
 }
 
 /// What the user has drawn for one object.
-#[derive(Clone)]
 struct Drawn {
     regions: Vec<Region>,
 }
@@ -257,8 +256,8 @@ impl Drawn {
         self.regions.iter().find_map(Region::label)
     }
 
-    fn prompt(&self, app: &App, image: &Image) -> Result<Prompt> {
-        let of = PromptedImage::from(&*image.info);
+    fn prompt(&self, app: &App, image: &ImageInfo) -> Result<Prompt> {
+        let of = PromptedImage::from(image);
         let (width, height) = of.size;
         let (w, h) = (f64::from(width), f64::from(height));
         // A click on the border is one on the last pixel.
@@ -323,47 +322,45 @@ async fn answer_all(
     app: &Arc<App>,
     model: &Arc<LoadedModel>,
     target: &Target,
-    image: &Image,
+    image: Image,
     drawn: Vec<Drawn>,
 ) -> Result<Vec<Value>> {
-    let prompts = {
-        let _turn = app.images.decoder().await;
-        let (app, image, drawn) = (Arc::clone(app), image.clone(), drawn.clone());
-        let prompts = move || {
-            drawn
-                .iter()
-                .map(|drawn| drawn.prompt(&app, &image))
-                .collect::<Result<_>>()
-        };
-        blocking(prompts).await??
-    };
-    let asked = ask(app, model, image.clone(), prompts).await?;
+    let info = Arc::clone(&image.info);
     let labels: Vec<_> = drawn
         .iter()
         .map(|drawn| target.label(drawn.label()))
         .collect();
+    let prompts = {
+        let _turn = app.images.decoder().await;
+        let (app, model, info) = (Arc::clone(app), Arc::clone(model), Arc::clone(&info));
+        let prompt =
+            move |drawn: &Drawn| with_logits(drawn.prompt(&app, &info)?, model.segmenter(), &info);
+        blocking(move || drawn.iter().map(prompt).collect::<Result<_>>()).await??
+    };
     let template = Template {
         kind: target.kind,
         region_type: target.region_type(),
         from_name: target.from_name.clone(),
         to_name: target.to_name.clone(),
-        size: image.pixels.dimensions(),
+        size: (info.width, info.height),
     };
-    blocking(move || {
-        let mut regions = Vec::new();
-        for (candidates, label) in asked.answers.iter().zip(labels) {
-            let chosen = best(candidates)?;
-            let score = chosen
-                .predicted_iou
-                .map_or(1.0, |iou| iou.0)
-                .clamp(0.0, 1.0);
-            if !chosen.mask.is_empty() {
-                template.add(&mut regions, &chosen.mask, label.as_deref(), score);
+    let show = move |candidates: &Candidates| {
+        let chosen = best(candidates)?;
+        let score = chosen
+            .predicted_iou
+            .map_or(1.0, |iou| iou.0)
+            .clamp(0.0, 1.0);
+        Ok(template.regions(&chosen.mask, score))
+    };
+    let (mut objects, _) = ask(app, model, image, prompts, show).await?;
+    for (regions, label) in objects.iter_mut().zip(labels) {
+        for region in regions {
+            if let (Some(label), Some(value)) = (&label, region["value"].as_object_mut()) {
+                value.insert(target.region_type().to_owned(), json!([label]));
             }
         }
-        Ok(regions)
-    })
-    .await?
+    }
+    Ok(objects.into_iter().flatten().collect())
 }
 
 /// What all regions of an answer have in common.
@@ -376,17 +373,19 @@ struct Template {
 }
 
 impl Template {
-    fn add(&self, regions: &mut Vec<Value>, mask: &Mask, label: Option<&str>, score: f32) {
+    /// A mask as regions without a label: one brush, or a polygon for each part.
+    fn regions(&self, mask: &Mask, score: f32) -> Vec<Value> {
         let (width, height) = self.size;
+        let percent = |p: &samara::OriginalPx| {
+            [
+                p.x / f64::from(width) * 100.0,
+                p.y / f64::from(height) * 100.0,
+            ]
+        };
         let values: Vec<Value> = match self.kind {
+            _ if mask.is_empty() => Vec::new(),
             Kind::Brush => vec![json!({"format": "rle", "rle": brush_rle::encode(mask)})],
             Kind::Polygon => {
-                let percent = |p: &samara::OriginalPx| {
-                    [
-                        p.x / f64::from(width) * 100.0,
-                        p.y / f64::from(height) * 100.0,
-                    ]
-                };
                 let parts = mask
                     .to_polygons()
                     .into_iter()
@@ -399,11 +398,8 @@ impl Template {
                     .collect()
             }
         };
-        for mut value in values {
-            if let (Some(label), Some(value)) = (label, value.as_object_mut()) {
-                value.insert(self.region_type.to_owned(), json!([label]));
-            }
-            regions.push(json!({
+        let region = |value| {
+            json!({
                 "id": Uuid::new_v4().simple().to_string()[..10],
                 "from_name": self.from_name,
                 "to_name": self.to_name,
@@ -415,7 +411,8 @@ impl Template {
                 "readonly": false,
                 "score": score,
                 "value": value,
-            }));
-        }
+            })
+        };
+        values.into_iter().map(region).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::response::{IntoResponse, Response};
-use samara::{Intent, Mask, MaskGeneratorOptions, OutputMode};
+use samara::{Candidates, Intent, Mask, MaskGeneratorOptions, OutputMode};
 use samara_image::{Polygon, Ring};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -265,16 +265,20 @@ impl PredictRequest {
         let prompts = prompts(&marks).into_iter();
         let prompts = prompts.map(|prompt| prompt.prompt(&of, &app.answers, Intent::default()));
         let prompts = prompts.collect::<Result<_>>()?;
-        let asked = ask(app, &model, image, prompts).await?;
-        let several = asked.answers.len() > 1;
-        let mut shapes = Vec::new();
-        for (index, candidates) in asked.answers.iter().enumerate() {
+        let show = move |candidates: &Candidates| {
             let chosen = best(candidates)?;
             let score = chosen.predicted_iou.map_or(1.0, |iou| iou.0);
-            let group = several.then_some(index as u32 + 1);
-            shapes.extend(Shape::of_mask(&chosen.mask, score, group, factor));
+            Ok(Shape::of_mask(&chosen.mask, score, None, factor))
+        };
+        let (mut objects, _) = ask(app, &model, image, prompts, show).await?;
+        if objects.len() > 1 {
+            for (shapes, group) in objects.iter_mut().zip(1..) {
+                shapes
+                    .iter_mut()
+                    .for_each(|shape| shape.group_id = Some(group));
+            }
         }
-        Ok(shapes)
+        Ok(objects.into_iter().flatten().collect())
     }
 }
 

@@ -272,7 +272,9 @@ pub(crate) async fn propagate(
             end.saturating_add(1).saturating_sub(start)
         });
         let total = total.min(end);
-        let frames = video.propagate(&model, start, total, Direction::Forward)?;
+        let frames = video
+            .propagate(&model, start, total, Direction::Forward)
+            .await?;
         Ok(events(frames, start, total))
     };
     answer(asked.await)

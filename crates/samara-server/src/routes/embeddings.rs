@@ -93,12 +93,12 @@ pub(crate) async fn ask(
     let model = app.models.get(request.model.as_deref())?;
     let mut embeddings = Vec::with_capacity(request.images.0.len());
     for (index, image) in request.images.0.iter().enumerate() {
-        let asked = match app.images.find(image).await {
-            Ok(image) => app.embeddings.ask_ahead(&model, &image).map(|_| image),
+        let asked = match app.images.identify(image).await {
+            Ok(id) => app.embeddings.ask_ahead(&model, &id).map(|()| id),
             Err(problem) => Err(problem),
         };
         match asked {
-            Ok(image) => embeddings.push(info(&app, &image.info.id, &model)),
+            Ok(id) => embeddings.push(info(&app, &id, &model)),
             // A queue that is full is no state of one image: what was taken stays taken.
             Err(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => {
                 return Err(problem.about(format!("images[{index}]")));

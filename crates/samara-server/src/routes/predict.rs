@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::ask::{Asked, Timing, ask, check_count};
+use crate::ask::{Timing, ask, check_count};
 use crate::blocking::blocking;
 use crate::body::{Json, parse};
 use crate::bounded::Bounded;
@@ -79,27 +79,22 @@ impl PredictRequest {
         let prompts = self.prompts.0;
         let prompts = prompts_of(app, &model, &image.info, prompts, self.intent).await?;
         let info = Arc::clone(&image.info);
-        let Asked {
-            answers, timing, ..
-        } = ask(app, &model, image, prompts).await?;
-        let app = Arc::clone(app);
-        let (all, format) = (self.candidates, self.masks);
-        let of = Arc::clone(&info);
-        let objects = blocking(move || {
-            let object = |candidates: Candidates| {
-                let selection = candidates
-                    .select(&select)
-                    .map_err(|e| Problem::field("select", e))?;
-                let id = app.answers.keep(&of.id, &candidates, &selection);
-                ObjectAnswer::new(id, &candidates, &selection, all, format)
-            };
-            answers.into_iter().map(object).collect::<Result<Vec<_>>>()
-        });
+        let show = {
+            let (app, id) = (Arc::clone(app), info.id.clone());
+            let (all, format) = (self.candidates, self.masks);
+            move |candidates: &Candidates| {
+                let selection = candidates.select(&select);
+                let selection = selection.map_err(|e| Problem::field("select", e))?;
+                let answer = app.answers.keep(&id, candidates, &selection);
+                ObjectAnswer::new(answer, candidates, &selection, all, format)
+            }
+        };
+        let (objects, timing_ms) = ask(app, &model, image, prompts, show).await?;
         Ok(PredictAnswer {
             image: (*info).clone(),
             model: model.name.clone(),
-            objects: objects.await??,
-            timing_ms: timing,
+            objects,
+            timing_ms,
         })
     }
 }

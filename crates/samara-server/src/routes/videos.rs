@@ -371,7 +371,9 @@ pub(crate) async fn propagate(
 ) -> Result<Response> {
     let (video, model) = find(&app, &id)?;
     let count = request.count.unwrap_or(usize::MAX);
-    let frames = video.propagate(&model, request.start, count, request.direction)?;
+    let frames = video
+        .propagate(&model, request.start, count, request.direction)
+        .await?;
     let mut tracked = 0;
     let mut failed = false;
     let frames = ReceiverStream::new(frames)

@@ -1,33 +1,35 @@
 //! A video session: objects that are followed from frame to frame, saved so that they outlive the process.
 
+mod propagation;
+mod state;
+
 use std::fs;
-use std::ops::ControlFlow;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use samara::{
-    Direction, FrameMasks, ImageLimits, ObjectMask, Prompt, RgbImage, VideoFrame, VideoOptions,
-    VideoSession,
-};
+use samara::{ImageLimits, ObjectMask, Prompt, RgbImage, VideoOptions, VideoSession};
 use samara_image::{FrameSource, decode_image, write_atomic};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::blocking::blocking;
 use crate::error::{Problem, Result};
 use crate::frames::{Source, frame_path, frames_path, upload_path};
-use crate::model::Model;
 use crate::models::LoadedModel;
-use crate::owner::{Pause, Urgency};
+use crate::owner::Urgency;
 use crate::video_answers::VideoInfo;
+use state::State;
 
 /// A session is saved after so many tracked frames, and whenever it rests.
 const SAVED_AFTER: usize = 30;
+/// How long a request waits for another one that works on the session.
+const A_MOMENT: Duration = Duration::from_millis(500);
 /// How long a client may leave events unread.
 const UNREAD: Duration = Duration::from_secs(30);
 /// The file that says what a session is of; a folder without it is none.
@@ -68,6 +70,8 @@ pub(crate) struct Video {
     root: Option<PathBuf>,
     /// Frames that were pushed.
     pushed: AtomicUsize,
+    /// Width and height of frames that are pushed, once one was seen.
+    size: OnceLock<(u32, u32)>,
     state: Arc<AsyncMutex<State>>,
     /// What was known of it last, for those who ask while it is at work.
     known: Mutex<Option<VideoInfo>>,
@@ -77,41 +81,27 @@ pub(crate) struct Video {
     ending: CancellationToken,
 }
 
-/// What is in memory of a session.
-#[derive(Default)]
-struct State {
-    session: Option<VideoSession>,
-    source: Option<Box<dyn FrameSource>>,
-    /// The frame that was embedded last.
-    frame: Option<VideoFrame>,
-    unsaved: usize,
-}
-
 type Held = OwnedMutexGuard<State>;
 
 impl Video {
     fn new(id: String, folder: PathBuf, description: Description, rules: &Rules) -> Self {
-        let pushed = (0..).take_while(|&index| frame_path(&folder, index).exists());
-        let uploads = [upload_path(&folder)].into_iter();
-        let files = uploads.chain(
-            (0..)
-                .map(|index| frame_path(&folder, index))
-                .take_while(|path| path.exists()),
-        );
-        let bytes = files
-            .filter_map(|path| Some(path.metadata().ok()?.len()))
-            .sum();
+        let frames = (0..).map_while(|index| frame_path(&folder, index).metadata().ok());
+        let (pushed, bytes) = frames.fold((0, 0), |(count, bytes), file| {
+            (count + 1, bytes + file.len())
+        });
+        let upload = upload_path(&folder).metadata().map_or(0, |file| file.len());
         Self {
-            pushed: AtomicUsize::new(pushed.count()),
+            pushed: AtomicUsize::new(pushed),
             id,
             folder,
             description,
             limits: rules.limits,
             most_objects: rules.most_objects,
             root: rules.root.clone(),
+            size: OnceLock::new(),
             state: Arc::default(),
             known: Mutex::default(),
-            bytes: AtomicU64::new(bytes),
+            bytes: AtomicU64::new(bytes + upload),
             ending: CancellationToken::new(),
         }
     }
@@ -148,14 +138,12 @@ impl Video {
     }
 
     fn made(self, upload: Option<tempfile::TempPath>) -> Result<Self> {
-        let failed = |e: &dyn std::fmt::Display| {
-            Problem::internal(format!("the session cannot be kept: {e}"))
-        };
+        let failed = |e: &io::Error| Problem::of_writing("the session", e);
         let made = fs::create_dir_all(frames_path(&self.folder)).map_err(|e| failed(&e));
         let made = made.and_then(|()| match upload {
             Some(file) => file
                 .persist(upload_path(&self.folder))
-                .map_err(|e| failed(&e)),
+                .map_err(|e| failed(&e.error)),
             None => Ok(()),
         });
         let made = made.and_then(|()| match &self.description.source {
@@ -164,8 +152,9 @@ impl Video {
             Source::Upload => self.open_source().map(drop).map_err(|e| e.about("body")),
         });
         let made = made.and_then(|()| {
-            let text = serde_json::to_vec(&self.description).map_err(|e| failed(&e))?;
-            write_atomic(self.folder.join(DESCRIPTION), &text).map_err(|e| failed(&e))
+            let text = serde_json::to_vec(&self.description).map_err(Problem::internal)?;
+            let written = write_atomic(self.folder.join(DESCRIPTION), &text);
+            written.map_err(|e| Problem::of_kept("session", e.into()))
         });
         if let Err(problem) = made {
             let _ = fs::remove_dir_all(&self.folder);
@@ -206,15 +195,15 @@ impl Video {
             .open(&self.folder, root, &self.limits)
     }
 
-    /// The session for one request; another one that works on it must end first.
-    fn hold(&self) -> Result<Held> {
-        let busy = |_| {
+    /// The session for one request. What takes a moment is waited for; a propagation must end first.
+    async fn hold(&self) -> Result<Held> {
+        let held = Arc::clone(&self.state).lock_owned();
+        tokio::time::timeout(A_MOMENT, held).await.map_err(|_| {
+            let id = &self.id;
             Problem::conflict(format!(
-                "video {} is at work; wait until it is done, or delete it",
-                self.id
+                "video {id} is at work; wait until it is done, or delete it"
             ))
-        };
-        Arc::clone(&self.state).try_lock_owned().map_err(busy)
+        })
     }
 
     /// The state with session and source in it.
@@ -329,7 +318,7 @@ impl Video {
                 "this session has a video; only sessions of frames take more",
             ));
         }
-        let state = self.hold()?;
+        let state = self.hold().await?;
         let video = Arc::clone(self);
         blocking(move || {
             let _one_at_a_time = state;
@@ -339,14 +328,15 @@ impl Video {
                 let detail = format!("the session has {index} frames, the limit of this server");
                 return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
             }
-            if index > 0 {
-                let (width, height) = video.open_source()?.size();
-                if (width, height) != image.dimensions() {
-                    let (w, h) = image.dimensions();
-                    let detail =
-                        format!("frame {index} has {w}×{h} pixels, the video has {width}×{height}");
-                    return Err(Problem::field("frame", detail));
-                }
+            if index > 0 && video.size.get().is_none() {
+                let _ = video.size.set(video.open_source()?.size());
+            }
+            let (width, height) = *video.size.get_or_init(|| image.dimensions());
+            if (width, height) != image.dimensions() {
+                let (w, h) = image.dimensions();
+                let detail =
+                    format!("frame {index} has {w}×{h} pixels, the video has {width}×{height}");
+                return Err(Problem::field("frame", detail));
             }
             let written = write_atomic(frame_path(&video.folder, index), &file);
             written.map_err(|e| Problem::internal(e.reason()))?;
@@ -368,7 +358,7 @@ impl Video {
         let most_objects = self.most_objects;
         let cancelled = self.ending.child_token();
         let _cancel = cancelled.clone().drop_guard();
-        let state = self.hold()?;
+        let state = self.hold().await?;
         let (state, image) = self.frame(state, model, frame).await?;
         let Some(image) = image else {
             let detail = format!("there is no frame {frame}");
@@ -403,7 +393,7 @@ impl Video {
         model: &Arc<LoadedModel>,
         change: impl FnOnce(&mut VideoSession) -> samara::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let mut state = self.hold()?;
+        let mut state = self.hold().await?;
         let (video, model) = (Arc::clone(self), Arc::clone(model));
         let changed = blocking(move || {
             video.wake(&mut state, &model)?;
@@ -484,109 +474,5 @@ impl Video {
             Ok(state)
         })
         .await?
-    }
-
-    /// Tracks all objects through frames from `start` on, `count` of them or to the end, and hands each over. Stops
-    /// when nobody listens; what was found until then is kept.
-    pub(crate) fn propagate(
-        self: &Arc<Self>,
-        model: &Arc<LoadedModel>,
-        start: usize,
-        count: usize,
-        direction: Direction,
-    ) -> Result<mpsc::Receiver<Result<FrameMasks>>> {
-        let state = self.hold()?;
-        let (sender, receiver) = mpsc::channel(4);
-        let (video, model) = (Arc::clone(self), Arc::clone(model));
-        tokio::spawn(async move {
-            let order = (0..count).map_while(move |step| match direction {
-                Direction::Forward => start.checked_add(step),
-                Direction::Backward => start.checked_sub(step),
-            });
-            if let Err(problem) = video.track(&model, state, order, direction, &sender).await {
-                let _ = sender.send_timeout(Err(problem), UNREAD).await;
-            }
-        });
-        Ok(receiver)
-    }
-
-    async fn track(
-        self: &Arc<Self>,
-        model: &Arc<LoadedModel>,
-        mut state: Held,
-        order: impl Iterator<Item = usize>,
-        direction: Direction,
-        sender: &mpsc::Sender<Result<FrameMasks>>,
-    ) -> Result<()> {
-        for index in order {
-            let (held, image) = self.frame(state, model, index).await?;
-            state = held;
-            let Some(image) = image else { break };
-            let cancelled = self.ending.child_token();
-            let work = model
-                .owner
-                .run(Urgency::Job, cancelled.clone(), move |model, pause| {
-                    let found = state.with_frame(model, pause, index, image, |session, frame| {
-                        model.track(session, frame, direction)
-                    });
-                    state.unsaved += 1;
-                    Ok((state, found))
-                });
-            let ended = tokio::select! {
-                ended = work => ended,
-                () = sender.closed() => {
-                    cancelled.cancel();
-                    return Ok(());
-                }
-            };
-            let found;
-            (state, found) = ended?;
-            if state.unsaved >= SAVED_AFTER {
-                state = self.save(state).await?;
-            }
-            let found = found?;
-            let told = tokio::select! {
-                told = sender.send_timeout(Ok(found), UNREAD) => told.is_ok(),
-                () = self.ending.cancelled() => false,
-            };
-            if !told {
-                break;
-            }
-        }
-        self.save(state).await.map(drop)
-    }
-}
-
-impl State {
-    /// Whether an object would be one too many.
-    fn has_no_place(&self, object: u32, most: usize) -> bool {
-        let others = self
-            .session
-            .iter()
-            .flat_map(VideoSession::objects)
-            .filter(|known| *known != object);
-        others.count() >= most
-    }
-
-    /// Does something with a frame, which is embedded if it is not the last one.
-    fn with_frame<T>(
-        &mut self,
-        model: &dyn Model,
-        pause: &mut Pause<'_>,
-        index: usize,
-        image: Option<RgbImage>,
-        work: impl FnOnce(&mut VideoSession, &VideoFrame) -> samara::Result<T>,
-    ) -> samara::Result<T> {
-        if let Some(image) = image {
-            let mut between = || pause.take();
-            self.frame = Some(model.embed_frame(index, &image, &mut between)?);
-        }
-        if pause.take() == ControlFlow::Break(()) {
-            return Err(samara::Error::Cancelled);
-        }
-        match (&mut self.session, &self.frame) {
-            (Some(session), Some(frame)) => work(session, frame),
-            _ => Err(samara::Error::Cancelled),
-        }
     }
 }
