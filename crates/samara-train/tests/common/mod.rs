@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Once, OnceLock};
 
 use samara_image::{Mask, Rgb, RgbImage, save_png};
 use samara_model::ModelConfig;
@@ -33,17 +33,7 @@ impl Bench {
         let bench = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        let config = tiny_sam();
-        let (model, out) = (config.init(&Device::flex()), bench.path("tiny.safetensors"));
-        save_model(
-            &model,
-            &config,
-            &BTreeMap::new(),
-            &[],
-            StorageType::F32,
-            &out,
-        )
-        .unwrap();
+        std::fs::write(bench.path("tiny.safetensors"), tiny_file()).unwrap();
         std::fs::create_dir_all(bench.path("shapes/images")).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
         for id in 0..count {
@@ -125,6 +115,20 @@ pub(crate) fn golden(name: &str) -> String {
     let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../samara-model/tests/golden");
     folder.join(name).to_str().unwrap().to_owned()
+}
+
+/// The file of [`tiny_sam`]. Its values are drawn once, before anything is trained: a test that drew them later would
+/// take numbers out of the row of another, as the tensor library has one generator for all.
+fn tiny_file() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.safetensors");
+        let (config, f32) = (tiny_sam(), StorageType::F32);
+        let model = config.init(&Device::flex());
+        save_model(&model, &config, &BTreeMap::new(), &[], f32, &path).unwrap();
+        std::fs::read(path).unwrap()
+    })
 }
 
 /// The tensors of a file as bytes.
