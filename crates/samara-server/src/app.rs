@@ -17,8 +17,9 @@ use crate::error::{Problem, Result};
 use crate::images::Images;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::models::{LoadedModel, Models};
 use crate::tracks::Tracks;
+use crate::video::Video;
 use crate::videos::Videos;
 
 /// The file by which a folder is known to be a server's.
@@ -87,6 +88,13 @@ impl App {
             config,
             _lock: lock,
         })
+    }
+
+    /// A video session with its model.
+    pub(crate) fn video(&self, id: &str) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
+        let video = self.videos.get(id)?;
+        let model = self.models.get(Some(video.model()))?;
+        Ok((video, model))
     }
 
     /// The work, unless it takes longer than a request may; what is left of it is cancelled then.

@@ -12,6 +12,7 @@ use crate::blocking::blocking;
 use crate::error::{Problem, Result};
 use crate::images::Image;
 use crate::models::LoadedModel;
+use crate::owner::PROMPTS_AT_ONCE;
 
 /// Milliseconds of wall time.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,9 +23,7 @@ pub(crate) struct Timing {
     predict: f64,
 }
 
-/// Prompts that are answered at once, at most: so many are as fast as any number.
-const PROMPTS_AT_ONCE: usize = 16;
-/// Their points, unless a single prompt has more.
+/// Points of the prompts that are answered at once, unless a single prompt has more.
 const POINTS_AT_ONCE: usize = 64;
 
 /// The prompts in parts that take the model some tenths of a second at most.

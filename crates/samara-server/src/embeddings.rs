@@ -81,6 +81,12 @@ enum Progress {
     Failed(Problem),
 }
 
+impl Progress {
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Ready(_) | Self::Failed(_))
+    }
+}
+
 /// An embedding on its way.
 struct Running {
     progress: watch::Sender<Progress>,
@@ -184,7 +190,7 @@ impl Embeddings {
             let waits = Waits::new(&running);
             let mut progress = running.progress.subscribe();
             let ended = progress
-                .wait_for(|now| matches!(now, Progress::Ready(_) | Progress::Failed(_)))
+                .wait_for(Progress::is_end)
                 .await
                 .map(|now| now.clone());
             drop(waits);
@@ -324,8 +330,7 @@ impl Embeddings {
         let running = self.running().get(&key).cloned();
         if let Some(running) = running {
             let mut progress = running.progress.subscribe();
-            let ended = |now: &Progress| matches!(now, Progress::Ready(_) | Progress::Failed(_));
-            let _ = progress.wait_for(ended).await;
+            let _ = progress.wait_for(Progress::is_end).await;
         }
     }
 

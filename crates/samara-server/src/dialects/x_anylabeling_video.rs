@@ -25,9 +25,7 @@ use crate::error::{Problem, Result};
 use crate::events::stream;
 use crate::frames::Source;
 use crate::images::decode_base64;
-use crate::models::LoadedModel;
 use crate::prompts::{PromptRequest, PromptedImage};
-use crate::video::Video;
 
 /// The answer, or the error as the tool expects it.
 fn answer(result: Result<Response>) -> Response {
@@ -165,12 +163,6 @@ pub(crate) struct PromptBody {
     params: Params,
 }
 
-fn find(app: &App, id: &str) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
-    let video = app.videos.get(id).map_err(|e| e.about("session"))?;
-    let model = app.models.get(Some(video.model()))?;
-    Ok((video, model))
-}
-
 /// Answers clicks on a frame.
 pub(crate) async fn prompt(
     State(app): State<Arc<App>>,
@@ -178,7 +170,7 @@ pub(crate) async fn prompt(
 ) -> Response {
     let asked = async {
         let Json(request) = request?;
-        let (video, model) = find(&app, &request.session_id)?;
+        let (video, model) = app.video(&request.session_id)?;
         let (frame, factor) = (request.frame_index, request.params.epsilon_factor);
         let object = request.obj_id.unwrap_or(1);
         let size = video.info(&model).await?.size();
@@ -264,7 +256,7 @@ pub(crate) async fn propagate(
 ) -> Response {
     let asked = async {
         let Json(request) = request?;
-        let (video, model) = find(&app, &request.session_id)?;
+        let (video, model) = app.video(&request.session_id)?;
         let info = video.info(&model).await?;
         let start = request.start_frame.unwrap_or(0);
         let total = info.frame_count().saturating_sub(start);

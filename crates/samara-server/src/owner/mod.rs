@@ -49,7 +49,7 @@ struct Click {
 }
 
 /// Prompts that are answered together, at most: so many are as fast as any number, and nobody waits for more.
-const PROMPTS_AT_ONCE: usize = 16;
+pub(crate) const PROMPTS_AT_ONCE: usize = 16;
 
 #[derive(Default)]
 struct Waiting {

@@ -128,13 +128,6 @@ struct Done {
     frames: usize,
 }
 
-/// A session with its model.
-fn find(app: &App, id: &str) -> Result<(Arc<Video>, Arc<LoadedModel>)> {
-    let video = app.videos.get(id)?;
-    let model = app.models.get(Some(video.model()))?;
-    Ok((video, model))
-}
-
 /// Begins a video session.
 ///
 /// The body is the file of a video (with a content type of `video/…` or `application/octet-stream`), or JSON.
@@ -234,7 +227,7 @@ pub(crate) async fn get(
     State(app): State<Arc<App>>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<Answer<VideoInfo>> {
-    let (video, model) = find(&app, &id)?;
+    let (video, model) = app.video(&id)?;
     video.info(&model).await.map(Answer)
 }
 
@@ -269,7 +262,7 @@ pub(crate) async fn push(
     UrlPath(id): UrlPath<String>,
     file: File,
 ) -> Result<(StatusCode, Answer<Pushed>)> {
-    let (video, _) = find(&app, &id)?;
+    let (video, _) = app.video(&id)?;
     app.videos.check_disk(file.bytes.len() as u64)?;
     let _turn = app.images.decoder().await;
     let frame = video.push(file.bytes, app.config.limits.frames).await?;
@@ -292,7 +285,7 @@ pub(crate) async fn prompt(
     UrlPath(id): UrlPath<String>,
     Json(request): Json<VideoPromptRequest>,
 ) -> Result<Answer<VideoObject>> {
-    let (video, model) = find(&app, &id)?;
+    let (video, model) = app.video(&id)?;
     let size = video.info(&model).await?.size();
     let turn = app.images.decoder().await;
     let prompt = {
@@ -322,7 +315,7 @@ pub(crate) async fn clear_prompt(
     UrlPath(id): UrlPath<String>,
     UrlQuery(query): UrlQuery<PromptQuery>,
 ) -> Result<StatusCode> {
-    let (video, model) = find(&app, &id)?;
+    let (video, model) = app.video(&id)?;
     video
         .clear_prompt(&model, query.frame, query.object)
         .await?;
@@ -345,7 +338,7 @@ pub(crate) async fn remove_object(
     State(app): State<Arc<App>>,
     UrlPath((id, object)): UrlPath<(String, String)>,
 ) -> Result<StatusCode> {
-    let (video, model) = find(&app, &id)?;
+    let (video, model) = app.video(&id)?;
     let object = object.parse();
     let object = object.map_err(|_| Problem::field("object", "is the number of an object"))?;
     video.remove_object(&model, object).await?;
@@ -369,7 +362,7 @@ pub(crate) async fn propagate(
     UrlPath(id): UrlPath<String>,
     Json(request): Json<PropagateRequest>,
 ) -> Result<Response> {
-    let (video, model) = find(&app, &id)?;
+    let (video, model) = app.video(&id)?;
     let count = request.count.unwrap_or(usize::MAX);
     let frames = video
         .propagate(&model, request.start, count, request.direction)
