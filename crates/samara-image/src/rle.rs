@@ -1,5 +1,9 @@
 //! COCO run lengths.
 
+use std::fmt;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bits;
@@ -32,13 +36,41 @@ pub struct CocoRle {
 }
 
 /// Runs as COCO files hold them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RleCounts {
     /// The string of `pycocotools`.
     Compressed(String),
     /// Plain run lengths, as in the `iscrowd` annotations of COCO.
     Uncompressed(Vec<u32>),
+}
+
+impl<'de> Deserialize<'de> for RleCounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = RleCounts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a compressed string or a list of run lengths")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RleCounts, E> {
+                Ok(RleCounts::Compressed(text.to_owned()))
+            }
+
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<RleCounts, E> {
+                Ok(RleCounts::Compressed(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, runs: A) -> Result<RleCounts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(runs)).map(RleCounts::Uncompressed)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl TryFrom<CocoRle> for Rle {

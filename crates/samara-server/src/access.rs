@@ -35,9 +35,9 @@ pub(crate) struct Access {
     /// Names, and SHA-256 of their secrets: comparing those says nothing of how long a secret is, or how much of a
     /// guess is right.
     tokens: Vec<(String, [u8; 32])>,
-    /// Host names by which the server may be called, where it needs no token: a page whose name was made to lead here
+    /// Where the server needs no token, the names by which it may be called: a page whose name was made to lead here
     /// (DNS rebinding) calls it by another.
-    hosts: Option<Vec<String>>,
+    hosts: Option<Hosts>,
     /// Origins of pages that may call.
     origins: Vec<String>,
     rates: Option<DefaultKeyedRateLimiter<String>>,
@@ -47,15 +47,13 @@ impl Access {
     pub(crate) fn new(config: &Config) -> Self {
         let digest = |secret: &Secret| Sha256::digest(secret.text()).into();
         let is_local = config.listen.ip().is_loopback();
-        let hosts = (config.tokens.is_empty() && is_local).then(|| {
-            let own = [
-                "localhost".to_owned(),
-                "127.0.0.1".to_owned(),
-                "[::1]".to_owned(),
-            ];
-            let own = own.into_iter().chain([config.listen.ip().to_string()]);
-            own.chain(config.hosts.iter().map(|host| host.to_ascii_lowercase()))
-                .collect()
+        let hosts = config.tokens.is_empty().then(|| Hosts {
+            names: config
+                .hosts
+                .iter()
+                .map(|host| host.to_ascii_lowercase())
+                .collect(),
+            is_local,
         });
         let rate = config.limits.requests_per_second.and_then(NonZeroU32::new);
         Self {
@@ -118,7 +116,7 @@ impl Access {
         };
         let host = host(uri, headers).unwrap_or_default();
         let name = without_port(&host);
-        if hosts.iter().any(|known| known == name) {
+        if hosts.has(name) {
             return Ok(());
         }
         let detail =
@@ -161,6 +159,27 @@ impl Access {
         found
             .cloned()
             .ok_or_else(|| refuse("the token is none of this server's"))
+    }
+}
+
+/// Names by which a server may be called. An address is no name that somebody else can make lead here, and neither is
+/// one without a dot, or that of the host of containers.
+struct Hosts {
+    /// Those of the configuration.
+    names: Vec<String>,
+    /// Whether only this machine can call.
+    is_local: bool,
+}
+
+impl Hosts {
+    fn has(&self, name: &str) -> bool {
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let is_own = match bare.parse::<IpAddr>() {
+            Ok(ip) => !self.is_local || ip.is_loopback(),
+            Err(_) if self.is_local => name == "localhost",
+            Err(_) => !name.is_empty() && (!name.contains('.') || name == "host.docker.internal"),
+        };
+        is_own || self.names.iter().any(|known| known == name)
     }
 }
 
@@ -294,6 +313,29 @@ mod tests {
         ] {
             let problem = check(&config, &[("host", host)]).unwrap_err();
             assert_eq!(problem.status(), StatusCode::MISDIRECTED_REQUEST, "{host}");
+        }
+    }
+
+    #[test]
+    fn others_without_a_token_call_it_by_no_name_that_can_be_made() {
+        let config = Config {
+            listen: ([0, 0, 0, 0], 8070).into(),
+            allow_without_token: true,
+            hosts: vec!["masks.example".into()],
+            ..Config::default()
+        };
+        for host in [
+            "172.17.0.1:8070",
+            "[fe80::1]:8070",
+            "localhost",
+            "workstation:8070",
+            "host.docker.internal:8070",
+            "masks.example",
+        ] {
+            check(&config, &[("host", host)]).unwrap();
+        }
+        for host in ["evil.example:8070", "172.17.0.1.evil.example", ""] {
+            check(&config, &[("host", host)]).unwrap_err();
         }
     }
 

@@ -25,6 +25,9 @@ use crate::videos::Videos;
 /// The file by which a folder is known to be a server's.
 const MARKER: &str = "samara-server.txt";
 
+/// What [`App::body_memory`] is counted in.
+pub(crate) const BODY_UNIT: usize = 1 << 10;
+
 /// Refuses a folder with files of somebody else, which would be taken for what the server keeps.
 fn check_own(state: &Path) -> std::io::Result<()> {
     let is_empty = match std::fs::read_dir(state) {
@@ -37,6 +40,17 @@ fn check_own(state: &Path) -> std::io::Result<()> {
     }
     let why = format!("there are other files in it (and no {MARKER}); name an empty folder");
     Err(std::io::Error::other(why))
+}
+
+/// Keeps other users of the machine away from pictures that were sent.
+fn keep_private(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    let _ = folder;
+    Ok(())
 }
 
 /// The server's state.
@@ -53,6 +67,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Large bodies that are received.
     pub(crate) uploads: Semaphore,
+    /// The memory for bodies of requests at work, in units of [`BODY_UNIT`].
+    pub(crate) body_memory: Arc<Semaphore>,
     /// Set when the server is asked to end.
     pub(crate) ending: CancellationToken,
     /// Keeps other servers away from the folder of what is kept.
@@ -66,11 +82,18 @@ impl App {
     /// The folder cannot be used, or another server works in it.
     pub(crate) fn open(config: Config, state: &Path) -> std::io::Result<Self> {
         check_own(state)?;
-        let lock = FolderLock::acquire(state)?;
-        std::fs::write(
-            state.join(MARKER),
-            "The state of `samara serve`; see docs/server.md.\n",
-        )?;
+        let lock = FolderLock::acquire(state).map_err(|error| match error.kind() {
+            std::io::ErrorKind::ResourceBusy => {
+                let why = "another server works there; name a folder of its own with --state";
+                std::io::Error::other(why)
+            }
+            _ => error,
+        })?;
+        let marker = state.join(MARKER);
+        if !marker.exists() {
+            keep_private(state)?;
+            std::fs::write(marker, "The state of `samara serve`; see docs/server.md.\n")?;
+        }
         let metrics = Metrics::new();
         let images = Arc::new(Images::open(&config, state)?);
         let kept = Embeddings::open(&config, state, Arc::clone(&images), Arc::clone(&metrics));
@@ -83,6 +106,7 @@ impl App {
             videos: Arc::new(Videos::open(&config, state)?),
             tracks: Tracks::new(),
             uploads: Semaphore::new(config.limits.uploads),
+            body_memory: Arc::new(Semaphore::new(config.limits.bodies_memory / BODY_UNIT)),
             ending: CancellationToken::new(),
             metrics,
             config,

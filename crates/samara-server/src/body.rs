@@ -1,7 +1,7 @@
 //! What requests carry: bodies within limits of size and time, and JSON that says which field is wrong.
 
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -10,9 +10,10 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::App;
+use crate::app::{App, BODY_UNIT};
 use crate::blocking::blocking;
 use crate::error::{Problem, Result, plain};
 
@@ -24,6 +25,29 @@ const SLOWEST: u64 = 32 << 10;
 /// How long the rest of a body that is too large is taken.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The share of the memory for bodies that a request has; it has it until it is answered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BodyMemory(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl BodyMemory {
+    /// Room for a body of so many bytes, waited for as long as for a part of it.
+    async fn reserve(app: &App, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let idle = Duration::from_secs(app.config.limits.idle_seconds);
+        let room = Arc::clone(&app.body_memory).acquire_many_owned(units(bytes));
+        let busy = || Problem::overload("too many large bodies are at work", idle);
+        let room = tokio::time::timeout(idle, room).await;
+        room.map_err(|_| busy())?.map_err(|_| busy())
+    }
+
+    fn keep(&self, room: OwnedSemaphorePermit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(room);
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    bytes.div_ceil(BODY_UNIT).try_into().unwrap_or(u32::MAX)
+}
+
 /// JSON of a type.
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -33,10 +57,22 @@ pub(crate) struct File {
     pub(crate) content_type: String,
 }
 
+/// JSON as it is.
+pub(crate) struct JsonText(pub(crate) Vec<u8>);
+
 /// The query of a URL.
 pub(crate) struct UrlQuery<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
+        let JsonText(body) = JsonText::from_request(request, app).await?;
+        parse_large(body).await.map(Self)
+    }
+}
+
+impl FromRequest<Arc<App>> for JsonText {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
@@ -45,12 +81,16 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Json<T> {
             let detail = format!("content type {content_type:?}: expected application/json");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        let body = read(request.into_body(), app).await?;
-        if body.len() as u64 <= SMALL {
-            return parse(&body).map(Self);
-        }
-        blocking(move || parse(&body).map(Self)).await?
+        read(request, app).await.map(Self)
     }
+}
+
+/// Parses JSON as [`parse`], off the threads that serve if it is large.
+pub(crate) async fn parse_large<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Result<T> {
+    if body.len() as u64 <= SMALL {
+        return parse(&body);
+    }
+    blocking(move || parse(&body)).await?
 }
 
 impl FromRequest<Arc<App>> for File {
@@ -58,7 +98,12 @@ impl FromRequest<Arc<App>> for File {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
         let content_type = content_type(request.headers());
-        let bytes = read(request.into_body(), app).await?;
+        if content_type == "multipart/form-data" {
+            let detail = "content type \"multipart/form-data\": the body is the file itself, as \
+                          curl --data-binary @FILE sends it";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let bytes = read(request, app).await?;
         Ok(Self {
             bytes,
             content_type,
@@ -114,6 +159,18 @@ pub(crate) fn is_json(content_type: &str) -> bool {
 
 /// Parses JSON: 400 if it is none, 422 with the field if it is another's.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Serde takes a list of values for an object, too.
+    let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+    let value = parse_value(bytes)?;
+    if is_object {
+        Ok(value)
+    } else {
+        Err(Problem::field("", "an object is expected"))
+    }
+}
+
+/// Parses JSON of any form.
+pub(crate) fn parse_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let no_json = |e: &dyn Display| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}"))
     };
@@ -121,7 +178,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        if !error.is_data() {
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
             return no_json(&error);
         }
         let mut field = if path == "." { String::new() } else { path };
@@ -142,23 +199,41 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         Problem::field(field, plain(why))
     })?;
     json.end().map_err(|e| no_json(&e))?;
-    // Serde takes a list of values for an object, too.
-    match bytes.trim_ascii_start().first() {
-        Some(b'{') => Ok(value),
-        _ => Err(Problem::field("", "an object is expected")),
-    }
+    Ok(value)
 }
 
 /// Reads a body within the limits.
-async fn read(body: Body, app: &App) -> Result<Vec<u8>> {
-    let limits = &app.config.limits;
-    let most = limits.body_bytes;
+async fn read(request: Request, app: &App) -> Result<Vec<u8>> {
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+        let detail = format!("content encoding {encoding:?}: bodies are sent as they are");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let memory = request.extensions().get::<BodyMemory>().cloned();
+    let body = request.into_body();
+    let most = app.config.limits.body_bytes;
+    let said = axum::body::HttpBody::size_hint(&body);
+    let is_too_large = said.lower() > most as u64;
+    let expected = said.upper().map_or(most, |upper| {
+        upper.min(most as u64).try_into().unwrap_or(most)
+    });
+    let room = if is_too_large || expected as u64 <= SMALL {
+        None
+    } else {
+        Some(BodyMemory::reserve(app, expected).await?)
+    };
     let mut bytes = Vec::new();
     each_part(body, app, most as u64, |part| {
         bytes.extend_from_slice(part);
         Ok(())
     })
     .await?;
+    if let (Some(mut room), Some(memory)) = (room, memory) {
+        // More was reserved for a body that did not say how large it is.
+        let spare = room.num_permits() - (units(bytes.len()) as usize).min(room.num_permits());
+        drop(room.split(spare));
+        memory.keep(room);
+    }
     Ok(bytes)
 }
 
@@ -265,6 +340,8 @@ mod tests {
         assert!(status == 422 && !text.contains("Outer"), "{text}");
         let (_, text) = shown(r#"{"inner": [7]}"#);
         assert!(!text.contains("struct"), "{text}");
+        let (status, text) = shown(r#"{"inner": [[1, 2, 3]]}"#);
+        assert!(status == 422 && text.contains("inner[0]"), "{text}");
         assert_eq!(shown(r#"{"inner": "#).0, 400);
         assert_eq!(shown(r#"{"inner": []} x"#).0, 400);
     }

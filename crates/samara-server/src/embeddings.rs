@@ -193,12 +193,13 @@ impl Embeddings {
                 .wait_for(Progress::is_end)
                 .await
                 .map(|now| now.clone());
+            // Before the last who waits has gone, which cancels it, too.
+            let was_cancelled = running.cancelled.is_cancelled();
             drop(waits);
             match ended {
                 Ok(Progress::Ready(embedding)) => return Ok(embedding),
                 // Who waited before has gone and taken the work along; it begins anew.
-                Ok(Progress::Failed(_))
-                    if running.cancelled.is_cancelled() && !model.is_closed() => {}
+                Ok(Progress::Failed(_)) if was_cancelled && !model.is_closed() => {}
                 Ok(Progress::Failed(problem)) => return Err(problem),
                 _ => return Err(Problem::internal("the embedding was lost")),
             }

@@ -11,6 +11,11 @@ use samara_quality::QualityError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// Settings that make no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(crate) String);
+
 /// Why a request failed, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
@@ -25,7 +30,7 @@ pub(crate) struct Problem {
     #[schema(example = "point 900,20 lies outside the image of 600×400 pixels")]
     detail: String,
     /// The field that is wrong, as `prompts[0].points`; left out where none is to blame.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_unnamed")]
     field: Option<String>,
     /// When to try again.
     #[serde(skip)]
@@ -33,6 +38,11 @@ pub(crate) struct Problem {
 }
 
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
+
+#[expect(clippy::ref_option, reason = "as serde calls it")]
+fn is_unnamed(field: &Option<String>) -> bool {
+    field.as_ref().is_none_or(String::is_empty)
+}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -130,7 +140,7 @@ impl Problem {
         }
     }
 
-    /// An answer of another form with this status, and with the detail as reason phrase: what Python programs show.
+    /// An answer of another form with this status, and with the line as reason phrase: what Python programs show.
     pub(crate) fn told(&self, body: impl IntoResponse) -> Response {
         let mut response = body.into_response();
         *response.status_mut() = self.status;
@@ -141,7 +151,7 @@ impl Problem {
                 '?'
             }
         };
-        let phrase: String = self.detail.chars().map(plain).collect();
+        let phrase: String = self.line().chars().map(plain).collect();
         if let Ok(phrase) = ReasonPhrase::try_from(phrase) {
             response.extensions_mut().insert(phrase);
         }
@@ -167,12 +177,26 @@ impl Problem {
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
+
+    /// The field and what is wrong with it, in one line.
+    pub(crate) fn line(&self) -> String {
+        match self.field.as_deref() {
+            Some(field) if !field.is_empty() => format!("{field}: {}", self.detail),
+            _ => self.detail.clone(),
+        }
+    }
 }
 
 /// What the parser says, without the names of our types.
 pub(crate) fn plain(why: &str) -> String {
     if why.contains("any variant of untagged enum") {
         return "is of no form that is understood here".into();
+    }
+    if why.starts_with("trailing characters") {
+        return "has more values than are expected".into();
+    }
+    if why.starts_with("expected value") || why.starts_with("expected ident") {
+        return "is of a type that is not expected here".into();
     }
     match why.split_once("expected struct ") {
         Some((before, _)) => format!("{before}expected an object"),

@@ -2,18 +2,24 @@
 
 use std::fmt::Display;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blocking::blocking;
 use crate::config::{Config, LabelStudio};
 use crate::error::{Problem, Result};
 
+/// Files that are fetched at once: each may take a thread and the memory of the largest.
+const AT_ONCE: usize = 4;
+
 /// Fetches files over http and https.
 pub(crate) struct Fetch {
+    turns: Arc<Semaphore>,
     /// Hosts from which requests may have files fetched, with their ports.
     hosts: Vec<String>,
     label_studio: Option<LabelStudio>,
@@ -32,6 +38,7 @@ impl Fetch {
             .timeout_connect(Some(Duration::from_secs(10)))
             .build();
         Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             hosts: config
                 .image_hosts
                 .iter()
@@ -84,8 +91,8 @@ impl Fetch {
             if url.starts_with("http://") || url.starts_with("https://") {
                 return self.get(url).await;
             }
-            let detail = "the task names an image that is in Label Studio; tell the server its address and a token in \
-                          [label_studio] of --config";
+            let detail = "the task names an image that is in Label Studio; tell the server its address and a token, \
+                          LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, or [label_studio] of --config";
             return Err(Problem::field("", detail));
         };
         let base = label_studio.url.trim_end_matches('/');
@@ -129,7 +136,9 @@ impl Fetch {
             label_studio.url.trim_end_matches('/')
         );
         let body = serde_json::json!({"refresh": token}).to_string();
+        let turn = self.turn().await?;
         blocking(move || {
+            let _turn = turn;
             let failed = |e: &dyn Display| {
                 Problem::field("", format!("Label Studio takes the token not: {e}"))
             };
@@ -148,10 +157,19 @@ impl Fetch {
         .await?
     }
 
+    /// A turn to fetch something. Whoever fetches has it until the other server has answered, though nobody may wait for
+    /// it any more.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.map_err(|_| Problem::unavailable("nothing more is fetched"))
+    }
+
     async fn request(&self, url: String, authorization: Option<String>) -> Result<Fetched> {
         let agent = self.agent.clone();
         let most = self.most_bytes;
+        let turn = self.turn().await?;
         blocking(move || {
+            let _turn = turn;
             let mut request = agent.get(&url);
             if let Some(authorization) = authorization {
                 request = request.header("authorization", authorization);
@@ -192,7 +210,7 @@ fn is_of_a_task(path: &str) -> bool {
     let plain = path.split(['?', '#']).next().unwrap_or_default();
     let parts: Vec<&str> = plain.split('/').skip(1).collect();
     let encoded = plain.to_ascii_lowercase();
-    let leads_up = parts.contains(&"..")
+    let leads_up = parts.iter().any(|part| part.starts_with(".."))
         || ["%2e", "%2f", "%5c", "\\"]
             .iter()
             .any(|code| encoded.contains(code));

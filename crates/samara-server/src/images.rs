@@ -154,7 +154,7 @@ impl Images {
     }
 
     /// The image that a request names in its field `image`.
-    pub(crate) async fn find(self: &Arc<Self>, image: &ImageRef) -> Result<Image> {
+    pub(crate) async fn find(self: &Arc<Self>, image: ImageRef) -> Result<Image> {
         let ImageRef {
             id,
             path,
@@ -163,14 +163,12 @@ impl Images {
         } = image;
         let (field, found) = match (id, path, url, data) {
             (Some(id), None, None, None) => ("", async { self.get(&id.parse()?).await }.await),
-            (None, Some(path), None, None) => ("path", self.read(path).await),
+            (None, Some(path), None, None) => ("path", self.read(&path).await),
             (None, None, Some(url), None) => (
                 "url",
-                async { self.add(self.fetch.get(url).await?).await }.await,
+                async { self.add(self.fetch.get(&url).await?).await }.await,
             ),
-            (None, None, None, Some(data)) => {
-                ("data", async { self.add(decode_base64(data)?).await }.await)
-            }
+            (None, None, None, Some(data)) => ("data", self.add_base64(data).await),
             _ => {
                 let detail = "exactly one of id, path, url and data says which image";
                 ("", Err(Problem::field("", detail)))
@@ -187,6 +185,12 @@ impl Images {
         task: Option<u64>,
     ) -> Result<Vec<u8>> {
         self.fetch.label_studio(url, task).await
+    }
+
+    /// The same of a file as base64, or as a data URI.
+    pub(crate) async fn add_base64(self: &Arc<Self>, text: String) -> Result<Image> {
+        let file = blocking(move || decode_base64(&text)).await??;
+        self.add(file).await
     }
 
     /// Takes the file of an image, which is decoded to know that it is one.
@@ -277,7 +281,7 @@ impl Images {
     }
 
     /// The id of an image that a request names in its field `image`, which need not be decoded for it.
-    pub(crate) async fn identify(self: &Arc<Self>, image: &ImageRef) -> Result<ImageId> {
+    pub(crate) async fn identify(self: &Arc<Self>, image: ImageRef) -> Result<ImageId> {
         let about = |e: Problem| e.about("image");
         match image {
             ImageRef {
@@ -299,7 +303,7 @@ impl Images {
                 url: None,
                 data: None,
             } => {
-                let read = self.read_file_below_root(path).await;
+                let read = self.read_file_below_root(&path).await;
                 Ok(read.map_err(|e| about(e.about("path")))?.0)
             }
             other => Ok(self.find(other).await?.info.id.clone()),
@@ -387,5 +391,11 @@ pub(crate) fn decode_base64(text: &str) -> Result<Vec<u8>> {
         None => text,
     };
     let refuse = |e| Problem::field("", format!("is no base64: {e}"));
-    BASE64_STANDARD.decode(text.trim_ascii()).map_err(refuse)
+    let text = text.trim_ascii();
+    // As programs write it that break lines.
+    if text.contains(|c: char| c.is_ascii_whitespace()) {
+        let joined: String = text.split_ascii_whitespace().collect();
+        return BASE64_STANDARD.decode(joined).map_err(refuse);
+    }
+    BASE64_STANDARD.decode(text).map_err(refuse)
 }

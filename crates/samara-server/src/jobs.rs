@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::embeddings::Embeddings;
 use crate::error::{Problem, Result};
 use crate::images::{ImageId, ImageInfo, Images};
-use crate::masks::{MaskAnswer, MaskFormat};
+use crate::masks::{MaskAnswer, MaskStyle};
 use crate::models::LoadedModel;
 use crate::owner::Urgency;
 
@@ -211,7 +211,7 @@ impl Jobs {
         images: &Arc<Images>,
         image: &ImageInfo,
         options: MaskGeneratorOptions,
-        format: MaskFormat,
+        style: MaskStyle,
     ) -> Result<Arc<Job>> {
         MaskGenerator::new(model.segmenter(), options.clone())
             .map_err(|e| Problem::from(e).about("options"))?;
@@ -221,7 +221,7 @@ impl Jobs {
             model: Arc::clone(model),
             image: image.id.clone(),
             options,
-            format,
+            style,
         };
         let (embeddings, images) = (Arc::clone(embeddings), Arc::clone(images));
         tokio::spawn(async move {
@@ -242,7 +242,7 @@ struct Everything {
     model: Arc<LoadedModel>,
     image: ImageId,
     options: MaskGeneratorOptions,
-    format: MaskFormat,
+    style: MaskStyle,
 }
 
 impl Everything {
@@ -252,7 +252,7 @@ impl Everything {
             model,
             image,
             options,
-            format,
+            style,
         } = self;
         // One job of a model has its image in memory; the others wait without.
         let turn = model.jobs.acquire().await;
@@ -276,7 +276,7 @@ impl Everything {
         drop(turn);
         let name = model.name.clone();
         let answer =
-            crate::blocking::blocking(move || EverythingAnswer::new(&known, name, &masks, format));
+            crate::blocking::blocking(move || EverythingAnswer::new(&known, name, &masks, style));
         job.set(Progress::Done(Arc::new(answer.await??)));
         Ok(())
     }
@@ -321,12 +321,12 @@ impl EverythingAnswer {
         image: &ImageInfo,
         model: String,
         records: &[MaskRecord],
-        format: MaskFormat,
+        style: MaskStyle,
     ) -> Result<Self> {
         let tree = Hierarchy::of(records);
         let masks = records.iter().zip(tree.nodes()).map(|(record, node)| {
             Ok(EverythingMask {
-                mask: MaskAnswer::new(&record.segmentation.to_mask()?, format)?,
+                mask: MaskAnswer::new(&record.segmentation.to_mask()?, style)?,
                 predicted_iou: record.predicted_iou.0,
                 stability_score: record.stability_score.0,
                 point: record.point_coords[0],

@@ -4,7 +4,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{ConfigError, Log, LogFormat};
+use crate::config::{Log, LogFormat};
+use crate::error::ConfigError;
 
 /// Logs to standard error from now on, for the whole process.
 ///

@@ -18,10 +18,40 @@ pub(crate) enum MaskFormat {
     Rle,
     /// A PNG of 0 and 255 as base64.
     Png,
-    /// Outer rings and holes, exactly along the pixels.
+    /// Outer rings and holes, along the edges of the pixels; `tolerance` says how exactly.
     Polygons,
     /// Left out: scores and boxes alone.
     None,
+}
+
+/// How far the line of a polygon may leave the mask's outline, in pixels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub(crate) struct Tolerance(f64);
+
+impl TryFrom<f64> for Tolerance {
+    type Error = &'static str;
+
+    fn try_from(pixels: f64) -> Result<Self, Self::Error> {
+        if pixels.is_finite() && pixels >= 0.0 {
+            Ok(Self(pixels))
+        } else {
+            Err("a number of pixels, 0 or more, is expected")
+        }
+    }
+}
+
+/// How masks are answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MaskStyle {
+    format: MaskFormat,
+    tolerance: Tolerance,
+}
+
+impl MaskStyle {
+    pub(crate) fn new(format: MaskFormat, tolerance: Tolerance) -> Self {
+        Self { format, tolerance }
+    }
 }
 
 /// COCO run lengths of a mask.
@@ -67,13 +97,13 @@ impl MaskAnswer {
         Ok(Rle::from_compressed_string(*size, counts)?.to_mask()?)
     }
 
-    pub(crate) fn new(mask: &Mask, format: MaskFormat) -> Result<Self> {
+    pub(crate) fn new(mask: &Mask, style: MaskStyle) -> Result<Self> {
         let mut answer = Self {
             area: mask.area(),
             bbox: mask.bbox().as_ref().map_or([0; 4], BBox::xywh),
             ..Self::default()
         };
-        match format {
+        match style.format {
             MaskFormat::Rle => {
                 let rle = mask.to_rle();
                 answer.segmentation = Some(RleAnswer {
@@ -83,7 +113,10 @@ impl MaskAnswer {
             }
             MaskFormat::Png => answer.png = Some(BASE64_STANDARD.encode(png(mask)?)),
             MaskFormat::Polygons => {
-                answer.polygons = Some(mask.to_polygons().iter().map(PolygonAnswer::new).collect());
+                let Tolerance(pixels) = style.tolerance;
+                let polygons = mask.to_polygons().into_iter();
+                let polygons = polygons.map(|polygon| polygon.simplify(pixels));
+                answer.polygons = Some(polygons.map(|p| PolygonAnswer::new(&p)).collect());
             }
             MaskFormat::None => {}
         }
@@ -130,7 +163,7 @@ pub(crate) struct CandidateAnswer {
 }
 
 impl CandidateAnswer {
-    fn new(candidate: &Candidate, expected: Option<&[f32]>, format: MaskFormat) -> Result<Self> {
+    fn new(candidate: &Candidate, expected: Option<&[f32]>, style: MaskStyle) -> Result<Self> {
         Ok(Self {
             index: Some(candidate.index),
             predicted_iou: Some(candidate.predicted_iou.0),
@@ -139,11 +172,11 @@ impl CandidateAnswer {
             expected_iou: expected.and_then(|all| all.get(candidate.index).copied()),
             stability_score: Some(candidate.stability_score.0),
             granularity: Some(candidate.granularity.name()),
-            mask: MaskAnswer::new(&candidate.mask, format)?,
+            mask: MaskAnswer::new(&candidate.mask, style)?,
         })
     }
 
-    fn combined(mask: &Mask, format: MaskFormat) -> Result<Self> {
+    fn combined(mask: &Mask, style: MaskStyle) -> Result<Self> {
         Ok(Self {
             index: None,
             predicted_iou: None,
@@ -152,7 +185,7 @@ impl CandidateAnswer {
             expected_iou: None,
             stability_score: None,
             granularity: None,
-            mask: MaskAnswer::new(mask, format)?,
+            mask: MaskAnswer::new(mask, style)?,
         })
     }
 }
@@ -174,6 +207,8 @@ pub(crate) struct ObjectAnswer {
     /// All masks, in the model's order: three, or one. Empty where `candidates` was false.
     candidates: Vec<CandidateAnswer>,
     selected: SelectedAnswer,
+    /// What may keep the prompt from being answered well.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl ObjectAnswer {
@@ -183,16 +218,16 @@ impl ObjectAnswer {
         candidates: &Candidates,
         selection: &Selection,
         all: bool,
-        format: MaskFormat,
+        style: MaskStyle,
     ) -> Result<Self> {
         let expected = candidates.expected_ious();
-        let record = |c| CandidateAnswer::new(c, expected.as_deref(), format);
+        let record = |c| CandidateAnswer::new(c, expected.as_deref(), style);
         let selected = match selection
             .index
             .and_then(|index| candidates.as_slice().get(index))
         {
             Some(candidate) => record(candidate)?,
-            None => CandidateAnswer::combined(&selection.mask, format)?,
+            None => CandidateAnswer::combined(&selection.mask, style)?,
         };
         Ok(Self {
             id,
@@ -205,6 +240,7 @@ impl ObjectAnswer {
                 candidate: selected,
                 reason: selection.reason.clone(),
             },
+            warnings: Vec::new(),
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use samara::checkpoint::cache::ModelCache;
@@ -30,7 +29,8 @@ pub(crate) struct LoadedModel {
     pub(crate) metrics: ModelMetrics,
     /// Held by the job whose turn it is.
     pub(crate) jobs: Semaphore,
-    closed: AtomicBool,
+    /// Set when it takes no more work.
+    closed: CancellationToken,
 }
 
 impl LoadedModel {
@@ -40,11 +40,11 @@ impl LoadedModel {
 
     /// Whether it takes no more work.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.is_cancelled()
     }
 
     fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.cancel();
         self.owner.close();
     }
 }
@@ -194,7 +194,7 @@ impl Models {
             fingerprint,
             metrics,
             jobs: Semaphore::new(1),
-            closed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
         });
         // Weights are brought into their final form by the first image: better before somebody waits for it.
         let blank = RgbImage::new(64, 64);
@@ -203,7 +203,7 @@ impl Models {
         };
         model
             .owner
-            .submit(Urgency::Ahead, CancellationToken::new(), warm_up)?;
+            .submit(Urgency::Ahead, model.closed.clone(), warm_up)?;
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         loaded.insert(name.to_owned(), Arc::clone(&model));
         tracing::info!(model = name, "loaded");

@@ -26,18 +26,25 @@ pub(crate) struct PromptRequest {
     mask: Option<MaskRequest>,
     /// Asks for one mask in the place of three: better for prompts that mean one thing, such as several clicks.
     #[serde(default)]
+    #[schema(default = false)]
     single: bool,
 }
 
 /// `[x, y]`, or `[x, y, label]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a point is [x, y], or [x, y, 1] on the object and [x, y, 0] beside it"
-)]
-enum Point {
-    On([f64; 2]),
-    Labelled([f64; 3]),
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "Bounded<f64, 3>")]
+struct Point([f64; 3]);
+
+impl TryFrom<Bounded<f64, 3>> for Point {
+    type Error = &'static str;
+
+    fn try_from(numbers: Bounded<f64, 3>) -> Result<Self, Self::Error> {
+        match numbers.0[..] {
+            [x, y] => Ok(Self([x, y, 1.0])),
+            [x, y, label] => Ok(Self([x, y, label])),
+            _ => Err("a point is [x, y], or [x, y, 1] on the object and [x, y, 0] beside it"),
+        }
+    }
 }
 
 /// The image or the frame that a prompt is about.
@@ -91,6 +98,18 @@ pub(crate) struct AnswerRef {
     candidate: Option<usize>,
 }
 
+/// How [`RleRequest::counts`] are described.
+#[derive(ToSchema)]
+#[schema(as = RleCounts)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a description")]
+pub(crate) enum RleCountsSchema {
+    /// The compressed string of `pycocotools`.
+    Compressed(String),
+    /// Run lengths, down the columns, beginning with unset pixels.
+    Uncompressed(Vec<u32>),
+}
+
 /// COCO run lengths.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +117,7 @@ pub(crate) struct RleRequest {
     /// Height, then width.
     size: [u32; 2],
     /// The compressed string of `pycocotools`, or run lengths.
-    #[schema(value_type = String)]
+    #[schema(value_type = RleCountsSchema)]
     counts: samara_image::RleCounts,
 }
 
@@ -125,7 +144,7 @@ impl PromptRequest {
     /// A prompt of points alone, for the dialects.
     pub(crate) fn new(points: Vec<[f64; 3]>, bbox: Option<[f64; 4]>) -> Self {
         Self {
-            points: Bounded(points.into_iter().map(Point::Labelled).collect()),
+            points: Bounded(points.into_iter().map(Point).collect()),
             bbox,
             ..Self::default()
         }
@@ -139,11 +158,7 @@ impl PromptRequest {
         intent: Intent,
     ) -> Result<Prompt> {
         let mut prompt = Prompt::new().with_intent(intent);
-        for (index, point) in self.points.0.iter().enumerate() {
-            let (x, y, label) = match *point {
-                Point::On([x, y]) => (x, y, 1.0),
-                Point::Labelled([x, y, label]) => (x, y, label),
-            };
+        for (index, &Point([x, y, label])) in self.points.0.iter().enumerate() {
             prompt = if label == 1.0 {
                 prompt.with_point(x, y)
             } else if label == 0.0 {
@@ -194,6 +209,8 @@ impl MaskRequest {
                     let detail = "this is an answer about another image";
                     return Err(Problem::field("answer.id", detail));
                 }
+                of.check_size(kept.mask.width(), kept.mask.height())
+                    .map_err(|e| e.about("answer"))?;
                 let logits = kept.logits(candidate).map_err(|e| e.about("answer"))?;
                 Ok(match logits {
                     Some(logits) => prompt.with_mask(logits.clone()),
@@ -206,6 +223,27 @@ impl MaskRequest {
             )),
         }
     }
+}
+
+/// The box around a mask, in pixels.
+pub(crate) fn own_box(mask: &Mask) -> Option<[f64; 4]> {
+    let [x, y, w, h] = mask.bbox()?.xywh().map(f64::from);
+    Some([x, y, x + w, y + h])
+}
+
+/// What may keep a prompt from being answered well. Models of this family are trained with masks beside clicks and
+/// boxes, and answer badly to one alone.
+pub(crate) fn warning(prompt: &Prompt) -> Option<String> {
+    let alone = prompt.clicks().is_empty() && prompt.box_prompt().is_none();
+    let is_mask = prompt.mask_prompt().is_some();
+    (alone && is_mask).then(|| {
+        let own = match prompt.mask_prompt() {
+            Some(MaskPrompt::Mask(mask)) => own_box(mask),
+            _ => None,
+        };
+        let own = own.map_or_else(String::new, |own| format!(": \"box\": {own:?}"));
+        format!("a mask alone is a weak prompt; its own box beside it helps{own}")
+    })
 }
 
 /// The prompt with its mask as logits, as models take it: of many prompts on a large image the masks alone would fill the

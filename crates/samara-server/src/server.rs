@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,12 +33,13 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::access::{Access, Client, PREFLIGHT_KEPT, admit};
 use crate::app::App;
+use crate::body::BodyMemory;
 use crate::config::Config;
 use crate::dialects::{cvat, label_studio, x_anylabeling_video};
 use crate::error::Problem;
 use crate::metrics::{RequestLabels, RouteLabels};
+use crate::openapi::{Api, complete};
 use crate::routes::{embeddings, images, jobs, models, predict, quality, videos};
-use crate::video_answers::VideoFrameAnswer;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,7 @@ pub enum ServerError {
 /// A server that listens, and answers once it is [run](Self::run).
 pub struct Server {
     listener: TcpListener,
+    state: PathBuf,
     app: Arc<App>,
     router: Router,
 }
@@ -94,8 +96,10 @@ impl Server {
         config.listen = listener
             .local_addr()
             .map_err(|e| ServerError::Listen(config.listen, e))?;
-        let app =
-            App::open(config, &state).map_err(|why| ServerError::State { folder: state, why })?;
+        let app = App::open(config, &state).map_err(|why| ServerError::State {
+            folder: state.clone(),
+            why,
+        })?;
         let app = Arc::new(app);
         let names = app.config.models.clone();
         for name in [app.models.default_name().to_owned()].iter().chain(&names) {
@@ -105,9 +109,15 @@ impl Server {
         let router = router(&app);
         Ok(Self {
             listener,
+            state,
             app,
             router,
         })
+    }
+
+    /// The folder of what is kept.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Where it listens; its port is a free one if the configuration says 0.
@@ -122,6 +132,7 @@ impl Server {
             listener,
             app,
             router,
+            ..
         } = self;
         let limits = &app.config.limits;
         let connections = Arc::new(Semaphore::new(limits.connections));
@@ -214,29 +225,6 @@ async fn accept(
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Samara",
-        description = "Promptable segmentation: an image and a click, a box or a rough mask in, three candidate masks \
-                       out. Coordinates are pixels of the original image after EXIF orientation, x before y. Errors are \
-                       problem details (RFC 9457) and name the field.",
-        license(name = "MIT OR Apache-2.0"),
-    ),
-    components(schemas(VideoFrameAnswer)),
-    tags(
-        (name = "images", description = "Images, named by their content"),
-        (name = "embeddings", description = "The expensive step, ahead of the first click"),
-        (name = "predict", description = "Masks for prompts"),
-        (name = "everything", description = "All masks of an image, as a job"),
-        (name = "videos", description = "Objects followed through videos"),
-        (name = "quality", description = "How good masks are that someone else made"),
-        (name = "models", description = "Models: list, load, unload"),
-        (name = "health", description = "Whether the server is well"),
-    )
-)]
-struct Api;
-
 /// The native API, described.
 fn native() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Api::openapi())
@@ -265,7 +253,7 @@ fn native() -> OpenApiRouter<Arc<App>> {
 
 /// The native API, as `/openapi.json` describes it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    native().into_openapi()
+    complete(native().into_openapi())
 }
 
 /// What annotation tools call beside it.
@@ -290,6 +278,7 @@ fn dialects() -> Router<Arc<App>> {
 
 fn router(app: &Arc<App>) -> Router {
     let (native, api) = native().split_for_parts();
+    let api = complete(api);
     let access = Arc::new(Access::new(&app.config));
     let request_id = HeaderName::from_static("x-request-id");
     let routes = native
@@ -372,25 +361,27 @@ async fn not_so(method: Method, uri: Uri) -> Problem {
 }
 
 /// Logs a request, and counts it.
-async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let path = cut(request.uri().path());
     let id = request
         .headers()
         .get("x-request-id")
         .and_then(|id| id.to_str().ok());
-    let id = id.unwrap_or_default().to_owned();
+    let id = cut(id.unwrap_or_default());
     let peer = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
         .map(|info| info.0.ip());
     app.metrics.in_flight.inc();
     let ends = Ends(&app);
+    let memory = BodyMemory::default();
+    request.extensions_mut().insert(memory.clone());
     let response = next.run(request).await;
-    drop(ends);
+    drop((ends, memory));
     let seconds = start.elapsed().as_secs_f64();
     let status = response.status().as_u16();
     let client = response
@@ -418,6 +409,15 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         .get_or_create_owned(&RouteLabels { route });
     duration.observe(seconds);
     response
+}
+
+/// A text of a request in a line of the log.
+fn cut(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Counts a request as ended, also when its client goes away.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::Result;
-use crate::masks::{MaskAnswer, MaskFormat};
+use crate::masks::{MaskAnswer, MaskStyle};
 
 /// A video session.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -56,12 +56,12 @@ pub(crate) struct VideoObject {
 }
 
 impl VideoObject {
-    pub(crate) fn new(found: &ObjectMask, format: MaskFormat) -> Result<Self> {
+    pub(crate) fn new(found: &ObjectMask, style: MaskStyle) -> Result<Self> {
         Ok(Self {
             object: found.object,
             predicted_iou: found.predicted_iou.0,
             object_score: found.object_score,
-            mask: MaskAnswer::new(&found.mask, format)?,
+            mask: MaskAnswer::new(&found.mask, style)?,
         })
     }
 }
@@ -75,11 +75,11 @@ pub(crate) struct VideoFrameAnswer {
 }
 
 impl VideoFrameAnswer {
-    pub(crate) fn new(found: &FrameMasks, format: MaskFormat) -> Result<Self> {
+    pub(crate) fn new(found: &FrameMasks, style: MaskStyle) -> Result<Self> {
         let objects = found
             .objects
             .iter()
-            .map(|object| VideoObject::new(object, format));
+            .map(|object| VideoObject::new(object, style));
         Ok(Self {
             frame: found.index,
             objects: objects.collect::<Result<_>>()?,

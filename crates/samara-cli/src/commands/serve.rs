@@ -32,8 +32,12 @@ pub(crate) fn run(flags: &ServeFlags, threads: Option<usize>) -> Result<()> {
     let served = runtime.block_on(async {
         let interrupt = Interrupt::listen();
         let server = Server::start(config).await.map_err(CliError::failed)?;
-        tracing::info!("listening on http://{}", server.address());
+        let address = server.address();
+        tracing::info!("what is kept lies in {}", server.state().display());
+        tracing::info!("listening on http://{address}");
+        tracing::info!("the API is shown at http://{address}/docs");
         server.run(asked(&interrupt)).await;
+        tracing::info!("ended");
         Ok(())
     });
     // What is written to the disk is waited for, but not for ever.
@@ -90,12 +94,14 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
     if let Ok(token) = env::var("SAMARA_TOKEN") {
         config.tokens.insert(UNNAMED.into(), token.into());
     }
-    if let (None, Ok(url), Ok(token)) = (
-        &config.label_studio,
-        env::var("LABEL_STUDIO_URL"),
-        env::var("LABEL_STUDIO_API_KEY"),
-    ) {
-        config.label_studio = Some(LabelStudio::new(url, token));
+    if config.label_studio.is_none() {
+        let [url, key] = ["LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"];
+        config.label_studio = match (env::var(url), env::var(key)) {
+            (Ok(url), Ok(token)) => Some(LabelStudio::new(url, token)),
+            (Err(_), Err(_)) => None,
+            (Ok(_), Err(_)) => return Err(CliError::usage(format!("{url}: {key} is missing"))),
+            (Err(_), Ok(_)) => return Err(CliError::usage(format!("{key}: {url} is missing"))),
+        };
     }
     Ok(config)
 }

@@ -2,6 +2,7 @@
 //!
 //! Facts: `cvat/apps/lambda_manager/views.py`. Two functions for each model: an interactor, and a tracker.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json as Answer;
@@ -9,18 +10,20 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use samara::{Candidates, Intent, Mask};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::best;
+use super::{best, objects};
 use crate::app::App;
 use crate::ask::ask;
 use crate::body::{Json, UrlPath};
 use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
-use crate::images::{Image, decode_base64};
+use crate::images::Image;
 use crate::models::LoadedModel;
 use crate::owner::Urgency;
 use crate::prompts::{PromptRequest, PromptedImage};
@@ -35,7 +38,7 @@ const DRAWS_SHAPES: (u32, u32) = (2, 70);
 
 /// An error that CVAT shows: it shows nothing but the reason phrase.
 fn failure(problem: &Problem) -> Response {
-    problem.told(Answer(json!({"error": problem.detail()})))
+    problem.told(Answer(json!({"error": problem.line()})))
 }
 
 fn function(model: &str, is_tracker: bool, port: u16) -> (String, Value) {
@@ -123,12 +126,40 @@ pub(crate) struct Payload {
     states: Option<Bounded<Option<TrackState>, 4096>>,
 }
 
-/// A rectangle as its corners, or with its type.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum TrackedShape {
-    Points(Vec<f64>),
-    Typed { points: Vec<f64> },
+/// A rectangle as its corners, or as an object with its type.
+#[derive(Debug, Clone)]
+struct TrackedShape {
+    points: Bounded<f64, 4096>,
+}
+
+impl<'de> Deserialize<'de> for TrackedShape {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = TrackedShape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the corners of a rectangle")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, points: A) -> Result<TrackedShape, A::Error> {
+                let points = Bounded::deserialize(SeqAccessDeserializer::new(points))?;
+                Ok(TrackedShape { points })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, shape: A) -> Result<TrackedShape, A::Error> {
+                #[derive(Deserialize)]
+                struct Typed {
+                    points: Bounded<f64, 4096>,
+                }
+                let Typed { points } = Typed::deserialize(MapAccessDeserializer::new(shape))?;
+                Ok(TrackedShape { points })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// Invokes the function that a header names, or that the fields fit.
@@ -154,8 +185,12 @@ pub(crate) async fn invoke(
             }
             None => (app.models.get(None)?, payload.states.is_some()),
         };
-        let file = decode_base64(&payload.image).map_err(|e| e.about("image"))?;
-        let image = app.images.add(file).await.map_err(|e| e.about("image"))?;
+        let mut payload = payload;
+        let image = app
+            .images
+            .add_base64(std::mem::take(&mut payload.image))
+            .await;
+        let image = image.map_err(|e| e.about("image"))?;
         if is_tracker {
             app.in_time(None, payload.track(&app, &model, image)).await
         } else {
@@ -252,14 +287,8 @@ impl Payload {
         if !rest.is_empty() {
             return Err(Problem::field("obj_bbox", "two corners make a box"));
         }
-        let mut boxes = boxes.iter().map(|&[[x0, y0], [x1, y1]]| [x0, y0, x1, y1]);
-        Ok(if boxes.len() > 1 {
-            boxes
-                .map(|bbox| PromptRequest::new(Vec::new(), Some(bbox)))
-                .collect()
-        } else {
-            vec![PromptRequest::new(points, boxes.next())]
-        })
+        let boxes = boxes.iter().map(|&[[x0, y0], [x1, y1]]| [x0, y0, x1, y1]);
+        Ok(objects(&points, &boxes.collect::<Vec<_>>()))
     }
 
     async fn interact(
@@ -398,7 +427,7 @@ impl Step {
 
 /// The box of a shape: of any points, the smallest around them.
 fn corners(shape: &TrackedShape) -> Result<[f64; 4]> {
-    let (TrackedShape::Points(points) | TrackedShape::Typed { points }) = shape;
+    let points = &shape.points.0;
     let (pairs, rest) = points.as_chunks::<2>();
     if pairs.len() < 2 || !rest.is_empty() || points.iter().any(|p| !p.is_finite()) {
         return Err(Problem::field(
@@ -448,11 +477,15 @@ mod tests {
 
     #[test]
     fn corners_are_in_any_order() {
-        assert_eq!(
-            corners(&TrackedShape::Points(vec![9.0, 8.0, 1.0, 2.0])).unwrap(),
-            [1.0, 2.0, 9.0, 8.0]
-        );
-        corners(&TrackedShape::Points(vec![1.0, 2.0])).unwrap_err();
-        corners(&TrackedShape::Points(vec![1.0, 2.0, 3.0])).unwrap_err();
+        let corners = |json: &str| {
+            let shape: TrackedShape = serde_json::from_str(json).map_err(Problem::internal)?;
+            corners(&shape)
+        };
+        assert_eq!(corners("[9, 8, 1, 2]").unwrap(), [1.0, 2.0, 9.0, 8.0]);
+        let typed = r#"{"type": "rectangle", "points": [9, 8, 1, 2]}"#;
+        assert_eq!(corners(typed).unwrap(), [1.0, 2.0, 9.0, 8.0]);
+        corners("[1, 2]").unwrap_err();
+        corners("[1, 2, 3]").unwrap_err();
+        corners("7").unwrap_err();
     }
 }

@@ -11,20 +11,21 @@ use axum::response::{IntoResponse, Response};
 use samara::{Candidates, Intent, Mask, Prompt};
 use samara_image::polygons_to_mask;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::labeling_config::{Kind, Target};
-use super::{best, brush_rle};
+use super::labeling_config::{Kind, LabelingConfig, Target};
+use super::{best, brush_rle, pixel};
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
-use crate::body::Json;
-use crate::bounded::Bounded;
+use crate::body::{Json, parse_value};
+use crate::bounded::{Bounded, Last, find_text};
 use crate::error::{Problem, Result};
-use crate::images::{Image, ImageInfo, decode_base64};
+use crate::images::{Image, ImageInfo};
 use crate::models::LoadedModel;
-use crate::prompts::{PromptRequest, PromptedImage, with_logits};
+use crate::prompts::{PromptRequest, PromptedImage, own_box, with_logits};
 
 /// Region types that prompt.
 const PROMPTS: [&str; 4] = ["keypoint", "rectangle", "brush", "polygon"];
@@ -52,9 +53,9 @@ struct Context {
 #[derive(Debug, Deserialize)]
 struct Task {
     id: Option<u64>,
-    data: serde_json::Map<String, Value>,
+    data: Box<RawValue>,
     #[serde(default)]
-    annotations: Option<Vec<Annotation>>,
+    annotations: Option<Last<Annotation>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,10 +69,31 @@ struct Annotation {
 struct Region {
     #[serde(rename = "type", default)]
     kind: String,
-    #[serde(default)]
-    value: serde_json::Map<String, Value>,
+    value: Option<Box<RawValue>>,
+    to_name: Option<String>,
     is_positive: Option<bool>,
+    image_rotation: Option<f64>,
 }
+
+/// What the regions that prompt say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RegionValue {
+    x: Option<f64>,
+    y: Option<f64>,
+    width: Option<f64>,
+    height: Option<f64>,
+    points: Option<Bounded<[f64; 2], 65536>>,
+    rle: Vec<u8>,
+    positive: Option<bool>,
+    keypointlabels: Option<Labels>,
+    rectanglelabels: Option<Labels>,
+    brushlabels: Option<Labels>,
+    polygonlabels: Option<Labels>,
+    labels: Option<Labels>,
+}
+
+type Labels = Bounded<String, 1000>;
 
 impl Region {
     /// `keypoint`, `rectangle`, … with and without labels.
@@ -79,26 +101,54 @@ impl Region {
         self.kind.strip_suffix("labels").unwrap_or(&self.kind)
     }
 
-    fn label(&self) -> Option<&str> {
-        let labels = self
-            .value
-            .get(&self.kind)
-            .or_else(|| self.value.get("labels"));
-        labels?.as_array()?.first()?.as_str()
+    fn prompts(&self) -> bool {
+        PROMPTS.contains(&self.shape())
     }
 
-    /// Whether a click is beside the object.
-    fn is_negative(&self) -> bool {
-        let of_value = || self.value.get("positive").and_then(Value::as_bool);
-        self.is_positive.or_else(of_value) == Some(false)
-    }
-
-    fn number(&self, key: &str) -> Result<f64> {
-        let number = self.value.get(key).and_then(Value::as_f64);
-        number.ok_or_else(|| {
-            Problem::field(format!("value.{key}"), "a number of percent is expected")
+    fn read(&self) -> Result<Stroke> {
+        let about = |e: Problem| e.about(format!("value of a {}", self.kind));
+        if self.image_rotation.is_some_and(|angle| angle != 0.0) {
+            let detail = "images that are rotated in Label Studio are not understood";
+            return Err(Problem::field("image_rotation", detail));
+        }
+        let text = self.value.as_ref().map_or("{}", |value| value.get());
+        let value: RegionValue = parse_value(text.as_bytes()).map_err(about)?;
+        Ok(Stroke {
+            shape: self.shape().to_owned(),
+            is_negative: self.is_positive.or(value.positive) == Some(false),
+            value,
         })
     }
+}
+
+/// A region that prompts.
+#[derive(Debug)]
+struct Stroke {
+    shape: String,
+    /// Whether a click is beside the object.
+    is_negative: bool,
+    value: RegionValue,
+}
+
+impl Stroke {
+    fn label(&self) -> Option<&str> {
+        let value = &self.value;
+        let of_shape = match &*self.shape {
+            "keypoint" => &value.keypointlabels,
+            "rectangle" => &value.rectanglelabels,
+            "brush" => &value.brushlabels,
+            _ => &value.polygonlabels,
+        };
+        let labels = of_shape.as_ref().or(value.labels.as_ref())?;
+        Some(labels.0.first()?)
+    }
+}
+
+/// A number of percent as a share.
+fn share(key: &str, number: Option<f64>) -> Result<f64> {
+    let number = number.ok_or_else(|| Problem::field("", "a number of percent is expected"));
+    let number = number.map_err(|e| e.about(format!("value.{key}")))?;
+    Ok(number / 100.0)
 }
 
 /// What is sent and not read.
@@ -112,7 +162,7 @@ fn model_version(model: &LoadedModel) -> String {
 
 /// An error that Label Studio shows: it shows nothing but the reason phrase.
 fn failure(problem: &Problem) -> Response {
-    problem.told(Answer(json!({"detail": problem.detail()})))
+    problem.told(Answer(json!({"detail": problem.line()})))
 }
 
 /// Greets a project.
@@ -159,32 +209,50 @@ pub(crate) async fn predict(
 impl PredictBody {
     async fn answer(self, app: &Arc<App>) -> Result<Vec<Value>> {
         let model = app.models.get(None)?;
-        let config = self.label_config.as_deref().unwrap_or_default();
+        let text = self.label_config.unwrap_or_default();
+        let config = Arc::new(blocking(move || LabelingConfig::read(&text)).await?);
         let context = self.params.and_then(|params| params.context);
         let is_interactive = context.is_some();
         let mut results = Vec::with_capacity(self.tasks.0.len());
-        let drawn = context
+        let drawn: Arc<[Region]> = context
             .and_then(|context| context.result)
             .unwrap_or_default()
-            .0;
-        for (index, task) in self.tasks.0.iter().enumerate() {
-            let prompts = if is_interactive {
-                Drawn::of_interaction(&drawn)
+            .0
+            .into();
+        for (index, task) in self.tasks.0.into_iter().enumerate() {
+            let about = |e: Problem| e.about(format!("tasks[{index}]"));
+            let regions = if is_interactive {
+                Arc::clone(&drawn)
             } else {
-                Drawn::of_annotations(task.annotations.as_deref().unwrap_or_default())
+                let last = task.annotations.and_then(|annotations| annotations.0);
+                last.map(|annotation| annotation.result.0)
+                    .unwrap_or_default()
+                    .into()
             };
-            let mut regions = Vec::new();
-            if !prompts.is_empty() {
-                let target = Target::of(config)?;
-                let image = task
-                    .image(app, &target)
-                    .await
-                    .map_err(|e| e.about(format!("tasks[{index}]")))?;
-                regions = answer_all(app, &model, &target, image, prompts).await?;
-            } else if !is_interactive {
+            let by_image = blocking(move || {
+                if is_interactive {
+                    Drawn::of_interaction(&regions)
+                } else {
+                    Drawn::of_annotation(&regions)
+                }
+            });
+            let by_image = by_image.await?.map_err(about)?;
+            if by_image.is_empty() && !is_interactive {
                 // No prediction, rather than an empty one that would be shown.
                 results.push(json!([]));
                 continue;
+            }
+            let mut regions = Vec::new();
+            for (to_name, prompts) in by_image {
+                let config = config.as_ref().as_ref().map_err(Clone::clone)?;
+                let target = match config.target(to_name.as_deref()) {
+                    // Of boxes on images without a control for masks no mask is expected.
+                    Err(_) if !is_interactive && config.target(None).is_ok() => continue,
+                    target => target?,
+                };
+                let image = image_of(app, &task.data, task.id, target).await;
+                let answers = answer_all(app, &model, target, image.map_err(about)?, prompts);
+                regions.extend(answers.await.map_err(about)?);
             }
             let scores = regions
                 .iter()
@@ -202,94 +270,109 @@ impl PredictBody {
     }
 }
 
-impl Task {
-    async fn image(&self, app: &Arc<App>, target: &Target) -> Result<Image> {
-        let key = &target.data_key;
-        let about = |e: Problem| e.about(format!("data.{key}"));
-        let text = self.data.get(key).and_then(Value::as_str);
-        let text = text.ok_or_else(|| about(Problem::field("", "the image is expected here")))?;
-        let file = if text.starts_with("data:") {
-            decode_base64(text)
-        } else {
-            app.images.fetch_for_label_studio(text, self.id).await
-        };
-        app.images.add(file.map_err(about)?).await.map_err(about)
-    }
+/// The image of a task.
+async fn image_of(
+    app: &Arc<App>,
+    data: &RawValue,
+    task: Option<u64>,
+    target: &Target,
+) -> Result<Image> {
+    let key = &target.data_key;
+    let about = |e: Problem| e.about(format!("data.{key}"));
+    let missing = || Problem::field("", "the address of the image, or its data URI, is expected");
+    let text = find_text(data, key).ok_or_else(|| about(missing()))?;
+    let image = if text.starts_with("data:") {
+        app.images.add_base64(text).await
+    } else {
+        let file = app.images.fetch_for_label_studio(&text, task).await;
+        app.images.add(file.map_err(about)?).await
+    };
+    image.map_err(about)
 }
 
 /// What the user has drawn for one object.
 struct Drawn {
-    regions: Vec<Region>,
+    strokes: Vec<Stroke>,
 }
 
+/// Objects by the name of the image that they are on.
+type ByImage = Vec<(Option<String>, Vec<Drawn>)>;
+
 impl Drawn {
-    /// All that is drawn is of one object. Negative clicks alone say nothing of where it is.
-    fn of_interaction(regions: &[Region]) -> Vec<Self> {
-        let prompts = regions
-            .iter()
-            .filter(|region| PROMPTS.contains(&region.shape()));
-        let regions: Vec<Region> = prompts.cloned().collect();
-        if regions.iter().any(|region| !region.is_negative()) {
-            vec![Self { regions }]
+    /// All that is drawn on the image of the first region is of one object. Negative clicks alone say nothing of where
+    /// it is.
+    fn of_interaction(regions: &[Region]) -> Result<ByImage> {
+        let prompts = || regions.iter().filter(|region| region.prompts());
+        let to_name = prompts().next().and_then(|region| region.to_name.clone());
+        let own = prompts().filter(|region| region.to_name == to_name);
+        let strokes = own.map(Region::read).collect::<Result<Vec<Stroke>>>()?;
+        Ok(if strokes.iter().any(|stroke| !stroke.is_negative) {
+            vec![(to_name, vec![Self { strokes }])]
         } else {
             Vec::new()
-        }
+        })
     }
 
-    /// Each box of the last annotation is an object.
-    fn of_annotations(annotations: &[Annotation]) -> Vec<Self> {
-        let regions = annotations
-            .last()
-            .map(|annotation| &annotation.result.0[..])
-            .unwrap_or_default();
+    /// Each box of an annotation is an object.
+    fn of_annotation(regions: &[Region]) -> Result<ByImage> {
+        let mut found: ByImage = Vec::new();
         let boxes = regions
             .iter()
             .filter(|region| region.shape() == "rectangle");
-        boxes
-            .map(|region| Self {
-                regions: vec![region.clone()],
-            })
-            .collect()
+        for region in boxes {
+            let drawn = Self {
+                strokes: vec![region.read()?],
+            };
+            match found.iter_mut().find(|(name, _)| *name == region.to_name) {
+                Some((_, all)) => all.push(drawn),
+                None => found.push((region.to_name.clone(), vec![drawn])),
+            }
+        }
+        Ok(found)
     }
 
     fn label(&self) -> Option<&str> {
-        self.regions.iter().find_map(Region::label)
+        self.strokes.iter().find_map(Stroke::label)
     }
 
     fn prompt(&self, app: &App, image: &ImageInfo) -> Result<Prompt> {
         let of = PromptedImage::from(image);
         let (width, height) = of.size;
         let (w, h) = (f64::from(width), f64::from(height));
-        // A click on the border is one on the last pixel.
-        let inside = |percent: f64, size: f64| (percent / 100.0 * size).clamp(0.0, size - 1e-3);
         let (mut points, mut bbox, mut mask) = (Vec::new(), None, None::<Mask>);
-        for region in &self.regions {
-            let at = |key: &str, size: f64| Ok::<f64, Problem>(region.number(key)? / 100.0 * size);
-            match region.shape() {
+        for stroke in &self.strokes {
+            let value = &stroke.value;
+            let of_side = |key, number, size| Ok::<f64, Problem>(share(key, number)? * size);
+            match &*stroke.shape {
                 "keypoint" => {
-                    let label = if region.is_negative() { 0.0 } else { 1.0 };
-                    points.push([
-                        inside(region.number("x")?, w),
-                        inside(region.number("y")?, h),
-                        label,
-                    ]);
+                    let at = |key, number, size| {
+                        let about = |e: Problem| e.about(format!("value.{key}"));
+                        pixel(share(key, number)?, size).map_err(about)
+                    };
+                    let (x, y) = (at("x", value.x, w)?, at("y", value.y, h)?);
+                    points.push([x, y, if stroke.is_negative { 0.0 } else { 1.0 }]);
                 }
                 "rectangle" => {
-                    let (x, y) = (at("x", w)?, at("y", h)?);
-                    bbox = Some([x, y, x + at("width", w)?, y + at("height", h)?]);
+                    let (x, y) = (of_side("x", value.x, w)?, of_side("y", value.y, h)?);
+                    let width = of_side("width", value.width, w)?;
+                    let height = of_side("height", value.height, h)?;
+                    bbox = Some([x, y, x + width, y + height]);
                 }
                 "brush" => {
-                    let bytes = region.value.get("rle").cloned().unwrap_or_default();
-                    let bytes: Vec<u8> = serde_json::from_value(bytes)
-                        .map_err(|_| Problem::field("value.rle", "a list of bytes is expected"))?;
-                    let drawn = brush_rle::decode(&bytes, width, height)?;
+                    let drawn = brush_rle::decode(&value.rle, width, height);
+                    let drawn = drawn.map_err(|e| e.about("value"))?;
                     mask = Some(mask.map_or(Ok(drawn.clone()), |mask| mask.or(&drawn))?);
                 }
                 _ => {
-                    let drawn = polygon(region, width, height)?;
+                    let points = value.points.as_ref().map_or(&[][..], |list| &list.0);
+                    let drawn = polygon(points, width, height)?;
                     mask = Some(mask.map_or(Ok(drawn.clone()), |mask| mask.or(&drawn))?);
                 }
             }
+        }
+        if points.is_empty() && bbox.is_none() {
+            // A mask alone is a weak prompt; its own box makes it a strong one.
+            bbox = mask.as_ref().and_then(own_box);
         }
         let prompt =
             PromptRequest::new(points, bbox).prompt(&of, &app.answers, Intent::default())?;
@@ -300,10 +383,7 @@ impl Drawn {
     }
 }
 
-fn polygon(region: &Region, width: u32, height: u32) -> Result<Mask> {
-    let points = region.value.get("points").cloned().unwrap_or_default();
-    let points: Vec<[f64; 2]> = serde_json::from_value(points)
-        .map_err(|_| Problem::field("value.points", "a list of [x, y] in percent is expected"))?;
+fn polygon(points: &[[f64; 2]], width: u32, height: u32) -> Result<Mask> {
     let (w, h) = (f64::from(width), f64::from(height));
     let flat: Vec<f64> = points
         .iter()

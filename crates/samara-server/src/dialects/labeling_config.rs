@@ -1,5 +1,7 @@
 //! Label Studio's labelling configuration: which control takes the masks.
 
+use std::collections::{BTreeSet, HashMap};
+
 use roxmltree::{Document, Node};
 
 use crate::error::{Problem, Result};
@@ -27,17 +29,32 @@ pub(super) struct Target {
     labels: Vec<String>,
 }
 
-impl Target {
-    /// The first brush of an image, or else the first polygon.
-    pub(super) fn of(config: &str) -> Result<Self> {
+/// Bytes of a configuration.
+const LONGEST: usize = 1 << 20;
+
+/// What a project asks for.
+#[derive(Debug)]
+pub(super) struct LabelingConfig {
+    /// All pairs of a control and an image: brushes first, then polygons.
+    targets: Vec<Target>,
+}
+
+impl LabelingConfig {
+    /// Reads its XML.
+    pub(super) fn read(config: &str) -> Result<Self> {
         let refuse = |why: String| Problem::field("label_config", why);
+        if config.len() > LONGEST {
+            let why = format!("has {} bytes; at most {LONGEST} are read", config.len());
+            return Err(refuse(why));
+        }
         let document = Document::parse(config).map_err(|e| refuse(format!("is no XML: {e}")))?;
         let nodes: Vec<Node<'_, '_>> = document.descendants().filter(Node::is_element).collect();
-        let images: Vec<(&str, &str)> = nodes
+        let images: HashMap<&str, &str> = nodes
             .iter()
             .filter(|node| is(node, "Image"))
             .filter_map(|node| Some((attribute(node, "name")?, attribute(node, "value")?)))
             .collect();
+        let mut targets = Vec::new();
         for (tag, kind, labelled) in [
             ("BrushLabels", Kind::Brush, true),
             ("Brush", Kind::Brush, false),
@@ -50,31 +67,49 @@ impl Target {
                 else {
                     continue;
                 };
-                let image = to
-                    .split(',')
-                    .find_map(|to| images.iter().find(|(name, _)| *name == to.trim()));
-                if let Some((to_name, value)) = image {
-                    let labels = node.descendants().filter(|child| is(child, "Label"));
-                    let label = |child: Node<'_, '_>| {
-                        let named =
-                            attribute(&child, "alias").or_else(|| attribute(&child, "value"));
-                        named.map(str::to_owned)
-                    };
-                    return Ok(Self {
-                        kind,
-                        from_name: from_name.to_owned(),
-                        to_name: (*to_name).to_owned(),
-                        data_key: value.trim_start_matches('$').to_owned(),
-                        labelled,
-                        labels: labels.filter_map(label).collect(),
-                    });
-                }
+                let names: BTreeSet<&str> = to.split(',').map(str::trim).collect();
+                let of = |to_name: &str| Some((to_name.to_owned(), *images.get(to_name)?));
+                targets.extend(
+                    names
+                        .into_iter()
+                        .filter_map(of)
+                        .map(|(to_name, value)| Target {
+                            kind,
+                            from_name: from_name.to_owned(),
+                            to_name,
+                            data_key: value.trim_start_matches('$').to_owned(),
+                            labelled,
+                            labels: labels_of(node),
+                        }),
+                );
             }
         }
-        let why = "has no BrushLabels, Brush, PolygonLabels or Polygon for an Image, which could take a mask";
-        Err(refuse(why.into()))
+        Ok(Self { targets })
     }
 
+    /// The control that takes the masks of an image, or of any if none is named.
+    pub(super) fn target(&self, image: Option<&str>) -> Result<&Target> {
+        let is_of = |target: &&Target| image.is_none_or(|image| target.to_name == image);
+        self.targets.iter().find(is_of).ok_or_else(|| {
+            let image = image.map_or_else(|| "an Image".into(), |name| format!("image {name:?}"));
+            let why = format!(
+                "has no BrushLabels, Brush, PolygonLabels or Polygon for {image}, which could take a mask"
+            );
+            Problem::field("label_config", why)
+        })
+    }
+}
+
+fn labels_of(control: &Node<'_, '_>) -> Vec<String> {
+    let labels = control.descendants().filter(|child| is(child, "Label"));
+    let label = |child: Node<'_, '_>| {
+        let named = attribute(&child, "alias").or_else(|| attribute(&child, "value"));
+        named.map(str::to_owned)
+    };
+    labels.filter_map(label).collect()
+}
+
+impl Target {
     /// The label of a mask: that of the prompt if the control has it, or else its first.
     pub(super) fn label(&self, prompt: Option<&str>) -> Option<String> {
         let own = prompt.filter(|label| self.labels.iter().any(|known| known == label));
@@ -120,7 +155,10 @@ mod tests {
 
     #[test]
     fn the_brush_takes_the_mask() {
-        let target = Target::of(CONFIG).unwrap();
+        let config = LabelingConfig::read(CONFIG).unwrap();
+        let target = config.target(None).unwrap();
+        assert_eq!(config.target(Some("image")).unwrap(), target);
+        config.target(Some("other")).unwrap_err();
         assert_eq!(
             (
                 &*target.from_name,
@@ -136,10 +174,11 @@ mod tests {
 
     #[test]
     fn a_polygon_takes_it_where_there_is_no_brush() {
-        let target = Target::of(
+        let config = LabelingConfig::read(
             "<View><IMAGE Name='i' Value='$a'/><Text name='t' value='$b'/><Polygon name='p' toname='t, i'/></View>",
         );
-        let target = target.unwrap();
+        let config = config.unwrap();
+        let target = config.target(None).unwrap();
         assert_eq!(
             (target.kind, target.label(Some("x"))),
             (Kind::Polygon, None)
@@ -147,10 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn each_image_has_its_own() {
+        let config = LabelingConfig::read(
+            "<View><Image name='a' value='$one'/><Image name='z' value='$two'/>
+             <Brush name='first' toName='a'/><Brush name='second' toName='z'/></View>",
+        );
+        let config = config.unwrap();
+        let target = config.target(Some("z")).unwrap();
+        assert_eq!((&*target.from_name, &*target.data_key), ("second", "two"));
+    }
+
+    #[test]
     fn others_are_refused() {
-        Target::of("<View><Image name='i' value='$a'/></View>").unwrap_err();
-        Target::of("<View><Brush name='b' toName='i'/></View>").unwrap_err();
-        Target::of("<View>").unwrap_err();
-        Target::of("").unwrap_err();
+        let target = |text: &str| LabelingConfig::read(text)?.target(None).map(|_| ());
+        target("<View><Image name='i' value='$a'/></View>").unwrap_err();
+        target("<View><Brush name='b' toName='i'/></View>").unwrap_err();
+        target("<View>").unwrap_err();
+        target("").unwrap_err();
+        target(&" ".repeat(LONGEST + 1)).unwrap_err();
     }
 }

@@ -10,17 +10,18 @@ use axum::response::{IntoResponse, Response};
 use samara::{Candidates, Intent, Mask, MaskGeneratorOptions, OutputMode};
 use samara_image::{Polygon, Ring};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::best;
+use super::{best, objects};
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
-use crate::body::parse;
+use crate::body::{parse_large, parse_value};
 use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
-use crate::images::{Image, decode_base64};
-use crate::masks::MaskFormat;
+use crate::images::Image;
+use crate::masks::MaskStyle;
 use crate::models::LoadedModel;
 use crate::prompts::{PromptRequest, PromptedImage};
 
@@ -49,21 +50,23 @@ pub(super) struct Params {
     pub(super) epsilon_factor: Option<f64>,
 }
 
-/// What the user has drawn, in pixels.
+/// What the user has drawn, in pixels; what `data` is depends on the type.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Mark {
-    Point {
-        data: [f64; 2],
-        label: Option<f64>,
-    },
-    Rectangle {
-        data: [f64; 4],
-    },
-    /// Segment everything.
-    AutoGrid,
-    #[serde(other)]
-    Other,
+struct Mark {
+    #[serde(rename = "type")]
+    kind: String,
+    data: Option<Box<RawValue>>,
+    label: Option<f64>,
+}
+
+impl Mark {
+    fn numbers<const N: usize>(&self) -> Result<[f64; N]> {
+        let text = self.data.as_ref().map_or("null", |data| data.get());
+        let numbers = parse_value::<Bounded<f64, 4>>(text.as_bytes());
+        let numbers = numbers.map_err(|e| e.about("data"))?.0;
+        let wrong = |_| Problem::field("data", format!("{N} numbers are expected"));
+        numbers.try_into().map_err(wrong)
+    }
 }
 
 /// A shape on the canvas.
@@ -208,12 +211,12 @@ pub(super) fn failure(problem: &Problem) -> Response {
         .unwrap_or("Error")
         .to_uppercase()
         .replace([' ', '-'], "_");
-    let body = json!({"success": false, "error": {"code": code, "message": problem.detail(), "details": null}});
+    let body = json!({"success": false, "error": {"code": code, "message": problem.line(), "details": null}});
     problem.told(Answer(body))
 }
 
 /// Whether a request is one of the tool: native ones have no `params`.
-pub(crate) fn is_request(body: &str) -> bool {
+pub(crate) fn is_request(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Probe {
         #[serde(default, deserialize_with = "is_there")]
@@ -224,12 +227,12 @@ pub(crate) fn is_request(body: &str) -> bool {
     ) -> std::result::Result<bool, D::Error> {
         serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
     }
-    serde_json::from_str::<Probe>(body).is_ok_and(|probe| probe.params)
+    serde_json::from_slice::<Probe>(body).is_ok_and(|probe| probe.params)
 }
 
 /// Answers marks with shapes.
-pub(crate) async fn predict(app: &Arc<App>, body: &str) -> Response {
-    let answered = match parse::<PredictRequest>(body.as_bytes()) {
+pub(crate) async fn predict(app: &Arc<App>, body: Vec<u8>) -> Response {
+    let answered = match parse_large::<PredictRequest>(body).await {
         Ok(request) => app.in_time(None, request.shapes(app)).await,
         Err(problem) => Err(problem),
     };
@@ -254,15 +257,15 @@ impl PredictRequest {
                 None => Ok(Vec::new()),
             };
         }
-        let file = decode_base64(&self.image).map_err(|e| e.about("image"))?;
-        let image = app.images.add(file).await.map_err(|e| e.about("image"))?;
+        let image = app.images.add_base64(self.image).await;
+        let image = image.map_err(|e| e.about("image"))?;
         let factor = params.epsilon_factor;
-        if marks.iter().any(|mark| matches!(mark, Mark::AutoGrid)) {
+        if marks.iter().any(|mark| mark.kind == "auto_grid") {
             return everything(app, &model, image, factor).await;
         }
         let info = Arc::clone(&image.info);
         let of = PromptedImage::from(&*info);
-        let prompts = prompts(&marks).into_iter();
+        let prompts = prompts(&marks)?.into_iter();
         let prompts = prompts.map(|prompt| prompt.prompt(&of, &app.answers, Intent::default()));
         let prompts = prompts.collect::<Result<_>>()?;
         let show = move |candidates: &Candidates| {
@@ -282,31 +285,22 @@ impl PredictRequest {
     }
 }
 
-/// One object, or one for each rectangle if there are several, with the points that lie in it.
-fn prompts(marks: &[Mark]) -> Vec<PromptRequest> {
+/// What was drawn, as prompts.
+fn prompts(marks: &[Mark]) -> Result<Vec<PromptRequest>> {
     let mut points = Vec::new();
     let mut boxes = Vec::new();
-    for mark in marks {
-        match *mark {
-            Mark::Point {
-                data: [x, y],
-                label,
-            } => points.push([x, y, label.unwrap_or(1.0)]),
-            Mark::Rectangle { data } => boxes.push(data),
-            Mark::AutoGrid | Mark::Other => {}
+    for (index, mark) in marks.iter().enumerate() {
+        let about = |e: Problem| e.about(format!("params.marks[{index}]"));
+        match &*mark.kind {
+            "point" => {
+                let [x, y] = mark.numbers().map_err(about)?;
+                points.push([x, y, mark.label.unwrap_or(1.0)]);
+            }
+            "rectangle" => boxes.push(mark.numbers().map_err(about)?),
+            _ => {}
         }
     }
-    if boxes.len() < 2 {
-        return vec![PromptRequest::new(points, boxes.pop())];
-    }
-    let inside = |[x0, y0, x1, y1]: [f64; 4], [x, y, _]: [f64; 3]| {
-        (x0.min(x1)..=x0.max(x1)).contains(&x) && (y0.min(y1)..=y0.max(y1)).contains(&y)
-    };
-    let of_box = |bbox: [f64; 4]| {
-        let own = points.iter().copied().filter(|&point| inside(bbox, point));
-        PromptRequest::new(own.collect(), Some(bbox))
-    };
-    boxes.into_iter().map(of_box).collect()
+    Ok(objects(&points, &boxes))
 }
 
 async fn everything(
@@ -322,7 +316,7 @@ async fn everything(
         &app.images,
         &image.info,
         options,
-        MaskFormat::Rle,
+        MaskStyle::default(),
     )?;
     let _stop = job.stopped_when_dropped();
     let mut progress = job.progress.subscribe();
@@ -378,11 +372,11 @@ mod tests {
     #[test]
     fn native_requests_are_none_of_these() {
         let native = r#"{"image": {"id": "a"}, "prompts": []}"#;
-        assert!(!is_request(native));
+        assert!(!is_request(native.as_bytes()));
         let request = r#"{"model": "lite", "image": "data:image/png;base64,AA==",
             "params": {"marks": [{"type": "point", "data": [1, 2], "label": 1}], "epsilon_factor": 0.001,
             "conf_threshold": 0.0, "reset_tracker": true}}"#;
-        assert!(is_request(request));
+        assert!(is_request(request.as_bytes()));
         let request: PredictRequest = serde_json::from_str(request).unwrap();
         assert_eq!(request.params.unwrap().marks.unwrap().0.len(), 1);
     }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::pixel;
 use super::x_anylabeling::{Params, Shape, failure, model, success};
 use crate::app::App;
 use crate::ask::check_points;
@@ -53,7 +54,7 @@ impl<'de, F: FnMut(&str) -> Result<()>> Visitor<'de> for Frames<&mut F> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut frames: A) -> Result<(), A::Error> {
         let mut index = 0;
         while let Some(frame) = frames.next_element::<String>()? {
-            let wrong = |problem: Problem| format!("frame {index}: {}", problem.detail());
+            let wrong = |problem: Problem| format!("frame {index} {}", problem.line());
             (self.0)(&frame).map_err(|problem| serde::de::Error::custom(wrong(problem)))?;
             index += 1;
         }
@@ -212,17 +213,17 @@ impl PromptBody {
             let detail = format!("{} labels for {} points", labels.len(), points.len());
             return Err(Problem::field("point_labels", detail));
         }
-        // The tool's numbers are 32-bit: 1.0 is the last pixel's.
-        let inside = |share: f64, size: f64| (share * size).clamp(0.0, size - 1e-3);
-        let points = points.iter().zip(labels);
-        let points = points.map(|(&[x, y], label)| {
-            [
-                inside(x, f64::from(width)),
-                inside(y, f64::from(height)),
+        let points = points.iter().zip(labels).enumerate();
+        let points = points.map(|(index, (&[x, y], label))| {
+            let about = |e: Problem| e.about(format!("points[{index}]"));
+            let (w, h) = (f64::from(width), f64::from(height));
+            Ok([
+                pixel(x, w).map_err(about)?,
+                pixel(y, h).map_err(about)?,
                 label,
-            ]
+            ])
         });
-        Ok(PromptRequest::new(points.collect(), None))
+        Ok(PromptRequest::new(points.collect::<Result<_>>()?, None))
     }
 }
 
@@ -301,7 +302,7 @@ fn events(
         }
         Some(Err(problem)) => {
             failed = true;
-            Some(data(json!({"type": "error", "message": problem.detail()})))
+            Some(data(json!({"type": "error", "message": problem.line()})))
         }
         None if failed => None,
         None => Some(data(

@@ -76,7 +76,8 @@ fn info(app: &App, image: &ImageId, model: &LoadedModel) -> EmbeddingInfo {
 /// Answers at once, with how far each is. They are computed while nobody waits for anything else. A prompt on an
 /// image needs no request before it; it waits for the embedding.
 #[utoipa::path(
-    post, path = "/v1/embeddings", tag = "embeddings", request_body = EmbeddingsRequest,
+    post, path = "/v1/embeddings", operation_id = "request_embeddings", tag = "embeddings", 
+    request_body(content = EmbeddingsRequest, example = json!({"images": [{"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}]})),
     responses(
         (status = 202, body = EmbeddingsAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -92,7 +93,7 @@ pub(crate) async fn ask(
     }
     let model = app.models.get(request.model.as_deref())?;
     let mut embeddings = Vec::with_capacity(request.images.0.len());
-    for (index, image) in request.images.0.iter().enumerate() {
+    for (index, image) in request.images.0.into_iter().enumerate() {
         let asked = match app.images.identify(image).await {
             Ok(id) => app.embeddings.ask_ahead(&model, &id).map(|()| id),
             Err(problem) => Err(problem),
@@ -119,7 +120,7 @@ pub(crate) async fn ask(
 
 /// Says how far an embedding is.
 #[utoipa::path(
-    get, path = "/v1/embeddings/{image}", tag = "embeddings",
+    get, path = "/v1/embeddings/{image}", operation_id = "get_embedding", tag = "embeddings",
     params(("image" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$"), EmbeddingQuery),
     responses(
         (status = 200, body = EmbeddingInfo),
@@ -148,7 +149,7 @@ pub(crate) async fn get(
 
 /// Forgets an embedding, and stops the work on it.
 #[utoipa::path(
-    delete, path = "/v1/embeddings/{image}", tag = "embeddings",
+    delete, path = "/v1/embeddings/{image}", operation_id = "delete_embedding", tag = "embeddings",
     params(("image" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$"), EmbeddingQuery),
     responses(
         (status = 204),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{File, UrlPath, is_json, parse};
+use crate::body::{File, UrlPath, is_json, parse_large};
 use crate::error::{Problem, Result};
 use crate::images::{ImageInfo, ImageRef};
 
@@ -25,9 +25,12 @@ pub(crate) struct ImageList {
 /// The body is the file itself (JPEG, PNG, WebP, TIFF, BMP, GIF, recognised by content), or JSON that says where it
 /// is. The same file always has the same id. The server keeps it within a size, the least recently used go first.
 #[utoipa::path(
-    post, path = "/v1/images", tag = "images",
+    post, path = "/v1/images", operation_id = "upload_image", tag = "images",
     request_body(content(
-        (Vec<u8> = "application/octet-stream"), (Vec<u8> = "image/*"), (ImageRef = "application/json")
+        (Vec<u8> = "application/octet-stream"), (Vec<u8> = "image/*"),
+        (ImageRef = "application/json", example = json!({
+            "data": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+        }))
     )),
     responses(
         (status = 201, body = ImageInfo),
@@ -39,8 +42,8 @@ pub(crate) async fn add(
     file: File,
 ) -> Result<(StatusCode, Answer<ImageInfo>)> {
     let image = if is_json(&file.content_type) {
-        let image: ImageRef = parse(&file.bytes)?;
-        app.images.find(&image).await?
+        let image: ImageRef = parse_large(file.bytes).await?;
+        app.images.find(image).await?
     } else if file.bytes.is_empty() {
         return Err(Problem::field(
             "body",
@@ -56,7 +59,7 @@ pub(crate) async fn add(
 }
 
 /// Lists the images.
-#[utoipa::path(get, path = "/v1/images", tag = "images", responses((status = 200, body = ImageList)))]
+#[utoipa::path(get, path = "/v1/images", operation_id = "list_images", tag = "images", responses((status = 200, body = ImageList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ImageList> {
     Answer(ImageList {
         images: app.images.ids(),
@@ -65,7 +68,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ImageList> {
 
 /// Says what is known of an image.
 #[utoipa::path(
-    get, path = "/v1/images/{id}", tag = "images", params(("id" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$")),
+    get, path = "/v1/images/{id}", operation_id = "get_image", tag = "images", params(("id" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$")),
     responses(
         (status = 200, body = ImageInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -81,7 +84,7 @@ pub(crate) async fn get(
 
 /// Forgets an image, and its embeddings by the loaded models.
 #[utoipa::path(
-    delete, path = "/v1/images/{id}", tag = "images", params(("id" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$")),
+    delete, path = "/v1/images/{id}", operation_id = "delete_image", tag = "images", params(("id" = String, Path, description = "Id of the image", pattern = "^[0-9a-f]{64}$")),
     responses(
         (status = 204),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),

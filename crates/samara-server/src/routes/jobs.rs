@@ -17,7 +17,8 @@ use crate::error::{Problem, Result};
 use crate::events::{EventAnswer, event, stream};
 use crate::images::ImageRef;
 use crate::jobs::{EverythingAnswer, JobInfo, Progress};
-use crate::masks::MaskFormat;
+use crate::masks::{MaskFormat, MaskStyle, Tolerance};
+use crate::openapi::EverythingOptions;
 
 /// An image of which all masks are wanted.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -28,11 +29,16 @@ pub(crate) struct EverythingRequest {
     model: Option<String>,
     /// Those of the official mask generator, under their names, such as `points_per_side`.
     #[serde(default)]
-    #[schema(value_type = Object, example = json!({"points_per_side": 32, "crop_n_layers": 0}))]
+    #[schema(value_type = Option<EverythingOptions>)]
     options: MaskGeneratorOptions,
     /// In which form masks are answered.
     #[serde(default)]
+    #[schema(default = "rle")]
     masks: MaskFormat,
+    /// Polygons: how far a line may leave the mask's outline, in pixels; 0 follows every pixel.
+    #[serde(default)]
+    #[schema(value_type = f64, default = 0.0, minimum = 0.0)]
+    tolerance: Tolerance,
 }
 
 /// All jobs.
@@ -46,7 +52,10 @@ pub(crate) struct JobList {
 ///
 /// Answers at once with a job.
 #[utoipa::path(
-    post, path = "/v1/everything", tag = "everything", request_body = EverythingRequest,
+    post, path = "/v1/everything", operation_id = "segment_everything", tag = "everything", 
+    request_body(content = EverythingRequest, example = json!({
+        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}, "options": {"points_per_side": 16}
+    })),
     responses(
         (status = 202, body = JobInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -62,20 +71,20 @@ pub(crate) async fn everything(
         return Err(Problem::field("options.output_mode", detail));
     }
     let options = request.options.with_output_mode(OutputMode::CocoRle);
-    let image = app.images.find(&request.image).await?;
+    let image = app.images.find(request.image).await?;
     let job = app.jobs.everything(
         &model,
         &app.embeddings,
         &app.images,
         &image.info,
         options,
-        request.masks,
+        MaskStyle::new(request.masks, request.tolerance),
     )?;
     Ok((StatusCode::ACCEPTED, Answer(job.info())))
 }
 
 /// Lists the jobs.
-#[utoipa::path(get, path = "/v1/jobs", tag = "everything", responses((status = 200, body = JobList)))]
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "everything", responses((status = 200, body = JobList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<JobList> {
     Answer(JobList {
         jobs: app.jobs.list(),
@@ -84,7 +93,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<JobList> {
 
 /// Says how far a job is.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}", tag = "everything", params(("id" = String, Path, description = "Id of the job")),
+    get, path = "/v1/jobs/{id}", operation_id = "get_job", tag = "everything", params(("id" = String, Path, description = "Id of the job")),
     responses(
         (status = 200, body = JobInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -99,7 +108,7 @@ pub(crate) async fn get(
 
 /// The result of a job that is done.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}/result", tag = "everything",
+    get, path = "/v1/jobs/{id}/result", operation_id = "get_job_result", tag = "everything",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
         (status = 200, body = EverythingAnswer),
@@ -119,7 +128,7 @@ pub(crate) async fn result(
 /// Server-sent events: `progress` while it waits and runs, then one of `done`, `failed` and `cancelled`, each with
 /// the job (`JobInfo`) as data.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}/events", tag = "everything",
+    get, path = "/v1/jobs/{id}/events", operation_id = "follow_job", tag = "everything",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
         (status = 200, body = EventAnswer, content_type = "text/event-stream"),
@@ -153,7 +162,7 @@ pub(crate) async fn events(
 
 /// Stops a job, and forgets it and its result.
 #[utoipa::path(
-    delete, path = "/v1/jobs/{id}", tag = "everything", params(("id" = String, Path, description = "Id of the job")),
+    delete, path = "/v1/jobs/{id}", operation_id = "delete_job", tag = "everything", params(("id" = String, Path, description = "Id of the job")),
     responses(
         (status = 204),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::blocking::blocking;
 use crate::body::{Json, UrlPath};
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
@@ -54,7 +55,7 @@ pub(crate) struct Health {
 }
 
 /// Lists the models.
-#[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = 200, body = ModelList)))]
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models", responses((status = 200, body = ModelList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ModelList> {
     Answer(ModelList {
         models: app.models.list(),
@@ -67,7 +68,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ModelList> {
 ///
 /// Answers when it is there; one that is loaded stays as it is.
 #[utoipa::path(
-    post, path = "/v1/models", tag = "models", request_body = LoadRequest,
+    post, path = "/v1/models", operation_id = "load_model", tag = "models", request_body = LoadRequest,
     responses(
         (status = 200, body = ModelInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -83,7 +84,7 @@ pub(crate) async fn load(
 
 /// Says what is known of a loaded model.
 #[utoipa::path(
-    get, path = "/v1/models/{name}", tag = "models", params(("name" = String, Path, description = "Name of the model")),
+    get, path = "/v1/models/{name}", operation_id = "get_model", tag = "models", params(("name" = String, Path, description = "Name of the model")),
     responses(
         (status = 200, body = ModelInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -101,7 +102,7 @@ pub(crate) async fn get(
 ///
 /// What waits for it is still answered. Embeddings on disk stay for the next time.
 #[utoipa::path(
-    delete, path = "/v1/models/{name}", tag = "models",
+    delete, path = "/v1/models/{name}", operation_id = "unload_model", tag = "models",
     params(("name" = String, Path, description = "Name of the model")),
     responses(
         (status = 204),
@@ -114,11 +115,13 @@ pub(crate) async fn unload(
 ) -> Result<StatusCode> {
     let model = app.models.unload(&name)?;
     app.embeddings.forget_model(&model);
+    // Its memory is free when this is answered: whoever loads another has room for it.
+    blocking(move || model.owner.join()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Says whether the server is well. Needs no token.
-#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/health", operation_id = "health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Answer<Health>) {
     let ends = app.ending.is_cancelled();
     let health = Health {
@@ -143,7 +146,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Answer<H
 
 /// Counts and times, in the text format of Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "health",
+    get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, body = String, content_type = "application/openmetrics-text"))
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {

@@ -13,14 +13,14 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::ask::{Timing, ask, check_count};
 use crate::blocking::blocking;
-use crate::body::{Json, parse};
+use crate::body::{JsonText, parse_large};
 use crate::bounded::Bounded;
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
 use crate::images::{ImageInfo, ImageRef};
-use crate::masks::{MaskFormat, ObjectAnswer};
+use crate::masks::{MaskFormat, MaskStyle, ObjectAnswer, Tolerance};
 use crate::models::LoadedModel;
-use crate::prompts::{PromptRequest, PromptedImage, with_logits};
+use crate::prompts::{PromptRequest, PromptedImage, warning, with_logits};
 
 /// Prompts on an image.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,7 +44,12 @@ pub(crate) struct PredictRequest {
     intent: Intent,
     /// In which form masks are answered.
     #[serde(default)]
+    #[schema(default = "rle")]
     masks: MaskFormat,
+    /// Polygons: how far a line may leave the mask's outline, in pixels; 0 follows every pixel.
+    #[serde(default)]
+    #[schema(value_type = f64, default = 0.0, minimum = 0.0)]
+    tolerance: Tolerance,
     /// Whether all candidates are answered, or the selected mask alone.
     #[serde(default = "yes")]
     #[schema(default = true)]
@@ -74,22 +79,26 @@ impl PredictRequest {
         let select = self.select.as_deref().unwrap_or("best").parse::<Select>();
         let select = select.map_err(|e| Problem::field("select", e))?;
         let model = app.models.get(self.model.as_deref())?;
-        let image = app.images.find(&self.image).await?;
+        let image = app.images.find(self.image).await?;
         check_count(app, self.prompts.0.len())?;
         let prompts = self.prompts.0;
         let prompts = prompts_of(app, &model, &image.info, prompts, self.intent).await?;
+        let (prompts, warnings): (Vec<Prompt>, Vec<Option<String>>) = prompts.into_iter().unzip();
         let info = Arc::clone(&image.info);
         let show = {
             let (app, id) = (Arc::clone(app), info.id.clone());
-            let (all, format) = (self.candidates, self.masks);
+            let (all, style) = (self.candidates, MaskStyle::new(self.masks, self.tolerance));
             move |candidates: &Candidates| {
                 let selection = candidates.select(&select);
                 let selection = selection.map_err(|e| Problem::field("select", e))?;
                 let answer = app.answers.keep(&id, candidates, &selection);
-                ObjectAnswer::new(answer, candidates, &selection, all, format)
+                ObjectAnswer::new(answer, candidates, &selection, all, style)
             }
         };
-        let (objects, timing_ms) = ask(app, &model, image, prompts, show).await?;
+        let (mut objects, timing_ms) = ask(app, &model, image, prompts, show).await?;
+        for (object, warning) in objects.iter_mut().zip(warnings) {
+            object.warnings.extend(warning);
+        }
         Ok(PredictAnswer {
             image: (*info).clone(),
             model: model.name.clone(),
@@ -99,7 +108,7 @@ impl PredictRequest {
     }
 }
 
-/// What the model is asked: masks are decoded off the threads that serve, as few at a time as images, and no more of
+/// What the model is asked, and what may keep it from answering well. Masks are decoded off the threads that serve, as few at a time as images, and no more of
 /// them when the client has gone.
 async fn prompts_of(
     app: &Arc<App>,
@@ -107,7 +116,7 @@ async fn prompts_of(
     info: &Arc<ImageInfo>,
     prompts: Vec<PromptRequest>,
     intent: Intent,
-) -> Result<Vec<Prompt>> {
+) -> Result<Vec<(Prompt, Option<String>)>> {
     let gone = CancellationToken::new();
     let _gone = gone.clone().drop_guard();
     let _turn = app.images.decoder().await;
@@ -119,7 +128,10 @@ async fn prompts_of(
                 return Err(Problem::unavailable("the work was stopped"));
             }
             let prompt = prompt.prompt(&of, &app.answers, intent);
-            let prompt = prompt.and_then(|p| with_logits(p, model.segmenter(), &info));
+            let prompt = prompt.and_then(|prompt| {
+                let warning = warning(&prompt);
+                Ok((with_logits(prompt, model.segmenter(), &info)?, warning))
+            });
             prompt.map_err(|e| e.about(format!("prompts[{index}]")))
         });
         prompts.collect()
@@ -132,7 +144,10 @@ async fn prompts_of(
 /// Every prompt is answered with three candidates (whole, part, subpart), or one, with their scores, and with the
 /// one that `select` selects. Requests of X-AnyLabeling, which have `params`, are answered as it expects.
 #[utoipa::path(
-    post, path = "/v1/predict", tag = "predict", request_body = PredictRequest,
+    post, path = "/v1/predict", operation_id = "predict", tag = "predict", 
+    request_body(content = PredictRequest, example = json!({
+        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}, "prompts": [{"points": [[290, 150]]}], "masks": "polygons", "tolerance": 1
+    })),
     responses(
         (status = 200, body = PredictAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -141,13 +156,13 @@ async fn prompts_of(
 )]
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
-    Json(request): Json<Box<serde_json::value::RawValue>>,
+    JsonText(body): JsonText,
 ) -> Result<Response> {
-    let body = request.get();
-    if x_anylabeling::is_request(body) {
+    let (is_of_tool, body) = blocking(move || (x_anylabeling::is_request(&body), body)).await?;
+    if is_of_tool {
         return Ok(x_anylabeling::predict(&app, body).await);
     }
-    let request: PredictRequest = parse(body.as_bytes())?;
+    let request: PredictRequest = parse_large(body).await?;
     let answer = app
         .in_time(request.deadline_ms, request.answer(&app))
         .await?;

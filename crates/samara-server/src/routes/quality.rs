@@ -15,12 +15,9 @@ use crate::body::Json;
 use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::images::ImageRef;
-use crate::masks::{MaskAnswer, MaskFormat};
+use crate::masks::{MaskAnswer, MaskFormat, MaskStyle, Tolerance};
 use crate::owner::Urgency;
 use crate::prompts::RleRequest;
-
-/// Masks that the model looks at between two pauses.
-const AT_ONCE: usize = 4;
 
 /// Masks of an image.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -35,7 +32,12 @@ pub(crate) struct QualityRequest {
     model: Option<String>,
     /// In which form the refined masks are answered.
     #[serde(default)]
+    #[schema(default = "rle")]
     refined: MaskFormat,
+    /// Polygons: how far a line may leave the mask's outline, in pixels; 0 follows every pixel.
+    #[serde(default)]
+    #[schema(value_type = f64, default = 0.0, minimum = 0.0)]
+    tolerance: Tolerance,
     /// After so many milliseconds the work is given up, and answered 504.
     #[schema(minimum = 1)]
     deadline_ms: Option<u64>,
@@ -66,7 +68,10 @@ pub(crate) struct MaskQualityAnswer {
 
 /// Estimates how good masks are that someone else made.
 #[utoipa::path(
-    post, path = "/v1/quality", tag = "quality", request_body = QualityRequest,
+    post, path = "/v1/quality", operation_id = "assess_quality", tag = "quality", 
+    request_body(content = QualityRequest, example = json!({
+        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}, "masks": [{"size": [400, 600], "counts": [120_150, 9600, 110_250]}], "refined": "none"
+    })),
     responses(
         (status = 200, body = QualityAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -90,32 +95,30 @@ impl QualityRequest {
             return Err(Problem::field("masks", detail));
         }
         let model = app.models.get(self.model.as_deref())?;
-        let image = app.images.find(&self.image).await?;
-        let (width, height) = image.pixels.dimensions();
-        let masks = self.masks.0.into_iter().enumerate().map(|(index, rle)| {
-            let about = |e: Problem| e.about(format!("masks[{index}]"));
-            let mask = rle.mask_of((width, height)).map_err(about)?;
-            ExternalMask::new(&mask, width, height).map_err(|e| about(e.into()))
-        });
-        let masks = masks.collect::<Result<Vec<ExternalMask>>>()?;
+        let image = app.images.find(self.image).await?;
         let embedding = app.embeddings.get(&model, image.clone()).await?;
-        let format = self.refined;
+        let (style, masks) = (MaskStyle::new(self.refined, self.tolerance), self.masks.0);
         let cancelled = CancellationToken::new();
         let _cancel = cancelled.clone().drop_guard();
         let work = model
             .owner
             .run(Urgency::Embedding, cancelled, move |_, pause| {
+                let (width, height) = image.pixels.dimensions();
                 let estimator = QualityEstimator::new(&embedding, &image.pixels)?;
                 let mut answers = Vec::with_capacity(masks.len());
-                for some in masks.chunks(AT_ONCE) {
+                for (index, rle) in masks.into_iter().enumerate() {
                     if pause.take() == ControlFlow::Break(()) {
                         return Err(Problem::unavailable("the work was stopped"));
                     }
-                    for quality in estimator.assess(some)? {
+                    let about = |e: Problem| e.about(format!("masks[{index}]"));
+                    let mask = rle.mask_of((width, height)).map_err(about)?;
+                    let mask = ExternalMask::new(&mask, width, height);
+                    let mask = mask.map_err(|e| about(e.into()))?;
+                    for quality in estimator.assess(&[mask])? {
                         answers.push(MaskQualityAnswer {
                             estimate: quality.estimate.0,
                             alignment_iou: quality.alignment_iou,
-                            refined: MaskAnswer::new(&quality.refined.mask, format)?,
+                            refined: MaskAnswer::new(&quality.refined.mask, style)?,
                         });
                     }
                 }

@@ -20,7 +20,7 @@ use crate::body::{File, Json, UrlPath, UrlQuery, each_part};
 use crate::error::{Problem, Result};
 use crate::events::{EventAnswer, event, stream};
 use crate::frames::Source;
-use crate::masks::MaskFormat;
+use crate::masks::{MaskFormat, MaskStyle, Tolerance};
 use crate::models::LoadedModel;
 use crate::prompts::{PromptRequest, PromptedImage};
 use crate::video::Video;
@@ -39,7 +39,7 @@ pub(crate) struct VideoRequest {
     model: Option<String>,
     /// Those of the official video predictor, under their names.
     #[serde(default)]
-    #[schema(value_type = Object, example = json!({"non_overlap_masks": true}))]
+    #[schema(value_type = Option<crate::openapi::VideoOptions>)]
     options: VideoOptions,
 }
 
@@ -85,7 +85,12 @@ pub(crate) struct VideoPromptRequest {
     prompt: PromptRequest,
     /// In which form the mask is answered.
     #[serde(default)]
+    #[schema(default = "rle")]
     masks: MaskFormat,
+    /// Polygons: how far a line may leave the mask's outline, in pixels; 0 follows every pixel.
+    #[serde(default)]
+    #[schema(value_type = f64, default = 0.0, minimum = 0.0)]
+    tolerance: Tolerance,
 }
 
 /// An object on a frame.
@@ -106,7 +111,8 @@ pub(crate) struct PropagateRequest {
     /// The first frame.
     #[serde(default)]
     start: usize,
-    /// How many; left out: to the end of the video.
+    /// How many; left out: to the end of the video, or to the last frame that was pushed.
+    #[schema(minimum = 1)]
     count: Option<usize>,
     /// `forward` or `backward`.
     #[serde(default = "forward")]
@@ -114,7 +120,12 @@ pub(crate) struct PropagateRequest {
     direction: Direction,
     /// In which form masks are answered.
     #[serde(default)]
+    #[schema(default = "rle")]
     masks: MaskFormat,
+    /// Polygons: how far a line may leave the mask's outline, in pixels; 0 follows every pixel.
+    #[serde(default)]
+    #[schema(value_type = f64, default = 0.0, minimum = 0.0)]
+    tolerance: Tolerance,
 }
 
 fn forward() -> Direction {
@@ -132,8 +143,11 @@ struct Done {
 ///
 /// The body is the file of a video (with a content type of `video/…` or `application/octet-stream`), or JSON.
 #[utoipa::path(
-    post, path = "/v1/videos", tag = "videos", params(UploadQuery),
-    request_body(content((VideoRequest = "application/json"), (Vec<u8> = "video/*"))),
+    post, path = "/v1/videos", operation_id = "create_video", tag = "videos", params(UploadQuery),
+    request_body(content(
+        (VideoRequest = "application/json", example = json!({"frames": true})),
+        (Vec<u8> = "video/*"), (Vec<u8> = "application/octet-stream")
+    )),
     responses(
         (status = 201, body = VideoInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -147,7 +161,8 @@ pub(crate) async fn create(
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type
         .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let is_file =
         content_type.starts_with("video/") || content_type.starts_with("application/octet-stream");
     let (video, model) = if is_file {
@@ -203,7 +218,7 @@ async fn begin(app: &Arc<App>, request: VideoRequest) -> Result<(Arc<Video>, Arc
 }
 
 /// Lists the sessions, also those of before the server was started.
-#[utoipa::path(get, path = "/v1/videos", tag = "videos", responses((status = 200, body = VideoList)))]
+#[utoipa::path(get, path = "/v1/videos", operation_id = "list_videos", tag = "videos", responses((status = 200, body = VideoList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<VideoList> {
     let videos = app.videos.list();
     let listed = |video: &Arc<Video>| VideoListed {
@@ -217,7 +232,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<VideoList> {
 
 /// Says what is known of a session.
 #[utoipa::path(
-    get, path = "/v1/videos/{id}", tag = "videos", params(("id" = String, Path, description = "Id of the session")),
+    get, path = "/v1/videos/{id}", operation_id = "get_video", tag = "videos", params(("id" = String, Path, description = "Id of the session")),
     responses(
         (status = 200, body = VideoInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -233,7 +248,7 @@ pub(crate) async fn get(
 
 /// Ends a session, stops what it does, and deletes what is kept of it.
 #[utoipa::path(
-    delete, path = "/v1/videos/{id}", tag = "videos", params(("id" = String, Path, description = "Id of the session")),
+    delete, path = "/v1/videos/{id}", operation_id = "delete_video", tag = "videos", params(("id" = String, Path, description = "Id of the session")),
     responses(
         (status = 204),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -249,7 +264,7 @@ pub(crate) async fn remove(
 
 /// Pushes the next frame of a session of frames: the file of an image.
 #[utoipa::path(
-    post, path = "/v1/videos/{id}/frames", tag = "videos",
+    post, path = "/v1/videos/{id}/frames", operation_id = "push_frame", tag = "videos",
     params(("id" = String, Path, description = "Id of the session")),
     request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"))),
     responses(
@@ -273,8 +288,11 @@ pub(crate) async fn push(
 ///
 /// A prompt on a frame that was tracked is a correction; propagate again from there.
 #[utoipa::path(
-    post, path = "/v1/videos/{id}/prompts", tag = "videos",
-    params(("id" = String, Path, description = "Id of the session")), request_body = VideoPromptRequest,
+    post, path = "/v1/videos/{id}/prompts", operation_id = "prompt_video", tag = "videos",
+    params(("id" = String, Path, description = "Id of the session")), 
+    request_body(content = VideoPromptRequest, example = json!({
+        "frame": 0, "object": 1, "prompt": {"points": [[290, 150]]}
+    })),
     responses(
         (status = 200, body = VideoObject),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -298,12 +316,12 @@ pub(crate) async fn prompt(
     check_points(&app, [&prompt])?;
     let found = video.prompt(&model, request.frame, request.object, prompt);
     let found = app.in_time(None, found).await?;
-    VideoObject::new(&found, request.masks).map(Answer)
+    VideoObject::new(&found, MaskStyle::new(request.masks, request.tolerance)).map(Answer)
 }
 
 /// Takes the prompts for an object on a frame back.
 #[utoipa::path(
-    delete, path = "/v1/videos/{id}/prompts", tag = "videos",
+    delete, path = "/v1/videos/{id}/prompts", operation_id = "delete_video_prompt", tag = "videos",
     params(("id" = String, Path, description = "Id of the session"), PromptQuery),
     responses(
         (status = 204),
@@ -324,7 +342,7 @@ pub(crate) async fn clear_prompt(
 
 /// Follows an object no longer.
 #[utoipa::path(
-    delete, path = "/v1/videos/{id}/objects/{object}", tag = "videos",
+    delete, path = "/v1/videos/{id}/objects/{object}", operation_id = "delete_video_object", tag = "videos",
     params(
         ("id" = String, Path, description = "Id of the session"),
         ("object" = u32, Path, description = "Which object"),
@@ -350,8 +368,9 @@ pub(crate) async fn remove_object(
 /// Server-sent events: `frame` with all objects (`VideoFrameAnswer`) for every frame, then `done` with their number, or
 /// `failed` with a problem. Closing the connection stops it; what was found until then is kept, and the next request goes on.
 #[utoipa::path(
-    post, path = "/v1/videos/{id}/propagate", tag = "videos",
-    params(("id" = String, Path, description = "Id of the session")), request_body = PropagateRequest,
+    post, path = "/v1/videos/{id}/propagate", operation_id = "propagate_video", tag = "videos",
+    params(("id" = String, Path, description = "Id of the session")), 
+    request_body(content = PropagateRequest, example = json!({"start": 0})),
     responses(
         (status = 200, body = EventAnswer, content_type = "text/event-stream"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -363,10 +382,14 @@ pub(crate) async fn propagate(
     Json(request): Json<PropagateRequest>,
 ) -> Result<Response> {
     let (video, model) = app.video(&id)?;
+    if request.count == Some(0) {
+        return Err(Problem::field("count", "0 frames: at least 1"));
+    }
     let count = request.count.unwrap_or(usize::MAX);
     let frames = video
         .propagate(&model, request.start, count, request.direction)
         .await?;
+    let style = MaskStyle::new(request.masks, request.tolerance);
     let mut tracked = 0;
     let mut failed = false;
     let frames = ReceiverStream::new(frames)
@@ -374,7 +397,7 @@ pub(crate) async fn propagate(
         .chain(tokio_stream::once(None));
     Ok(stream(frames.filter_map(move |frame| {
         let answer = match frame {
-            Some(found) => found.and_then(|found| VideoFrameAnswer::new(&found, request.masks)),
+            Some(found) => found.and_then(|found| VideoFrameAnswer::new(&found, style)),
             None if failed => return None,
             None => return Some(event("done", &Done { frames: tracked })),
         };

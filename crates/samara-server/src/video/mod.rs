@@ -255,8 +255,12 @@ impl Video {
         let removed = blocking(move || {
             *state = State::default();
             // In one step for whoever starts after a crash: without its description it is no session.
-            fs::remove_file(folder.join(DESCRIPTION))?;
-            fs::remove_dir_all(&folder)
+            let removed = fs::remove_file(folder.join(DESCRIPTION));
+            match removed.and_then(|()| fs::remove_dir_all(&folder)) {
+                // Somebody else has removed them.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            }
         });
         removed
             .await?

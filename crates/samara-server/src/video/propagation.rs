@@ -6,7 +6,7 @@ use samara::{Direction, FrameMasks};
 use tokio::sync::mpsc;
 
 use super::{Held, SAVED_AFTER, UNREAD, Video};
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::models::LoadedModel;
 use crate::owner::Urgency;
 
@@ -43,10 +43,18 @@ impl Video {
         direction: Direction,
         sender: &mpsc::Sender<Result<FrameMasks>>,
     ) -> Result<()> {
+        let mut is_first = true;
         for index in order {
             let (held, image) = self.frame(state, model, index).await?;
             state = held;
-            let Some(image) = image else { break };
+            let Some(image) = image else {
+                if is_first {
+                    let detail = format!("there is no frame {index}");
+                    return Err(Problem::field("start", detail));
+                }
+                break;
+            };
+            is_first = false;
             let cancelled = self.ending.child_token();
             let work = model
                 .owner
