@@ -102,7 +102,7 @@ impl App {
             images,
             embeddings: Arc::new(kept?),
             answers: Answers::new(config.limits.answers_memory),
-            jobs: Jobs::new(config.limits.jobs),
+            jobs: Jobs::new(config.limits.jobs, config.limits.jobs_memory),
             videos: Arc::new(Videos::open(&config, state)?),
             tracks: Tracks::new(),
             uploads: Semaphore::new(config.limits.uploads),

@@ -101,6 +101,14 @@ impl Job {
         }
     }
 
+    /// Bytes of its result.
+    fn memory(&self) -> u64 {
+        match &*self.progress.borrow() {
+            Progress::Done(answer) => answer.memory(),
+            _ => 0,
+        }
+    }
+
     /// Stops it when whoever waits for it goes away.
     pub(crate) fn stopped_when_dropped(self: &Arc<Self>) -> Stops {
         Stops(Arc::clone(self))
@@ -144,13 +152,16 @@ pub(crate) struct Jobs {
     /// The oldest first.
     all: Mutex<VecDeque<Arc<Job>>>,
     most: usize,
+    /// Of results.
+    most_bytes: u64,
 }
 
 impl Jobs {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize, most_bytes: u64) -> Self {
         Self {
             all: Mutex::default(),
             most,
+            most_bytes,
         }
     }
 
@@ -180,9 +191,18 @@ impl Jobs {
         self.all().iter().for_each(|job| job.cancel());
     }
 
-    /// A new job, in the place of the oldest that has ended if there are too many.
+    /// A new job, in the place of the oldest that have ended if there are too many, or their results too large.
     fn add(&self) -> Result<Arc<Job>> {
         let mut all = self.all();
+        let mut bytes: u64 = all.iter().map(|job| job.memory()).sum();
+        all.retain(|job| {
+            let own = job.memory();
+            let stays = own == 0 || bytes <= self.most_bytes;
+            if !stays {
+                bytes -= own;
+            }
+            stays
+        });
         if all.len() >= self.most {
             let ended = all.iter().position(|job| job.progress.borrow().is_end());
             let Some(ended) = ended else {
@@ -310,6 +330,11 @@ struct EverythingMask {
 }
 
 impl EverythingAnswer {
+    fn memory(&self) -> u64 {
+        let masks = self.masks.iter().map(|found| found.mask.memory());
+        masks.sum::<u64>() + 1
+    }
+
     /// The masks, with their predicted IoU.
     pub(crate) fn each_mask(&self) -> impl Iterator<Item = (Result<Mask>, f32)> + '_ {
         self.masks

@@ -45,6 +45,8 @@ pub struct Limits {
     pub answers_memory: u64,
     /// Jobs that wait, run, or have a result to be fetched.
     pub jobs: usize,
+    /// Most bytes of the results of jobs; the oldest make room.
+    pub jobs_memory: u64,
     /// Video sessions.
     pub videos: usize,
     /// Most bytes of uploaded videos and frames on disk.
@@ -79,6 +81,7 @@ impl Default for Limits {
             images_disk: 2048 * MIB,
             answers_memory: 256 * MIB,
             jobs: 64,
+            jobs_memory: 256 * MIB,
             videos: 64,
             videos_disk: 16 * 1024 * MIB,
             frames: 20_000,

@@ -97,6 +97,18 @@ impl MaskAnswer {
         Ok(Rle::from_compressed_string(*size, counts)?.to_mask()?)
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn memory(&self) -> u64 {
+        let rle = self.segmentation.as_ref().map_or(0, |rle| rle.counts.len());
+        let png = self.png.as_ref().map_or(0, String::len);
+        let rings = |polygon: &PolygonAnswer| {
+            let holes: usize = polygon.holes.iter().map(Vec::len).sum();
+            polygon.outer.len() + holes
+        };
+        let points: usize = self.polygons.iter().flatten().map(rings).sum();
+        (size_of::<Self>() + rle + png + points * size_of::<[f64; 2]>()) as u64
+    }
+
     pub(crate) fn new(mask: &Mask, style: MaskStyle) -> Result<Self> {
         let mut answer = Self {
             area: mask.area(),

@@ -138,6 +138,45 @@ fn masks_come_in_the_form_that_is_asked_for() {
 }
 
 #[test]
+fn a_mask_alone_is_warned_of() {
+    let id = server().upload(&picture(0));
+    let ask = |prompt: &Value| {
+        let request = json!({"image": {"id": id}, "prompts": [prompt]});
+        server().post("/v1/predict", &request).good()["objects"][0].clone()
+    };
+    let disc = ask(&json!({"points": [[120, 85]]}));
+    assert_eq!(disc["warnings"], json!([]));
+    let rle = disc["selected"]["segmentation"].clone();
+    let alone = ask(&json!({"mask": {"rle": rle}}));
+    let warning = alone["warnings"][0].as_str().unwrap();
+    let [x, y, w, h] =
+        serde_json::from_value::<[f64; 4]>(disc["selected"]["bbox"].clone()).unwrap();
+    let own = format!("\"box\": {:?}", [x, y, x + w, y + h]);
+    assert!(warning.contains(&own), "{warning} {own}");
+    let with_box = ask(&json!({"mask": {"rle": rle}, "box": [x, y, x + w, y + h]}));
+    assert_eq!(with_box["warnings"], json!([]));
+    assert!(ask(&json!({"mask": {"answer": {"id": disc["id"]}}}))["warnings"][0].is_string());
+}
+
+#[test]
+fn polygons_are_as_exact_as_is_asked_for() {
+    let id = server().upload(&picture(0));
+    let points = |tolerance: f64| {
+        let request = json!({"image": {"id": id}, "prompts": [{"points": [[120, 85]]}],
+            "masks": "polygons", "tolerance": tolerance, "candidates": false});
+        let answer = server().post("/v1/predict", &request).good();
+        let outer = &answer["objects"][0]["selected"]["polygons"][0]["outer"];
+        outer.as_array().unwrap().len()
+    };
+    assert!(2 * points(1.0) < points(0.0));
+    let request = json!({"image": {"id": id}, "prompts": [{}], "tolerance": -1});
+    assert_eq!(
+        server().post("/v1/predict", &request).json()["field"],
+        "tolerance"
+    );
+}
+
+#[test]
 fn bad_requests_are_named_by_their_field() {
     let id = server().upload(&picture(0));
     let prompt = |prompt: Value| ("prompts", json!([prompt]));
@@ -240,6 +279,12 @@ fn what_is_no_request_is_refused() {
     assert_eq!(status("application/json", b"\xff\xfe"), 400);
     assert_eq!(status("application/json", b"[1, 2"), 400);
     assert_eq!(status("application/json", b"null"), 422);
+    assert_eq!(
+        server()
+            .send("/v1/images", "multipart/form-data; boundary=x", b"--x")
+            .status,
+        415
+    );
     assert_eq!(
         status("application/json", "[".repeat(100_000).as_bytes()),
         400
@@ -466,6 +511,26 @@ fn everything_is_a_job() {
         (422, Some("options")),
         "{refused:?}"
     );
+}
+
+#[test]
+fn the_oldest_result_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), |config| config.limits.jobs_memory = 1);
+    let id = server.upload(&picture(0));
+    let run = || {
+        let request = json!({"image": {"id": id}, "options": {"points_per_side": 2}});
+        let job = server.post("/v1/everything", &request).good()["id"].clone();
+        let job = format!("/v1/jobs/{}", job.as_str().unwrap());
+        let told = events(&server.get(&format!("{job}/events")).text);
+        assert_eq!(told.last().unwrap().0, "done");
+        job
+    };
+    let first = run();
+    assert_eq!(server.get(&format!("{first}/result")).status, 200);
+    let second = run();
+    assert_eq!(server.get(&format!("{first}/result")).status, 404);
+    assert_eq!(server.get(&format!("{second}/result")).status, 200);
 }
 
 #[test]

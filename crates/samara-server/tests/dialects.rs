@@ -274,6 +274,71 @@ fn label_studio_has_masks_made_of_boxes() {
     assert_eq!(server().post("/predict", &without).status, 422);
 }
 
+#[test]
+fn label_studio_says_which_region_is_wrong() {
+    let outside = label_studio(&json!([keypoint(240.0, 85.0, true)]));
+    let detail = outside.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!(outside.status, 422);
+    assert!(
+        detail.starts_with("tasks[0].value.x: 150 percent"),
+        "{detail}"
+    );
+    let mut rotated = keypoint(120.0, 85.0, true);
+    rotated["image_rotation"] = json!(90);
+    let rotated = label_studio(&json!([rotated]));
+    assert_eq!(rotated.status, 422, "{rotated:?}");
+    // A border that was rounded is a border.
+    let border = json!([keypoint(160.05, 85.0, false), keypoint(120.0, 85.0, true)]);
+    label_studio(&border).good();
+}
+
+#[test]
+fn label_studio_draws_a_polygon_anew() {
+    let ring = [[64.0, 55.0], [87.0, 55.0], [87.0, 87.0], [64.0, 87.0]];
+    let polygon = json!({"type": "polygonlabels", "to_name": "image",
+        "value": {"points": ring, "polygonlabels": ["Sun"]}});
+    let answer = label_studio(&json!([polygon])).good();
+    let region = &answer["results"][0]["result"][0];
+    assert!(region["score"].as_f64().unwrap() > 0.6, "{region}");
+}
+
+#[test]
+fn label_studio_answers_on_the_image_that_was_drawn_on() {
+    const TWO: &str = r#"<View><Image name="a" value="$image"/><Image name="z" value="$two"/>
+        <BrushLabels name="first" toName="a"><Label value="Sun"/></BrushLabels>
+        <BrushLabels name="second" toName="z"><Label value="Sun"/></BrushLabels></View>"#;
+    let ask = |to_name: &str, config: &str| {
+        let mut region = keypoint(65.0, 50.0, true);
+        region["to_name"] = json!(to_name);
+        let task =
+            json!({"id": 1, "data": {"image": data_uri(0), "two": data_uri(20), "more": {}}});
+        let params = json!({"context": {"result": [region]}});
+        let request = json!({"tasks": [task], "label_config": config, "params": params});
+        server().post("/predict", &request)
+    };
+    let answer = ask("z", TWO).good();
+    let region = &answer["results"][0]["result"][0];
+    assert_eq!(
+        (region["to_name"].as_str(), region["from_name"].as_str()),
+        (Some("z"), Some("second"))
+    );
+    let nowhere = ask("nowhere", TWO);
+    assert_eq!(nowhere.status, 422);
+    assert!(
+        nowhere.text.contains("label_config") && nowhere.text.contains("nowhere"),
+        "{nowhere:?}"
+    );
+    // A configuration that would take minutes to search is searched in no time.
+    let images = r#"<Image name="a" value="b"/>"#.repeat(20_000);
+    let many = format!(
+        r#"<View>{images}<Brush name="b" toName="{}"/></View>"#,
+        ",".repeat(150_000)
+    );
+    let started = std::time::Instant::now();
+    assert_eq!(ask("a", &many).status, 422);
+    assert!(started.elapsed() < std::time::Duration::from_secs(3));
+}
+
 fn cvat(function: &str, agent_name: &str, payload: &Value) -> common::Answered {
     let request = agent().post(format!("{}/api/function_invocations", server().url));
     let mut response = request

@@ -158,6 +158,82 @@ fn memory() -> u64 {
 }
 
 #[test]
+fn bodies_of_all_requests_share_a_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), |config| {
+        config.limits.idle_seconds = 1;
+        config.limits.body_bytes = 400_000;
+        config.limits.bodies_memory = 400_000;
+    });
+    // It is reserved before the body comes, and free again when its client has gone.
+    let mut held = TcpStream::connect(server.address).unwrap();
+    let text = head("/v1/images", "image/png", "content-length: 399999");
+    held.write_all(text.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let large = vec![0; 100_000];
+    let answer = server.send("/v1/images", "image/png", &large);
+    assert!([422, 429].contains(&answer.status), "{answer:?}");
+    drop(held);
+    std::thread::sleep(Duration::from_millis(1500));
+    for _ in 0..8 {
+        assert_eq!(server.send("/v1/images", "image/png", &large).status, 422);
+    }
+    server.upload(&picture(0));
+}
+
+#[test]
+fn masks_to_judge_are_not_decoded_all_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), |_| {});
+    let blank = samara_image::RgbImage::new(6000, 4000);
+    let blank = samara_image::PngSource::to_png(&blank).unwrap();
+    let id = server.upload(&blank);
+    let mask = json!({"size": [4000, 6000], "counts": [0, 24_000_000]});
+    let request = json!({"image": {"id": id}, "masks": vec![mask; 64], "deadline_ms": 300});
+    let started = Instant::now();
+    let answer = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| server.post("/v1/quality", &request));
+        while !asked.is_finished() {
+            let asked_at = Instant::now();
+            assert_eq!(server.get("/health").status, 200);
+            assert!(asked_at.elapsed() < Duration::from_secs(1));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        asked.join().unwrap()
+    });
+    assert_eq!(answer.status, 504, "{answer:?}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_image_that_is_deleted_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), |config| config.limits.request_seconds = 20);
+    let ids: Vec<String> = (0..6).map(|shift| server.upload(&picture(shift))).collect();
+    let started = Instant::now();
+    let statuses = std::thread::scope(|scope| {
+        let ask = |id: &String| {
+            let request = json!({"image": {"id": id}, "prompts": [{"points": [[45, 50]]}]});
+            server.post("/v1/predict", &request).status
+        };
+        let asked: Vec<_> = ids.iter().map(|id| scope.spawn(move || ask(id))).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        for id in &ids {
+            server.delete(&format!("/v1/images/{id}"));
+        }
+        let statuses = asked.into_iter().map(|asked| asked.join().unwrap());
+        statuses.collect::<Vec<u16>>()
+    });
+    assert!(
+        statuses
+            .iter()
+            .all(|status| [200, 404, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
 fn half_sent_uploads_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(&folder);

@@ -53,6 +53,11 @@ fn objects_are_followed_and_a_session_outlives_the_server() {
     let tracked = propagate(&server, &path, &json!({"start": 0, "count": 3}));
     assert_eq!(tracked.len(), 4, "{tracked:?}");
     assert_eq!(tracked[3], ("done".into(), json!({"frames": 3})));
+    let late = propagate(&server, &path, &json!({"start": 9}));
+    assert_eq!(
+        (&*late[0].0, late[0].1["field"].as_str()),
+        ("failed", Some("start"))
+    );
     for (index, (kind, frame)) in tracked[..3].iter().enumerate() {
         assert_eq!(
             (&**kind, frame["frame"].as_u64()),
@@ -151,6 +156,20 @@ fn bad_requests_leave_a_session_as_it_was() {
     assert_eq!((other.status, &*field(&other)), (422, "frame"), "{other:?}");
     let nobody = propagate(&server, &path, &json!({}));
     assert_eq!(nobody[0].0, "failed");
+    let none = server.post(&format!("{path}/propagate"), &json!({"count": 0}));
+    assert_eq!((none.status, &*field(&none)), (422, "count"), "{none:?}");
+    // A mask of an image of another size is no mask of a frame.
+    let other = samara_image::PngSource::to_png(&samara_image::RgbImage::new(90, 90)).unwrap();
+    let request =
+        json!({"image": {"id": server.upload(&other)}, "prompts": [{"points": [[9, 9]]}]});
+    let id = server.post("/v1/predict", &request).good()["objects"][0]["id"].clone();
+    let request = json!({"frame": 0, "object": 1, "prompt": {"mask": {"answer": {"id": id}}}});
+    let foreign = server.post(&format!("{path}/prompts"), &request);
+    assert_eq!(
+        (foreign.status, &*field(&foreign)),
+        (422, "prompt.mask.answer"),
+        "{foreign:?}"
+    );
     assert_eq!(server.delete(&format!("{path}/objects/1")).status, 404);
     assert_eq!(server.get(&path).good()["frames"], 2);
     for request in [

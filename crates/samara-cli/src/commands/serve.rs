@@ -79,7 +79,7 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
     if config.state.is_none() {
         let cache = ModelCache::locate()
             .map_err(|e| CliError::failed(format!("{e}; name a folder with --state")))?;
-        config.state = Some(cache.dir().join("server"));
+        config.state = Some(cache.dir().with_file_name("server"));
     }
     config.threads = threads.or(config.threads);
     config.allow_without_token |= flags.allow_without_token;

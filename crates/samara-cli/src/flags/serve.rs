@@ -10,9 +10,9 @@ use samara_server::LogFormat;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The API is described by /openapi.json and shown by /docs. The same address serves annotation tools:
-docs/x-anylabeling.md, docs/label-studio.md and docs/cvat.md say how each is pointed to it. Flags go before the
-file of --config, which has more: limits, several tokens, Label Studio's address. Ctrl-C ends the server when what
-runs is answered; a second one ends it at once.
+docs/x-anylabeling.md, docs/label-studio.md and docs/cvat.md say how each is pointed to it. The file of
+--config has more: limits, several tokens, Label Studio's address; flags override it. Ctrl-C ends the
+server when what runs is answered; a second one ends it at once.
 
 Environment: SAMARA_TOKEN, LABEL_STUDIO_URL with LABEL_STUDIO_API_KEY.
 
@@ -60,7 +60,7 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub(crate) root: Option<PathBuf>,
 
-    /// Folder of what is kept: images, embeddings, video sessions [default: in the platform's cache folder]
+    /// Folder of what is kept: images, embeddings, video sessions [default: server in the platform's cache folder, ~/.cache/samara on Linux]
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub(crate) state: Option<PathBuf>,
 
