@@ -164,10 +164,24 @@ impl Config {
             ConfigError(format!("{}: {why}", path.display()))
         };
         let text = read_text(path)?;
-        toml::from_str(&text).map_err(|error| {
+        let line_of = |error: &toml::de::Error| {
             let before = error.span().map(|span| &text[..span.start]);
-            let line = before.map_or(0, |before| before.matches('\n').count() + 1);
-            refuse(&format!("line {line}: {}", plain(error.message())))
+            before.map_or(0, |before| before.matches('\n').count() + 1)
+        };
+        let no_toml = |error: toml::de::Error| {
+            refuse(&format!("line {}: {}", line_of(&error), error.message()))
+        };
+        let values = toml::Deserializer::parse(&text).map_err(no_toml)?;
+        serde_path_to_error::deserialize(values).map_err(|error| {
+            let key = error.path().to_string();
+            let error = error.into_inner();
+            let (line, why) = (line_of(&error), plain(error.message()));
+            // The key of what is not known is in the message.
+            refuse(&if key == "." || why.contains("unknown field") {
+                format!("line {line}: {why}")
+            } else {
+                format!("line {line}: {key}: {why}")
+            })
         })
     }
 
@@ -364,5 +378,14 @@ mod tests {
         let error = Config::read(&path).unwrap_err().to_string();
         assert!(error.contains("server.toml: line 2"), "{error}");
         assert!(error.contains("listen_on"), "{error}");
+        for (text, expected) in [
+            ("\n[limits]\nqueue = 'a'\n", "line 3: limits.queue: "),
+            ("models = [1]", "line 1: models[0]: "),
+            ("models = [", "line 1: "),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Config::read(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

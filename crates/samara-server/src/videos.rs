@@ -56,7 +56,7 @@ impl Videos {
         let mut all = BTreeMap::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            if is_unfinished(&path) {
+            if is_unfinished(&path) || !path.is_dir() {
                 continue;
             }
             if let Some(video) = Video::found(path.clone(), &rules) {

@@ -1,6 +1,7 @@
 //! `/v1/models`, health and metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -16,6 +17,9 @@ use crate::body::{Json, UrlPath};
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
 use crate::models::ModelInfo;
+
+/// How long the end of a model that is unloaded is waited for.
+const UNLOADED: Duration = Duration::from_secs(5);
 
 /// A model to load.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -115,8 +119,9 @@ pub(crate) async fn unload(
 ) -> Result<StatusCode> {
     let model = app.models.unload(&name)?;
     app.embeddings.forget_model(&model);
-    // Its memory is free when this is answered: whoever loads another has room for it.
-    blocking(move || model.owner.join()).await?;
+    // Its memory is free when this is answered, unless it is at work for long: whoever loads another has room for it.
+    let ended = blocking(move || model.owner.join());
+    let _ = tokio::time::timeout(UNLOADED, ended).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
