@@ -231,12 +231,9 @@ pub(crate) fn own_box(mask: &Mask) -> Option<[f64; 4]> {
     Some([x, y, x + w, y + h])
 }
 
-/// What may keep a prompt from being answered well. Models of this family are trained with masks beside clicks and
-/// boxes, and answer badly to one alone.
+/// What may keep a prompt from being answered well.
 pub(crate) fn warning(prompt: &Prompt) -> Option<String> {
-    let alone = prompt.clicks().is_empty() && prompt.box_prompt().is_none();
-    let is_mask = prompt.mask_prompt().is_some();
-    (alone && is_mask).then(|| {
+    prompt.is_mask_alone().then(|| {
         let own = match prompt.mask_prompt() {
             Some(MaskPrompt::Mask(mask)) => own_box(mask),
             _ => None,

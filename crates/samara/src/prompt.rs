@@ -190,6 +190,12 @@ impl Prompt {
         self.mask.as_ref()
     }
 
+    /// Whether a mask is all that it says. Models of this family are trained with masks beside clicks and boxes, and
+    /// answer badly to one alone; the mask's own box beside it helps.
+    pub fn is_mask_alone(&self) -> bool {
+        self.mask.is_some() && self.clicks.is_empty() && self.bbox.is_none()
+    }
+
     /// Checks the prompt against an image of `width`×`height` original pixels: it has content, its
     /// points lie in the image, and its box overlaps it. [`Embedding::predict`](crate::Embedding)
     /// checks that too; this is for saying so before a model is loaded.
