@@ -1,0 +1,75 @@
+//! What can go wrong with a project.
+
+use std::path::PathBuf;
+
+use crate::ids::{ClassId, ObjectId, PictureId};
+
+/// What can go wrong with a project. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectError {
+    /// The file is none of a project, or is damaged.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The disk is full.
+    #[error("{}: the disk is full; nothing was changed", path.display())]
+    Full {
+        /// The file of the project.
+        path: PathBuf,
+    },
+    /// Another program writes to it for too long.
+    #[error("{}: another program is writing to it", path.display())]
+    Busy {
+        /// The file of the project.
+        path: PathBuf,
+    },
+    /// The folder of the pictures cannot be read.
+    #[error("{}: {source}", path.display())]
+    Folder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no such picture.
+    #[error("there is no picture {0}")]
+    UnknownPicture(PictureId),
+    /// There is no such object in the picture.
+    #[error("there is no object {0} in this picture")]
+    UnknownObject(ObjectId),
+    /// There is no such class.
+    #[error("there is no class {0}")]
+    UnknownClass(ClassId),
+    /// A class of this name is there.
+    #[error("there is a class {0:?} already")]
+    SameName(String),
+    /// A mask of another size than its picture.
+    #[error("a mask of {}x{} pixels in a picture of {}x{}", mask.0, mask.1, picture.0, picture.1)]
+    Size {
+        /// Width and height of the mask.
+        mask: (u32, u32),
+        /// Width and height of the picture; 0 while it is not known.
+        picture: (u32, u32),
+    },
+    /// Somebody else has changed the picture since it was read.
+    #[error(
+        "the picture was changed by somebody else meanwhile (revision {now}, expected {expected})"
+    )]
+    Conflict {
+        /// The revision that the caller had read.
+        expected: u64,
+        /// The revision that it has.
+        now: u64,
+    },
+    /// There is nothing to be undone, or redone.
+    #[error("there is nothing to {0}")]
+    Nothing(&'static str),
+    /// A value that makes no sense.
+    #[error("{0}")]
+    Value(String),
+}

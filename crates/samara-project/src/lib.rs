@@ -1,0 +1,44 @@
+//! Projects: the masks of a folder of pictures, kept in a file beside them.
+//!
+//! A [`Project`] is an SQLite file, `samara.project`, in the folder of the pictures. Whatever is done to it is one
+//! transaction: it is kept as a whole or not at all, whenever the program ends and however full the disk is. All that
+//! people do with masks goes through [`Project::apply`], is recorded with who did it, and can be undone.
+//!
+//! ```
+//! use samara_image::Mask;
+//! use samara_project::{Edit, NewObject, Project};
+//! # let folder = tempfile::tempdir()?;
+//! # std::fs::write(folder.path().join("photo.jpg"), "not read")?;
+//!
+//! let project = Project::open(folder.path())?;
+//! project.scan()?;
+//! let picture = project.pictures()?[0].id;
+//! project.identify(picture, "sha256 of the file", 64, 48)?;
+//!
+//! let mask = Mask::from_fn(64, 48, |x, y| x < 10 && y < 10);
+//! let edit = Edit::Add(NewObject::new(mask.to_rle()));
+//! project.apply(picture, "me", &[edit], None)?;
+//! assert_eq!(project.objects(picture)?.len(), 1);
+//! project.undo(picture)?;
+//! assert_eq!(project.objects(picture)?.len(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod classes;
+mod error;
+mod history;
+mod ids;
+mod objects;
+mod pictures;
+mod project;
+
+pub use classes::Class;
+pub use error::ProjectError;
+pub use history::{Action, Applied, Edit};
+pub use ids::{ClassId, ObjectId, PictureId};
+pub use objects::{NewObject, Object};
+pub use pictures::{Picture, Scanned};
+pub use project::{FILE_NAME, Project};
+
+/// Results of projects.
+pub type Result<T, E = ProjectError> = std::result::Result<T, E>;

@@ -1,0 +1,205 @@
+//! The masks of a picture.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rusqlite::{Row, Transaction};
+use samara_image::Rle;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Result;
+use crate::classes;
+use crate::error::ProjectError;
+use crate::ids::{ClassId, ObjectId, PictureId};
+use crate::pictures::Picture;
+use crate::project::{Failure, Project};
+
+/// What is said of an object that is drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewObject {
+    /// The mask, of the size of the picture.
+    pub mask: Rle,
+    /// What it is; `None` until somebody has said so.
+    #[serde(default)]
+    pub class: Option<ClassId>,
+    /// The model's estimate of the mask's IoU with what it depicts, from 0 to 1; `None` for one that was drawn by hand.
+    #[serde(default)]
+    pub predicted_iou: Option<f32>,
+    /// Clicks and boxes that the mask answers, so that they can be corrected: of any form.
+    #[serde(default)]
+    pub prompt: Option<Value>,
+    /// Further words about it, by their names.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl NewObject {
+    /// A mask of which nothing more is known.
+    pub fn new(mask: Rle) -> Self {
+        Self {
+            mask,
+            class: None,
+            predicted_iou: None,
+            prompt: None,
+            attributes: BTreeMap::new(),
+        }
+    }
+}
+
+/// An object of a picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// Which.
+    pub id: ObjectId,
+    /// Its place among the objects of the picture; the highest lies on top.
+    pub position: i64,
+    /// Who has drawn it.
+    pub author: String,
+    /// What is said of it.
+    #[serde(flatten)]
+    pub content: NewObject,
+}
+
+/// What of an object is kept as JSON.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    author: String,
+    size: [u32; 2],
+    predicted_iou: Option<f32>,
+    prompt: Option<Value>,
+    attributes: BTreeMap<String, String>,
+}
+
+fn damaged(why: impl fmt::Display) -> ProjectError {
+    ProjectError::Value(format!(
+        "an object in the file of the project is damaged: {why}"
+    ))
+}
+
+impl Object {
+    /// Id, class, position, counts and record.
+    fn of_row(row: &Row<'_>) -> Result<Self, Failure> {
+        let (counts, record): (String, String) = (row.get(3)?, row.get(4)?);
+        let record: Record = serde_json::from_str(&record).map_err(damaged)?;
+        let mask = Rle::from_compressed_string(record.size, &counts).map_err(damaged)?;
+        Ok(Self {
+            id: ObjectId(row.get(0)?),
+            position: row.get(2)?,
+            author: record.author,
+            content: NewObject {
+                mask,
+                class: row.get::<_, Option<i64>>(1)?.map(ClassId),
+                predicted_iou: record.predicted_iou,
+                prompt: record.prompt,
+                attributes: record.attributes,
+            },
+        })
+    }
+
+    /// The objects of a picture, the lowest first.
+    pub(crate) fn all(
+        transaction: &Transaction<'_>,
+        picture: PictureId,
+    ) -> Result<Vec<Self>, Failure> {
+        let all = "SELECT id, class, position, counts, record FROM object WHERE picture = ?1 ORDER BY position, id";
+        let mut all = transaction.prepare_cached(all)?;
+        let mut rows = all.query([picture.0])?;
+        let mut objects = Vec::new();
+        while let Some(row) = rows.next()? {
+            objects.push(Self::of_row(row)?);
+        }
+        Ok(objects)
+    }
+
+    /// One of a picture.
+    pub(crate) fn find(
+        transaction: &Transaction<'_>,
+        picture: PictureId,
+        id: ObjectId,
+    ) -> Result<Self, Failure> {
+        let find =
+            "SELECT id, class, position, counts, record FROM object WHERE picture = ?1 AND id = ?2";
+        let mut find = transaction.prepare_cached(find)?;
+        let mut rows = find.query((picture.0, id.0))?;
+        match rows.next()? {
+            Some(row) => Self::of_row(row),
+            None => Err(ProjectError::UnknownObject(id).into()),
+        }
+    }
+
+    /// Refuses what does not fit the picture, or names a class that is not there.
+    pub(crate) fn check(
+        &self,
+        transaction: &Transaction<'_>,
+        picture: &Picture,
+    ) -> Result<(), Failure> {
+        let [height, width] = self.content.mask.size;
+        if (width, height) != (picture.width, picture.height) {
+            let size = ProjectError::Size {
+                mask: (width, height),
+                picture: (picture.width, picture.height),
+            };
+            return Err(size.into());
+        }
+        if self
+            .content
+            .predicted_iou
+            .is_some_and(|iou| !iou.is_finite())
+        {
+            return Err(ProjectError::Value("a predicted IoU is a number".into()).into());
+        }
+        match self.content.class {
+            Some(class) => classes::find(transaction, class),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes it, in the place of what it was.
+    pub(crate) fn put(
+        &self,
+        transaction: &Transaction<'_>,
+        picture: PictureId,
+    ) -> Result<(), Failure> {
+        let NewObject {
+            mask,
+            class,
+            predicted_iou,
+            prompt,
+            attributes,
+        } = &self.content;
+        let record = Record {
+            author: self.author.clone(),
+            size: mask.size,
+            predicted_iou: *predicted_iou,
+            prompt: prompt.clone(),
+            attributes: attributes.clone(),
+        };
+        let record = serde_json::to_string(&record).map_err(damaged)?;
+        let put = "INSERT OR REPLACE INTO object (id, picture, class, position, counts, record)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut put = transaction.prepare_cached(put)?;
+        put.execute((
+            self.id.0,
+            picture.0,
+            class.map(|class| class.0),
+            self.position,
+            mask.to_compressed_string(),
+            record,
+        ))?;
+        Ok(())
+    }
+}
+
+impl Project {
+    /// The objects of a picture, the lowest first.
+    ///
+    /// # Errors
+    /// There is no such picture, or the file of the project is damaged.
+    pub fn objects(&self, picture: PictureId) -> Result<Vec<Object>> {
+        self.read(|transaction| {
+            Picture::find(transaction, picture)?;
+            Object::all(transaction, picture)
+        })
+    }
+}

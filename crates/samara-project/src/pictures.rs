@@ -1,0 +1,230 @@
+//! The pictures of a project.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use rusqlite::{Row, Transaction};
+use serde::Serialize;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::Result;
+use crate::error::ProjectError;
+use crate::ids::PictureId;
+use crate::project::{Failure, Project, found};
+
+/// A picture of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Picture {
+    /// Which.
+    pub id: PictureId,
+    /// Below the folder, with `/` between names.
+    pub path: String,
+    /// SHA-256 of the file, in hexadecimal, once it was opened.
+    pub sha256: Option<String>,
+    /// In pixels, after EXIF orientation; 0 until it was opened.
+    pub width: u32,
+    /// In pixels, after EXIF orientation; 0 until it was opened.
+    pub height: u32,
+    /// Somebody has said that its masks are as they should be.
+    pub checked: bool,
+    /// The file is not there any more. What was drawn is kept.
+    pub is_gone: bool,
+    /// The file is another one than that on which the masks were drawn.
+    pub is_changed: bool,
+    /// How many masks it has.
+    pub objects: u64,
+    /// Grows with every change.
+    pub revision: u64,
+}
+
+const PICTURE: &str =
+    "SELECT id, path, sha256, width, height, checked, is_gone, is_changed, revision,
+    (SELECT count(*) FROM object WHERE object.picture = picture.id) FROM picture";
+
+impl Picture {
+    fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: PictureId(row.get(0)?),
+            path: row.get(1)?,
+            sha256: row.get(2)?,
+            width: row.get(3)?,
+            height: row.get(4)?,
+            checked: row.get(5)?,
+            is_gone: row.get(6)?,
+            is_changed: row.get(7)?,
+            revision: row.get(8)?,
+            objects: row.get(9)?,
+        })
+    }
+
+    /// The row of a picture.
+    pub(crate) fn find(transaction: &Transaction<'_>, id: PictureId) -> Result<Self, Failure> {
+        let find = format!("{PICTURE} WHERE id = ?1");
+        let row = transaction.query_row(&find, [id.0], Self::of_row);
+        found(row, || ProjectError::UnknownPicture(id))
+    }
+}
+
+/// What a look at the folder has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Scanned {
+    /// Pictures that were not known.
+    pub new: usize,
+    /// Pictures whose file is not there any more.
+    pub gone: usize,
+    /// Pictures whose file was written since.
+    pub written: usize,
+}
+
+/// A file as the folder shows it.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    bytes: i64,
+    /// Milliseconds since 1970.
+    modified: i64,
+}
+
+/// How the names of pictures end.
+const ENDINGS: [&str; 9] = [
+    "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif",
+];
+
+fn is_picture(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.contains(&&*ending.to_ascii_lowercase()))
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
+}
+
+fn look(folder: &Path) -> Result<HashMap<String, Seen>> {
+    let failed = |path: PathBuf, source| ProjectError::Folder { path, source };
+    let mut seen = HashMap::new();
+    let entries = WalkDir::new(folder).into_iter();
+    for entry in entries.filter_entry(|entry| !is_hidden(entry)) {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(folder).to_path_buf();
+            failed(path, error.into())
+        })?;
+        if !entry.file_type().is_file() || !is_picture(entry.path()) {
+            continue;
+        }
+        let Ok(below) = entry.path().strip_prefix(folder) else {
+            continue;
+        };
+        let names: Vec<_> = below.iter().map(|name| name.to_string_lossy()).collect();
+        let Ok(file) = entry.metadata() else {
+            // It has gone since.
+            continue;
+        };
+        let modified = file.modified().ok();
+        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let file = Seen {
+            bytes: file.len().try_into().unwrap_or(i64::MAX),
+            modified: modified.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX)),
+        };
+        seen.insert(names.join("/"), file);
+    }
+    Ok(seen)
+}
+
+impl Project {
+    /// Looks which pictures are in the folder and in those below; hidden ones are left out. What was drawn on a picture
+    /// is kept whatever becomes of its file.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or the file of the project not written.
+    pub fn scan(&self) -> Result<Scanned> {
+        let mut seen = look(self.folder())?;
+        self.write(|transaction| {
+            let mut scanned = Scanned::default();
+            let known = "SELECT id, path, bytes, modified FROM picture";
+            let mut known = transaction.prepare(known)?;
+            let rows = known.query_map([], |row| {
+                let file = Seen {
+                    bytes: row.get(2)?,
+                    modified: row.get(3)?,
+                };
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, file))
+            })?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            for (id, path, before) in rows {
+                let now = seen.remove(&path);
+                scanned.gone += usize::from(now.is_none());
+                let set = "UPDATE picture SET is_gone = ?2 WHERE id = ?1";
+                transaction.execute(set, (id, now.is_none()))?;
+                if let Some(now) = now.filter(|now| *now != before) {
+                    scanned.written += 1;
+                    let set = "UPDATE picture SET bytes = ?2, modified = ?3 WHERE id = ?1";
+                    transaction.execute(set, (id, now.bytes, now.modified))?;
+                }
+            }
+            scanned.new = seen.len();
+            let mut new: Vec<(String, Seen)> = seen.into_iter().collect();
+            new.sort_by(|a, b| a.0.cmp(&b.0));
+            for (path, file) in new {
+                let add = "INSERT INTO picture (path, bytes, modified) VALUES (?1, ?2, ?3)";
+                transaction.execute(add, (path, file.bytes, file.modified))?;
+            }
+            Ok(scanned)
+        })
+    }
+
+    /// All pictures, by their path.
+    ///
+    /// # Errors
+    /// The file of the project cannot be read.
+    pub fn pictures(&self) -> Result<Vec<Picture>> {
+        self.read(|transaction| {
+            let mut all = transaction.prepare_cached(&format!("{PICTURE} ORDER BY path"))?;
+            let pictures = all.query_map([], Picture::of_row)?;
+            Ok(pictures.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// A picture.
+    ///
+    /// # Errors
+    /// There is no such picture.
+    pub fn picture(&self, id: PictureId) -> Result<Picture> {
+        self.read(|transaction| Picture::find(transaction, id))
+    }
+
+    /// Tells what the file of a picture is, when it was opened: SHA-256 in hexadecimal, and its size in pixels. If there
+    /// are masks of another file the picture is marked as changed.
+    ///
+    /// # Errors
+    /// There is no such picture, or it has no pixels.
+    pub fn identify(
+        &self,
+        id: PictureId,
+        sha256: &str,
+        width: u32,
+        height: u32,
+    ) -> Result<Picture> {
+        self.write(|transaction| {
+            if width == 0 || height == 0 {
+                return Err(ProjectError::Value("a picture without pixels".into()).into());
+            }
+            let before = Picture::find(transaction, id)?;
+            let is_other = before.sha256.as_ref().is_some_and(|known| known != sha256);
+            if is_other && before.objects > 0 {
+                let set = "UPDATE picture SET is_changed = 1 WHERE id = ?1";
+                transaction.execute(set, [id.0])?;
+            } else {
+                let set = "UPDATE picture SET sha256 = ?2, width = ?3, height = ?4, is_changed = 0 WHERE id = ?1";
+                transaction.execute(set, (id.0, sha256, width, height))?;
+            }
+            Picture::find(transaction, id)
+        })
+    }
+}
+
+/// Which pictures have changed since some were read, by their revision.
+pub(crate) fn next_revision(transaction: &Transaction<'_>, id: PictureId) -> Result<u64, Failure> {
+    let next = "UPDATE picture SET revision = revision + 1 WHERE id = ?1 RETURNING revision";
+    let row = transaction.query_row(next, [id.0], |row| row.get(0));
+    found(row, || ProjectError::UnknownPicture(id))
+}

@@ -1,0 +1,250 @@
+//! Projects, as a program uses them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use proptest::prelude::*;
+use samara_image::Mask;
+use samara_project::{
+    Applied, ClassId, Edit, NewObject, ObjectId, PictureId, Project, ProjectError,
+};
+use tempfile::TempDir;
+
+const SIDE: u32 = 12;
+
+fn square(at: u32) -> NewObject {
+    let at = at % (SIDE - 3);
+    let mask = Mask::from_fn(SIDE, SIDE, |x, y| (at..at + 3).contains(&x) && y < 3);
+    NewObject::new(mask.to_rle())
+}
+
+/// A project of pictures that are not read.
+fn project(count: usize) -> (TempDir, Project, Vec<PictureId>) {
+    let folder = tempfile::tempdir().unwrap();
+    for index in 0..count {
+        std::fs::write(folder.path().join(format!("{index}.png")), [0]).unwrap();
+    }
+    let project = Project::open(folder.path()).unwrap();
+    assert_eq!(project.scan().unwrap().new, count);
+    let pictures: Vec<PictureId> = project.pictures().unwrap().iter().map(|p| p.id).collect();
+    for picture in &pictures {
+        project.identify(*picture, "a", SIDE, SIDE).unwrap();
+    }
+    (folder, project, pictures)
+}
+
+fn add(project: &Project, picture: PictureId, at: u32) -> Applied {
+    let edit = Edit::Add(square(at));
+    project.apply(picture, "me", &[edit], None).unwrap()
+}
+
+#[test]
+fn what_was_done_is_there_when_it_is_opened_again() {
+    let (folder, project, pictures) = project(2);
+    let class = project.add_class("cat", "#ff0000").unwrap();
+    let added = add(&project, pictures[0], 1);
+    let id = added.objects[0].id;
+    let mut cat = square(2);
+    cat.class = Some(class);
+    cat.attributes.insert("pose".into(), "lying".into());
+    let edits = [Edit::Change(id, cat.clone()), Edit::Check(true)];
+    project
+        .apply(pictures[0], "you", &edits, Some(added.revision))
+        .unwrap();
+    // Two at once, as two windows.
+    let other = Project::open(folder.path()).unwrap();
+    drop(project);
+    let objects = other.objects(pictures[0]).unwrap();
+    assert_eq!(objects.len(), 1);
+    assert_eq!((&objects[0].content, &*objects[0].author), (&cat, "me"));
+    assert!(other.picture(pictures[0]).unwrap().checked);
+    let history = other.history(pictures[0]).unwrap();
+    let authors: Vec<&str> = history.iter().map(|action| &*action.author).collect();
+    assert_eq!(authors, ["you", "me"]);
+    let undone = other.undo(pictures[0]).unwrap();
+    assert_eq!(undone.objects[0].content, square(1));
+    assert!(!undone.checked);
+}
+
+#[test]
+fn an_edit_is_made_as_a_whole_or_not() {
+    let (_folder, project, pictures) = project(1);
+    let picture = pictures[0];
+    let before = add(&project, picture, 1);
+    let large = NewObject::new(Mask::new(SIDE + 1, SIDE).to_rle());
+    let mut unknown = square(0);
+    unknown.class = Some(ClassId(7));
+    for wrong in [
+        Edit::Add(large),
+        Edit::Add(unknown),
+        Edit::Remove(ObjectId(99)),
+    ] {
+        let edits = [Edit::Add(square(3)), wrong];
+        project.apply(picture, "me", &edits, None).unwrap_err();
+        assert_eq!(project.objects(picture).unwrap(), before.objects);
+    }
+    let late = project.apply(
+        picture,
+        "me",
+        &[Edit::Check(true)],
+        Some(before.revision - 1),
+    );
+    assert!(
+        matches!(late, Err(ProjectError::Conflict { .. })),
+        "{late:?}"
+    );
+    assert_eq!(project.history(picture).unwrap().len(), 1);
+    let nothing = project.redo(picture).unwrap_err();
+    assert_eq!(nothing.to_string(), "there is nothing to redo");
+}
+
+#[test]
+fn objects_that_come_back_take_nobodys_place() {
+    let (_folder, project, pictures) = project(2);
+    let first = add(&project, pictures[0], 1).objects[0].id;
+    project
+        .apply(pictures[0], "me", &[Edit::Remove(first)], None)
+        .unwrap();
+    let second = add(&project, pictures[1], 2).objects[0].id;
+    assert_ne!(first, second);
+    assert_eq!(project.undo(pictures[0]).unwrap().objects[0].id, first);
+    assert_eq!(project.objects(pictures[1]).unwrap()[0].id, second);
+    // An object of another picture is not there.
+    let foreign = project.apply(pictures[0], "me", &[Edit::Remove(second)], None);
+    assert!(matches!(foreign, Err(ProjectError::UnknownObject(_))));
+}
+
+#[test]
+fn masks_outlive_their_pictures() {
+    let (folder, project, pictures) = project(2);
+    add(&project, pictures[0], 1);
+    std::fs::remove_file(folder.path().join("0.png")).unwrap();
+    std::fs::write(folder.path().join("1.png"), [1, 2]).unwrap();
+    std::fs::create_dir(folder.path().join("more")).unwrap();
+    std::fs::write(folder.path().join("more/2.JPG"), [0]).unwrap();
+    std::fs::write(folder.path().join("notes.txt"), [0]).unwrap();
+    let scanned = project.scan().unwrap();
+    assert_eq!((scanned.new, scanned.gone, scanned.written), (1, 1, 1));
+    let gone = project.picture(pictures[0]).unwrap();
+    assert!(gone.is_gone && gone.objects == 1);
+    assert_eq!(project.pictures().unwrap()[2].path, "more/2.JPG");
+    // It is back, and another one.
+    std::fs::write(folder.path().join("0.png"), [9]).unwrap();
+    project.scan().unwrap();
+    let changed = project.identify(pictures[0], "b", SIDE, 9).unwrap();
+    assert!(changed.is_changed && !changed.is_gone);
+    assert_eq!((changed.width, changed.height), (SIDE, SIDE));
+    assert!(
+        !project
+            .identify(pictures[0], "a", SIDE, SIDE)
+            .unwrap()
+            .is_changed
+    );
+    // A picture without masks is what it is.
+    let other = project.identify(pictures[1], "b", 5, 6).unwrap();
+    assert_eq!((other.width, other.height, other.is_changed), (5, 6, false));
+}
+
+#[test]
+fn classes_have_names_of_their_own() {
+    let (_folder, project, _) = project(0);
+    let cat = project.add_class("cat", "#00ff00").unwrap();
+    project.add_class("dog", "#0000ff").unwrap();
+    for (name, colour) in [
+        ("cat", "#000000"),
+        ("", "#000000"),
+        (" a", "#000000"),
+        ("b", "red"),
+    ] {
+        project.add_class(name, colour).unwrap_err();
+    }
+    let mut classes = project.classes().unwrap();
+    assert_eq!((classes.len(), classes[0].id), (2, cat));
+    classes[0].name = "dog".into();
+    assert!(matches!(
+        project.change_class(&classes[0]),
+        Err(ProjectError::SameName(_))
+    ));
+    classes[0].name = "lion".into();
+    project.change_class(&classes[0]).unwrap();
+    assert_eq!(project.classes().unwrap()[0].name, "lion");
+}
+
+/// What a user does.
+#[derive(Debug, Clone)]
+enum Did {
+    Add(u32),
+    Change(usize, u32),
+    Move(usize, i64),
+    Remove(usize),
+    Check(bool),
+    Undo,
+    Redo,
+    Reopen,
+}
+
+fn did() -> impl Strategy<Value = Did> {
+    prop_oneof![
+        3 => any::<u32>().prop_map(Did::Add),
+        2 => (0..9usize, any::<u32>()).prop_map(|(i, at)| Did::Change(i, at)),
+        1 => (0..9usize, -3..9i64).prop_map(|(i, to)| Did::Move(i, to)),
+        1 => (0..9usize).prop_map(Did::Remove),
+        1 => any::<bool>().prop_map(Did::Check),
+        3 => Just(Did::Undo),
+        2 => Just(Did::Redo),
+        1 => Just(Did::Reopen),
+    ]
+}
+
+type Seen = (Vec<samara_project::Object>, bool);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Undo and redo walk through exactly the states that were there.
+    #[test]
+    fn every_state_comes_back(actions in proptest::collection::vec(did(), 1..60)) {
+        let (folder, mut project, pictures) = project(1);
+        let picture = pictures[0];
+        let mut states: Vec<Seen> = vec![(Vec::new(), false)];
+        let mut now = 0;
+        for action in actions {
+            let id = |index: usize| {
+                let objects = &states[now].0;
+                (!objects.is_empty()).then(|| objects[index % objects.len()].id)
+            };
+            let edit = match action {
+                Did::Add(at) => Some(Edit::Add(square(at))),
+                Did::Change(index, at) => id(index).map(|id| Edit::Change(id, square(at))),
+                Did::Move(index, to) => id(index).map(|id| Edit::Move(id, to)),
+                Did::Remove(index) => id(index).map(Edit::Remove),
+                Did::Check(is) => Some(Edit::Check(is)),
+                Did::Undo => {
+                    match project.undo(picture) {
+                        Ok(_) => now -= 1,
+                        Err(error) => prop_assert!(now == 0, "{}", error),
+                    }
+                    None
+                }
+                Did::Redo => {
+                    match project.redo(picture) {
+                        Ok(_) => now += 1,
+                        Err(error) => prop_assert!(now + 1 == states.len(), "{}", error),
+                    }
+                    None
+                }
+                Did::Reopen => {
+                    project = Project::open(folder.path()).unwrap();
+                    None
+                }
+            };
+            if let Some(edit) = edit {
+                let applied = project.apply(picture, "me", &[edit], None).unwrap();
+                states.truncate(now + 1);
+                states.push((applied.objects, applied.checked));
+                now += 1;
+            }
+            let seen = (project.objects(picture).unwrap(), project.picture(picture).unwrap().checked);
+            prop_assert_eq!(&seen, &states[now]);
+        }
+    }
+}
