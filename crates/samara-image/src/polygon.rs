@@ -69,8 +69,36 @@ impl Ring {
     }
 
     /// Fewer points, none of the dropped ones farther than `tolerance` pixels from the new line
-    /// (Douglas and Peucker, 1973). A ring that would become a line stays as it is.
+    /// (Douglas and Peucker, 1973). Where a ring would become a line, half the tolerance counts, or a half of that.
     pub fn simplify(&self, tolerance: f64) -> Self {
+        let mut tolerance = tolerance;
+        loop {
+            let simple = self.within(tolerance);
+            if simple.points.len() >= 3 {
+                return simple;
+            }
+            if tolerance < 1e-3 || !tolerance.is_finite() || self.points.len() <= 3 {
+                return self.clone();
+            }
+            // Nothing is farther from a line than the ring is large.
+            tolerance = (tolerance / 2.0).min(self.size());
+        }
+    }
+
+    /// The larger side of the box around it.
+    fn size(&self) -> f64 {
+        let side = |of: fn(&OriginalPx) -> f64| {
+            let all = self.points.iter().map(of);
+            let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+                (low.min(v), high.max(v))
+            });
+            high - low
+        };
+        side(|p| p.x).max(side(|p| p.y))
+    }
+
+    /// Douglas and Peucker, which may leave two points.
+    fn within(&self, tolerance: f64) -> Self {
         let points = &self.points;
         let Some(&first) = points.first() else {
             return self.clone();
@@ -98,13 +126,8 @@ impl Ring {
             .zip(&keep)
             .filter(|(_, keep)| **keep)
             .map(|(p, _)| *p);
-        let simple = Self {
+        Self {
             points: kept.collect(),
-        };
-        if simple.points.len() < 3 {
-            self.clone()
-        } else {
-            simple
         }
     }
 }

@@ -287,6 +287,27 @@ fn masks_of_other_sizes_are_refused_or_aligned() {
 }
 
 #[test]
+fn a_coarse_outline_is_never_a_finer_one() {
+    let disc = Mask::from_fn(200, 200, |x, y| {
+        (f64::from(x) - 100.0).hypot(f64::from(y) - 100.0) < 80.0
+    });
+    let outer = &disc.to_polygons()[0].outer;
+    let count = |tolerance: f64| outer.simplify(tolerance).points.len();
+    assert!(count(0.0) > 200);
+    assert!(count(1.0) < 50);
+    for tolerance in [50.0, 150.0, 1e9, f64::MAX] {
+        assert!(
+            (3..6).contains(&count(tolerance)),
+            "{tolerance}: {}",
+            count(tolerance)
+        );
+    }
+    // A pixel has four corners, however coarse.
+    let pixel = Mask::from_fn(9, 9, |x, y| (x, y) == (4, 4));
+    assert_eq!(pixel.to_polygons()[0].outer.simplify(1e9).points.len(), 4);
+}
+
+#[test]
 fn simplified_polygons_stay_close() {
     let disc = Mask::from_fn(200, 200, |x, y| {
         (f64::from(x) - 99.5).hypot(f64::from(y) - 99.5) < 80.0

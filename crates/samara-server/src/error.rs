@@ -151,7 +151,8 @@ impl Problem {
                 '?'
             }
         };
-        let phrase: String = self.line().chars().map(plain).collect();
+        let phrase = self.line().replace('×', "x").replace('…', "...");
+        let phrase: String = phrase.chars().map(plain).collect();
         if let Ok(phrase) = ReasonPhrase::try_from(phrase) {
             response.extensions_mut().insert(phrase);
         }
@@ -194,6 +195,9 @@ pub(crate) fn plain(why: &str) -> String {
     }
     if why.starts_with("trailing characters") {
         return "has more values than are expected".into();
+    }
+    if why.contains("invalid digit found in string") {
+        return "a whole number, 0 or more, is expected".into();
     }
     if why.starts_with("expected value") || why.starts_with("expected ident") {
         return "is of a type that is not expected here".into();

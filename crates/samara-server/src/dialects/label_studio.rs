@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::labeling_config::{Kind, LabelingConfig, Target};
-use super::{best, brush_rle, pixel};
+use super::{best, brush_rle, large_parts, pixel};
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
@@ -209,8 +209,11 @@ pub(crate) async fn predict(
 impl PredictBody {
     async fn answer(self, app: &Arc<App>) -> Result<Vec<Value>> {
         let model = app.models.get(None)?;
-        let text = self.label_config.unwrap_or_default();
-        let config = Arc::new(blocking(move || LabelingConfig::read(&text)).await?);
+        let read = move || {
+            let missing = || Problem::field("label_config", "is missing");
+            LabelingConfig::read(&self.label_config.ok_or_else(missing)?)
+        };
+        let config = Arc::new(blocking(read).await?);
         let context = self.params.and_then(|params| params.context);
         let is_interactive = context.is_some();
         let mut results = Vec::with_capacity(self.tasks.0.len());
@@ -332,7 +335,8 @@ impl Drawn {
     }
 
     fn label(&self) -> Option<&str> {
-        self.strokes.iter().find_map(Stroke::label)
+        // Of several rectangles the last one counts.
+        self.strokes.iter().rev().find_map(Stroke::label)
     }
 
     fn prompt(&self, app: &App, image: &ImageInfo) -> Result<Prompt> {
@@ -466,10 +470,8 @@ impl Template {
             _ if mask.is_empty() => Vec::new(),
             Kind::Brush => vec![json!({"format": "rle", "rle": brush_rle::encode(mask)})],
             Kind::Polygon => {
-                let parts = mask
-                    .to_polygons()
-                    .into_iter()
-                    .map(|part| part.outer.simplify(1.0));
+                let parts = large_parts(mask).into_iter();
+                let parts = parts.map(|part| part.outer.simplify(1.0));
                 let parts = parts.filter(|ring| ring.points.len() > 2);
                 let points =
                     |ring: samara_image::Ring| ring.points.iter().map(percent).collect::<Vec<_>>();

@@ -7,7 +7,8 @@ mod labeling_config;
 pub(crate) mod x_anylabeling;
 pub(crate) mod x_anylabeling_video;
 
-use samara::{Candidates, Select, Selection};
+use samara::{Candidates, Mask, Select, Selection};
+use samara_image::Polygon;
 
 use crate::error::{Problem, Result};
 use crate::prompts::PromptRequest;
@@ -15,6 +16,15 @@ use crate::prompts::PromptRequest;
 /// The mask that a tool which takes one is given.
 fn best(candidates: &Candidates) -> Result<Selection> {
     Ok(candidates.select(&Select::Best)?)
+}
+
+/// The parts of a mask without those that are much smaller than the others, as X-AnyLabeling's own server leaves them
+/// out: specks beside an object are no objects.
+fn large_parts(mask: &Mask) -> Vec<Polygon> {
+    let mut parts = mask.to_polygons();
+    let mean = parts.iter().map(Polygon::area).sum::<f64>() / parts.len() as f64;
+    parts.retain(|part| part.area() >= 0.2 * mean);
+    parts
 }
 
 /// A share of a side as pixels. What a tool rounds to the border is on the last pixel; what lies further outside was

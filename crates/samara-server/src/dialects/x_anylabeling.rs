@@ -8,12 +8,12 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::response::{IntoResponse, Response};
 use samara::{Candidates, Intent, Mask, MaskGeneratorOptions, OutputMode};
-use samara_image::{Polygon, Ring};
+use samara_image::Ring;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{best, objects};
+use super::{best, large_parts, objects};
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
@@ -94,13 +94,7 @@ impl Shape {
         group: Option<u32>,
         epsilon_factor: Option<f64>,
     ) -> Vec<Self> {
-        let parts = mask.to_polygons();
-        let mean = parts.iter().map(Polygon::area).sum::<f64>() / parts.len() as f64;
-        // As the tool's own server does: specks beside an object are no objects.
-        let large: Vec<&Polygon> = parts
-            .iter()
-            .filter(|part| part.area() >= 0.2 * mean)
-            .collect();
+        let large = large_parts(mask);
         let group = if large.len() > 1 {
             group.or(Some(1))
         } else {

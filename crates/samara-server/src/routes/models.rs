@@ -72,7 +72,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ModelList> {
 ///
 /// Answers when it is there; one that is loaded stays as it is.
 #[utoipa::path(
-    post, path = "/v1/models", operation_id = "load_model", tag = "models", request_body = LoadRequest,
+    post, path = "/v1/models", operation_id = "load_model", tag = "models", 
+    request_body(content = LoadRequest, example = json!({"name": "lite"})),
     responses(
         (status = 200, body = ModelInfo),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),

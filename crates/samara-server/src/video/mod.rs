@@ -75,6 +75,8 @@ pub(crate) struct Video {
     state: Arc<AsyncMutex<State>>,
     /// What was known of it last, for those who ask while it is at work.
     known: Mutex<Option<VideoInfo>>,
+    /// Its objects and the frame that it is at, told while it is at work.
+    told: Mutex<(Vec<u32>, Option<usize>)>,
     /// Bytes of its video and its frames.
     bytes: AtomicU64,
     /// Set when the session is deleted, or the server ends.
@@ -101,6 +103,7 @@ impl Video {
             size: OnceLock::new(),
             state: Arc::default(),
             known: Mutex::default(),
+            told: Mutex::default(),
             bytes: AtomicU64::new(bytes + upload),
             ending: CancellationToken::new(),
         }
@@ -291,8 +294,12 @@ impl Video {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let (objects, position) = told.clone();
             return Ok(VideoInfo {
                 busy: true,
+                objects,
+                position,
                 ..known.unwrap_or(info)
             });
         };
@@ -305,14 +312,23 @@ impl Video {
                 info.frames = info.frames.or(source.len_hint());
                 info.frame_rate = source.frame_rate();
             }
-            if let Some(session) = &state.session {
-                info.objects = session.objects().collect();
-                info.position = session.position().map(|position| position.frame);
-            }
+            video.tell(&state);
+            let told = video.told.lock().unwrap_or_else(PoisonError::into_inner);
+            (info.objects, info.position) = told.clone();
+            drop(told);
             *video.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(info.clone());
             Ok(info)
         })
         .await?
+    }
+
+    /// Keeps what is told of it while it is at work.
+    fn tell(&self, state: &State) {
+        if let Some(session) = &state.session {
+            let objects = session.objects().collect();
+            let position = session.position().map(|position| position.frame);
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = (objects, position);
+        }
     }
 
     /// Takes the next frame; answers with its number.
@@ -387,6 +403,7 @@ impl Video {
                 Ok((state, found))
             });
         let (state, found) = work.await?;
+        self.tell(&state);
         self.save(state).await?;
         Ok(found)
     }
@@ -407,7 +424,9 @@ impl Video {
             state.unsaved += 1;
             Ok::<_, Problem>(state)
         });
-        self.save(changed.await??).await.map(drop)
+        let state = changed.await??;
+        self.tell(&state);
+        self.save(state).await.map(drop)
     }
 
     /// Takes the prompts for an object on a frame back.

@@ -74,6 +74,7 @@ impl Video {
             };
             let found;
             (state, found) = ended?;
+            self.tell(&state);
             if state.unsaved >= SAVED_AFTER {
                 state = self.save(state).await?;
             }
