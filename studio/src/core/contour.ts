@@ -1,0 +1,58 @@
+/** Outlines of masks along the edges of pixels, so that they are crisp however far one zooms in. */
+
+import { has, type Mask } from "./mask";
+
+/** Corners of pixels; the last is joined to the first. Outer rings run clockwise on the screen, holes the other way. */
+export type Ring = readonly (readonly [number, number])[];
+
+/** Up, right, down, left. */
+const STEPS = [
+  [0, -1],
+  [1, 0],
+  [0, 1],
+  [-1, 0],
+] as const;
+
+export function rings(mask: Mask): Ring[] {
+  const { box } = mask;
+  const seen = new Uint8Array(box.width * box.height);
+  const found: Ring[] = [];
+  for (let y = box.y; y < box.y + box.height; y++) {
+    for (let x = box.x; x < box.x + box.width; x++) {
+      const isEdge = has(mask, x, y) && !has(mask, x - 1, y);
+      if (isEdge && seen[(y - box.y) * box.width + x - box.x] === 0) {
+        found.push(follow(mask, seen, x, y));
+      }
+    }
+  }
+  return found;
+}
+
+/** Walks along the outline with the object on the right hand, up the left edge of a pixel first. */
+function follow(mask: Mask, seen: Uint8Array, startX: number, startY: number): Ring {
+  const { box } = mask;
+  const ring: [number, number][] = [];
+  let [x, y] = [startX, startY + 1];
+  let direction = 0;
+  do {
+    if (direction === 0) seen[(y - 1 - box.y) * box.width + x - box.x] = 1;
+    const [dx, dy] = STEPS[direction] ?? [0, 0];
+    x += dx;
+    y += dy;
+    // The pixels that lie ahead of the corner, to the left and to the right.
+    const ahead = [
+      [x - 1, y - 1],
+      [x, y - 1],
+      [x, y],
+      [x - 1, y],
+    ] as const;
+    const [leftX, leftY] = ahead[direction] ?? [0, 0];
+    const [rightX, rightY] = ahead[(direction + 1) % 4] ?? [0, 0];
+    let turned = direction;
+    if (!has(mask, rightX, rightY)) turned = (direction + 1) % 4;
+    else if (has(mask, leftX, leftY)) turned = (direction + 3) % 4;
+    if (turned !== direction) ring.push([x, y]);
+    direction = turned;
+  } while (!(x === startX && y === startY + 1 && direction === 0));
+  return ring;
+}
