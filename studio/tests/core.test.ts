@@ -34,7 +34,7 @@ describe("run lengths", () => {
       const mask = noise(1 + (seed % 13), 1 + (seed % 7), seed, (seed % 5) / 4);
       expect(decode(encode(mask))).toEqual(mask);
     }
-    const large = stroke([3000, 2000], [[5, 5], [2990, 1990]], 3);
+    const large = stroke([1200, 900], [[5, 5], [1190, 890]], 3);
     const text = encode(large);
     expect(encode(decode(text))).toEqual(text);
     expect(decode(text).box).toEqual(large.box);
