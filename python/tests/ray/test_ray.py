@@ -102,6 +102,8 @@ def _row(record: samara.MaskRecord) -> dict[str, Any]:
 def start(cluster: Any) -> Iterator[Start]:
     """Starts the command on the cluster; none outlives its test."""
     started = []
+    # Where tests run in the background of a script the signal is ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(photos: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "samara.ray", str(photos), str(output), *flags]
