@@ -120,7 +120,16 @@ pub(crate) async fn result(
     State(app): State<Arc<App>>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<Answer<Arc<EverythingAnswer>>> {
-    app.jobs.get(&id)?.result().map(Answer)
+    let result = app.jobs.get(&id)?.result();
+    // It is the job that has failed, as when its model was unloaded, and not this request.
+    let failed = |problem: Problem| {
+        if problem.status().is_server_error() {
+            Problem::conflict(format!("the job failed: {}", problem.line()))
+        } else {
+            problem
+        }
+    };
+    result.map(Answer).map_err(failed)
 }
 
 /// Follows a job.
