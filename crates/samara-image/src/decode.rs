@@ -19,6 +19,17 @@ use crate::tiff;
 use crate::tones::refuse_colours;
 use crate::warning::ImageWarning;
 
+/// Whether a file's name ends as that of an image that is read, in any case: what programs look for in folders. Images
+/// are read by their content, whatever their name.
+pub fn has_image_extension(path: impl AsRef<Path>) -> bool {
+    const EXTENSIONS: [&str; 9] = [
+        "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif",
+    ];
+    let extension = path.as_ref().extension();
+    let extension = extension.map(|e| e.to_string_lossy().to_lowercase());
+    extension.is_some_and(|e| EXTENSIONS.contains(&&*e))
+}
+
 /// Reads an image file as 8-bit RGB.
 ///
 /// JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame), recognised by content and not by

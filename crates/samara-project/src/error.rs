@@ -1,8 +1,18 @@
 //! What can go wrong with a project.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::ids::{ClassId, ObjectId, PictureId};
+
+impl ProjectError {
+    /// Something in the file makes no sense.
+    pub(crate) fn damaged(what: &str, why: impl fmt::Display) -> Self {
+        Self::Value(format!(
+            "{what} in the file of the project is damaged: {why}"
+        ))
+    }
+}
 
 /// What can go wrong with a project. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]

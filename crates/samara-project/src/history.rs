@@ -223,14 +223,22 @@ impl Project {
     }
 }
 
-fn damaged(why: impl std::fmt::Display) -> ProjectError {
-    ProjectError::Value(format!(
-        "the history in the file of the project is damaged: {why}"
-    ))
+fn damaged(why: serde_json::Error) -> ProjectError {
+    ProjectError::damaged("the history", why)
 }
 
 fn to_text(changes: &[Change]) -> Result<String, Failure> {
     Ok(serde_json::to_string(changes).map_err(damaged)?)
+}
+
+/// Another form of an object.
+fn changed(before: Object, change: impl FnOnce(&mut Object)) -> Change {
+    let mut after = before.clone();
+    change(&mut after);
+    Change::Object {
+        before: Some(Box::new(before)),
+        after: Some(Box::new(after)),
+    }
 }
 
 fn change_of(
@@ -255,28 +263,10 @@ fn change_of(
                 })),
             }
         }
-        Edit::Change(id, content) => {
-            let before = find(*id)?;
-            let after = Object {
-                content: content.clone(),
-                ..before.clone()
-            };
-            Change::Object {
-                before: Some(Box::new(before)),
-                after: Some(Box::new(after)),
-            }
-        }
-        Edit::Move(id, position) => {
-            let before = find(*id)?;
-            let after = Object {
-                position: *position,
-                ..before.clone()
-            };
-            Change::Object {
-                before: Some(Box::new(before)),
-                after: Some(Box::new(after)),
-            }
-        }
+        Edit::Change(id, content) => changed(find(*id)?, |object| {
+            object.content = content.clone();
+        }),
+        Edit::Move(id, position) => changed(find(*id)?, |object| object.position = *position),
         Edit::Remove(id) => Change::Object {
             before: Some(Box::new(find(*id)?)),
             after: None,

@@ -1,7 +1,6 @@
 //! The masks of a picture.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use rusqlite::{Row, Transaction};
 use samara_image::Rle;
@@ -61,40 +60,14 @@ pub struct Object {
     pub content: NewObject,
 }
 
-/// What of an object is kept as JSON.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    author: String,
-    size: [u32; 2],
-    predicted_iou: Option<f32>,
-    prompt: Option<Value>,
-    attributes: BTreeMap<String, String>,
-}
-
-fn damaged(why: impl fmt::Display) -> ProjectError {
-    ProjectError::Value(format!(
-        "an object in the file of the project is damaged: {why}"
-    ))
+fn damaged(why: serde_json::Error) -> ProjectError {
+    ProjectError::damaged("an object", why)
 }
 
 impl Object {
-    /// Id, class, position, counts and record.
     fn of_row(row: &Row<'_>) -> Result<Self, Failure> {
-        let (counts, record): (String, String) = (row.get(3)?, row.get(4)?);
-        let record: Record = serde_json::from_str(&record).map_err(damaged)?;
-        let mask = Rle::from_compressed_string(record.size, &counts).map_err(damaged)?;
-        Ok(Self {
-            id: ObjectId(row.get(0)?),
-            position: row.get(2)?,
-            author: record.author,
-            content: NewObject {
-                mask,
-                class: row.get::<_, Option<i64>>(1)?.map(ClassId),
-                predicted_iou: record.predicted_iou,
-                prompt: record.prompt,
-                attributes: record.attributes,
-            },
-        })
+        let record: String = row.get(0)?;
+        Ok(serde_json::from_str(&record).map_err(damaged)?)
     }
 
     /// The objects of a picture, the lowest first.
@@ -102,7 +75,7 @@ impl Object {
         transaction: &Transaction<'_>,
         picture: PictureId,
     ) -> Result<Vec<Self>, Failure> {
-        let all = "SELECT id, class, position, counts, record FROM object WHERE picture = ?1 ORDER BY position, id";
+        let all = "SELECT record FROM object WHERE picture = ?1 ORDER BY position, id";
         let mut all = transaction.prepare_cached(all)?;
         let mut rows = all.query([picture.0])?;
         let mut objects = Vec::new();
@@ -118,8 +91,7 @@ impl Object {
         picture: PictureId,
         id: ObjectId,
     ) -> Result<Self, Failure> {
-        let find =
-            "SELECT id, class, position, counts, record FROM object WHERE picture = ?1 AND id = ?2";
+        let find = "SELECT record FROM object WHERE picture = ?1 AND id = ?2";
         let mut find = transaction.prepare_cached(find)?;
         let mut rows = find.query((picture.0, id.0))?;
         match rows.next()? {
@@ -161,30 +133,15 @@ impl Object {
         transaction: &Transaction<'_>,
         picture: PictureId,
     ) -> Result<(), Failure> {
-        let NewObject {
-            mask,
-            class,
-            predicted_iou,
-            prompt,
-            attributes,
-        } = &self.content;
-        let record = Record {
-            author: self.author.clone(),
-            size: mask.size,
-            predicted_iou: *predicted_iou,
-            prompt: prompt.clone(),
-            attributes: attributes.clone(),
-        };
-        let record = serde_json::to_string(&record).map_err(damaged)?;
-        let put = "INSERT OR REPLACE INTO object (id, picture, class, position, counts, record)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let record = serde_json::to_string(self).map_err(damaged)?;
+        let put = "INSERT OR REPLACE INTO object (id, picture, class, position, record)
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
         let mut put = transaction.prepare_cached(put)?;
         put.execute((
             self.id.0,
             picture.0,
-            class.map(|class| class.0),
+            self.content.class.map(|class| class.0),
             self.position,
-            mask.to_compressed_string(),
             record,
         ))?;
         Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use rusqlite::{Row, Transaction};
+use samara_image::has_image_extension;
 use serde::Serialize;
 use walkdir::{DirEntry, WalkDir};
 
@@ -85,16 +86,6 @@ struct Seen {
     modified: i64,
 }
 
-/// How the names of pictures end.
-const ENDINGS: [&str; 9] = [
-    "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif",
-];
-
-fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ENDINGS.contains(&&*ending.to_ascii_lowercase()))
-}
-
 fn is_hidden(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
 }
@@ -108,7 +99,7 @@ fn look(folder: &Path) -> Result<HashMap<String, Seen>> {
             let path = error.path().unwrap_or(folder).to_path_buf();
             failed(path, error.into())
         })?;
-        if !entry.file_type().is_file() || !is_picture(entry.path()) {
+        if !entry.file_type().is_file() || !has_image_extension(entry.path()) {
             continue;
         }
         let Ok(below) = entry.path().strip_prefix(folder) else {
@@ -222,7 +213,7 @@ impl Project {
     }
 }
 
-/// Which pictures have changed since some were read, by their revision.
+/// The revision of a picture that is being changed, from now on.
 pub(crate) fn next_revision(transaction: &Transaction<'_>, id: PictureId) -> Result<u64, Failure> {
     let next = "UPDATE picture SET revision = revision + 1 WHERE id = ?1 RETURNING revision";
     let row = transaction.query_row(next, [id.0], |row| row.get(0));

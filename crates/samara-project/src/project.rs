@@ -44,7 +44,7 @@ CREATE TABLE object (
     picture INTEGER NOT NULL REFERENCES picture (id),
     class INTEGER REFERENCES class (id),
     position INTEGER NOT NULL,
-    counts TEXT NOT NULL,
+    -- The object as JSON; the columns before it are what is looked for.
     record TEXT NOT NULL
 ) STRICT;
 -- Numbers of objects are used once, also over those that are removed: their history brings them back.

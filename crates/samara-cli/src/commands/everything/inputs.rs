@@ -4,17 +4,13 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use samara_image::has_image_extension;
 use walkdir::{DirEntry, WalkDir};
 
 use super::{manifest, shards};
 use crate::error::{CliError, Result};
 use crate::files::resolved;
 use crate::shard::Shard;
-
-/// Extensions of images that are looked for in folders.
-const EXTENSIONS: [&str; 9] = [
-    "jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "jfif",
-];
 
 /// An image.
 #[derive(Debug)]
@@ -159,12 +155,8 @@ impl Root {
 }
 
 fn is_image(entry: &DirEntry) -> bool {
-    let extension = entry
-        .path()
-        .extension()
-        .map(|e| e.to_string_lossy().to_lowercase());
     // What is no file, such as a pipe, is told when it is read.
-    !entry.file_type().is_dir() && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+    !entry.file_type().is_dir() && has_image_extension(entry.path())
 }
 
 /// The same name on every platform. Bytes that are no text stay apart, as `\xFF`.
