@@ -131,7 +131,8 @@ impl App {
         let deadline = deadline_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
         let late = |_| {
             let detail = format!("no answer within {} ms", deadline.as_millis());
-            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail))
+            // The client's own time in most cases, so none of the errors of a server.
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
         };
         tokio::time::timeout(deadline, work)
             .await

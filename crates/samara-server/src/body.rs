@@ -68,7 +68,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Json<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
         let JsonText(body) = JsonText::from_request(request, app).await?;
-        parse_large(body).await.map(Self)
+        look(body, parse).await.map(Self)
     }
 }
 
@@ -85,12 +85,15 @@ impl FromRequest<Arc<App>> for JsonText {
     }
 }
 
-/// Parses JSON as [`parse`], off the threads that serve if it is large.
-pub(crate) async fn parse_large<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Result<T> {
+/// Reads a body, off the threads that serve if it is large.
+pub(crate) async fn look<T: Send + 'static>(
+    body: Vec<u8>,
+    work: impl FnOnce(&[u8]) -> Result<T> + Send + 'static,
+) -> Result<T> {
     if body.len() as u64 <= SMALL {
-        return parse(&body);
+        return work(&body);
     }
-    blocking(move || parse(&body)).await?
+    blocking(move || work(&body)).await?
 }
 
 impl FromRequest<Arc<App>> for File {

@@ -30,7 +30,7 @@ pub(crate) struct Problem {
     #[schema(example = "point 900,20 lies outside the image of 600×400 pixels")]
     detail: String,
     /// The field that is wrong, as `prompts[0].points`; left out where none is to blame.
-    #[serde(skip_serializing_if = "is_unnamed")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     /// When to try again.
     #[serde(skip)]
@@ -38,11 +38,6 @@ pub(crate) struct Problem {
 }
 
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
-
-#[expect(clippy::ref_option, reason = "as serde calls it")]
-fn is_unnamed(field: &Option<String>) -> bool {
-    field.as_ref().is_none_or(String::is_empty)
-}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -52,17 +47,20 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 /// A message longer than this is cut: it may repeat what was sent.
 const LONGEST: usize = 500;
 
+/// The first characters of a text.
+pub(crate) fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Display) -> Self {
-        let mut detail = one_line(&detail.to_string());
-        if let Some((end, _)) = detail.char_indices().nth(LONGEST) {
-            detail.truncate(end);
-            detail.push('…');
-        }
         Self {
             status,
             title: status.canonical_reason().unwrap_or("Error"),
-            detail,
+            detail: cut(&one_line(&detail.to_string()), LONGEST),
             field: None,
             retry_after: None,
         }
@@ -104,12 +102,11 @@ impl Problem {
     /// The same about a field of the request, in whose object the error may have named one.
     pub(crate) fn about(mut self, field: impl Into<String>) -> Self {
         let field = field.into();
-        self.field = Some(match self.field {
-            Some(inner) if inner.is_empty() => field,
-            Some(inner) if field.is_empty() => inner,
-            Some(inner) => format!("{field}.{inner}"),
-            None => field,
-        });
+        self.field = match self.field {
+            Some(inner) if field.is_empty() => Some(inner),
+            Some(inner) => Some(format!("{field}.{inner}")),
+            None => Some(field).filter(|field| !field.is_empty()),
+        };
         self
     }
 
@@ -181,9 +178,9 @@ impl Problem {
 
     /// The field and what is wrong with it, in one line.
     pub(crate) fn line(&self) -> String {
-        match self.field.as_deref() {
-            Some(field) if !field.is_empty() => format!("{field}: {}", self.detail),
-            _ => self.detail.clone(),
+        match &self.field {
+            Some(field) => format!("{field}: {}", self.detail),
+            None => self.detail.clone(),
         }
     }
 }

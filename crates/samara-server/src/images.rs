@@ -267,7 +267,7 @@ impl Images {
     /// The same, decoded on this thread.
     pub(crate) fn read_again(&self, id: &ImageId) -> Result<Image> {
         let uploaded = self.files.get(id.as_str());
-        let path = uploaded.clone().or_else(|| self.paths.get(id));
+        let path = uploaded.or_else(|| self.paths.get(id));
         let file = path.and_then(|path| read_file(path, &self.limits).ok());
         match file {
             Some(file) if ImageId::of(&file) == *id => self.decode(id.clone(), &file),

@@ -101,11 +101,11 @@ impl Job {
         }
     }
 
-    /// Bytes of its result.
-    fn memory(&self) -> u64 {
+    /// Bytes of its result, if it has one.
+    fn memory(&self) -> Option<u64> {
         match &*self.progress.borrow() {
-            Progress::Done(answer) => answer.memory(),
-            _ => 0,
+            Progress::Done(answer) => Some(answer.memory()),
+            _ => None,
         }
     }
 
@@ -194,14 +194,13 @@ impl Jobs {
     /// A new job, in the place of the oldest that have ended if there are too many, or their results too large.
     fn add(&self) -> Result<Arc<Job>> {
         let mut all = self.all();
-        let mut bytes: u64 = all.iter().map(|job| job.memory()).sum();
-        all.retain(|job| {
-            let own = job.memory();
-            let stays = own == 0 || bytes <= self.most_bytes;
-            if !stays {
+        let mut bytes: u64 = all.iter().filter_map(|job| job.memory()).sum();
+        all.retain(|job| match job.memory() {
+            Some(own) if bytes > self.most_bytes => {
                 bytes -= own;
+                false
             }
-            stays
+            _ => true,
         });
         if all.len() >= self.most {
             let ended = all.iter().position(|job| job.progress.borrow().is_end());
@@ -332,7 +331,7 @@ struct EverythingMask {
 impl EverythingAnswer {
     fn memory(&self) -> u64 {
         let masks = self.masks.iter().map(|found| found.mask.memory());
-        masks.sum::<u64>() + 1
+        masks.sum()
     }
 
     /// The masks, with their predicted IoU.

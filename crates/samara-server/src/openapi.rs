@@ -56,7 +56,7 @@ impl Modify for Security {
 }
 
 /// Completes the description of the routes: what responses are, that files are bytes, and that a server may fail.
-pub(crate) fn complete(mut api: Description) -> Description {
+pub(crate) fn complete(api: &mut Description) {
     for item in api.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.delete];
         operations
@@ -64,7 +64,6 @@ pub(crate) fn complete(mut api: Description) -> Description {
             .flatten()
             .for_each(complete_operation);
     }
-    api
 }
 
 fn complete_operation(operation: &mut Operation) {

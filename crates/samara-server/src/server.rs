@@ -36,7 +36,7 @@ use crate::app::App;
 use crate::body::BodyMemory;
 use crate::config::Config;
 use crate::dialects::{cvat, label_studio, x_anylabeling_video};
-use crate::error::Problem;
+use crate::error::{Problem, cut};
 use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
 use crate::routes::{embeddings, images, jobs, models, predict, quality, videos};
@@ -76,6 +76,8 @@ pub struct Server {
 const HEADER_BYTES: usize = 64 << 10;
 /// In which they must come.
 const HEADER_SECONDS: u64 = 10;
+/// Characters of a path or an id in a line of the log.
+const LOGGED: usize = 200;
 /// In which a client must read something of an answer.
 const UNREAD_SECONDS: u64 = 60;
 
@@ -227,7 +229,7 @@ async fn accept(
 
 /// The native API, described.
 fn native() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Api::openapi())
+    let mut native = OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(images::add, images::list))
         .routes(routes!(images::get, images::remove))
         .routes(routes!(embeddings::ask))
@@ -248,12 +250,14 @@ fn native() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list, models::load))
         .routes(routes!(models::get, models::unload))
         .routes(routes!(models::health))
-        .routes(routes!(models::metrics))
+        .routes(routes!(models::metrics));
+    complete(native.get_openapi_mut());
+    native
 }
 
 /// The native API, as `/openapi.json` describes it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    complete(native().into_openapi())
+    native().into_openapi()
 }
 
 /// What annotation tools call beside it.
@@ -278,7 +282,6 @@ fn dialects() -> Router<Arc<App>> {
 
 fn router(app: &Arc<App>) -> Router {
     let (native, api) = native().split_for_parts();
-    let api = complete(api);
     let access = Arc::new(Access::new(&app.config));
     let request_id = HeaderName::from_static("x-request-id");
     let routes = native
@@ -366,12 +369,12 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
-    let path = cut(request.uri().path());
+    let path = cut(request.uri().path(), LOGGED);
     let id = request
         .headers()
         .get("x-request-id")
         .and_then(|id| id.to_str().ok());
-    let id = cut(id.unwrap_or_default());
+    let id = cut(id.unwrap_or_default(), LOGGED);
     let peer = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
@@ -409,15 +412,6 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
         .get_or_create_owned(&RouteLabels { route });
     duration.observe(seconds);
     response
-}
-
-/// A text of a request in a line of the log.
-fn cut(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// Counts a request as ended, also when its client goes away.

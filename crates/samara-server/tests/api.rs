@@ -244,7 +244,7 @@ fn bad_requests_are_named_by_their_field() {
             image(json!({"url": "http://127.0.0.1/photo.png"})),
         ),
         (422, "masks", ("masks", json!("svg"))),
-        (504, "", ("deadline_ms", json!(0))),
+        (408, "", ("deadline_ms", json!(0))),
     ];
     for (status, field, (key, value)) in cases {
         let mut request = json!({"image": {"id": id}, "prompts": [{"points": [[45, 50]]}]});

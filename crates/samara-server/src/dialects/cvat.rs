@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{best, objects};
+use super::{best, objects, score};
 use crate::app::App;
 use crate::ask::ask;
 use crate::body::{Json, UrlPath};
@@ -169,7 +169,7 @@ pub(crate) async fn invoke(
     request: Result<Json<Payload>>,
 ) -> Response {
     let answered = async {
-        let Json(payload) = request?;
+        let Json(mut payload) = request?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let (model, is_tracker) = match text("x-nuclio-function-name") {
             Some(name) => {
@@ -185,7 +185,6 @@ pub(crate) async fn invoke(
             }
             None => (app.models.get(None)?, payload.states.is_some()),
         };
-        let mut payload = payload;
         let image = app
             .images
             .add_base64(std::mem::take(&mut payload.image))
@@ -306,10 +305,7 @@ impl Payload {
         if shapes {
             let show = |candidates: &Candidates| {
                 let chosen = best(candidates)?;
-                let confidence = chosen
-                    .predicted_iou
-                    .map_or(1.0, |iou| iou.0)
-                    .clamp(0.0, 1.0);
+                let confidence = score(&chosen);
                 Ok((!chosen.mask.is_empty()).then(|| {
                     json!({
                         "type": "mask",

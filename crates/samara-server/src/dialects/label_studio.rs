@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::labeling_config::{Kind, LabelingConfig, Target};
-use super::{best, brush_rle, large_parts, pixel};
+use super::{best, brush_rle, large_parts, pixel, score};
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
@@ -430,11 +430,7 @@ async fn answer_all(
     };
     let show = move |candidates: &Candidates| {
         let chosen = best(candidates)?;
-        let score = chosen
-            .predicted_iou
-            .map_or(1.0, |iou| iou.0)
-            .clamp(0.0, 1.0);
-        Ok(template.regions(&chosen.mask, score))
+        Ok(template.regions(&chosen.mask, score(&chosen)))
     };
     let (mut objects, _) = ask(app, model, image, prompts, show).await?;
     for (regions, label) in objects.iter_mut().zip(labels) {

@@ -18,6 +18,12 @@ fn best(candidates: &Candidates) -> Result<Selection> {
     Ok(candidates.select(&Select::Best)?)
 }
 
+/// How sure a tool is told that the model is.
+fn score(chosen: &Selection) -> f32 {
+    let iou = chosen.predicted_iou.map_or(1.0, |iou| iou.0);
+    iou.clamp(0.0, 1.0)
+}
+
 /// The parts of a mask without those that are much smaller than the others, as X-AnyLabeling's own server leaves them
 /// out: specks beside an object are no objects.
 fn large_parts(mask: &Mask) -> Vec<Polygon> {

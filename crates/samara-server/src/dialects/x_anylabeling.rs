@@ -17,7 +17,7 @@ use super::{best, large_parts, objects};
 use crate::app::App;
 use crate::ask::ask;
 use crate::blocking::blocking;
-use crate::body::{parse_large, parse_value};
+use crate::body::parse_value;
 use crate::bounded::Bounded;
 use crate::error::{Problem, Result};
 use crate::images::Image;
@@ -34,7 +34,7 @@ const EPSILON_FACTOR: f64 = 0.001;
 
 /// A request of X-AnyLabeling: other than a native one it has `params`, and the image as text.
 #[derive(Debug, Deserialize)]
-struct PredictRequest {
+pub(crate) struct PredictRequest {
     #[serde(default)]
     model: Option<String>,
     image: String,
@@ -225,8 +225,8 @@ pub(crate) fn is_request(body: &[u8]) -> bool {
 }
 
 /// Answers marks with shapes.
-pub(crate) async fn predict(app: &Arc<App>, body: Vec<u8>) -> Response {
-    let answered = match parse_large::<PredictRequest>(body).await {
+pub(crate) async fn predict(app: &Arc<App>, request: Result<PredictRequest>) -> Response {
+    let answered = match request {
         Ok(request) => app.in_time(None, request.shapes(app)).await,
         Err(problem) => Err(problem),
     };

@@ -76,7 +76,7 @@ fn info(app: &App, image: &ImageId, model: &LoadedModel) -> EmbeddingInfo {
 /// Answers at once, with how far each is. They are computed while nobody waits for anything else. A prompt on an
 /// image needs no request before it; it waits for the embedding.
 #[utoipa::path(
-    post, path = "/v1/embeddings", operation_id = "request_embeddings", tag = "embeddings", 
+    post, path = "/v1/embeddings", operation_id = "request_embeddings", tag = "embeddings",
     request_body(content = EmbeddingsRequest, example = json!({"images": [{"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}]})),
     responses(
         (status = 202, body = EmbeddingsAnswer),

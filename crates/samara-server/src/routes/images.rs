@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{File, UrlPath, is_json, parse_large};
+use crate::body::{File, UrlPath, is_json, look, parse};
 use crate::error::{Problem, Result};
 use crate::images::{ImageInfo, ImageRef};
 
@@ -42,7 +42,7 @@ pub(crate) async fn add(
     file: File,
 ) -> Result<(StatusCode, Answer<ImageInfo>)> {
     let image = if is_json(&file.content_type) {
-        let image: ImageRef = parse_large(file.bytes).await?;
+        let image: ImageRef = look(file.bytes, parse).await?;
         app.images.find(image).await?
     } else if file.bytes.is_empty() {
         return Err(Problem::field(

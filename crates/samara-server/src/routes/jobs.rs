@@ -52,9 +52,10 @@ pub(crate) struct JobList {
 ///
 /// Answers at once with a job.
 #[utoipa::path(
-    post, path = "/v1/everything", operation_id = "segment_everything", tag = "everything", 
+    post, path = "/v1/everything", operation_id = "segment_everything", tag = "everything",
     request_body(content = EverythingRequest, example = json!({
-        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}, "options": {"points_per_side": 16}
+        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"},
+        "options": {"points_per_side": 16}
     })),
     responses(
         (status = 202, body = JobInfo),

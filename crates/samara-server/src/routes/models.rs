@@ -72,7 +72,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<ModelList> {
 ///
 /// Answers when it is there; one that is loaded stays as it is.
 #[utoipa::path(
-    post, path = "/v1/models", operation_id = "load_model", tag = "models", 
+    post, path = "/v1/models", operation_id = "load_model", tag = "models",
     request_body(content = LoadRequest, example = json!({"name": "lite"})),
     responses(
         (status = 200, body = ModelInfo),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::ask::{Timing, ask, check_count};
 use crate::blocking::blocking;
-use crate::body::{JsonText, parse_large};
+use crate::body::{JsonText, look, parse};
 use crate::bounded::Bounded;
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
@@ -54,7 +54,7 @@ pub(crate) struct PredictRequest {
     #[serde(default = "yes")]
     #[schema(default = true)]
     candidates: bool,
-    /// After so many milliseconds the work is given up, and answered 504.
+    /// After so many milliseconds the work is given up, and answered 408.
     #[schema(minimum = 1)]
     deadline_ms: Option<u64>,
 }
@@ -108,8 +108,8 @@ impl PredictRequest {
     }
 }
 
-/// What the model is asked, and what may keep it from answering well. Masks are decoded off the threads that serve, as few at a time as images, and no more of
-/// them when the client has gone.
+/// What the model is asked, and what may keep it from answering well. Masks are decoded off the threads that serve, as
+/// few at a time as images, and no more of them when the client has gone.
 async fn prompts_of(
     app: &Arc<App>,
     model: &Arc<LoadedModel>,
@@ -139,30 +139,43 @@ async fn prompts_of(
     .await?
 }
 
+/// Who asks, at the same address.
+enum Asked {
+    ByTool(Result<x_anylabeling::PredictRequest>),
+    Natively(PredictRequest),
+}
+
 /// Answers prompts with masks.
 ///
 /// Every prompt is answered with three candidates (whole, part, subpart), or one, with their scores, and with the
 /// one that `select` selects. Requests of X-AnyLabeling, which have `params`, are answered as it expects.
 #[utoipa::path(
-    post, path = "/v1/predict", operation_id = "predict", tag = "predict", 
+    post, path = "/v1/predict", operation_id = "predict", tag = "predict",
     request_body(content = PredictRequest, example = json!({
-        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}, "prompts": [{"points": [[290, 150]]}], "masks": "polygons", "tolerance": 1
+        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"},
+        "prompts": [{"points": [[290, 150]]}], "masks": "polygons", "tolerance": 1
     })),
     responses(
         (status = 200, body = PredictAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
+        (status = 408, body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
     JsonText(body): JsonText,
 ) -> Result<Response> {
-    let (is_of_tool, body) = blocking(move || (x_anylabeling::is_request(&body), body)).await?;
-    if is_of_tool {
-        return Ok(x_anylabeling::predict(&app, body).await);
-    }
-    let request: PredictRequest = parse_large(body).await?;
+    let asked = look(body, |body| {
+        Ok(if x_anylabeling::is_request(body) {
+            Asked::ByTool(parse(body))
+        } else {
+            Asked::Natively(parse(body)?)
+        })
+    });
+    let request = match asked.await? {
+        Asked::ByTool(request) => return Ok(x_anylabeling::predict(&app, request).await),
+        Asked::Natively(request) => request,
+    };
     let answer = app
         .in_time(request.deadline_ms, request.answer(&app))
         .await?;

@@ -38,7 +38,7 @@ pub(crate) struct QualityRequest {
     #[serde(default)]
     #[schema(value_type = f64, default = 0.0, minimum = 0.0)]
     tolerance: Tolerance,
-    /// After so many milliseconds the work is given up, and answered 504.
+    /// After so many milliseconds the work is given up, and answered 408.
     #[schema(minimum = 1)]
     deadline_ms: Option<u64>,
 }
@@ -68,14 +68,15 @@ pub(crate) struct MaskQualityAnswer {
 
 /// Estimates how good masks are that someone else made.
 #[utoipa::path(
-    post, path = "/v1/quality", operation_id = "assess_quality", tag = "quality", 
+    post, path = "/v1/quality", operation_id = "assess_quality", tag = "quality",
     request_body(content = QualityRequest, example = json!({
-        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"}, "masks": [{"size": [400, 600], "counts": [120_150, 9600, 110_250]}], "refined": "none"
+        "image": {"id": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"},
+        "masks": [{"size": [400, 600], "counts": [120_150, 9600, 110_250]}], "refined": "none"
     })),
     responses(
         (status = 200, body = QualityAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
+        (status = 408, body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn quality(

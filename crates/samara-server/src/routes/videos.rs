@@ -289,7 +289,7 @@ pub(crate) async fn push(
 /// A prompt on a frame that was tracked is a correction; propagate again from there.
 #[utoipa::path(
     post, path = "/v1/videos/{id}/prompts", operation_id = "prompt_video", tag = "videos",
-    params(("id" = String, Path, description = "Id of the session")), 
+    params(("id" = String, Path, description = "Id of the session")),
     request_body(content = VideoPromptRequest, example = json!({
         "frame": 0, "object": 1, "prompt": {"points": [[290, 150]]}
     })),
@@ -369,7 +369,7 @@ pub(crate) async fn remove_object(
 /// `failed` with a problem. Closing the connection stops it; what was found until then is kept, and the next request goes on.
 #[utoipa::path(
     post, path = "/v1/videos/{id}/propagate", operation_id = "propagate_video", tag = "videos",
-    params(("id" = String, Path, description = "Id of the session")), 
+    params(("id" = String, Path, description = "Id of the session")),
     request_body(content = PropagateRequest, example = json!({"start": 0})),
     responses(
         (status = 200, body = EventAnswer, content_type = "text/event-stream"),

@@ -75,8 +75,6 @@ pub(crate) struct Video {
     state: Arc<AsyncMutex<State>>,
     /// What was known of it last, for those who ask while it is at work.
     known: Mutex<Option<VideoInfo>>,
-    /// Its objects and the frame that it is at, told while it is at work.
-    told: Mutex<(Vec<u32>, Option<usize>)>,
     /// Bytes of its video and its frames.
     bytes: AtomicU64,
     /// Set when the session is deleted, or the server ends.
@@ -103,7 +101,6 @@ impl Video {
             size: OnceLock::new(),
             state: Arc::default(),
             known: Mutex::default(),
-            told: Mutex::default(),
             bytes: AtomicU64::new(bytes + upload),
             ending: CancellationToken::new(),
         }
@@ -273,62 +270,49 @@ impl Video {
     /// What is known of it.
     pub(crate) async fn info(self: &Arc<Self>, model: &Arc<LoadedModel>) -> Result<VideoInfo> {
         let pushes = matches!(self.description.source, Source::Frames);
-        let pushed = self.pushed.load(Ordering::Acquire);
-        let mut info = VideoInfo {
-            id: self.id.clone(),
-            model: self.description.model.clone(),
-            width: None,
-            height: None,
-            frames: pushes.then_some(pushed),
-            frame_rate: None,
-            objects: Vec::new(),
-            position: None,
-            busy: false,
-        };
-        if pushes && pushed == 0 {
-            return Ok(info);
+        if pushes && self.pushed.load(Ordering::Acquire) == 0 {
+            return Ok(self.describe(&State::default()));
         }
         let Ok(mut state) = Arc::clone(&self.state).try_lock_owned() else {
-            let known = self
-                .known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let (objects, position) = told.clone();
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = known.clone();
             return Ok(VideoInfo {
                 busy: true,
-                objects,
-                position,
-                ..known.unwrap_or(info)
+                ..known.unwrap_or_else(|| self.describe(&State::default()))
             });
         };
         let (video, model) = (Arc::clone(self), Arc::clone(model));
         blocking(move || {
             video.wake(&mut state, &model)?;
-            if let Some(source) = &state.source {
-                let (width, height) = source.size();
-                (info.width, info.height) = (Some(width), Some(height));
-                info.frames = info.frames.or(source.len_hint());
-                info.frame_rate = source.frame_rate();
-            }
-            video.tell(&state);
-            let told = video.told.lock().unwrap_or_else(PoisonError::into_inner);
-            (info.objects, info.position) = told.clone();
-            drop(told);
-            *video.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(info.clone());
-            Ok(info)
+            Ok(video.tell(&state))
         })
         .await?
     }
 
-    /// Keeps what is told of it while it is at work.
-    fn tell(&self, state: &State) {
-        if let Some(session) = &state.session {
-            let objects = session.objects().collect();
-            let position = session.position().map(|position| position.frame);
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = (objects, position);
+    /// What its state says.
+    fn describe(&self, state: &State) -> VideoInfo {
+        let (source, session) = (state.source.as_ref(), state.session.as_ref());
+        let size = source.map(|source| source.size());
+        let pushes = matches!(self.description.source, Source::Frames);
+        let pushed = pushes.then(|| self.pushed.load(Ordering::Acquire));
+        VideoInfo {
+            id: self.id.clone(),
+            model: self.description.model.clone(),
+            width: size.map(|(width, _)| width),
+            height: size.map(|(_, height)| height),
+            frames: pushed.or_else(|| source?.len_hint()),
+            frame_rate: source.and_then(|source| source.frame_rate()),
+            objects: session.map_or_else(Vec::new, |session| session.objects().collect()),
+            position: session.and_then(|session| Some(session.position()?.frame)),
+            busy: false,
         }
+    }
+
+    /// Keeps what its state says for those who ask while it is at work.
+    fn tell(&self, state: &State) -> VideoInfo {
+        let info = self.describe(state);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(info.clone());
+        info
     }
 
     /// Takes the next frame; answers with its number.
