@@ -10,7 +10,7 @@ function answering(status: number, body: unknown, headers: Record<string, string
     asked.push(new Request(input, init));
     return Promise.resolve(new Response(JSON.stringify(body), { status, headers }));
   };
-  return [new Api("http://localhost:8765", call), asked];
+  return [new Api("http://localhost:8765", undefined, call), asked];
 }
 
 const CANDIDATE = {

@@ -1,6 +1,6 @@
 /** What the page asks of the server: the native API, as `/openapi.json` describes it. */
 
-import { decode, type Rle } from "./rle";
+import { decode, encode, type Rle } from "./rle";
 import type { Mask } from "./mask";
 
 /** An error that the server has told: RFC 9457. */
@@ -16,6 +16,13 @@ export class Problem extends Error {
   }
 }
 
+/** The server does not answer at all. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The server does not answer. Nothing is lost; it is tried again.");
+  }
+}
+
 /** A click on an object (label 1) or beside it (0), in pixels of the picture. */
 export type Click = readonly [x: number, y: number, label: 0 | 1];
 
@@ -26,6 +33,8 @@ export interface Prompt {
   readonly single?: boolean;
 }
 
+export type Level = "whole" | "part" | "subpart";
+
 /** One of the masks that answer a prompt. */
 export interface Candidate {
   readonly index: number | null;
@@ -33,84 +42,377 @@ export interface Candidate {
   readonly match_probability: number | null;
   readonly expected_iou: number | null;
   readonly stability_score: number | null;
-  readonly granularity: "whole" | "part" | "subpart" | null;
+  readonly granularity: Level | null;
   readonly mask: Mask;
+}
+
+/** From the largest to the smallest. */
+const LEVELS: readonly Level[] = ["whole", "part", "subpart"];
+
+function rank({ granularity }: Candidate): number {
+  return granularity === null ? LEVELS.length : LEVELS.indexOf(granularity);
 }
 
 export interface Answer {
   /** By which a correction names it. */
   readonly id: string;
+  /** Whole, part and subpart, or one. */
   readonly candidates: readonly Candidate[];
+  /** The place of the proposed one among them. */
   readonly selected: number;
   readonly reason: string;
   readonly warnings: readonly string[];
 }
 
-export interface PictureInfo {
+export interface ImageInfo {
   readonly id: string;
   readonly width: number;
   readonly height: number;
   readonly warnings: readonly string[];
 }
 
-type Wire = Omit<Candidate, "mask"> & { readonly segmentation: Rle };
+export interface Class {
+  readonly id: number;
+  readonly name: string;
+  readonly colour: string;
+}
+
+export interface Format {
+  readonly name: string;
+  readonly title: string;
+}
+
+export interface ProjectInfo {
+  readonly name: string;
+  readonly folder: string;
+  readonly author: string;
+  readonly model: string;
+  readonly classes: readonly Class[];
+  readonly formats: readonly Format[];
+}
+
+export interface Picture {
+  readonly id: number;
+  readonly path: string;
+  readonly sha256: string | null;
+  readonly width: number;
+  readonly height: number;
+  readonly checked: boolean;
+  readonly is_gone: boolean;
+  readonly is_changed: boolean;
+  readonly objects: number;
+  readonly revision: number;
+  readonly classes: readonly number[];
+  readonly lowest_iou: number | null;
+}
+
+/** What is said of an object that is drawn. */
+export interface NewObject {
+  readonly mask: Mask;
+  readonly class: number | null;
+  readonly predicted_iou: number | null;
+  readonly prompt: unknown;
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+export interface StoredObject extends NewObject {
+  readonly id: number;
+  readonly position: number;
+  readonly author: string;
+}
+
+export type Edit =
+  | { readonly add: NewObject }
+  | { readonly change: readonly [number, NewObject] }
+  | { readonly move: readonly [number, number] }
+  | { readonly remove: number }
+  | { readonly check: boolean };
+
+/** What a picture is after an edit. */
+export interface Applied {
+  readonly revision: number;
+  readonly objects: readonly StoredObject[];
+  readonly checked: boolean;
+  readonly can_undo: boolean;
+  readonly can_redo: boolean;
+}
+
+export interface Opened extends Omit<Applied, "revision" | "checked"> {
+  readonly picture: Picture;
+  readonly image: ImageInfo;
+  /** How 16-bit values become grey; null for other pictures. */
+  readonly depth: { readonly low: number; readonly high: number; readonly max: number } | null;
+}
+
+export interface Exported {
+  readonly path: string;
+  readonly pictures: number;
+  readonly objects: number;
+  readonly warnings: readonly string[];
+}
+
+export interface Imported {
+  readonly pictures: number;
+  readonly objects: number;
+  readonly warnings: readonly string[];
+}
+
+export type EmbeddingState = "queued" | "running" | "ready" | "failed" | "missing";
+
+export interface Job {
+  readonly id: string;
+  readonly state: string;
+  readonly progress: number;
+  readonly error?: { readonly detail: string } | null;
+}
+
+/** A mask of everything that a picture shows. */
+export interface Found {
+  readonly mask: Mask;
+  readonly predicted_iou: number;
+}
+
+/** Something that the server tells; the first is `open`, when it begins to listen. */
+export interface ServerEvent {
+  readonly kind: string;
+  readonly data: unknown;
+}
+
+type Wire<T extends { readonly mask: Mask }> = Omit<T, "mask"> & { readonly mask: Rle };
+type WireCandidate = Omit<Candidate, "mask"> & { readonly segmentation: Rle };
+type WireApplied<T extends { readonly objects: readonly StoredObject[] }> = Omit<T, "objects"> & {
+  readonly objects: readonly Wire<StoredObject>[];
+};
 
 interface WireAnswer {
   readonly objects: readonly {
     readonly id: string;
-    readonly candidates: readonly Wire[];
-    readonly selected: Wire & { readonly reason: string };
+    readonly candidates: readonly WireCandidate[];
+    readonly selected: WireCandidate & { readonly reason: string };
     readonly warnings: readonly string[];
   }[];
+}
+
+/** The same object with its mask decoded when it is first looked at: most are not. */
+function lazily<T extends object>(rest: T, rle: Rle): T & { readonly mask: Mask } {
+  let mask: Mask | undefined;
+  return Object.defineProperty(rest, "mask", {
+    enumerable: true,
+    get: () => (mask ??= decode(rle)),
+  }) as T & { readonly mask: Mask };
+}
+
+function candidateOf({ segmentation, ...rest }: WireCandidate): Candidate {
+  return lazily(rest, segmentation);
+}
+
+function applied<T extends { readonly objects: readonly StoredObject[] }>(told: WireApplied<T>): T {
+  const objects = told.objects.map(({ mask, ...rest }) => lazily(rest, mask));
+  return { ...told, objects } as unknown as T;
+}
+
+function wired(object: NewObject): Wire<NewObject> {
+  const { mask, class: kind, predicted_iou, prompt, attributes } = object;
+  return { mask: encode(mask), class: kind, predicted_iou, prompt, attributes };
+}
+
+function wireEdit(edit: Edit): unknown {
+  if ("add" in edit) return { add: wired(edit.add) };
+  if ("change" in edit) return { change: [edit.change[0], wired(edit.change[1])] };
+  return edit;
 }
 
 export class Api {
   constructor(
     private readonly base: string,
+    private readonly token?: string,
     private readonly call: typeof fetch = fetch.bind(globalThis),
   ) {}
 
-  /** Sends a picture; the same file is answered with the same id. */
-  async upload(file: Blob): Promise<PictureInfo> {
-    return this.send("/v1/images", file, "application/octet-stream");
+  project(): Promise<ProjectInfo> {
+    return this.get("/v1/project");
   }
 
-  /** Asks for the expensive part ahead. */
-  async embedAhead(ids: readonly string[]): Promise<void> {
+  async pictures(): Promise<readonly Picture[]> {
+    return (await this.get<{ pictures: Picture[] }>("/v1/project/pictures")).pictures;
+  }
+
+  scan(): Promise<{ readonly new: number; readonly gone: number; readonly written: number }> {
+    return this.post("/v1/project/scan", {});
+  }
+
+  async open(picture: number, signal?: AbortSignal): Promise<Opened> {
+    const told = await this.post<WireApplied<Opened>>(`/v1/project/pictures/${picture}/open`, {}, signal);
+    return applied(told);
+  }
+
+  thumbnail(picture: number, signal?: AbortSignal): Promise<Blob> {
+    return this.blob(`/v1/project/pictures/${picture}/thumbnail`, signal);
+  }
+
+  tile(
+    picture: number,
+    [level, x, y]: readonly [number, number, number],
+    stretch: readonly [number, number] | null,
+    signal?: AbortSignal,
+  ): Promise<Blob> {
+    const query = stretch === null ? "" : `?low=${stretch[0]}&high=${stretch[1]}`;
+    return this.blob(`/v1/project/pictures/${picture}/tiles/${level}/${x}/${y}${query}`, signal);
+  }
+
+  async edit(picture: number, edits: readonly Edit[], expected: number): Promise<Applied> {
+    const body = { edits: edits.map(wireEdit), expected };
+    return applied(await this.post<WireApplied<Applied>>(`/v1/project/pictures/${picture}/edits`, body));
+  }
+
+  async step(picture: number, way: "undo" | "redo", expected: number): Promise<Applied> {
+    return applied(await this.post<WireApplied<Applied>>(`/v1/project/pictures/${picture}/${way}`, { expected }));
+  }
+
+  addClass(name: string, colour: string): Promise<Class> {
+    return this.post("/v1/project/classes", { name, colour });
+  }
+
+  changeClass({ id, name, colour }: Class): Promise<Class> {
+    return this.post(`/v1/project/classes/${id}`, { name, colour });
+  }
+
+  async removeClass(id: number): Promise<void> {
+    await this.send("DELETE", `/v1/project/classes/${id}`);
+  }
+
+  export(format: string, folder: string, checkedOnly: boolean): Promise<Exported> {
+    return this.post("/v1/project/export", { format, folder, checked_only: checkedOnly });
+  }
+
+  import(path: string): Promise<Imported> {
+    return this.post("/v1/project/import", { path });
+  }
+
+  /** Asks for the expensive part ahead, the most urgent first. */
+  async embedAhead(ids: readonly string[]): Promise<ReadonlyMap<string, EmbeddingState>> {
     const images = ids.map((id) => ({ id }));
-    await this.send("/v1/embeddings", JSON.stringify({ images }), "application/json");
+    interface Told {
+      embeddings: { image: string | null; state: EmbeddingState }[];
+    }
+    const { embeddings } = await this.post<Told>("/v1/embeddings", { images });
+    return new Map(embeddings.map(({ state }, i) => [ids[i] ?? "", state]));
   }
 
   /** The masks for a prompt; `signal` gives it up. */
   async predict(image: string, prompt: Prompt, signal?: AbortSignal): Promise<Answer> {
-    const body = JSON.stringify({ image: { id: image }, prompts: [prompt] });
-    const answer = await this.send<WireAnswer>("/v1/predict", body, "application/json", signal);
+    const answer = await this.post<WireAnswer>(
+      "/v1/predict",
+      { image: { id: image }, prompts: [prompt] },
+      signal,
+    );
     const object = answer.objects[0];
     if (object === undefined) throw new Problem(500, "no answer", undefined, undefined);
-    const candidates = object.candidates.map(({ segmentation, ...rest }) => ({
-      ...rest,
-      mask: decode(segmentation),
-    }));
+    const candidates = object.candidates.map(candidateOf).sort((a, b) => rank(a) - rank(b));
     return {
       id: object.id,
       candidates,
-      selected: object.selected.index ?? 0,
-      reason: object.selected.reason,
+      selected: Math.max(
+        0,
+        candidates.findIndex(({ index }) => index === object.selected.index),
+      ),
+      reason: object.selected.reason.replace(/^candidate \d+: /, ""),
       warnings: object.warnings,
     };
   }
 
-  private async send<T>(path: string, body: BodyInit, kind: string, signal?: AbortSignal): Promise<T> {
-    const headers = { "content-type": kind };
-    const response = await this.call(this.base + path, {
-      method: "POST",
-      headers,
-      body,
-      ...(signal && { signal }),
-    });
-    if (!response.ok) throw await problemOf(response);
-    return (await response.json()) as T;
+  /** How good masks are that are there, from 0 to 1: the model's estimates of their IoU. */
+  async quality(image: string, masks: readonly Mask[]): Promise<readonly number[]> {
+    const body = { image: { id: image }, masks: masks.map(encode), refined: "none" };
+    interface Told {
+      masks: { estimate: number }[];
+    }
+    return (await this.post<Told>("/v1/quality", body)).masks.map(({ estimate }) => estimate);
   }
+
+  everything(image: string, pointsPerSide: number): Promise<Job> {
+    const body = { image: { id: image }, options: { points_per_side: pointsPerSide } };
+    return this.post("/v1/everything", body);
+  }
+
+  follow(job: string, signal: AbortSignal): AsyncGenerator<ServerEvent> {
+    return this.stream(`/v1/jobs/${job}/events`, signal);
+  }
+
+  async found(job: string): Promise<readonly Found[]> {
+    interface Told {
+      masks: { segmentation: Rle; predicted_iou: number }[];
+    }
+    const told = await this.get<Told>(`/v1/jobs/${job}/result`);
+    return told.masks.map(({ segmentation, predicted_iou }) => lazily({ predicted_iou }, segmentation));
+  }
+
+  async cancel(job: string): Promise<void> {
+    await this.send("DELETE", `/v1/jobs/${job}`);
+  }
+
+  events(signal: AbortSignal): AsyncGenerator<ServerEvent> {
+    return this.stream("/v1/project/events", signal);
+  }
+
+  private async *stream(path: string, signal: AbortSignal): AsyncGenerator<ServerEvent> {
+    const response = await this.send("GET", path, undefined, signal);
+    const lines = response.body?.pipeThrough(new TextDecoderStream());
+    if (lines === undefined) return;
+    yield { kind: "open", data: null };
+    let rest = "";
+    for await (const text of lines as unknown as AsyncIterable<string>) {
+      const blocks = (rest + text).split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) {
+        const event = eventOf(block);
+        if (event !== undefined) yield event;
+      }
+    }
+  }
+
+  private async get<T>(path: string): Promise<T> {
+    return (await (await this.send("GET", path)).json()) as T;
+  }
+
+  private async post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+    return (await (await this.send("POST", path, body, signal)).json()) as T;
+  }
+
+  private async blob(path: string, signal?: AbortSignal): Promise<Blob> {
+    return (await this.send("GET", path, undefined, signal)).blob();
+  }
+
+  private async send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+    const headers: Record<string, string> = {};
+    if (body !== undefined) headers["content-type"] = "application/json";
+    if (this.token !== undefined) headers["authorization"] = `Bearer ${this.token}`;
+    let response: Response;
+    try {
+      response = await this.call(this.base + path, {
+        method,
+        headers,
+        // A token that is wrong is told by the page, and not asked for by the browser.
+        credentials: "omit",
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        ...(signal && { signal }),
+      });
+    } catch (error) {
+      if (signal?.aborted === true) throw error;
+      throw new Unreachable();
+    }
+    if (!response.ok) throw await problemOf(response);
+    return response;
+  }
+}
+
+function eventOf(block: string): ServerEvent | undefined {
+  let [kind, data] = ["", ""];
+  for (const line of block.split("\n")) {
+    if (line.startsWith("event:")) kind = line.slice(6).trim();
+    if (line.startsWith("data:")) data += line.slice(5).trim();
+  }
+  return kind === "" || data === "" ? undefined : { kind, data: JSON.parse(data) as unknown };
 }
 
 async function problemOf(response: Response): Promise<Problem> {

@@ -56,3 +56,15 @@ function follow(mask: Mask, seen: Uint8Array, startX: number, startY: number): R
   } while (!(x === startX && y === startY + 1 && direction === 0));
   return ring;
 }
+
+/** The same outline with corners on a grid of so many pixels: fewer of them, where a picture is seen from afar. */
+export function coarse(ring: Ring, step: number): Ring {
+  if (step <= 1) return ring;
+  const corners: (readonly [number, number])[] = [];
+  for (const [x, y] of ring) {
+    const corner = [Math.round(x / step) * step, Math.round(y / step) * step] as const;
+    const last = corners[corners.length - 1];
+    if (last?.[0] !== corner[0] || last[1] !== corner[1]) corners.push(corner);
+  }
+  return corners.length < 3 ? ring : corners;
+}

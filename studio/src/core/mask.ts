@@ -29,6 +29,13 @@ export function has(mask: Mask, x: number, y: number): boolean {
   return inside && mask.pixels[(y - box.y) * box.width + x - box.x] === 1;
 }
 
+export function isSame(a: Mask, b: Mask): boolean {
+  if (a === b) return true;
+  const [one, other] = [a.box, b.box];
+  const isThere = one.x === other.x && one.y === other.y && one.width === other.width && one.height === other.height;
+  return isThere && a.pixels.every((pixel, i) => pixel === b.pixels[i]);
+}
+
 export function area(mask: Mask): number {
   let sum = 0;
   for (const pixel of mask.pixels) sum += pixel;

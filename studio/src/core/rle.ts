@@ -70,9 +70,12 @@ export function decode({ size: [height, width], counts }: Rle): Mask {
   const box: Box = { x: left, y: top, width: right - left, height: bottom - top };
   const pixels = new Uint8Array(box.width * box.height);
   eachSet(runs, (start, length) => {
-    for (let at = start; at < start + length; at++) {
-      const [x, y] = [Math.floor(at / height), at % height];
-      pixels[(y - top) * box.width + x - left] = 1;
+    let x = Math.floor(start / height);
+    let y = start - x * height;
+    for (let rest = length; rest > 0; x++, y = 0) {
+      const end = Math.min(height, y + rest);
+      rest -= end - y;
+      for (let at = (y - top) * box.width + x - left; y < end; y++, at += box.width) pixels[at] = 1;
     }
   });
   return { size: [width, height], box, pixels };

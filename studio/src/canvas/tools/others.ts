@@ -1,0 +1,36 @@
+/** Selecting objects, picking from everything, and moving the picture. */
+
+import { has } from "../../core/mask";
+import { type Scene, type Tool, type Touch } from "../tool";
+
+export const select: Tool = {
+  cursor: "default",
+  down({ studio }: Scene, { at, isAdding, clicks }: Touch): void {
+    const [x, y] = [Math.floor(at[0]), Math.floor(at[1])];
+    const hidden = studio.hidden.peek();
+    const met = studio.objects.peek().findLast(({ id, mask }) => !hidden.has(id) && has(mask, x, y));
+    studio.select(met?.id ?? null, isAdding);
+    if (met !== undefined && clicks > 1) studio.prompting.refine(met, met.mask);
+  },
+};
+
+export const pick: Tool = {
+  cursor: "pointer",
+  hover({ studio }: Scene, { at }: Touch): void {
+    studio.everything.point(at);
+  },
+  leave({ studio }: Scene): void {
+    studio.everything.current.value = null;
+  },
+  up({ studio }: Scene, { at }: Touch): void {
+    studio.everything.point(at);
+    void studio.everything.pick();
+  },
+  cancel({ studio }: Scene): boolean {
+    const wasShown = studio.everything.isShown.peek();
+    studio.everything.clear();
+    return wasShown;
+  },
+};
+
+export const hand: Tool = { cursor: "grab" };

@@ -1,0 +1,136 @@
+/** An object that is being made: clicks, a box, what was drawn by hand, and the masks that the model answers. */
+
+import type { Answer, Click, NewObject, Prompt, StoredObject } from "../core/api";
+import type { Mask } from "../core/mask";
+import { decode, encode, type Rle } from "../core/rle";
+
+export interface Draft {
+  /** The object that is being corrected; null for a new one. */
+  readonly base: StoredObject | null;
+  readonly clicks: readonly Click[];
+  readonly box: readonly [number, number, number, number] | null;
+  /** A mask that the model starts from: of the object that is corrected, imported, or drawn. */
+  readonly seed: Mask | null;
+  /** The answer to all of this, or to all but what came last while that `isWaiting`; null before the first. */
+  readonly answer: Answer | null;
+  readonly isWaiting: boolean;
+  /** Which of the candidates. */
+  readonly chosen: number;
+  /** The mask as it was changed by hand since. */
+  readonly drawn: Mask | null;
+}
+
+export const BLANK: Draft = {
+  base: null,
+  clicks: [],
+  box: null,
+  seed: null,
+  answer: null,
+  isWaiting: false,
+  chosen: 0,
+  drawn: null,
+};
+
+/** The mask that would be kept now. */
+export function maskOf(draft: Draft): Mask | null {
+  return draft.drawn ?? draft.answer?.candidates[draft.chosen]?.mask ?? draft.seed;
+}
+
+/** One more click. What was drawn by hand is what the model goes on from. */
+export function clicked(draft: Draft, click: Click): Draft {
+  const clicks = draft.drawn === null ? [...draft.clicks, click] : [click];
+  return { ...fixed(draft), clicks, isWaiting: true };
+}
+
+export function boxed(draft: Draft, box: readonly [number, number, number, number]): Draft {
+  return { ...fixed(draft), box, isWaiting: true };
+}
+
+function fixed(draft: Draft): Draft {
+  return draft.drawn === null ? draft : { ...draft, seed: draft.drawn, drawn: null, answer: null, box: null };
+}
+
+/** What the model is asked: a correction names the mask that it corrects. */
+export function promptOf(draft: Draft): Prompt {
+  const { clicks, box, seed, answer, chosen } = draft;
+  const before = answer?.candidates[chosen];
+  const isCorrection = clicks.length + (box === null ? 0 : 1) > 1;
+  const prompt: Prompt = {
+    ...(clicks.length > 0 && { points: clicks }),
+    ...(box !== null && { box }),
+    ...(isCorrection && { single: true }),
+  };
+  if (isCorrection && answer !== null && before !== undefined) {
+    const candidate = before.index === null ? {} : { candidate: before.index };
+    return { ...prompt, mask: { answer: { id: answer.id, ...candidate } } };
+  }
+  return seed === null ? prompt : { ...prompt, mask: { rle: encode(seed) }, single: true };
+}
+
+/** The same without what only the server's memory of an earlier answer gives. */
+export function freshPromptOf(draft: Draft): Prompt {
+  return promptOf({ ...draft, answer: null });
+}
+
+export function isEmpty(draft: Draft): boolean {
+  return draft.clicks.length === 0 && draft.box === null && draft.seed === null && draft.drawn === null;
+}
+
+/** What is kept of it as an object. */
+export function objectOf(draft: Draft, mask: Mask, kind: number | null): NewObject {
+  const candidate = draft.drawn === null ? draft.answer?.candidates[draft.chosen] : undefined;
+  const { clicks, box } = draft;
+  return {
+    mask,
+    class: draft.base?.class ?? kind,
+    predicted_iou: candidate?.predicted_iou ?? null,
+    prompt: candidate === undefined ? null : { points: clicks, box, level: candidate.granularity },
+    attributes: draft.base?.attributes ?? {},
+  };
+}
+
+/** What a reload of the page needs to bring it back. */
+interface Saved {
+  base: number | null;
+  clicks: readonly Click[];
+  box: readonly [number, number, number, number] | null;
+  seed: Rle | null;
+  drawn: Rle | null;
+  chosen: number;
+}
+
+export function toText(draft: Draft): string {
+  const { base, clicks, box, seed, drawn, chosen } = draft;
+  const saved: Saved = {
+    base: base?.id ?? null,
+    clicks,
+    box,
+    seed: seed && encode(seed),
+    drawn: drawn && encode(drawn),
+    chosen,
+  };
+  return JSON.stringify(saved);
+}
+
+/** The draft of a text, unless it fits the picture and its objects no longer. */
+export function fromText(
+  text: string,
+  objects: readonly StoredObject[],
+  [width, height]: readonly [number, number],
+): Draft | null {
+  const saved = JSON.parse(text) as Saved;
+  const base = objects.find(({ id }) => id === saved.base) ?? null;
+  if (saved.base !== null && base === null) return null;
+  const masks = [saved.seed, saved.drawn].filter((rle) => rle !== null);
+  if (masks.some(({ size }) => size[0] !== height || size[1] !== width)) return null;
+  return {
+    base,
+    clicks: saved.clicks,
+    box: saved.box,
+    seed: saved.seed && decode(saved.seed),
+    drawn: saved.drawn && decode(saved.drawn),
+    answer: null,
+    isWaiting: saved.clicks.length > 0 || saved.box !== null,
+    chosen: saved.chosen,
+  };
+}

@@ -1,0 +1,280 @@
+/** Clicks and boxes become masks: the preview under the pointer, and the object that is being made. */
+
+import { computed, signal } from "@preact/signals";
+
+import { Problem, type Answer, type Click, type StoredObject } from "../core/api";
+import { subtract, union, type Mask } from "../core/mask";
+import {
+  BLANK,
+  boxed,
+  clicked,
+  freshPromptOf,
+  fromText,
+  isEmpty,
+  maskOf,
+  objectOf,
+  promptOf,
+  toText,
+  type Draft,
+} from "./draft";
+import { History } from "./history";
+import type { Studio } from "./studio";
+
+/** What the model says of the place under the pointer. */
+export interface Preview {
+  readonly at: readonly [number, number];
+  readonly answer: Answer;
+  readonly chosen: number;
+}
+
+/** Milliseconds that the pointer rests before it is asked what is under it. */
+const REST = 15;
+
+export class Prompting {
+  private readonly history = new History<Draft | null>(null);
+  readonly draft = this.history.now;
+  readonly canUndo = this.history.canUndo;
+  readonly canRedo = this.history.canRedo;
+  readonly preview = signal<Preview | null>(null);
+  /** The candidates that can be chosen: of the draft, or of what is under the pointer. */
+  readonly choice = computed(() => {
+    const draft = this.draft.value;
+    if (draft === null) return this.preview.value;
+    return draft.answer === null ? null : { answer: draft.answer, chosen: draft.chosen };
+  });
+  readonly mask = computed(() => {
+    const draft = this.draft.value;
+    return draft === null ? null : maskOf(draft);
+  });
+
+  private asking: AbortController | undefined;
+  private asked: Promise<void> = Promise.resolve();
+  private resting: number | undefined;
+  private isPreviewing = false;
+  private wanted: readonly [number, number] | null = null;
+
+  constructor(private readonly studio: Studio) {}
+
+  /** The pointer is here: soon its mask is shown. */
+  hover(at: readonly [number, number] | null): void {
+    clearTimeout(this.resting);
+    this.wanted = at;
+    if (at === null || this.draft.peek() !== null || !this.studio.settings.isPreviewing.peek()) {
+      this.preview.value = null;
+      return;
+    }
+    this.resting = window.setTimeout(() => void this.look(), REST);
+  }
+
+  private async look(): Promise<void> {
+    const open = this.studio.open.peek();
+    const at = this.wanted;
+    // One question at a time: the last place is asked about when the answer of the one before is there.
+    if (this.isPreviewing || at === null || open === null || !this.studio.isReady.peek()) return;
+    this.isPreviewing = true;
+    try {
+      const answer = await this.studio.api.predict(open.image.id, { points: [[...at, 1]] });
+      const isWanted = this.wanted !== null && this.draft.peek() === null;
+      if (isWanted && this.studio.open.peek()?.visit === open.visit) {
+        this.preview.value = { at, answer, chosen: answer.selected };
+      }
+    } catch {
+      // Nobody has asked for a preview.
+    } finally {
+      this.isPreviewing = false;
+    }
+    if (this.wanted !== null && this.wanted !== at) void this.look();
+  }
+
+  /** A click on the object, or beside it. */
+  click(click: Click): void {
+    const draft = this.draft.peek();
+    const preview = this.preview.peek();
+    const [x, y, label] = click;
+    if (draft === null && label === 1 && preview?.at[0] === x && preview.at[1] === y) {
+      // The answer is there already.
+      const { answer, chosen } = preview;
+      this.push({ ...BLANK, clicks: [click], answer, chosen });
+      return;
+    }
+    this.push(clicked(draft ?? BLANK, click));
+    this.askAgain();
+  }
+
+  box(box: readonly [number, number, number, number]): void {
+    this.push(boxed(this.draft.peek() ?? BLANK, box));
+    this.askAgain();
+  }
+
+  /** Takes one of the clicks back, by its place in the list. */
+  dropClick(index: number): void {
+    const draft = this.draft.peek();
+    if (draft === null) return;
+    const clicks = draft.clicks.filter((_, i) => i !== index);
+    const next = { ...draft, clicks, answer: null, drawn: null, isWaiting: clicks.length > 0 || draft.box !== null };
+    this.push(isEmpty(next) ? null : next);
+    this.askAgain();
+  }
+
+  /** Corrects an object, or a mask that comes from elsewhere. */
+  refine(base: StoredObject | null, seed: Mask): void {
+    this.preview.value = null;
+    this.history.begin(null);
+    this.push({ ...BLANK, base, seed });
+    this.studio.settings.tool.value = "segment";
+  }
+
+  choose(index: number): void {
+    const draft = this.draft.peek();
+    const preview = this.preview.peek();
+    const count = (draft === null ? preview?.answer : draft.answer)?.candidates.length ?? 0;
+    if (index < 0 || index >= count) return;
+    if (draft !== null) this.push({ ...draft, chosen: index, drawn: null });
+    else if (preview !== null) this.preview.value = { ...preview, chosen: index };
+  }
+
+  /** The next larger or smaller candidate; they are in the order whole, part, subpart. */
+  walk(steps: number): void {
+    const choice = this.choice.peek();
+    if (choice === null) return;
+    const count = choice.answer.candidates.length;
+    this.choose(Math.min(count - 1, Math.max(0, choice.chosen + steps)));
+  }
+
+  cycle(): void {
+    const choice = this.choice.peek();
+    if (choice !== null) this.choose((choice.chosen + 1) % choice.answer.candidates.length);
+  }
+
+  /** Changes the mask that is being made by hand; answers whether there is one. */
+  paint(drawn: Mask, isErasing: boolean): boolean {
+    const draft = this.draft.peek();
+    if (draft === null) return false;
+    const before = maskOf(draft);
+    if (before === null) return !isErasing && this.pushDrawn(draft, drawn);
+    return this.pushDrawn(draft, isErasing ? subtract(before, drawn) : union(before, drawn));
+  }
+
+  private pushDrawn(draft: Draft, drawn: Mask): boolean {
+    this.push({ ...draft, drawn });
+    return true;
+  }
+
+  private push(draft: Draft | null): void {
+    this.preview.value = null;
+    this.history.push(draft);
+    this.remember();
+  }
+
+  undo(): boolean {
+    return this.stepped(this.history.undo());
+  }
+
+  redo(): boolean {
+    return this.stepped(this.history.redo());
+  }
+
+  private stepped(isDone: boolean): boolean {
+    if (!isDone) return false;
+    this.asking?.abort();
+    this.remember();
+    this.askAgain();
+    return true;
+  }
+
+  /** Asks for what was not answered. */
+  askAgain(): void {
+    this.asked = this.ask();
+  }
+
+  private async ask(): Promise<void> {
+    this.asking?.abort();
+    const draft = this.draft.peek();
+    const open = this.studio.open.peek();
+    if (draft === null || open === null || !draft.isWaiting) return;
+    const asking = new AbortController();
+    this.asking = asking;
+    const predict = this.studio.api.predict.bind(this.studio.api, open.image.id);
+    const answer = await this.studio.attempt(() =>
+      predict(promptOf(draft), asking.signal).catch((error: unknown) => {
+        // The server keeps answers for a while; the clicks alone say the same.
+        if (!(error instanceof Problem) || error.status !== 422 || draft.answer === null) throw error;
+        return predict(freshPromptOf(draft), asking.signal);
+      }),
+    );
+    if (answer === undefined || this.draft.peek() !== draft) return;
+    this.history.amend({ ...draft, answer, chosen: answer.selected, isWaiting: false });
+    for (const warning of answer.warnings) this.studio.tell("note", warning);
+  }
+
+  /** Keeps what is being made as an object, once the mask is there. Answers whether nothing is left to be kept. */
+  async keep(): Promise<boolean> {
+    if (this.draft.peek()?.isWaiting === true) await this.asked;
+    const draft = this.draft.peek();
+    if (draft === null) return true;
+    const mask = maskOf(draft);
+    if (mask === null || draft.isWaiting) return false;
+    if (mask.box.width === 0) {
+      this.studio.tell("error", "The mask has no pixels.");
+      return false;
+    }
+    const object = objectOf(draft, mask, this.studio.settings.activeClass.peek());
+    const { base } = draft;
+    const isKept = await this.studio.edit(() => [base === null ? { add: object } : { change: [base.id, object] }]);
+    if (isKept && this.draft.peek() === draft) this.clear();
+    return isKept;
+  }
+
+  /** Gives up what is being made. */
+  clear(): void {
+    this.asking?.abort();
+    this.preview.value = null;
+    this.history.begin(null);
+    this.remember();
+  }
+
+  private key(): string | null {
+    const [project, open] = [this.studio.project.peek(), this.studio.open.peek()];
+    return project === null || open === null ? null : `samara-studio/draft/${project.folder}/${open.picture.id}`;
+  }
+
+  /** So that a reload of the page in the middle loses nothing. */
+  private remember(): void {
+    const key = this.key();
+    const draft = this.draft.peek();
+    if (key === null) return;
+    try {
+      if (draft === null) sessionStorage.removeItem(key);
+      else sessionStorage.setItem(key, toText(draft));
+    } catch {
+      // A browser that keeps nothing.
+    }
+  }
+
+  /** Leaves the picture; what is being made is found again on return. */
+  keepForLater(): void {
+    this.asking?.abort();
+    clearTimeout(this.resting);
+    this.remember();
+    this.preview.value = null;
+    this.wanted = null;
+    this.history.begin(null);
+  }
+
+  /** What was being made of this picture before. */
+  bringBack(): void {
+    const [key, open] = [this.key(), this.studio.open.peek()];
+    if (key === null || open === null) return;
+    try {
+      const text = sessionStorage.getItem(key);
+      const draft = text === null ? null : fromText(text, open.objects, [open.image.width, open.image.height]);
+      if (draft === null) return;
+      this.history.begin(null);
+      this.history.push(draft);
+    } catch {
+      sessionStorage.removeItem(key);
+      return;
+    }
+    this.askAgain();
+  }
+}

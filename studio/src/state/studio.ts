@@ -1,0 +1,442 @@
+/** What the page knows and does: the project, the picture that is open, and what is drawn on it. */
+
+import { batch, computed, signal } from "@preact/signals";
+
+import {
+  Problem,
+  Unreachable,
+  type Api,
+  type Applied,
+  type Class,
+  type Edit,
+  type EmbeddingState,
+  type NewObject,
+  type Opened,
+  type Picture,
+  type ProjectInfo,
+  type StoredObject,
+} from "../core/api";
+import { subtract, union, type Mask } from "../core/mask";
+import { Everything } from "./everything";
+import { Prompting } from "./prompting";
+import { Queue } from "./queue";
+import { Settings } from "./settings";
+
+/** A picture with its objects as they were last told. */
+export interface Open extends Opened {
+  /** Counts how often a file was opened, so that what was drawn of another is not shown. */
+  readonly visit: number;
+}
+
+export interface Message {
+  readonly kind: "error" | "note";
+  readonly text: string;
+}
+
+/** How many of the next pictures are made ready. */
+const AHEAD = 3;
+/** Milliseconds between two looks at how far embeddings are. */
+const LOOK_AGAIN = 300;
+
+/** An object of which nothing is known but its mask. */
+export const NEW = { class: null, predicted_iou: null, prompt: null, attributes: {} } as const;
+
+/** The same object with a mask that was drawn by hand, of which the model has said nothing. */
+function drawnAs(object: NewObject, mask: Mask): NewObject {
+  return { ...object, mask, predicted_iou: null, prompt: null };
+}
+
+/** Without pixels it is removed. */
+function replacing(object: StoredObject, mask: Mask): Edit {
+  return mask.box.width === 0 ? { remove: object.id } : { change: [object.id, drawnAs(object, mask)] };
+}
+
+export class Studio {
+  readonly settings = new Settings();
+  readonly project = signal<ProjectInfo | null>(null);
+  readonly classes = signal<readonly Class[]>([]);
+  readonly open = signal<Open | null>(null);
+  readonly opening = signal<number | null>(null);
+  readonly selected = signal<ReadonlySet<number>>(new Set());
+  readonly embeddings = signal<ReadonlyMap<string, EmbeddingState>>(new Map());
+  readonly message = signal<Message | null>(null);
+  readonly isReachable = signal(true);
+  readonly isSaving = signal(false);
+  readonly clipboard = signal<readonly NewObject[]>([]);
+  readonly hidden = signal<ReadonlySet<number>>(new Set());
+  readonly queue: Queue;
+  readonly prompting: Prompting;
+  readonly everything: Everything;
+
+  readonly objects = computed<readonly StoredObject[]>(() => this.open.value?.objects ?? []);
+  readonly selection = computed(() => this.objects.value.filter(({ id }) => this.selected.value.has(id)));
+  readonly isReady = computed(() => {
+    const image = this.open.value?.image.id;
+    return image !== undefined && this.embeddings.value.get(image) === "ready";
+  });
+
+  private readonly ready = new Map<number, Opened>();
+  private visits = 0;
+  private looking: number | undefined;
+  private saving: Promise<boolean> = Promise.resolve(true);
+
+  constructor(readonly api: Api) {
+    this.queue = new Queue();
+    this.prompting = new Prompting(this);
+    this.everything = new Everything(this);
+  }
+
+  /** Runs something; what goes wrong is told, and nothing else happens. */
+  async attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      const done = await work();
+      this.isReachable.value = true;
+      return done;
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") return undefined;
+      this.isReachable.value = !(error instanceof Unreachable);
+      this.tell("error", error instanceof Error ? error.message : String(error));
+      return undefined;
+    }
+  }
+
+  tell(kind: Message["kind"], text: string): void {
+    this.message.value = { kind, text };
+  }
+
+  /** Reads the project, and opens the first picture that is not checked. */
+  async start(): Promise<void> {
+    await this.attempt(async () => {
+      const [project, pictures] = await Promise.all([this.api.project(), this.api.pictures()]);
+      batch(() => {
+        this.project.value = project;
+        this.classes.value = project.classes;
+        this.queue.pictures.value = pictures;
+      });
+      const first = this.queue.firstOf(pictures);
+      if (first !== undefined) await this.show(first.id);
+    });
+  }
+
+  async reload(): Promise<void> {
+    await this.attempt(async () => {
+      const [project, pictures] = await Promise.all([this.api.project(), this.api.pictures()]);
+      this.project.value = project;
+      this.classes.value = project.classes;
+      this.queue.pictures.value = pictures;
+      this.ready.clear();
+      const open = this.open.peek();
+      if (open === null) return;
+      if (pictures.find(({ id }) => id === open.picture.id)?.revision !== open.picture.revision) {
+        await this.refresh();
+      }
+    });
+  }
+
+  /** Opens a picture; one that was made ready is there at once. */
+  async show(id: number): Promise<void> {
+    this.prompting.keepForLater();
+    this.opening.value = id;
+    const known = this.ready.get(id);
+    const revision = this.queue.pictures.peek().find((picture) => picture.id === id)?.revision;
+    const isKnown = known?.picture.revision === revision;
+    const opened = isKnown ? known : await this.attempt(() => this.api.open(id));
+    if (this.opening.peek() !== id) return;
+    this.opening.value = null;
+    if (opened === undefined) return;
+    batch(() => {
+      this.open.value = { ...opened, visit: ++this.visits };
+      this.selected.value = new Set();
+      this.hidden.value = new Set();
+      this.everything.clear();
+      this.update(opened.picture);
+      this.prompting.bringBack();
+    });
+    for (const warning of opened.image.warnings) this.tell("note", `${opened.picture.path}: ${warning}`);
+    void this.prepare();
+    void this.look();
+  }
+
+  /** The objects of the open picture as they are now; what is being drawn stays. */
+  async refresh(): Promise<void> {
+    const open = this.open.peek();
+    if (open === null) return;
+    const opened = await this.attempt(() => this.api.open(open.picture.id));
+    if (opened === undefined || this.open.peek()?.picture.id !== open.picture.id) return;
+    const isSame = opened.image.id === open.image.id;
+    this.open.value = { ...opened, visit: isSame ? open.visit : ++this.visits };
+    this.update(opened.picture);
+  }
+
+  /** Makes the next pictures ready, one after the other. */
+  private async prepare(): Promise<void> {
+    const open = this.open.peek();
+    if (open === null) return;
+    for (const { id, revision } of this.queue.after(open.picture.id, AHEAD)) {
+      if (this.open.peek()?.picture.id !== open.picture.id) return;
+      if (this.ready.get(id)?.picture.revision === revision) continue;
+      try {
+        const opened = await this.api.open(id);
+        this.ready.set(id, opened);
+        if (opened.picture.revision === revision) this.update(opened.picture);
+      } catch {
+        // It is told when somebody looks at that picture.
+      }
+    }
+    void this.look();
+  }
+
+  /** Asks for the embeddings of this picture and the next ones, and looks how far they are until they are there. */
+  private async look(): Promise<void> {
+    clearTimeout(this.looking);
+    const open = this.open.peek();
+    if (open === null) return;
+    const next = this.queue.after(open.picture.id, AHEAD).flatMap(({ sha256 }) => sha256 ?? []);
+    const pending = [...this.embeddings.peek()].filter(([, state]) => state === "queued" || state === "running");
+    const wanted = [...new Set([open.image.id, ...next, ...pending.map(([id]) => id)])];
+    try {
+      const states = await this.api.embedAhead(wanted);
+      this.embeddings.value = new Map([...this.embeddings.peek(), ...states]);
+      const isDone = [...states.values()].every((state) => state === "ready" || state === "failed");
+      if (isDone) return;
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status !== 429) return;
+    }
+    clearTimeout(this.looking);
+    this.looking = window.setTimeout(() => void this.look(), LOOK_AGAIN);
+  }
+
+  /**
+   * Does edits to the open picture, as one step that is undone as one. They are made when those before them are kept.
+   * Answers whether they are kept.
+   */
+  edit(make: () => readonly Edit[]): Promise<boolean> {
+    return this.save(async (open) => {
+      const edits = make();
+      return edits.length === 0 ? null : this.api.edit(open.picture.id, edits, open.picture.revision);
+    });
+  }
+
+  /** One after the other, in the order in which they come. */
+  private save(work: (open: Open) => Promise<Applied | null>): Promise<boolean> {
+    const picture = this.open.peek()?.picture.id;
+    const saved = this.saving.then(() => this.saveNow(picture, work));
+    this.saving = saved;
+    return saved;
+  }
+
+  private async saveNow(picture: number | undefined, work: (open: Open) => Promise<Applied | null>): Promise<boolean> {
+    const open = this.open.peek();
+    if (open === null || open.picture.id !== picture) return false;
+    this.isSaving.value = true;
+    try {
+      const applied = await work(open);
+      this.isReachable.value = true;
+      if (applied !== null) this.apply(open, applied);
+      return true;
+    } catch (error) {
+      this.isReachable.value = !(error instanceof Unreachable);
+      const isConflict = error instanceof Problem && error.status === 409;
+      if (isConflict) await this.refresh();
+      this.tell("error", error instanceof Error ? error.message : String(error));
+      return false;
+    } finally {
+      this.isSaving.value = false;
+    }
+  }
+
+  private apply(open: Open, applied: Applied): void {
+    const { revision, checked, objects, can_undo, can_redo } = applied;
+    const before = new Set(open.objects.map(({ id }) => id));
+    const added = objects.filter(({ id }) => !before.has(id));
+    const ids = new Set(objects.map(({ id }) => id));
+    const lowest = objects.flatMap(({ predicted_iou }) => predicted_iou ?? []);
+    const picture: Picture = {
+      ...open.picture,
+      revision,
+      checked,
+      objects: objects.length,
+      classes: [...new Set(objects.flatMap((object) => object.class ?? []))],
+      lowest_iou: lowest.length === 0 ? null : Math.min(...lowest),
+    };
+    batch(() => {
+      this.update(picture);
+      if (this.open.peek()?.picture.id !== picture.id) return;
+      this.open.value = { ...open, picture, objects, can_undo, can_redo };
+      // What is new is selected if it was drawn by hand: the next stroke goes on with it.
+      const drawn = added.filter(({ predicted_iou }) => predicted_iou === null).map(({ id }) => id);
+      const kept = [...this.selected.peek()].filter((id) => ids.has(id));
+      this.selected.value = new Set(drawn.length > 0 ? drawn : kept);
+    });
+  }
+
+  private update(picture: Picture): void {
+    this.queue.pictures.value = this.queue.pictures
+      .peek()
+      .map((before) => (before.id === picture.id ? picture : before));
+  }
+
+  /** Something has changed a picture: this window, or another. */
+  changed(picture: Picture): void {
+    this.update(picture);
+    const open = this.open.peek();
+    if (open?.picture.id !== picture.id || this.isSaving.peek()) return;
+    if (picture.revision > open.picture.revision) void this.refresh();
+  }
+
+  async undo(): Promise<void> {
+    if (this.prompting.undo() || this.open.peek()?.can_undo !== true) return;
+    await this.save((open) => this.api.step(open.picture.id, "undo", open.picture.revision));
+  }
+
+  async redo(): Promise<void> {
+    if (this.prompting.redo() || this.open.peek()?.can_redo !== true) return;
+    await this.save((open) => this.api.step(open.picture.id, "redo", open.picture.revision));
+  }
+
+  async check(checked: boolean): Promise<boolean> {
+    return this.edit(() => [{ check: checked }]);
+  }
+
+  /** Says that this picture is done, and goes to the next that is not. */
+  async checkAndGoOn(): Promise<void> {
+    const open = this.open.peek();
+    if (open === null) return;
+    if (!(await this.prompting.keep())) return;
+    if (!open.picture.checked && !(await this.check(true))) return;
+    await this.goToNextUnchecked();
+  }
+
+  async goToNextUnchecked(): Promise<void> {
+    const next = this.queue.nextUnchecked(this.open.peek()?.picture.id);
+    if (next === undefined) this.tell("note", "All pictures are checked.");
+    else await this.show(next.id);
+  }
+
+  async go(steps: number): Promise<void> {
+    const next = this.queue.beside(this.open.peek()?.picture.id, steps);
+    if (next !== undefined) await this.show(next.id);
+  }
+
+  /** The class of what comes next, and of what is selected. */
+  async label(kind: number | null): Promise<void> {
+    this.settings.activeClass.value = kind;
+    await this.edit(() => {
+      const others = this.selection.peek().filter((object) => object.class !== kind);
+      return others.map((object) => ({ change: [object.id, { ...object, class: kind }] }));
+    });
+  }
+
+  async remove(): Promise<void> {
+    await this.edit(() => this.selection.peek().map(({ id }) => ({ remove: id })));
+  }
+
+  async setAttributes(object: StoredObject, attributes: Readonly<Record<string, string>>): Promise<void> {
+    await this.edit(() => [{ change: [object.id, { ...object, attributes }] }]);
+  }
+
+  /** One step nearer to the eye, or farther from it. */
+  async lift(steps: 1 | -1): Promise<void> {
+    await this.edit(() => {
+      const [object] = this.selection.peek();
+      const objects = this.objects.peek();
+      const other = object && objects[objects.indexOf(object) + steps];
+      if (object === undefined || other === undefined) return [];
+      if (object.position === other.position) return [{ move: [object.id, other.position + steps] }];
+      return [{ move: [object.id, other.position] }, { move: [other.id, object.position] }];
+    });
+  }
+
+  /** Makes one object of those that are selected, or takes the others from the lowest. */
+  async combine(way: "union" | "subtract"): Promise<void> {
+    await this.edit(() => {
+      const [first, ...others] = this.selection.peek();
+      if (first === undefined || others.length === 0) return [];
+      const joined = way === "union" ? union : subtract;
+      const mask = others.reduce((all, { mask }) => joined(all, mask), first.mask);
+      if (mask.box.width === 0) throw new Error("Nothing would be left of the object.");
+      const remove = way === "union" ? others.map(({ id }) => ({ remove: id })) : [];
+      return [{ change: [first.id, drawnAs(first, mask)] }, ...remove];
+    });
+  }
+
+  /** Adds what was drawn by hand to what is selected or takes it away; with nothing selected it is a new object. */
+  async paint(drawn: Mask, isErasing: boolean): Promise<void> {
+    if (this.prompting.paint(drawn, isErasing)) return;
+    await this.edit(() => {
+      const [object] = this.selection.peek();
+      if (object !== undefined) {
+        return [replacing(object, isErasing ? subtract(object.mask, drawn) : union(object.mask, drawn))];
+      }
+      if (isErasing || drawn.box.width === 0) return [];
+      return [{ add: { ...NEW, mask: drawn, class: this.settings.activeClass.peek() } }];
+    });
+  }
+
+  /** Another mask of an object, made by hand; without pixels it is removed. */
+  async replace(object: StoredObject, mask: Mask): Promise<void> {
+    await this.edit(() => [replacing(object, mask)]);
+  }
+
+  /** New objects, drawn by hand or copied. */
+  async add(objects: readonly NewObject[]): Promise<boolean> {
+    return this.edit(() => objects.map((add) => ({ add })));
+  }
+
+  copy(): void {
+    const selection = this.selection.peek();
+    this.clipboard.value = selection.length > 0 ? selection : this.objects.peek();
+    if (this.clipboard.peek().length > 0) this.tell("note", `Copied: ${this.clipboard.peek().length} objects.`);
+  }
+
+  async paste(): Promise<void> {
+    const open = this.open.peek();
+    const objects = this.clipboard.peek();
+    if (open === null || objects.length === 0) return;
+    const { width, height } = open.image;
+    const other = objects.find(({ mask }) => mask.size[0] !== width || mask.size[1] !== height);
+    if (other !== undefined) {
+      const [w, h] = other.mask.size;
+      this.tell("error", `Masks of a picture of ${w}×${h} pixels do not fit one of ${width}×${height}.`);
+      return;
+    }
+    await this.add(objects);
+  }
+
+  async copyToNext(): Promise<void> {
+    this.copy();
+    await this.go(1);
+    await this.paste();
+  }
+
+  async addClass(name: string, colour: string): Promise<void> {
+    const added = await this.attempt(() => this.api.addClass(name.trim(), colour));
+    if (added === undefined) return;
+    this.classes.value = [...this.classes.peek().filter(({ id }) => id !== added.id), added];
+    await this.label(added.id);
+  }
+
+  async changeClass(kind: Class): Promise<void> {
+    const changed = await this.attempt(() => this.api.changeClass(kind));
+    if (changed === undefined) return;
+    this.classes.value = this.classes.peek().map((before) => (before.id === changed.id ? changed : before));
+  }
+
+  async removeClass(id: number): Promise<void> {
+    const isGone = await this.attempt(() => this.api.removeClass(id).then(() => true));
+    if (isGone === undefined) return;
+    this.classes.value = this.classes.peek().filter((kind) => kind.id !== id);
+    if (this.settings.activeClass.peek() === id) this.settings.activeClass.value = null;
+  }
+
+  select(id: number | null, isAdding: boolean): void {
+    const before = this.selected.peek();
+    if (id === null) this.selected.value = isAdding ? before : new Set();
+    else if (!isAdding) this.selected.value = new Set([id]);
+    else this.selected.value = new Set(before.has(id) ? [...before].filter((other) => other !== id) : [...before, id]);
+  }
+
+  colourOf(object: Pick<NewObject, "class">): string {
+    return this.classes.value.find(({ id }) => id === object.class)?.colour ?? "#4f9dff";
+  }
+}

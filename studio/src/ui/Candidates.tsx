@@ -1,0 +1,136 @@
+/** The three masks that answer a prompt, and why one of them is chosen. */
+
+import { useEffect, useRef } from "preact/hooks";
+
+import type { Answer, Candidate } from "../core/api";
+import type { Mask } from "../core/mask";
+import { pathOf } from "../canvas/paths";
+import { Button } from "./Toolbar";
+import { percent, useStudio } from "./studio";
+
+const WIDTH = 84;
+const HEIGHT = 64;
+
+export function Candidates() {
+  const studio = useStudio();
+  const { prompting } = studio;
+  const choice = prompting.choice.value;
+  const draft = prompting.draft.value;
+  return (
+    <section class="panel" aria-labelledby="candidates-title">
+      <h2 id="candidates-title">{draft === null && choice !== null ? "Under the pointer" : "Candidates"}</h2>
+      {choice === null && <p class="hint">{hintOf(studio.open.value !== null, studio.isReady.value, draft !== null)}</p>}
+      {choice !== null && (
+        <>
+          <div role="radiogroup" aria-labelledby="candidates-title" class="candidates">
+            {choice.answer.candidates.map((candidate, i) => (
+              <Thumbnail
+                key={i}
+                candidate={candidate}
+                number={i + 1}
+                isChosen={i === choice.chosen}
+                onClick={() => {
+                  prompting.choose(i);
+                }}
+              />
+            ))}
+          </div>
+          <p class="reason">{reasonOf(choice.answer, choice.chosen)}</p>
+          <Numbers candidate={choice.answer.candidates[choice.chosen]} />
+        </>
+      )}
+      {draft !== null && (
+        <div class="row">
+          <Button icon="keep" label="Keep" shortcut="Enter" showsLabel onClick={() => void prompting.keep()} />
+          <Button icon="cancel" label="Give up" shortcut="Esc" showsLabel onClick={() => { prompting.clear(); }} />
+        </div>
+      )}
+    </section>
+  );
+}
+
+function hintOf(isOpen: boolean, isReady: boolean, isMaking: boolean): string {
+  if (!isOpen) return "Open a picture.";
+  if (isMaking) return "The mask is being made.";
+  if (!isReady) return "The picture is being read by the model. Click already; the answer comes when it is ready.";
+  return "Click on something, or drag a box around it. Right click: not this.";
+}
+
+function reasonOf({ selected, reason, candidates }: Answer, chosen: number): string {
+  const name = (i: number): string => candidates[i]?.granularity ?? `mask ${i + 1}`;
+  if (chosen === selected) return `${capital(name(chosen))}: ${reason}.`;
+  return `${capital(name(chosen))}: your choice. The model proposes ${name(selected)}: ${reason}.`;
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function Numbers({ candidate }: { readonly candidate: Candidate | undefined }) {
+  if (candidate === undefined) return null;
+  const { predicted_iou, match_probability, stability_score } = candidate;
+  return (
+    <dl class="numbers">
+      <div title="How well the mask outlines what it depicts, as the model estimates it (IoU)">
+        <dt>Predicted IoU</dt>
+        <dd>{percent(predicted_iou)}</dd>
+      </div>
+      <div title="How likely it is what you mean">
+        <dt>Probability</dt>
+        <dd>{percent(match_probability)}</dd>
+      </div>
+      <div title="How little the mask changes with the threshold">
+        <dt>Stability</dt>
+        <dd>{percent(stability_score)}</dd>
+      </div>
+    </dl>
+  );
+}
+
+function Thumbnail({ candidate, number, isChosen, onClick }: {
+  readonly candidate: Candidate;
+  readonly number: number;
+  readonly isChosen: boolean;
+  readonly onClick: () => void;
+}) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const { mask } = candidate;
+  useEffect(() => {
+    const element = canvas.current;
+    if (element !== null) drawThumbnail(element, mask);
+  }, [mask]);
+  const name = candidate.granularity ?? `mask ${number}`;
+  return (
+    <button
+      type="button"
+      role="radio"
+      aria-checked={isChosen}
+      class="candidate"
+      title={`${name} (${number})`}
+      onClick={onClick}
+    >
+      <canvas ref={canvas} width={2 * WIDTH} height={2 * HEIGHT} aria-hidden="true" />
+      <span class="name">
+        <kbd>{number}</kbd> {name}
+      </span>
+      <span class="score">IoU {percent(candidate.predicted_iou)}</span>
+      <span class="score">p {percent(candidate.match_probability)}</span>
+    </button>
+  );
+}
+
+/** The mask alone, small: which one it is, and how it lies in the picture. */
+function drawThumbnail(canvas: HTMLCanvasElement, mask: Mask): void {
+  const context = canvas.getContext("2d");
+  if (context === null) return;
+  const [width, height] = mask.size;
+  const scale = Math.min(canvas.width / width, canvas.height / height);
+  const [x, y] = [(canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2];
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.setTransform(scale, 0, 0, scale, x, y);
+  context.fillStyle = "#8884";
+  context.fillRect(0, 0, width, height);
+  context.fillStyle = "#ffb300";
+  if (mask.box.width > 0) context.fill(pathOf(mask, scale), "evenodd");
+}

@@ -1,0 +1,175 @@
+/** Windows over the page. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { BINDINGS } from "./keys";
+import { useStudio } from "./studio";
+
+function Dialog({ title, onClose, children }: {
+  readonly title: string;
+  readonly onClose: () => void;
+  readonly children: ComponentChildren;
+}) {
+  const element = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    element.current?.showModal();
+  }, []);
+  return (
+    <dialog ref={element} aria-label={title} onClose={onClose}>
+      <h2>{title}</h2>
+      {children}
+      <form method="dialog">
+        <button type="submit" class="button">
+          Close
+        </button>
+      </form>
+    </dialog>
+  );
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  " ": "Space",
+  ArrowLeft: "←",
+  ArrowRight: "→",
+  ArrowUp: "↑",
+  ArrowDown: "↓",
+};
+
+function shown(key: string): string {
+  const parts = key.split(/\+(?!$)/);
+  return parts.map((part) => NAMES[part] ?? part.replace("Digit", "")).join("+");
+}
+
+export function Help({ onClose }: { readonly onClose: () => void }) {
+  const groups = [...new Set(BINDINGS.map(({ group }) => group))];
+  return (
+    <Dialog title="Help" onClose={onClose}>
+      <p>
+        Click on something: the model answers with three masks, the whole, a part and a subpart of it. Take the one you
+        mean with <kbd>1</kbd> <kbd>2</kbd> <kbd>3</kbd> or the wheel, correct it with further clicks (right click: not
+        this), and keep it with <kbd>Enter</kbd>. Everything that is kept is saved at once, and can be undone.
+      </p>
+      <p>
+        The wheel zooms at the pointer while nothing is being made; with <kbd>Ctrl</kbd> it always does. The middle
+        button moves the picture. A click on a click takes it back.
+      </p>
+      <div class="help">
+        {groups.map((group) => (
+          <section key={group}>
+            <h3>{group}</h3>
+            <dl>
+              {uniqueOf(group).map(([what, keys]) => (
+                <div key={what}>
+                  <dt>
+                    {keys.map((key) => (
+                      <kbd key={key}>{shown(key)}</kbd>
+                    ))}
+                  </dt>
+                  <dd>{what}</dd>
+                </div>
+              ))}
+            </dl>
+          </section>
+        ))}
+      </div>
+    </Dialog>
+  );
+}
+
+/** Keys that do the same together; of a row of them the first and the last. */
+function uniqueOf(group: string): readonly (readonly [string, readonly string[]])[] {
+  const keys = new Map<string, string[]>();
+  for (const binding of BINDINGS.filter((binding) => binding.group === group)) {
+    keys.set(binding.what, [...(keys.get(binding.what) ?? []), ...binding.keys]);
+  }
+  return [...keys].map(([what, all]) => [what, all.length > 4 ? [all[0] ?? "", "…", all[all.length - 1] ?? ""] : all]);
+}
+
+export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
+  const studio = useStudio();
+  const formats = studio.project.value?.formats ?? [];
+  const [told, setTold] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
+    event.preventDefault();
+    const fields = new FormData(event.currentTarget);
+    const [format, folder] = [fields.get("format"), fields.get("folder")];
+    if (typeof format !== "string" || typeof folder !== "string") return;
+    setBusy(true);
+    setTold(null);
+    void studio
+      .attempt(() => studio.api.export(format, folder.trim(), fields.get("checked") !== null))
+      .then((exported) => {
+        setBusy(false);
+        if (exported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
+        else setTold([`${exported.objects} objects of ${exported.pictures} pictures are in ${exported.path}`, ...exported.warnings].join("\n"));
+      });
+  };
+  return (
+    <Dialog title="Export" onClose={onClose}>
+      <form onSubmit={start} class="fields">
+        <label>
+          Format
+          <select name="format">
+            {formats.map(({ name, title }) => (
+              <option key={name} value={name}>
+                {title}
+              </option>
+            ))}
+          </select>
+        </label>
+        <label>
+          New folder beside the pictures
+          <input name="folder" required value={`export-${new Date().toISOString().slice(0, 10)}`} />
+        </label>
+        <label class="check">
+          <input type="checkbox" name="checked" /> Checked pictures only
+        </label>
+        <button type="submit" class="button main" disabled={isBusy || formats.length === 0}>
+          {isBusy ? "Exporting…" : "Export"}
+        </button>
+      </form>
+      <output class="told">{told}</output>
+    </Dialog>
+  );
+}
+
+export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
+  const studio = useStudio();
+  const [told, setTold] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
+    event.preventDefault();
+    const path = new FormData(event.currentTarget).get("path");
+    if (typeof path !== "string") return;
+    setBusy(true);
+    setTold(null);
+    void studio
+      .attempt(() => studio.api.import(path.trim()))
+      .then((imported) => {
+        setBusy(false);
+        if (imported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
+        else setTold([`${imported.objects} objects on ${imported.pictures} pictures`, ...imported.warnings].join("\n"));
+        void studio.reload();
+      });
+  };
+  return (
+    <Dialog title="Import" onClose={onClose}>
+      <p>
+        Annotations that lie beside the pictures: COCO, labelme, YOLO or label maps. What a file is, is told by its
+        content. Every picture&apos;s import can be undone.
+      </p>
+      <form onSubmit={start} class="fields">
+        <label>
+          File or folder, from the folder of the pictures on
+          <input name="path" required placeholder="annotations.json" />
+        </label>
+        <button type="submit" class="button main" disabled={isBusy}>
+          {isBusy ? "Importing…" : "Import"}
+        </button>
+      </form>
+      <output class="told">{told}</output>
+    </Dialog>
+  );
+}

@@ -1,0 +1,153 @@
+/** The pictures: which are done, which are ready, which is open. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import type { Picture } from "../core/api";
+import type { Show } from "../state/queue";
+import { Button } from "./Toolbar";
+import { useStudio } from "./studio";
+
+const SHOWS: readonly (readonly [Show, string])[] = [
+  ["all", "All"],
+  ["unchecked", "Not checked"],
+  ["checked", "Checked"],
+  ["empty", "Without objects"],
+  ["low", "Low predicted IoU"],
+  ["problems", "Gone or changed"],
+];
+
+export function Queue() {
+  const studio = useStudio();
+  const { queue } = studio;
+  const shown = queue.shown.value;
+  return (
+    <nav class="queue" aria-label="Pictures">
+      <div class="queue-head">
+        <div class="row">
+          <Button icon="before" label="Picture before" shortcut="," onClick={() => void studio.go(-1)} />
+          <output class="done" aria-label="Checked pictures">
+            {queue.checked.value} / {queue.pictures.value.length} checked
+          </output>
+          <Button icon="next" label="Next picture" shortcut="." onClick={() => void studio.go(1)} />
+        </div>
+        <Button icon="keep" label="Checked, next" shortcut="C" showsLabel onClick={() => void studio.checkAndGoOn()} />
+        <input
+          type="search"
+          aria-label="Search pictures"
+          placeholder="search"
+          value={queue.search.value}
+          onInput={({ currentTarget }) => {
+            queue.search.value = currentTarget.value;
+          }}
+        />
+        <div class="row">
+          <select
+            aria-label="Which pictures"
+            value={queue.show.value}
+            onChange={({ currentTarget }) => {
+              queue.show.value = SHOWS.find(([name]) => name === currentTarget.value)?.[0] ?? "all";
+            }}
+          >
+            {SHOWS.map(([name, title]) => (
+              <option key={name} value={name}>
+                {title}
+              </option>
+            ))}
+          </select>
+          <select
+            aria-label="Of which class"
+            value={queue.kind.value ?? ""}
+            onChange={({ currentTarget }) => {
+              queue.kind.value = currentTarget.value === "" ? null : Number(currentTarget.value);
+            }}
+          >
+            <option value="">Any class</option>
+            {studio.classes.value.map(({ id, name }) => (
+              <option key={id} value={id}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </div>
+      </div>
+      <ul class="pictures">
+        {shown.map((picture) => (
+          <Item key={picture.id} picture={picture} />
+        ))}
+        {shown.length === 0 && <li class="hint">No pictures here.</li>}
+      </ul>
+    </nav>
+  );
+}
+
+function stateOf(picture: Picture, isReady: boolean): string {
+  if (picture.is_gone) return "the file is gone";
+  if (picture.is_changed) return "the file has changed";
+  if (picture.checked) return "checked";
+  return isReady ? "ready" : "";
+}
+
+function Item({ picture }: { readonly picture: Picture }) {
+  const studio = useStudio();
+  const element = useRef<HTMLLIElement>(null);
+  const isOpen = studio.open.value?.picture.id === picture.id;
+  const embedding = picture.sha256 === null ? undefined : studio.embeddings.value.get(picture.sha256);
+  useEffect(() => {
+    if (isOpen) element.current?.scrollIntoView({ block: "nearest" });
+  }, [isOpen]);
+  const state = stateOf(picture, embedding === "ready");
+  return (
+    <li ref={element}>
+      <button
+        type="button"
+        class="picture"
+        aria-current={isOpen ? "true" : undefined}
+        onClick={() => void studio.show(picture.id)}
+      >
+        <Preview picture={picture} />
+        <span class="path">{picture.path}</span>
+        <span class="state" data-embedding={embedding ?? "missing"} data-checked={picture.checked}>
+          {picture.objects > 0 && `${picture.objects} · `}
+          {embedding === "running" || embedding === "queued" ? "being read" : state}
+        </span>
+      </button>
+    </li>
+  );
+}
+
+/** Loads when it comes into sight. */
+function Preview({ picture }: { readonly picture: Picture }) {
+  const studio = useStudio();
+  const box = useRef<HTMLSpanElement>(null);
+  const [url, setUrl] = useState<string | null>(null);
+  const { id, sha256, is_gone } = picture;
+  useEffect(() => {
+    const element = box.current;
+    if (element === null || is_gone) return;
+    const loading = new AbortController();
+    let made: string | null = null;
+    const load = async (): Promise<void> => {
+      const blob = await studio.api.thumbnail(id, loading.signal);
+      if (loading.signal.aborted) return;
+      made = URL.createObjectURL(blob);
+      setUrl(made);
+    };
+    const observer = new IntersectionObserver(([entry]) => {
+      if (entry?.isIntersecting !== true) return;
+      observer.disconnect();
+      // A picture that cannot be read says so when it is opened.
+      load().catch(() => undefined);
+    });
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      loading.abort();
+      if (made !== null) URL.revokeObjectURL(made);
+    };
+  }, [studio, id, sha256, is_gone]);
+  return (
+    <span class="thumbnail" ref={box}>
+      {url !== null && <img src={url} alt="" />}
+    </span>
+  );
+}
