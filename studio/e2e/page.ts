@@ -55,7 +55,10 @@ export class StudioPage {
   }
 
   /** Where a pixel of a picture of this size is on the screen while all of it is shown. */
-  async place([x, y]: readonly [number, number], [width, height] = [600, 400]): Promise<[number, number]> {
+  async place(
+    [x, y]: readonly [number, number],
+    [width, height]: readonly [number, number] = [600, 400],
+  ): Promise<[number, number]> {
     const box = await this.canvas.boundingBox();
     if (box === null) throw new Error("there is no canvas");
     const scale = Math.min(box.width / width, box.height / height);
@@ -69,8 +72,12 @@ export class StudioPage {
     await this.page.mouse.move(...(await this.place(at)));
   }
 
-  async click(at: readonly [number, number], options: { button?: "left" | "right" | "middle" } = {}): Promise<void> {
-    await this.page.mouse.click(...(await this.place(at)), options);
+  async click(
+    at: readonly [number, number],
+    options: { button?: "left" | "right" | "middle" } = {},
+    size?: readonly [number, number],
+  ): Promise<void> {
+    await this.page.mouse.click(...(await this.place(at, size)), options);
   }
 
   async drag(from: readonly [number, number], to: readonly [number, number]): Promise<void> {
@@ -82,9 +89,9 @@ export class StudioPage {
   }
 
   /** Clicks, waits for the masks and keeps the proposed one. */
-  async segment(at: readonly [number, number]): Promise<void> {
+  async segment(at: readonly [number, number], size?: readonly [number, number]): Promise<void> {
     const before = await this.objects.count();
-    await this.click(at);
+    await this.click(at, {}, size);
     await this.answered();
     await this.keep(before + 1);
   }

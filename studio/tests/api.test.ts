@@ -29,6 +29,7 @@ describe("the server", () => {
       id: "a",
       candidates: [CANDIDATE],
       selected: { ...CANDIDATE, reason: "highest expected IoU" },
+      zoom: null,
       warnings: [],
     };
     const [api, asked] = answering(200, { objects: [object] });

@@ -29,6 +29,7 @@ const ANSWER: Answer = {
   id: "a",
   candidates: [candidate(0, disc(10, 10, 8)), candidate(1, disc(10, 10, 5)), candidate(2, disc(10, 10, 2))],
   selected: 1,
+  isCloser: false,
   reason: "highest expected IoU",
   warnings: [],
 };

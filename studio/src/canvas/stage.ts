@@ -10,9 +10,11 @@ import { drawMask } from "./paths";
 import { Tiles } from "./tiles";
 import { DRAG, held, type Scene, type Tool, type Touch } from "./tool";
 import { Brush } from "./tools/brush";
-import { hand, pick, select } from "./tools/others";
+import { hand } from "./tools/hand";
+import { pick } from "./tools/pick";
 import { Polygon } from "./tools/polygon";
 import { Segment } from "./tools/segment";
+import { select } from "./tools/select";
 
 /** Colour of the mask that is being made. */
 const MADE = "#ffb300";

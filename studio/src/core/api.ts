@@ -60,6 +60,8 @@ export interface Answer {
   readonly candidates: readonly Candidate[];
   /** The place of the proposed one among them. */
   readonly selected: number;
+  /** The masks were drawn from a crop, which shows a small object larger. */
+  readonly isCloser: boolean;
   readonly reason: string;
   readonly warnings: readonly string[];
 }
@@ -189,6 +191,8 @@ interface WireAnswer {
     readonly id: string;
     readonly candidates: readonly WireCandidate[];
     readonly selected: WireCandidate & { readonly reason: string };
+    /** The part of the picture that was looked at once more. */
+    readonly zoom: object | null;
     readonly warnings: readonly string[];
   }[];
 }
@@ -300,12 +304,10 @@ export class Api {
   }
 
   /** The masks for a prompt; `signal` gives it up. */
-  async predict(image: string, prompt: Prompt, signal?: AbortSignal): Promise<Answer> {
-    const answer = await this.post<WireAnswer>(
-      "/v1/predict",
-      { image: { id: image }, prompts: [prompt] },
-      signal,
-    );
+  async predict(image: string, prompt: Prompt, isCloser = false, signal?: AbortSignal): Promise<Answer> {
+    const zoom = isCloser ? { zoom: "auto" } : {};
+    const body = { image: { id: image }, prompts: [prompt], ...zoom };
+    const answer = await this.post<WireAnswer>("/v1/predict", body, signal);
     const object = answer.objects[0];
     if (object === undefined) throw new Problem(500, "no answer", undefined, undefined);
     const candidates = object.candidates.map(candidateOf).sort((a, b) => rank(a) - rank(b));
@@ -316,6 +318,7 @@ export class Api {
         0,
         candidates.findIndex(({ index }) => index === object.selected.index),
       ),
+      isCloser: object.zoom !== null,
       reason: object.selected.reason.replace(/^candidate \d+: /, ""),
       warnings: object.warnings,
     };

@@ -14,6 +14,8 @@ export interface Draft {
   /** The answer to all of this, or to all but what came last while that `isWaiting`; null before the first. */
   readonly answer: Answer | null;
   readonly isWaiting: boolean;
+  /** Small objects are looked at once more, from a crop. */
+  readonly isCloser: boolean;
   /** Which of the candidates. */
   readonly chosen: number;
   /** The mask as it was changed by hand since. */
@@ -27,6 +29,7 @@ export const BLANK: Draft = {
   seed: null,
   answer: null,
   isWaiting: false,
+  isCloser: false,
   chosen: 0,
   drawn: null,
 };
@@ -97,10 +100,11 @@ interface Saved {
   seed: Rle | null;
   drawn: Rle | null;
   chosen: number;
+  isCloser: boolean;
 }
 
 export function toText(draft: Draft): string {
-  const { base, clicks, box, seed, drawn, chosen } = draft;
+  const { base, clicks, box, seed, drawn, chosen, isCloser } = draft;
   const saved: Saved = {
     base: base?.id ?? null,
     clicks,
@@ -108,6 +112,7 @@ export function toText(draft: Draft): string {
     seed: seed && encode(seed),
     drawn: drawn && encode(drawn),
     chosen,
+    isCloser,
   };
   return JSON.stringify(saved);
 }
@@ -130,6 +135,7 @@ export function fromText(
     seed: saved.seed && decode(saved.seed),
     drawn: saved.drawn && decode(saved.drawn),
     answer: null,
+    isCloser: saved.isCloser,
     isWaiting: saved.clicks.length > 0 || saved.box !== null,
     chosen: saved.chosen,
   };

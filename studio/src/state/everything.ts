@@ -2,9 +2,8 @@
 
 import { computed, signal } from "@preact/signals";
 
-import { type Found, type NewObject } from "../core/api";
+import type { Found, Job, NewObject } from "../core/api";
 import { area, has, type Mask } from "../core/mask";
-import type { Job } from "../core/api";
 import type { Studio } from "./studio";
 
 /** A mask with the smallest one that it lies in. */

@@ -27,6 +27,11 @@ export interface Preview {
   readonly chosen: number;
 }
 
+/** There is nothing that the model could answer. */
+function isHandmade({ clicks, box }: Draft): boolean {
+  return clicks.length === 0 && box === null;
+}
+
 /** Milliseconds that the pointer rests before it is asked what is under it. */
 const REST = 15;
 
@@ -124,6 +129,14 @@ export class Prompting {
     this.studio.settings.tool.value = "segment";
   }
 
+  /** Asks once more, from a crop around the object. */
+  lookCloser(): void {
+    const draft = this.draft.peek();
+    if (draft === null || isHandmade(draft)) return;
+    this.push({ ...draft, isCloser: true, isWaiting: true, drawn: null });
+    this.askAgain();
+  }
+
   choose(index: number): void {
     const draft = this.draft.peek();
     const preview = this.preview.peek();
@@ -196,14 +209,15 @@ export class Prompting {
     this.asking = asking;
     const predict = this.studio.api.predict.bind(this.studio.api, open.image.id);
     const answer = await this.studio.attempt(() =>
-      predict(promptOf(draft), asking.signal).catch((error: unknown) => {
+      predict(promptOf(draft), draft.isCloser, asking.signal).catch((error: unknown) => {
         // The server keeps answers for a while; the clicks alone say the same.
         if (!(error instanceof Problem) || error.status !== 422 || draft.answer === null) throw error;
-        return predict(freshPromptOf(draft), asking.signal);
+        return predict(freshPromptOf(draft), draft.isCloser, asking.signal);
       }),
     );
     if (answer === undefined || this.draft.peek() !== draft) return;
     this.history.amend({ ...draft, answer, chosen: answer.selected, isWaiting: false });
+    if (draft.isCloser && !answer.isCloser) this.studio.tell("note", "A closer look shows nothing more of this.");
     for (const warning of answer.warnings) this.studio.tell("note", warning);
   }
 

@@ -12,7 +12,7 @@ import { ExportDialog, Help, ImportDialog } from "./Dialogs";
 import { isWriting, pressed } from "./keys";
 import { Objects } from "./Objects";
 import { Queue } from "./Queue";
-import { StudioContext, percent, useStudio } from "./studio";
+import { StudioContext, percent, useStudio } from "./context";
 import { Toolbar } from "./Toolbar";
 
 type DialogName = "help" | "export" | "import";

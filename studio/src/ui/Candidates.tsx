@@ -1,12 +1,12 @@
 /** The three masks that answer a prompt, and why one of them is chosen. */
 
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { Answer, Candidate } from "../core/api";
-import type { Mask } from "../core/mask";
-import { pathOf } from "../canvas/paths";
-import { Button } from "./Toolbar";
-import { percent, useStudio } from "./studio";
+import { around, NOTHING, type Box, type Mask } from "../core/mask";
+import { drawMask } from "../canvas/paths";
+import { Button } from "./Button";
+import { percent, useStudio } from "./context";
 
 const WIDTH = 84;
 const HEIGHT = 64;
@@ -16,6 +16,7 @@ export function Candidates() {
   const { prompting } = studio;
   const choice = prompting.choice.value;
   const draft = prompting.draft.value;
+  const photo = usePhoto();
   return (
     <section class="panel" aria-labelledby="candidates-title">
       <h2 id="candidates-title">{draft === null && choice !== null ? "Under the pointer" : "Candidates"}</h2>
@@ -27,6 +28,8 @@ export function Candidates() {
               <Thumbnail
                 key={i}
                 candidate={candidate}
+                photo={photo}
+                frame={frameOf(choice.answer)}
                 number={i + 1}
                 isChosen={i === choice.chosen}
                 onClick={() => {
@@ -42,6 +45,7 @@ export function Candidates() {
       {draft !== null && (
         <div class="row">
           <Button icon="keep" label="Keep" shortcut="Enter" showsLabel onClick={() => void prompting.keep()} />
+          <Button icon="zoom" label="Look closer" shortcut="Z" onClick={() => { prompting.lookCloser(); }} />
           <Button icon="cancel" label="Give up" shortcut="Esc" showsLabel onClick={() => { prompting.clear(); }} />
         </div>
       )}
@@ -87,8 +91,42 @@ function Numbers({ candidate }: { readonly candidate: Candidate | undefined }) {
   );
 }
 
-function Thumbnail({ candidate, number, isChosen, onClick }: {
+/** The open picture, small. */
+function usePhoto(): ImageBitmap | null {
+  const studio = useStudio();
+  const [photo, setPhoto] = useState<ImageBitmap | null>(null);
+  const id = studio.open.value?.picture.id;
+  useEffect(() => {
+    if (id === undefined) return;
+    const loading = new AbortController();
+    studio.api
+      .thumbnail(id, loading.signal)
+      .then(createImageBitmap)
+      .then(setPhoto)
+      // The masks are shown without it.
+      .catch(() => undefined);
+    return () => {
+      loading.abort();
+      setPhoto(null);
+    };
+  }, [studio, id]);
+  return photo;
+}
+
+/** What is shown of the picture: all candidates, and what is around them. */
+function frameOf({ candidates }: Answer): Box {
+  const { x, y, width, height } = candidates.reduce((box, { mask }) => around(box, mask.box), NOTHING);
+  const [across, down] = candidates[0]?.mask.size ?? [1, 1];
+  const margin = 0.2 * Math.max(width, height, 0.15 * across);
+  const [left, top] = [Math.max(0, x - margin), Math.max(0, y - margin)];
+  const [right, bottom] = [Math.min(across, x + width + margin), Math.min(down, y + height + margin)];
+  return { x: left, y: top, width: right - left, height: bottom - top };
+}
+
+function Thumbnail({ candidate, photo, frame, number, isChosen, onClick }: {
   readonly candidate: Candidate;
+  readonly photo: ImageBitmap | null;
+  readonly frame: Box;
   readonly number: number;
   readonly isChosen: boolean;
   readonly onClick: () => void;
@@ -97,8 +135,8 @@ function Thumbnail({ candidate, number, isChosen, onClick }: {
   const { mask } = candidate;
   useEffect(() => {
     const element = canvas.current;
-    if (element !== null) drawThumbnail(element, mask);
-  }, [mask]);
+    if (element !== null) drawThumbnail(element, mask, photo, frame);
+  }, [mask, photo, frame.x, frame.y, frame.width, frame.height]);
   const name = candidate.granularity ?? `mask ${number}`;
   return (
     <button
@@ -119,18 +157,27 @@ function Thumbnail({ candidate, number, isChosen, onClick }: {
   );
 }
 
-/** The mask alone, small: which one it is, and how it lies in the picture. */
-function drawThumbnail(canvas: HTMLCanvasElement, mask: Mask): void {
+/** The mask over its part of the picture, which is dimmed. */
+function drawThumbnail(canvas: HTMLCanvasElement, mask: Mask, photo: ImageBitmap | null, frame: Box): void {
   const context = canvas.getContext("2d");
   if (context === null) return;
   const [width, height] = mask.size;
-  const scale = Math.min(canvas.width / width, canvas.height / height);
-  const [x, y] = [(canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2];
+  const scale = Math.min(canvas.width / frame.width, canvas.height / frame.height);
+  const [across, down] = [frame.width * scale, frame.height * scale];
+  const [left, top] = [(canvas.width - across) / 2, (canvas.height - down) / 2];
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.setTransform(scale, 0, 0, scale, x, y);
-  context.fillStyle = "#8884";
+  context.save();
+  context.beginPath();
+  context.rect(left, top, across, down);
+  context.clip();
+  context.setTransform(scale, 0, 0, scale, left - frame.x * scale, top - frame.y * scale);
+  context.fillStyle = "#888";
   context.fillRect(0, 0, width, height);
-  context.fillStyle = "#ffb300";
-  if (mask.box.width > 0) context.fill(pathOf(mask, scale), "evenodd");
+  if (photo !== null) {
+    context.globalAlpha = 0.8;
+    context.drawImage(photo, 0, 0, width, height);
+  }
+  drawMask(context, mask, scale, { colour: "#ffb300", opacity: 0.6, width: 1.5 });
+  context.restore();
 }

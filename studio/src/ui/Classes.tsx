@@ -3,9 +3,9 @@
 import { useState } from "preact/hooks";
 
 import type { Class } from "../core/api";
-import { Swatch } from "./Objects";
-import { Button } from "./Toolbar";
-import { useStudio } from "./studio";
+import { Button } from "./Button";
+import { Swatch } from "./Swatch";
+import { useStudio } from "./context";
 
 /** Colours that are told apart, also by those who see fewer. */
 const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#4f7df0", "#d55e00", "#cc79a7", "#8c564b", "#17becf", "#9edb4a"];

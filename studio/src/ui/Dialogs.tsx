@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { BINDINGS } from "./keys";
-import { useStudio } from "./studio";
+import { useStudio } from "./context";
 
 function Dialog({ title, onClose, children }: {
   readonly title: string;

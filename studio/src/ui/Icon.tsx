@@ -24,6 +24,7 @@ const PATHS = {
   fit: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   next: "M9 5l7 7-7 7",
   before: "M15 5l-7 7 7 7",
+  zoom: "M10 4a6 6 0 1 0 0 12 6 6 0 0 0 0-12zM15 15l6 6M10 7v6M7 10h6",
   refine: "M4 20l4-1L19 8l-3-3L5 16zM14 7l3 3",
 } as const;
 

@@ -3,8 +3,9 @@
 import { useState } from "preact/hooks";
 
 import type { StoredObject } from "../core/api";
-import { Button } from "./Toolbar";
-import { percent, useStudio } from "./studio";
+import { Button } from "./Button";
+import { Swatch } from "./Swatch";
+import { percent, useStudio } from "./context";
 
 export function Objects() {
   const studio = useStudio();
@@ -88,14 +89,6 @@ function Row({ object, quality }: { readonly object: StoredObject; readonly qual
       </button>
       <Button icon={isHidden ? "hidden" : "eye"} label={isHidden ? "Show" : "Hide"} pressed={isHidden} onClick={toggle} />
     </li>
-  );
-}
-
-export function Swatch({ colour }: { readonly colour: string }) {
-  return (
-    <svg class="swatch" viewBox="0 0 12 12" aria-hidden="true">
-      <rect width="12" height="12" rx="3" fill={colour} />
-    </svg>
   );
 }
 

@@ -4,8 +4,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { Picture } from "../core/api";
 import type { Show } from "../state/queue";
-import { Button } from "./Toolbar";
-import { useStudio } from "./studio";
+import { Button } from "./Button";
+import { useStudio } from "./context";
 
 const SHOWS: readonly (readonly [Show, string])[] = [
   ["all", "All"],

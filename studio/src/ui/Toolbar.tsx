@@ -1,7 +1,10 @@
+/** Tools, steps, and how the picture is shown. */
+
 import type { Stage } from "../canvas/stage";
 import type { ToolName } from "../state/settings";
-import { Icon, type IconName } from "./Icon";
-import { useStudio } from "./studio";
+import { Button } from "./Button";
+import type { IconName } from "./Icon";
+import { useStudio } from "./context";
 
 const TOOLS: readonly { readonly name: ToolName; readonly title: string; readonly key: string }[] = [
   { name: "segment", title: "Segment: click, or drag a box", key: "S" },
@@ -11,32 +14,6 @@ const TOOLS: readonly { readonly name: ToolName; readonly title: string; readonl
   { name: "polygon", title: "Polygon", key: "P" },
   { name: "hand", title: "Hand", key: "H" },
 ];
-
-export function Button(props: {
-  readonly icon: IconName;
-  readonly label: string;
-  readonly shortcut?: string;
-  readonly onClick: () => void;
-  readonly disabled?: boolean;
-  readonly pressed?: boolean;
-  readonly showsLabel?: boolean;
-}) {
-  const { icon, label, shortcut, onClick, disabled, pressed, showsLabel } = props;
-  return (
-    <button
-      type="button"
-      class="button"
-      title={shortcut === undefined ? label : `${label} (${shortcut})`}
-      {...(showsLabel !== true && { "aria-label": label })}
-      {...(pressed !== undefined && { "aria-pressed": pressed })}
-      disabled={disabled ?? false}
-      onClick={onClick}
-    >
-      <Icon name={icon} />
-      {showsLabel === true && <span>{label}</span>}
-    </button>
-  );
-}
 
 export function Toolbar({ stage, onDialog }: {
   readonly stage: () => Stage | null;

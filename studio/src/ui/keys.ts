@@ -90,6 +90,7 @@ const tool =
 export const BINDINGS: readonly Binding[] = [
   { keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9"], what: "Choose the candidate; with none to choose from: the class", group: "Masks", run: digit },
   { keys: ["Tab"], what: "The next candidate", group: "Masks", onCanvas: true, run: ({ studio }) => { studio.prompting.cycle(); } },
+  { keys: ["z"], what: "Look closer: small things once more from a crop", group: "Masks", run: ({ studio }) => { studio.prompting.lookCloser(); } },
   { keys: ["Enter"], what: "Keep the mask", group: "Masks", run: enter },
   { keys: ["Escape"], what: "Give it up, or select nothing", group: "Masks", run: escape },
   { keys: [" "], what: "Click where the keys point (Alt or Shift: beside the object)", group: "Canvas", onCanvas: true, run: ({ stage }) => { stage.press(false); } },
