@@ -1,24 +1,22 @@
 import { describe, expect, it } from "vitest";
 
 import { rings } from "../src/core/contour";
-import { area, empty, has, stroke, subtract, trimmed, union, type Mask } from "../src/core/mask";
+import { area, empty, fromRows, has, stroke, subtract, union, type Mask } from "../src/core/mask";
 import { decode, encode } from "../src/core/rle";
 import { fitted, moved, toPicture, toScreen, zoomed } from "../src/core/view";
 
 function drawn(rows: readonly string[]): Mask {
   const [width, height] = [rows[0]?.length ?? 0, rows.length];
-  const pixels = Uint8Array.from(rows.join(""), (c) => (c === "#" ? 1 : 0));
-  return trimmed({ size: [width, height], box: { x: 0, y: 0, width, height }, pixels });
+  return fromRows([width, height], (i) => rows.join("")[i] === "#");
 }
 
 /** A mask that is as random as it is repeatable. */
 function noise(width: number, height: number, seed: number, share: number): Mask {
   let state = seed * 2654435761 + 1;
-  const pixels = new Uint8Array(width * height).map(() => {
+  return fromRows([width, height], () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32 < share ? 1 : 0;
+    return state / 2 ** 32 < share;
   });
-  return trimmed({ size: [width, height], box: { x: 0, y: 0, width, height }, pixels });
 }
 
 describe("run lengths", () => {

@@ -58,6 +58,7 @@ fn run() -> Result<()> {
         Command::Segment(flags) => commands::segment::run(&flags),
         Command::Everything(flags) => commands::everything::run(&flags),
         Command::Video(flags) => commands::video::run(&flags),
+        Command::Studio(flags) => commands::studio::run(&flags, threads),
         Command::Serve(flags) => commands::serve::run(&flags, threads),
         Command::Attention(flags) => commands::attention::run(&flags),
         Command::Train(flags) => commands::train::run(&flags),

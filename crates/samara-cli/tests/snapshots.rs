@@ -15,6 +15,7 @@ fn help_of_every_command() {
         &["segment"],
         &["everything"],
         &["video"],
+        &["studio"],
         &["serve"],
         &["attention"],
         &["train"],

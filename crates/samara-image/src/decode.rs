@@ -104,6 +104,21 @@ pub fn decode_image_with(
     Ok(ReadImage { image, warnings })
 }
 
+/// As [`decode_image_with`], with the samples of an image that is one channel of 16-bit grey as they are.
+///
+/// # Errors
+/// As [`decode_image_with`].
+pub fn decode_image_and_gray16(
+    bytes: &[u8],
+    name: &str,
+    options: &ReadOptions,
+) -> Result<(ReadImage, Option<GrayImage16>), Error> {
+    let decoded = decode_page(bytes, name, &options.limits, options.page)?;
+    let gray = decoded.image.as_luma16().cloned();
+    let (image, warnings) = decoded.into_rgb(options.stretch);
+    Ok((ReadImage { image, warnings }, gray))
+}
+
 /// Decodes an image from memory; `name` stands for the file in error messages.
 ///
 /// See [`read_image`] for formats and conversions.

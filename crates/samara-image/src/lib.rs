@@ -64,8 +64,8 @@ pub use boundary::contour_f_measure;
 pub use coco_writer::CocoWriter;
 pub use components::{Component, Connectivity, Region, components, remove_small_regions};
 pub use decode::{
-    GrayImage16, ReadImage, ReadOptions, decode_image, decode_image_with, has_image_extension,
-    read_file, read_gray16, read_image, read_image_with,
+    GrayImage16, ReadImage, ReadOptions, decode_image, decode_image_and_gray16, decode_image_with,
+    has_image_extension, read_file, read_gray16, read_image, read_image_with,
 };
 pub use depth::Stretch;
 pub use distance::DistanceTransform;

@@ -1,6 +1,6 @@
 //! Classes: what objects are called.
 
-use rusqlite::{Row, Transaction};
+use rusqlite::{OptionalExtension, Row, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -10,6 +10,7 @@ use crate::project::{Failure, Project, found};
 
 /// What objects are called, and the colour in which they are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Class {
     /// Which.
     pub id: ClassId,
@@ -36,16 +37,13 @@ fn check(
     colour: &str,
 ) -> Result<(), Failure> {
     if name.trim() != name || name.is_empty() {
-        return Err(ProjectError::Value(format!(
-            "the name {name:?} of a class is empty, or has spaces around it"
-        ))
-        .into());
+        return Err(ProjectError::Name(name.to_owned()).into());
     }
     let digits = colour.strip_prefix('#').filter(|digits| digits.len() == 6);
     if !digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) {
-        return Err(ProjectError::Value(format!("{colour:?} is no colour; #rrggbb is one")).into());
+        return Err(ProjectError::Colour(colour.to_owned()).into());
     }
-    let same = "SELECT count(*) FROM class WHERE name = ?1 AND id IS NOT ?2";
+    let same = "SELECT count(*) FROM class WHERE name = ?1 AND id IS NOT ?2 AND NOT is_removed";
     let same: i64 = transaction.query_row(same, (name, id.map(|id| id.0)), |row| row.get(0))?;
     if same > 0 {
         return Err(ProjectError::SameName(name.to_owned()).into());
@@ -60,20 +58,30 @@ impl Project {
     /// The file cannot be read.
     pub fn classes(&self) -> Result<Vec<Class>> {
         self.read(|transaction| {
-            let all = "SELECT id, name, colour FROM class ORDER BY position, id";
+            let all =
+                "SELECT id, name, colour FROM class WHERE NOT is_removed ORDER BY position, id";
             let mut all = transaction.prepare_cached(all)?;
             let classes = all.query_map([], Class::of_row)?;
             Ok(classes.collect::<rusqlite::Result<_>>()?)
         })
     }
 
-    /// A new class, the last of all.
+    /// A new class, the last of all; one of this name that was removed comes back.
     ///
     /// # Errors
     /// Another has the name, or the colour is none.
     pub fn add_class(&self, name: &str, colour: &str) -> Result<ClassId> {
         self.write(|transaction| {
             check(transaction, None, name, colour)?;
+            let again =
+                "SELECT id FROM class WHERE name = ?1 AND is_removed ORDER BY id DESC LIMIT 1";
+            let again = transaction.query_row(again, [name], |row| row.get(0));
+            if let Some(id) = again.optional()? {
+                let bring = "UPDATE class SET is_removed = 0, colour = ?2,
+                             position = (SELECT max(position) + 1 FROM class) WHERE id = ?1";
+                transaction.execute(bring, (id, colour))?;
+                return Ok(ClassId(id));
+            }
             let add = "INSERT INTO class (name, colour, position)
                        VALUES (?1, ?2, (SELECT coalesce(max(position), 0) + 1 FROM class))";
             transaction.execute(add, (name, colour))?;
@@ -94,11 +102,45 @@ impl Project {
             Ok(())
         })
     }
+
+    /// Takes a class away that no object has. It comes back with an object that had it, when that is undone.
+    ///
+    /// # Errors
+    /// There is no such class, or objects have it.
+    pub fn remove_class(&self, class: ClassId) -> Result<()> {
+        self.write(|transaction| {
+            let name = find(transaction, class)?;
+            let count = "SELECT count(*) FROM object WHERE class = ?1";
+            let objects: u64 = transaction.query_row(count, [class.0], |row| row.get(0))?;
+            if objects > 0 {
+                return Err(ProjectError::InUse { name, objects }.into());
+            }
+            transaction.execute("UPDATE class SET is_removed = 1 WHERE id = ?1", [class.0])?;
+            Ok(())
+        })
+    }
 }
 
-/// Refuses a class that is not there.
-pub(crate) fn find(transaction: &Transaction<'_>, class: ClassId) -> Result<(), Failure> {
-    let find = "SELECT 1 FROM class WHERE id = ?1";
-    let row = transaction.query_row(find, [class.0], |_| Ok(()));
+/// Brings a class back that was removed, under another name if its own was taken.
+pub(crate) fn bring_back(transaction: &Transaction<'_>, class: ClassId) -> Result<(), Failure> {
+    let removed = "SELECT name FROM class WHERE id = ?1 AND is_removed";
+    let removed = transaction.query_row(removed, [class.0], |row| row.get(0));
+    let Some(own) = removed.optional()? else {
+        return Ok(());
+    };
+    let mut name: String = own;
+    let taken = "SELECT EXISTS (SELECT 1 FROM class WHERE name = ?1 AND NOT is_removed)";
+    while transaction.query_row(taken, [&name], |row| row.get(0))? {
+        name.push('\'');
+    }
+    let bring = "UPDATE class SET is_removed = 0, name = ?2 WHERE id = ?1";
+    transaction.execute(bring, (class.0, name))?;
+    Ok(())
+}
+
+/// The name of a class, which must be there.
+pub(crate) fn find(transaction: &Transaction<'_>, class: ClassId) -> Result<String, Failure> {
+    let find = "SELECT name FROM class WHERE id = ?1 AND NOT is_removed";
+    let row = transaction.query_row(find, [class.0], |row| row.get(0));
     found(row, || ProjectError::UnknownClass(class))
 }

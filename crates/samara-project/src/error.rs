@@ -8,7 +8,7 @@ use crate::ids::{ClassId, ObjectId, PictureId};
 impl ProjectError {
     /// Something in the file makes no sense.
     pub(crate) fn damaged(what: &str, why: impl fmt::Display) -> Self {
-        Self::Value(format!(
+        Self::Damaged(format!(
             "{what} in the file of the project is damaged: {why}"
         ))
     }
@@ -26,6 +26,9 @@ pub enum ProjectError {
         /// What is wrong with it.
         why: String,
     },
+    /// Something in the file makes no sense.
+    #[error("{0}")]
+    Damaged(String),
     /// The disk is full.
     #[error("{}: the disk is full; nothing was changed", path.display())]
     Full {
@@ -55,6 +58,20 @@ pub enum ProjectError {
     /// There is no such class.
     #[error("there is no class {0}")]
     UnknownClass(ClassId),
+    /// Objects have the class.
+    #[error("the class {name:?} is that of objects; there are {objects}")]
+    InUse {
+        /// Its name.
+        name: String,
+        /// How many objects.
+        objects: u64,
+    },
+    /// The name of a class is empty, or has spaces around it.
+    #[error("the name {0:?} of a class is empty, or has spaces around it")]
+    Name(String),
+    /// The colour of a class is none.
+    #[error("{0:?} is no colour; #rrggbb is one")]
+    Colour(String),
     /// A class of this name is there.
     #[error("there is a class {0:?} already")]
     SameName(String),
@@ -82,4 +99,12 @@ pub enum ProjectError {
     /// A value that makes no sense.
     #[error("{0}")]
     Value(String),
+    /// One of several edits cannot be made.
+    #[error("{error}")]
+    Edit {
+        /// Which, counted from 0.
+        index: usize,
+        /// Why.
+        error: Box<ProjectError>,
+    },
 }

@@ -6,8 +6,9 @@ use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::classes;
 use crate::error::ProjectError;
-use crate::ids::{ObjectId, PictureId};
+use crate::ids::{ClassId, ObjectId, PictureId};
 use crate::objects::{NewObject, Object};
 use crate::pictures::{Picture, next_revision};
 use crate::project::{Failure, Project};
@@ -56,6 +57,14 @@ impl Change {
         }
     }
 
+    /// The class of the object that it makes.
+    fn class(&self) -> Option<ClassId> {
+        match self {
+            Self::Object { after, .. } => after.as_ref()?.content.class,
+            Self::Checked { .. } => None,
+        }
+    }
+
     fn make(&self, transaction: &Transaction<'_>, picture: &Picture) -> Result<(), Failure> {
         match self {
             Self::Object {
@@ -85,6 +94,7 @@ impl Change {
 
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Action {
     /// Its number; later ones have higher ones.
     pub id: i64,
@@ -96,8 +106,22 @@ pub struct Action {
     pub is_undone: bool,
 }
 
+/// A picture with its objects, all at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Opened {
+    /// The picture.
+    pub picture: Picture,
+    /// Its objects, the lowest first.
+    pub objects: Vec<Object>,
+    /// Whether there is an action to be undone.
+    pub can_undo: bool,
+    /// Whether there is one to be done again.
+    pub can_redo: bool,
+}
+
 /// What a picture is after an edit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Applied {
     /// The revision that it has now.
     pub revision: u64,
@@ -105,15 +129,46 @@ pub struct Applied {
     pub objects: Vec<Object>,
     /// Whether its masks are as they should be.
     pub checked: bool,
+    /// Whether there is an action to be undone.
+    pub can_undo: bool,
+    /// Whether there is one to be done again.
+    pub can_redo: bool,
 }
 
 impl Applied {
     fn of(transaction: &Transaction<'_>, picture: PictureId) -> Result<Self, Failure> {
+        let (can_undo, can_redo) = steps(transaction, picture)?;
         Ok(Self {
             revision: next_revision(transaction, picture)?,
             objects: Object::all(transaction, picture)?,
             checked: Picture::find(transaction, picture)?.checked,
+            can_undo,
+            can_redo,
         })
+    }
+}
+
+/// Whether something can be undone, and done again.
+fn steps(transaction: &Transaction<'_>, picture: PictureId) -> Result<(bool, bool), Failure> {
+    let any = "SELECT EXISTS (SELECT 1 FROM action WHERE picture = ?1 AND is_undone = ?2)";
+    let mut any = transaction.prepare_cached(any)?;
+    let mut any = |undone: bool| any.query_row((picture.0, undone), |row| row.get(0));
+    Ok((any(false)?, any(true)?))
+}
+
+/// The picture, if it still has the revision that is expected.
+fn expected(
+    transaction: &Transaction<'_>,
+    picture: PictureId,
+    expected: Option<u64>,
+) -> Result<Picture, Failure> {
+    let found = Picture::find(transaction, picture)?;
+    match expected.filter(|expected| *expected != found.revision) {
+        Some(expected) => {
+            let now = found.revision;
+            Err(ProjectError::Conflict { expected, now }.into())
+        }
+        None => Ok(found),
     }
 }
 
@@ -123,8 +178,8 @@ fn now() -> i64 {
 }
 
 impl Project {
-    /// Does all of this to a picture, as one action that is undone as one. With `expected`, only if the picture still
-    /// has that revision. What was undone before cannot be done again afterwards.
+    /// Does all of this to a picture, as one action that is undone as one. With `revision`, only if the picture still
+    /// has that one. What was undone before cannot be done again afterwards.
     ///
     /// # Errors
     /// There is no such picture, object or class, a mask does not fit, or somebody else was quicker. Nothing is changed
@@ -134,19 +189,18 @@ impl Project {
         picture: PictureId,
         author: &str,
         edits: &[Edit],
-        expected: Option<u64>,
+        revision: Option<u64>,
     ) -> Result<Applied> {
         self.write(|transaction| {
-            let found = Picture::find(transaction, picture)?;
-            if let Some(expected) = expected.filter(|expected| *expected != found.revision) {
-                let now = found.revision;
-                return Err(ProjectError::Conflict { expected, now }.into());
-            }
+            let found = expected(transaction, picture, revision)?;
             let mut changes = Vec::with_capacity(edits.len());
-            for edit in edits {
-                let change = change_of(transaction, &found, author, edit)?;
-                change.make(transaction, &found)?;
-                changes.push(change);
+            for (index, edit) in edits.iter().enumerate() {
+                let change = change_of(transaction, &found, author, edit);
+                let change = change.and_then(|change| {
+                    change.make(transaction, &found)?;
+                    Ok(change)
+                });
+                changes.push(change.map_err(|failure| failure.of_edit(index))?);
             }
             if !changes.is_empty() {
                 let forget = "DELETE FROM action WHERE picture = ?1 AND is_undone";
@@ -159,29 +213,35 @@ impl Project {
         })
     }
 
-    /// Takes the last action on a picture back.
+    /// Takes the last action on a picture back. With `revision`, only if the picture still has that one.
     ///
     /// # Errors
-    /// There is nothing to be undone.
-    pub fn undo(&self, picture: PictureId) -> Result<Applied> {
+    /// There is nothing to be undone, or somebody else was quicker.
+    pub fn undo(&self, picture: PictureId, revision: Option<u64>) -> Result<Applied> {
         const LAST: &str = "SELECT id, changes FROM action WHERE picture = ?1 AND NOT is_undone
                             ORDER BY id DESC LIMIT 1";
-        self.step(picture, LAST, true)
+        self.step(picture, revision, LAST, true)
     }
 
-    /// Does the action again that was undone last.
+    /// Does the action again that was undone last. With `revision`, only if the picture still has that one.
     ///
     /// # Errors
-    /// There is nothing to be done again.
-    pub fn redo(&self, picture: PictureId) -> Result<Applied> {
+    /// There is nothing to be done again, or somebody else was quicker.
+    pub fn redo(&self, picture: PictureId, revision: Option<u64>) -> Result<Applied> {
         const NEXT: &str = "SELECT id, changes FROM action WHERE picture = ?1 AND is_undone
                             ORDER BY id LIMIT 1";
-        self.step(picture, NEXT, false)
+        self.step(picture, revision, NEXT, false)
     }
 
-    fn step(&self, picture: PictureId, which: &str, back: bool) -> Result<Applied> {
+    fn step(
+        &self,
+        picture: PictureId,
+        revision: Option<u64>,
+        which: &str,
+        back: bool,
+    ) -> Result<Applied> {
         self.write(|transaction| {
-            let found = Picture::find(transaction, picture)?;
+            let found = expected(transaction, picture, revision)?;
             let row = transaction.query_row(which, [picture.0], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
             });
@@ -193,11 +253,30 @@ impl Project {
                 changes = changes.into_iter().rev().map(Change::reversed).collect();
             }
             for change in &changes {
+                if let Some(class) = change.class() {
+                    classes::bring_back(transaction, class)?;
+                }
                 change.make(transaction, &found)?;
             }
             let set = "UPDATE action SET is_undone = ?2 WHERE id = ?1";
             transaction.execute(set, (id, back))?;
             Applied::of(transaction, picture)
+        })
+    }
+
+    /// A picture with its objects, all at one moment.
+    ///
+    /// # Errors
+    /// There is no such picture, or the file of the project is damaged.
+    pub fn opened(&self, picture: PictureId) -> Result<Opened> {
+        self.read(|transaction| {
+            let (can_undo, can_redo) = steps(transaction, picture)?;
+            Ok(Opened {
+                picture: Picture::find(transaction, picture)?,
+                objects: Object::all(transaction, picture)?,
+                can_undo,
+                can_redo,
+            })
         })
     }
 

@@ -19,7 +19,7 @@
 //! let edit = Edit::Add(NewObject::new(mask.to_rle()));
 //! project.apply(picture, "me", &[edit], None)?;
 //! assert_eq!(project.objects(picture)?.len(), 1);
-//! project.undo(picture)?;
+//! project.undo(picture, None)?;
 //! assert_eq!(project.objects(picture)?.len(), 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -34,7 +34,7 @@ mod project;
 
 pub use classes::Class;
 pub use error::ProjectError;
-pub use history::{Action, Applied, Edit};
+pub use history::{Action, Applied, Edit, Opened};
 pub use ids::{ClassId, ObjectId, PictureId};
 pub use objects::{NewObject, Object};
 pub use pictures::{Picture, Scanned};

@@ -16,8 +16,10 @@ use crate::project::{Failure, Project};
 
 /// What is said of an object that is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewObject {
     /// The mask, of the size of the picture.
+    #[cfg_attr(feature = "openapi", schema(value_type = CocoMask))]
     pub mask: Rle,
     /// What it is; `None` until somebody has said so.
     #[serde(default)]
@@ -46,8 +48,20 @@ impl NewObject {
     }
 }
 
+/// How a mask is written.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "a description")]
+struct CocoMask {
+    /// Height, then width.
+    size: [u32; 2],
+    /// The compressed string of `pycocotools`.
+    counts: String,
+}
+
 /// An object of a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Object {
     /// Which.
     pub id: ObjectId,
@@ -122,7 +136,7 @@ impl Object {
             return Err(ProjectError::Value("a predicted IoU is a number".into()).into());
         }
         match self.content.class {
-            Some(class) => classes::find(transaction, class),
+            Some(class) => classes::find(transaction, class).map(drop),
             None => Ok(()),
         }
     }
@@ -134,14 +148,16 @@ impl Object {
         picture: PictureId,
     ) -> Result<(), Failure> {
         let record = serde_json::to_string(self).map_err(damaged)?;
-        let put = "INSERT OR REPLACE INTO object (id, picture, class, position, record)
-                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let put =
+            "INSERT OR REPLACE INTO object (id, picture, class, position, predicted_iou, record)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut put = transaction.prepare_cached(put)?;
         put.execute((
             self.id.0,
             picture.0,
             self.content.class.map(|class| class.0),
             self.position,
+            self.content.predicted_iou,
             record,
         ))?;
         Ok(())

@@ -11,11 +11,12 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::Result;
 use crate::error::ProjectError;
-use crate::ids::PictureId;
+use crate::ids::{ClassId, PictureId};
 use crate::project::{Failure, Project, found};
 
 /// A picture of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Picture {
     /// Which.
     pub id: PictureId,
@@ -35,13 +36,27 @@ pub struct Picture {
     pub is_changed: bool,
     /// How many masks it has.
     pub objects: u64,
+    /// The classes of its masks, each once, in the order of their numbers.
+    pub classes: Vec<ClassId>,
+    /// The lowest predicted IoU of its masks; `None` where none has one.
+    pub lowest_iou: Option<f32>,
     /// Grows with every change.
     pub revision: u64,
 }
 
+/// Numbers with commas between them.
+fn numbers(text: Option<String>) -> Vec<ClassId> {
+    let text = text.unwrap_or_default();
+    let numbers = text.split(',').filter_map(|number| number.parse().ok());
+    numbers.map(ClassId).collect()
+}
+
 const PICTURE: &str =
     "SELECT id, path, sha256, width, height, checked, is_gone, is_changed, revision,
-    (SELECT count(*) FROM object WHERE object.picture = picture.id) FROM picture";
+    (SELECT count(*) FROM object WHERE object.picture = picture.id),
+    (SELECT group_concat(class) FROM
+        (SELECT DISTINCT class FROM object WHERE object.picture = picture.id AND class NOT NULL ORDER BY class)),
+    (SELECT min(predicted_iou) FROM object WHERE object.picture = picture.id) FROM picture";
 
 impl Picture {
     fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -56,6 +71,8 @@ impl Picture {
             is_changed: row.get(7)?,
             revision: row.get(8)?,
             objects: row.get(9)?,
+            classes: numbers(row.get(10)?),
+            lowest_iou: row.get(11)?,
         })
     }
 
@@ -69,6 +86,7 @@ impl Picture {
 
 /// What a look at the folder has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Scanned {
     /// Pictures that were not known.
     pub new: usize,

@@ -33,24 +33,29 @@ CREATE TABLE picture (
     is_changed INTEGER NOT NULL DEFAULT 0,
     revision INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+-- Classes that are removed stay: an object that comes back may have one.
 CREATE TABLE class (
     id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
     colour TEXT NOT NULL,
-    position INTEGER NOT NULL
+    position INTEGER NOT NULL,
+    is_removed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE UNIQUE INDEX class_of_name ON class (name) WHERE NOT is_removed;
 CREATE TABLE object (
     id INTEGER PRIMARY KEY,
     picture INTEGER NOT NULL REFERENCES picture (id),
     class INTEGER REFERENCES class (id),
     position INTEGER NOT NULL,
+    predicted_iou REAL,
     -- The object as JSON; the columns before it are what is looked for.
     record TEXT NOT NULL
 ) STRICT;
 -- Numbers of objects are used once, also over those that are removed: their history brings them back.
 CREATE TABLE counter (objects INTEGER NOT NULL) STRICT;
 INSERT INTO counter VALUES (0);
-CREATE INDEX object_of_picture ON object (picture, position);
+CREATE INDEX object_of_picture ON object (picture, position, class, predicted_iou);
+CREATE INDEX object_of_class ON object (class);
 CREATE TABLE action (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     picture INTEGER NOT NULL REFERENCES picture (id),
@@ -130,6 +135,17 @@ impl Project {
         &self.folder
     }
 
+    /// A number that changes whenever another connection, such as that of another program, has changed the file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn version(&self) -> Result<i64> {
+        let version = self
+            .connection()
+            .pragma_query_value(None, "data_version", |row| row.get(0));
+        version.map_err(|e| named(&self.path, &e))
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()
@@ -177,6 +193,19 @@ pub(crate) enum Failure {
     Sql(rusqlite::Error),
 }
 
+impl Failure {
+    /// The failure of one of several edits.
+    pub(crate) fn of_edit(self, index: usize) -> Self {
+        match self {
+            Self::Project(error) => Self::Project(ProjectError::Edit {
+                index,
+                error: Box::new(error),
+            }),
+            sql @ Self::Sql(_) => sql,
+        }
+    }
+}
+
 impl From<ProjectError> for Failure {
     fn from(error: ProjectError) -> Self {
         Self::Project(error)
@@ -202,13 +231,15 @@ fn named(path: &Path, error: &rusqlite::Error) -> ProjectError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => ProjectError::Full { path },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ProjectError::Busy { path },
-        Some(ErrorCode::NotADatabase) => ProjectError::File {
+        code => ProjectError::File {
             path,
-            why: "is no project of Samara".into(),
-        },
-        _ => ProjectError::File {
-            path,
-            why: error.to_string(),
+            why: match code {
+                Some(ErrorCode::NotADatabase) => "is no project of Samara".into(),
+                Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                    "cannot be written there".into()
+                }
+                _ => error.to_string(),
+            },
         },
     }
 }

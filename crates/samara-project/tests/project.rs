@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use samara_image::Mask;
 use samara_project::{
-    Applied, ClassId, Edit, NewObject, ObjectId, PictureId, Project, ProjectError,
+    Applied, Class, ClassId, Edit, NewObject, ObjectId, PictureId, Project, ProjectError,
 };
 use tempfile::TempDir;
 
@@ -60,7 +60,7 @@ fn what_was_done_is_there_when_it_is_opened_again() {
     let history = other.history(pictures[0]).unwrap();
     let authors: Vec<&str> = history.iter().map(|action| &*action.author).collect();
     assert_eq!(authors, ["you", "me"]);
-    let undone = other.undo(pictures[0]).unwrap();
+    let undone = other.undo(pictures[0], None).unwrap();
     assert_eq!(undone.objects[0].content, square(1));
     assert!(!undone.checked);
 }
@@ -93,7 +93,7 @@ fn an_edit_is_made_as_a_whole_or_not() {
         "{late:?}"
     );
     assert_eq!(project.history(picture).unwrap().len(), 1);
-    let nothing = project.redo(picture).unwrap_err();
+    let nothing = project.redo(picture, None).unwrap_err();
     assert_eq!(nothing.to_string(), "there is nothing to redo");
 }
 
@@ -106,11 +106,17 @@ fn objects_that_come_back_take_nobodys_place() {
         .unwrap();
     let second = add(&project, pictures[1], 2).objects[0].id;
     assert_ne!(first, second);
-    assert_eq!(project.undo(pictures[0]).unwrap().objects[0].id, first);
+    assert_eq!(
+        project.undo(pictures[0], None).unwrap().objects[0].id,
+        first
+    );
     assert_eq!(project.objects(pictures[1]).unwrap()[0].id, second);
     // An object of another picture is not there.
     let foreign = project.apply(pictures[0], "me", &[Edit::Remove(second)], None);
-    assert!(matches!(foreign, Err(ProjectError::UnknownObject(_))));
+    let Err(ProjectError::Edit { index: 0, error }) = foreign else {
+        panic!("{foreign:?}");
+    };
+    assert!(matches!(*error, ProjectError::UnknownObject(_)));
 }
 
 #[test]
@@ -169,6 +175,108 @@ fn classes_have_names_of_their_own() {
     assert_eq!(project.classes().unwrap()[0].name, "lion");
 }
 
+#[test]
+fn classes_go_and_come_back_with_what_had_them() {
+    let (_folder, project, pictures) = project(1);
+    let picture = pictures[0];
+    let cat = project.add_class("cat", "#00ff00").unwrap();
+    let mut object = square(1);
+    object.class = Some(cat);
+    project
+        .apply(picture, "me", &[Edit::Add(object)], None)
+        .unwrap();
+    let used = project.remove_class(cat).unwrap_err();
+    assert!(matches!(used, ProjectError::InUse { objects: 1, .. }));
+    project.undo(picture, None).unwrap();
+    project.remove_class(cat).unwrap();
+    assert!(project.classes().unwrap().is_empty());
+    assert!(matches!(
+        project.remove_class(cat),
+        Err(ProjectError::UnknownClass(_))
+    ));
+    let mut other = square(2);
+    other.class = Some(cat);
+    project
+        .apply(picture, "me", &[Edit::Add(other)], None)
+        .unwrap_err();
+    // What is undone and done again has its class, under another name if somebody has taken its own.
+    let taken = project.add_class("dog", "#0000ff").unwrap();
+    project.change_class(&class(taken, "cat")).unwrap();
+    let done = project.redo(picture, None).unwrap();
+    assert_eq!(done.objects[0].content.class, Some(cat));
+    let names: Vec<String> = project
+        .classes()
+        .unwrap()
+        .into_iter()
+        .map(|c| c.name)
+        .collect();
+    assert_eq!(names, ["cat'", "cat"]);
+    // A name that was removed is that of the same class.
+    project.undo(picture, None).unwrap();
+    project.remove_class(cat).unwrap();
+    assert_eq!(project.add_class("cat'", "#ffffff").unwrap(), cat);
+    assert_eq!(project.classes().unwrap()[1].colour, "#ffffff");
+}
+
+fn class(id: ClassId, name: &str) -> Class {
+    Class {
+        id,
+        name: name.into(),
+        colour: "#123456".into(),
+    }
+}
+
+#[test]
+fn a_picture_says_what_is_on_it() {
+    let (_folder, project, pictures) = project(2);
+    let picture = pictures[0];
+    let classes = ["a", "b", "c"].map(|name| project.add_class(name, "#000000").unwrap());
+    let with = |class: Option<ClassId>, predicted_iou| {
+        Edit::Add(NewObject {
+            class,
+            predicted_iou,
+            ..square(1)
+        })
+    };
+    let edits = [
+        with(Some(classes[2]), Some(0.9)),
+        with(Some(classes[0]), Some(0.3)),
+        with(Some(classes[2]), None),
+        with(None, Some(0.4)),
+    ];
+    let applied = project.apply(picture, "me", &edits, None).unwrap();
+    let seen = project.picture(picture).unwrap();
+    assert_eq!(seen.classes, [classes[0], classes[2]]);
+    assert_eq!((seen.objects, seen.lowest_iou), (4, Some(0.3)));
+    let other = project.picture(pictures[1]).unwrap();
+    assert!(other.classes.is_empty() && other.lowest_iou.is_none());
+    let opened = project.opened(picture).unwrap();
+    assert_eq!(
+        (&opened.picture, &opened.objects),
+        (&seen, &applied.objects)
+    );
+    assert!(opened.can_undo && !opened.can_redo);
+}
+
+#[test]
+fn steps_say_what_can_follow() {
+    let (folder, project, pictures) = project(1);
+    let picture = pictures[0];
+    let other = Project::open(folder.path()).unwrap();
+    let version = project.version().unwrap();
+    let added = add(&project, picture, 1);
+    assert!(added.can_undo && !added.can_redo);
+    let late = project.undo(picture, Some(added.revision + 1));
+    assert!(matches!(late, Err(ProjectError::Conflict { .. })));
+    let undone = project.undo(picture, Some(added.revision)).unwrap();
+    assert!(!undone.can_undo && undone.can_redo);
+    let late = project.redo(picture, Some(added.revision));
+    assert!(matches!(late, Err(ProjectError::Conflict { .. })));
+    assert_eq!(project.version().unwrap(), version);
+    other.redo(picture, Some(undone.revision)).unwrap();
+    assert_ne!(project.version().unwrap(), version);
+}
+
 /// What a user does.
 #[derive(Debug, Clone)]
 enum Did {
@@ -219,14 +327,14 @@ proptest! {
                 Did::Remove(index) => id(index).map(Edit::Remove),
                 Did::Check(is) => Some(Edit::Check(is)),
                 Did::Undo => {
-                    match project.undo(picture) {
+                    match project.undo(picture, None) {
                         Ok(_) => now -= 1,
                         Err(error) => prop_assert!(now == 0, "{}", error),
                     }
                     None
                 }
                 Did::Redo => {
-                    match project.redo(picture) {
+                    match project.redo(picture, None) {
                         Ok(_) => now += 1,
                         Err(error) => prop_assert!(now + 1 == states.len(), "{}", error),
                     }

@@ -86,7 +86,7 @@ impl Access {
         self.check_host(uri, headers)?;
         self.check_origin(uri, headers)?;
         let peer = peer.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
-        let is_open = uri.path() == "/health" || *method == Method::OPTIONS;
+        let is_open = is_for_all(method, uri.path());
         let client = if self.tokens.is_empty() || is_open {
             Ok(peer.clone())
         } else {
@@ -162,6 +162,15 @@ impl Access {
     }
 }
 
+/// Whether a request needs no token. The files of the page are everybody's; it asks for a token itself.
+fn is_for_all(method: &Method, path: &str) -> bool {
+    match path {
+        "/health" => true,
+        "/" | "/studio" => matches!(*method, Method::GET | Method::OPTIONS),
+        _ => *method == Method::OPTIONS || path.starts_with("/studio/"),
+    }
+}
+
 /// Names by which a server may be called. An address is no name that somebody else can make lead here, and neither is
 /// one without a dot, or that of the host of containers.
 struct Hosts {
@@ -222,7 +231,7 @@ fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
 /// Lets those in who may ask.
 pub(crate) async fn admit(
     State(access): State<Arc<Access>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let peer = request
@@ -231,6 +240,7 @@ pub(crate) async fn admit(
         .map(|info| info.0.ip());
     match access.check(request.method(), request.uri(), request.headers(), peer) {
         Ok(client) => {
+            request.extensions_mut().insert(client.clone());
             let mut response = next.run(request).await;
             response.extensions_mut().insert(client);
             response

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use samara_image::FolderLock;
+use samara_project::ProjectError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use crate::images::Images;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::models::{LoadedModel, Models};
+use crate::project::OpenProject;
 use crate::tracks::Tracks;
 use crate::video::Video;
 use crate::videos::Videos;
@@ -53,6 +55,28 @@ fn keep_private(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Why the server's state is not opened.
+pub(crate) enum OpenError {
+    /// The folder of what is kept.
+    State(std::io::Error),
+    /// Another server works there.
+    Busy,
+    /// The project.
+    Project(ProjectError),
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<ProjectError> for OpenError {
+    fn from(error: ProjectError) -> Self {
+        Self::Project(error)
+    }
+}
+
 /// The server's state.
 pub(crate) struct App {
     pub(crate) config: Config,
@@ -62,6 +86,7 @@ pub(crate) struct App {
     pub(crate) answers: Answers,
     pub(crate) jobs: Jobs,
     pub(crate) videos: Arc<Videos>,
+    project: Option<Arc<OpenProject>>,
     /// Objects that tools follow frame by frame.
     pub(crate) tracks: Tracks,
     pub(crate) metrics: Arc<Metrics>,
@@ -80,14 +105,11 @@ impl App {
     ///
     /// # Errors
     /// The folder cannot be used, or another server works in it.
-    pub(crate) fn open(config: Config, state: &Path) -> std::io::Result<Self> {
+    pub(crate) fn open(config: Config, state: &Path) -> Result<Self, OpenError> {
         check_own(state)?;
         let lock = FolderLock::acquire(state).map_err(|error| match error.kind() {
-            std::io::ErrorKind::ResourceBusy => {
-                let why = "another server works there; name a folder of its own with --state";
-                std::io::Error::other(why)
-            }
-            _ => error,
+            std::io::ErrorKind::ResourceBusy => OpenError::Busy,
+            _ => OpenError::State(error),
         })?;
         let marker = state.join(MARKER);
         if !marker.exists() {
@@ -97,6 +119,9 @@ impl App {
         let metrics = Metrics::new();
         let images = Arc::new(Images::open(&config, state)?);
         let kept = Embeddings::open(&config, state, Arc::clone(&images), Arc::clone(&metrics));
+        let project = config.project.as_deref();
+        let project = project.map(|folder| OpenProject::open(folder, &config, state));
+        let project = project.transpose()?.map(Arc::new);
         Ok(Self {
             models: Models::new(&config, Arc::clone(&metrics)),
             images,
@@ -108,10 +133,17 @@ impl App {
             uploads: Semaphore::new(config.limits.uploads),
             body_memory: Arc::new(Semaphore::new(config.limits.bodies_memory / BODY_UNIT)),
             ending: CancellationToken::new(),
+            project,
             metrics,
             config,
             _lock: lock,
         })
+    }
+
+    /// The project that is open.
+    pub(crate) fn project(&self) -> Result<&Arc<OpenProject>> {
+        let none = || Problem::not_found("no project is open; `samara studio FOLDER` opens one");
+        self.project.as_ref().ok_or_else(none)
     }
 
     /// A video session with its model.

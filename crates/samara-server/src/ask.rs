@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use samara::{Candidates, Prompt};
+use samara::{Candidates, Embedding, Prompt, RgbImage, Zoom};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -12,7 +13,7 @@ use crate::blocking::blocking;
 use crate::error::{Problem, Result};
 use crate::images::Image;
 use crate::models::LoadedModel;
-use crate::owner::PROMPTS_AT_ONCE;
+use crate::owner::{PROMPTS_AT_ONCE, Urgency};
 
 /// Milliseconds of wall time.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,17 +71,20 @@ pub(crate) fn check_points<'a>(
 }
 
 /// Asks a model about an image, whose embedding is waited for. `show` makes of each answer what is told of it, as soon as
-/// it is there: the masks of many answers on a large image would fill the memory.
+/// it is there: the masks of many answers on a large image would fill the memory. `zoom` says whether small objects are
+/// looked at once more.
 pub(crate) async fn ask<T: Send + 'static>(
     app: &Arc<App>,
     model: &Arc<LoadedModel>,
     image: Image,
     prompts: Vec<Prompt>,
+    zoom: Zoom,
     show: impl Fn(&Candidates) -> Result<T> + Send + Sync + 'static,
 ) -> Result<(Vec<T>, Timing)> {
     check_count(app, prompts.len())?;
     check_points(app, &prompts)?;
     let start = Instant::now();
+    let pixels = Arc::clone(&image.pixels);
     let embedding = app.embeddings.get(model, image).await?;
     let embed = start.elapsed();
     embedding.check(&prompts).map_err(|error| match error {
@@ -98,6 +102,7 @@ pub(crate) async fn ask<T: Send + 'static>(
             .owner
             .predict(Arc::clone(&embedding), some.to_vec())
             .await?;
+        let answers = look_again(model, &embedding, &pixels, some, answers, zoom).await?;
         let show = Arc::clone(&show);
         let all = blocking(move || answers.iter().map(&*show).collect::<Result<Vec<T>>>());
         shown.extend(all.await??);
@@ -108,6 +113,35 @@ pub(crate) async fn ask<T: Send + 'static>(
         predict: ms(start.elapsed().saturating_sub(embed).as_secs_f64()),
     };
     Ok((shown, timing))
+}
+
+/// The answers, drawn again from a crop of the image where that shows more.
+async fn look_again(
+    model: &LoadedModel,
+    embedding: &Arc<Embedding>,
+    image: &Arc<RgbImage>,
+    prompts: &[Prompt],
+    answers: Vec<Candidates>,
+    zoom: Zoom,
+) -> Result<Vec<Candidates>> {
+    if zoom == Zoom::Off {
+        return Ok(answers);
+    }
+    let cancelled = CancellationToken::new();
+    let _cancel = cancelled.clone().drop_guard();
+    let mut again = Vec::with_capacity(answers.len());
+    for (prompt, first) in prompts.iter().zip(answers) {
+        let (embedding, image) = (Arc::clone(embedding), Arc::clone(image));
+        let prompt = prompt.clone();
+        // A crop costs as much as the embedding of an image.
+        let looked = model
+            .owner
+            .run(Urgency::Embedding, cancelled.clone(), move |_, _| {
+                Ok(embedding.second_look(&image, &prompt, first, zoom)?)
+            });
+        again.push(looked.await?);
+    }
+    Ok(again)
 }
 
 #[cfg(test)]

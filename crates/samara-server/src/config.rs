@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use samara_image::Stretch;
 use serde::Deserialize;
 
 use crate::error::{ConfigError, plain};
@@ -24,6 +25,9 @@ pub struct Config {
     pub models: Vec<String>,
     /// Images and videos below this folder can be named by their path; none without it.
     pub root: Option<PathBuf>,
+    /// A folder of pictures whose project is open: the page at `/studio/` shows it, and the paths under `/v1/project`
+    /// are about it. Where there is no [`root`](Self::root), it is that, too.
+    pub project: Option<PathBuf>,
     /// Folder of what is kept: images, embeddings, video sessions. Of one server at a time.
     pub state: Option<PathBuf>,
     /// Secrets that requests must carry one of, by the name under which they are logged and counted.
@@ -121,6 +125,7 @@ impl Default for Config {
             checkpoint: None,
             models: Vec::new(),
             root: None,
+            project: None,
             state: None,
             tokens: BTreeMap::new(),
             allow_without_token: false,
@@ -134,6 +139,10 @@ impl Default for Config {
         }
     }
 }
+
+/// Percentiles between which samples of more than 8 bits are shown, to people and to the model, while a project is
+/// open.
+pub(crate) const SHOWN: [f32; 2] = [0.1, 99.9];
 
 /// Most bytes of a file of settings or tokens.
 const TEXT_BYTES: u64 = 1 << 20;
@@ -183,6 +192,23 @@ impl Config {
                 format!("line {line}: {key}: {why}")
             })
         })
+    }
+
+    /// Which values of samples of more than 8 bits become black and white: those of pictures that people draw on are
+    /// brought into the range that can be seen.
+    pub(crate) fn stretch(&self) -> Stretch {
+        match &self.project {
+            Some(_) => Stretch::Percentiles(SHOWN[0], SHOWN[1]),
+            None => Stretch::Off,
+        }
+    }
+
+    /// Where embeddings are kept in the folder of what is kept: stretched, an image is another one to a model.
+    pub(crate) fn embeddings_folder(&self) -> &'static str {
+        match self.stretch() {
+            Stretch::Off => "embeddings",
+            _ => "embeddings-stretched",
+        }
     }
 
     /// Refuses what makes no sense, or would open the server to others unasked.
@@ -235,6 +261,9 @@ impl Config {
         }
         if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
             return refuse(format!("root {}: is no folder", root.display()));
+        }
+        if let Some(folder) = self.project.as_ref().filter(|folder| !folder.is_dir()) {
+            return refuse(format!("project {}: is no folder", folder.display()));
         }
         if self.model.is_some() && self.checkpoint.is_some() {
             return refuse("model and checkpoint: at most one of them".into());
@@ -341,6 +370,7 @@ mod tests {
             ("cors = ['*']", "cors"),
             ("cors = ['https://tool.example/path']", "cors"),
             ("root = '/no/such/folder'", "root"),
+            ("project = '/no/such/folder'", "project"),
             ("hosts = ['*']", "hosts"),
             ("image_hosts = ['http://a/']", "image_hosts"),
             ("image_hosts = ['']", "image_hosts"),

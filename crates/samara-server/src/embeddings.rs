@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use samara::{Embedding, RgbImage};
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -24,10 +23,13 @@ use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::models::LoadedModel;
 use crate::owner::{Pause, Urgency};
+use crate::running::{Progress, Running, Waits};
 
 /// How long it is known that an embedding failed.
 const FAILURES_KEPT: Duration = Duration::from_mins(10);
 const FAILURES: u64 = 1000;
+/// Clients of which it is known what they look at.
+const CLIENTS: u64 = 1000;
 
 /// An image as a model sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,60 +75,14 @@ pub(crate) enum EmbeddingState {
     Failed,
 }
 
-#[derive(Clone)]
-enum Progress {
-    Queued,
-    Running,
-    Ready(Arc<Embedding>),
-    Failed(Problem),
-}
-
-impl Progress {
-    fn is_end(&self) -> bool {
-        matches!(self, Self::Ready(_) | Self::Failed(_))
-    }
-}
-
-/// An embedding on its way.
-struct Running {
-    progress: watch::Sender<Progress>,
-    /// Requests that wait for it.
-    wanted: AtomicUsize,
-    /// It was asked for ahead, and is wanted though nobody waits.
-    ahead: AtomicBool,
-    cancelled: CancellationToken,
-    /// What is left to be done, until a thread takes it: it may wait in the queue twice, at two urgencies. Pixels that
-    /// nobody else keeps are decoded once more when their turn comes, as many may wait.
-    work: Mutex<Option<Weak<RgbImage>>>,
-}
-
-/// One who waits; when all have gone, the work is cancelled.
-struct Waits<'a> {
-    running: &'a Running,
-}
-
-impl<'a> Waits<'a> {
-    fn new(running: &'a Running) -> Self {
-        running.wanted.fetch_add(1, Ordering::AcqRel);
-        Self { running }
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        let last = self.running.wanted.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && !self.running.ahead.load(Ordering::Acquire) {
-            self.running.cancelled.cancel();
-        }
-    }
-}
-
 /// All embeddings.
 pub(crate) struct Embeddings {
     memory: Cache<Key, Arc<Embedding>>,
     disk: Option<DiskCache>,
     running: Mutex<HashMap<Key, Arc<Running>>>,
     failed: Cache<Key, Problem>,
+    /// Work on what each client looks at.
+    looked_at: Cache<String, Weak<Running>>,
     metrics: Arc<Metrics>,
     images: Arc<Images>,
     runtime: Handle,
@@ -144,8 +100,9 @@ impl Embeddings {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let most = config.limits.embeddings_disk;
+        let folder = state.join(config.embeddings_folder());
         let disk = (most > 0)
-            .then(|| DiskCache::open(state.join("embeddings"), most, is_file))
+            .then(|| DiskCache::open(folder, most, is_file))
             .transpose()?;
         let weight =
             |_: &Key, embedding: &Arc<Embedding>| embedding.memory().try_into().unwrap_or(u32::MAX);
@@ -161,6 +118,7 @@ impl Embeddings {
                 .max_capacity(FAILURES)
                 .time_to_live(FAILURES_KEPT)
                 .build(),
+            looked_at: Cache::new(CLIENTS),
             metrics,
             images,
             runtime: Handle::current(),
@@ -222,6 +180,34 @@ impl Embeddings {
         Ok(())
     }
 
+    /// Asks for the embedding of an image at which a client looks now: before all that are asked for ahead. Work on
+    /// what it looked at before is stopped, unless somebody waits for it.
+    pub(crate) fn ask_now(
+        self: &Arc<Self>,
+        client: &str,
+        model: &Arc<LoadedModel>,
+        image: &Image,
+    ) -> Result<()> {
+        let key = Key::new(&image.info.id, model);
+        let before = self.looked_at.remove(client);
+        let before = before.and_then(|running| running.upgrade());
+        let mut now = None;
+        if !self.memory.contains_key(&key) {
+            let pixels = Arc::downgrade(&image.pixels);
+            let running = self.start(&key, model, &pixels, Urgency::Embedding)?;
+            running.ahead.store(true, Ordering::Release);
+            let known = Arc::downgrade(&running);
+            self.looked_at.insert(client.to_owned(), known);
+            now = Some(running);
+        }
+        if let Some(before) = before
+            && !now.is_some_and(|now| Arc::ptr_eq(&now, &before))
+        {
+            before.forget_ahead();
+        }
+        Ok(())
+    }
+
     /// The work on its way, or a new one.
     fn start(
         self: &Arc<Self>,
@@ -243,13 +229,7 @@ impl Embeddings {
             }
             return Ok(running);
         }
-        let running = Arc::new(Running {
-            progress: watch::Sender::new(Progress::Queued),
-            wanted: AtomicUsize::new(0),
-            ahead: AtomicBool::new(urgency == Urgency::Ahead),
-            cancelled: CancellationToken::new(),
-            work: Mutex::new(Some(Weak::clone(pixels))),
-        });
+        let running = Arc::new(Running::new(pixels, urgency == Urgency::Ahead));
         all.insert(key.clone(), Arc::clone(&running));
         drop(all);
         self.failed.invalidate(key);
@@ -431,6 +411,9 @@ impl Ending {
         pause: &mut Pause<'_>,
     ) -> Result<Arc<Embedding>> {
         let (embeddings, key, running) = (&self.embeddings, &self.key, &self.running);
+        if running.cancelled.is_cancelled() {
+            return Err(samara::Error::Cancelled.into());
+        }
         if let Some(embedding) = embeddings.load(key, model) {
             embeddings.metrics.embeddings.on_disk.inc();
             let embedding = Arc::new(embedding);

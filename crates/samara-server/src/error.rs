@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::ext::ReasonPhrase;
 use samara_image::one_line;
+use samara_project::ProjectError;
 use samara_quality::QualityError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -43,6 +44,9 @@ pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
+
+/// When to try again to write to a file to which another program writes.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// A message longer than this is cut: it may repeat what was sent.
 const LONGEST: usize = 500;
@@ -266,6 +270,33 @@ impl Problem {
 impl From<samara_image::Error> for Problem {
     fn from(error: samara_image::Error) -> Self {
         Self::of_image(&error)
+    }
+}
+
+impl From<ProjectError> for Problem {
+    fn from(error: ProjectError) -> Self {
+        use ProjectError as E;
+        let refused = |field| Self::field(field, &error);
+        match &error {
+            E::UnknownPicture(_) | E::UnknownObject(_) => Self::not_found(error),
+            E::UnknownClass(_) => Self::not_found(error).about("class"),
+            E::Conflict { .. } | E::Nothing(_) | E::InUse { .. } => Self::conflict(error),
+            E::SameName(_) => Self::conflict(error).about("name"),
+            E::Name(_) => refused("name"),
+            E::Colour(_) => refused("colour"),
+            E::Size { .. } => refused("mask"),
+            E::Value(_) => refused(""),
+            E::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error),
+            E::Busy { .. } => Self {
+                retry_after: Some(BUSY),
+                ..Self::unavailable(error)
+            },
+            E::Edit { .. } => match error {
+                E::Edit { index, error } => Self::from(*error).about(format!("edits[{index}]")),
+                other => Self::internal(other),
+            },
+            _ => Self::internal(error),
+        }
     }
 }
 

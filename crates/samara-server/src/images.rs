@@ -10,7 +10,9 @@ use base64::prelude::BASE64_STANDARD;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use samara::{ImageLimits, RgbImage};
-use samara_image::{ReadOptions, decode_image_with, read_file};
+use samara_image::{
+    GrayImage16, ReadOptions, Stretch, decode_image_and_gray16, decode_image_with, read_file,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -109,6 +111,17 @@ pub(crate) struct ImageInfo {
 pub(crate) struct Image {
     pub(crate) info: Arc<ImageInfo>,
     pub(crate) pixels: Arc<RgbImage>,
+    /// The samples as they are of one that is 16-bit grey, while a project is open.
+    pub(crate) gray: Option<Arc<GrayImage16>>,
+}
+
+impl Image {
+    /// Bytes of its pixels.
+    pub(crate) fn memory(&self) -> u32 {
+        let gray = self.gray.as_ref().map_or(0, |gray| 2 * gray.as_raw().len());
+        let bytes = self.pixels.as_raw().len() + gray;
+        bytes.try_into().unwrap_or(u32::MAX)
+    }
 }
 
 /// The images that the server has.
@@ -122,6 +135,10 @@ pub(crate) struct Images {
     fetch: Fetch,
     /// Bounds the memory of decoders.
     decoding: Semaphore,
+    /// Which values of samples of more than 8 bits become black and white.
+    stretch: Stretch,
+    /// Whether samples of 16-bit grey are kept as they are, too.
+    keeps_gray: bool,
 }
 
 impl Images {
@@ -132,13 +149,11 @@ impl Images {
             max_pixels: config.limits.image_pixels,
             max_bytes: (config.limits.body_bytes as u64).max(3 * config.limits.image_pixels),
         };
-        let weight =
-            |_: &ImageId, image: &Image| image.pixels.as_raw().len().try_into().unwrap_or(u32::MAX);
         Ok(Self {
             files: DiskCache::open(state.join("images"), config.limits.images_disk, is_image_id)?,
             decoded: Cache::builder()
                 .max_capacity(DECODED_BYTES)
-                .weigher(weight)
+                .weigher(|_: &ImageId, image: &Image| image.memory())
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
             paths: Cache::new(MOST_PATHS),
@@ -150,6 +165,8 @@ impl Images {
                 .transpose()?,
             fetch: Fetch::new(config),
             decoding: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
+            stretch: config.stretch(),
+            keeps_gray: config.project.is_some(),
         })
     }
 
@@ -228,20 +245,33 @@ impl Images {
     }
 
     fn decode(&self, id: ImageId, file: &[u8]) -> Result<Image> {
-        let options = ReadOptions::from(self.limits);
-        let read = decode_image_with(file, "image", &options)?;
-        let image = Image {
+        let image = self.decode_unkept(id.clone(), file)?;
+        self.decoded.insert(id, image.clone());
+        Ok(image)
+    }
+
+    /// The same of one that nobody else is expected to want.
+    fn decode_unkept(&self, id: ImageId, file: &[u8]) -> Result<Image> {
+        let options = ReadOptions {
+            stretch: self.stretch,
+            ..ReadOptions::from(self.limits)
+        };
+        let (read, gray) = if self.keeps_gray {
+            decode_image_and_gray16(file, "image", &options)?
+        } else {
+            (decode_image_with(file, "image", &options)?, None)
+        };
+        Ok(Image {
             info: Arc::new(ImageInfo {
-                id: id.clone(),
+                id,
                 width: read.image.width(),
                 height: read.image.height(),
                 bytes: file.len() as u64,
                 warnings: read.warnings.iter().map(ToString::to_string).collect(),
             }),
             pixels: Arc::new(read.image),
-        };
-        self.decoded.insert(id, image.clone());
-        Ok(image)
+            gray: gray.map(Arc::new),
+        })
     }
 
     /// An image that was uploaded, or named by its path.
@@ -316,20 +346,28 @@ impl Images {
             let detail = "this server reads no files by path; start it with --root";
             return Err(Problem::field("", detail));
         };
-        let relative = Path::new(path);
-        let plain = relative
-            .components()
-            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let found = below(root, path);
         // One answer to all that is not there or not for others, so that nothing is learned of what lies elsewhere.
-        let missing = || Problem::not_found(format!("there is no file {path:?} below the root"));
-        if !plain || path.contains('\0') {
-            return Err(missing());
-        }
-        let file = root.join(relative).canonicalize().map_err(|_| missing())?;
-        if file.starts_with(root) {
-            Ok(file)
-        } else {
-            Err(missing())
+        found.ok_or_else(|| Problem::not_found(format!("there is no file {path:?} below the root")))
+    }
+    /// A file of the project's folder, read now; its id, by which it is known from now on, and its bytes.
+    pub(crate) fn read_in_project(&self, folder: &Path, path: &str) -> Result<(ImageId, Vec<u8>)> {
+        let missing = || Problem::not_found(format!("{path:?} is not in the project's folder"));
+        let file = below(folder, path).filter(|file| file.is_file());
+        let file = file.ok_or_else(missing)?;
+        let read = read_file(&file, &self.limits);
+        let bytes = read.map_err(|e| Problem::of_file(path, &e))?;
+        let id = ImageId::of(&bytes);
+        self.paths.insert(id.clone(), file);
+        Ok((id, bytes))
+    }
+
+    /// The image of a file that was read, decoded unless it is in memory, on this thread; `keep` it there for others.
+    pub(crate) fn of_file(&self, id: &ImageId, file: &[u8], keep: bool) -> Result<Image> {
+        match self.decoded.get(id) {
+            Some(image) => Ok(image),
+            None if keep => self.decode(id.clone(), file),
+            None => self.decode_unkept(id.clone(), file),
         }
     }
 
@@ -372,6 +410,19 @@ impl Images {
     pub(crate) fn ids(&self) -> Vec<String> {
         self.files.keys()
     }
+}
+
+/// The file that a path names below a folder, if it is there and links do not lead out.
+pub(crate) fn below(folder: &Path, path: &str) -> Option<PathBuf> {
+    let relative = Path::new(path);
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !plain || path.contains('\0') {
+        return None;
+    }
+    let file = folder.join(relative).canonicalize().ok()?;
+    file.starts_with(folder).then_some(file)
 }
 
 fn unknown(id: &ImageId) -> Problem {

@@ -219,8 +219,23 @@ pub(crate) struct ObjectAnswer {
     /// All masks, in the model's order: three, or one. Empty where `candidates` was false.
     candidates: Vec<CandidateAnswer>,
     selected: SelectedAnswer,
+    /// The part of the image from which the masks were drawn, if they were looked at again there; null otherwise.
+    zoom: Option<ViewAnswer>,
     /// What may keep the prompt from being answered well.
     pub(crate) warnings: Vec<String>,
+}
+
+/// A part of the image: whole pixels.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+struct ViewAnswer {
+    /// The leftmost column.
+    x: u32,
+    /// The topmost row.
+    y: u32,
+    /// Number of columns.
+    width: u32,
+    /// Number of rows.
+    height: u32,
 }
 
 impl ObjectAnswer {
@@ -252,6 +267,12 @@ impl ObjectAnswer {
                 candidate: selected,
                 reason: selection.reason.clone(),
             },
+            zoom: candidates.view().map(|view| ViewAnswer {
+                x: view.x,
+                y: view.y,
+                width: view.width,
+                height: view.height,
+            }),
             warnings: Vec::new(),
         })
     }

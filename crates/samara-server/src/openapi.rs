@@ -31,6 +31,7 @@ use crate::video_answers::VideoFrameAnswer;
         (name = "everything", description = "All masks of an image, as a job"),
         (name = "videos", description = "Objects followed through videos"),
         (name = "quality", description = "How good masks are that someone else made"),
+        (name = "project", description = "The project that is open: pictures, and what is drawn on them"),
         (name = "models", description = "Models: list, load, unload"),
         (name = "health", description = "Whether the server is well"),
     )

@@ -32,14 +32,17 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::access::{Access, Client, PREFLIGHT_KEPT, admit};
-use crate::app::App;
+use crate::app::{App, OpenError};
 use crate::body::BodyMemory;
 use crate::config::Config;
 use crate::dialects::{cvat, label_studio, x_anylabeling_video};
 use crate::error::{Problem, cut};
 use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
-use crate::routes::{embeddings, images, jobs, models, predict, quality, videos};
+use crate::page;
+use crate::routes::{
+    embeddings, images, jobs, models, pictures, predict, project, quality, videos,
+};
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,15 @@ pub enum ServerError {
     /// The address.
     #[error("{0}: cannot listen there: {1}")]
     Listen(SocketAddr, io::Error),
+    /// Another server works in the folder of what is kept.
+    #[error("{}: another server works there; name a folder of its own with --state", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The project.
+    #[error("{0}")]
+    Project(String),
     /// The folder of what is kept.
     #[error("{}: {why}", folder.display())]
     State {
@@ -95,12 +107,17 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.map_err(|e| ServerError::Listen(config.listen, e))?;
         let mut config = config;
+        config.root = config.root.or_else(|| config.project.clone());
         config.listen = listener
             .local_addr()
             .map_err(|e| ServerError::Listen(config.listen, e))?;
-        let app = App::open(config, &state).map_err(|why| ServerError::State {
-            folder: state.clone(),
-            why,
+        let app = App::open(config, &state).map_err(|error| {
+            let folder = state.clone();
+            match error {
+                OpenError::State(why) => ServerError::State { folder, why },
+                OpenError::Busy => ServerError::Busy { folder },
+                OpenError::Project(error) => ServerError::Project(error.to_string()),
+            }
         })?;
         let app = Arc::new(app);
         let names = app.config.models.clone();
@@ -120,6 +137,15 @@ impl Server {
     /// The folder of what is kept.
     pub fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// How many pictures the project has that is open.
+    pub async fn pictures(&self) -> usize {
+        let Ok(open) = self.app.project() else {
+            return 0;
+        };
+        let pictures = open.ask(samara_project::Project::pictures).await;
+        pictures.map_or(0, |pictures| pictures.len())
     }
 
     /// Where it listens; its port is a free one if the configuration says 0.
@@ -246,6 +272,19 @@ fn native() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(videos::prompt, videos::clear_prompt))
         .routes(routes!(videos::remove_object))
         .routes(routes!(videos::propagate))
+        .routes(routes!(project::get))
+        .routes(routes!(project::scan))
+        .routes(routes!(project::add_class))
+        .routes(routes!(project::change_class, project::remove_class))
+        .routes(routes!(project::events))
+        .routes(routes!(pictures::list))
+        .routes(routes!(pictures::open))
+        .routes(routes!(pictures::thumbnail))
+        .routes(routes!(pictures::tile))
+        .routes(routes!(pictures::edit))
+        .routes(routes!(pictures::undo))
+        .routes(routes!(pictures::redo))
+        .routes(routes!(pictures::history))
         .routes(routes!(quality::quality))
         .routes(routes!(models::list, models::load))
         .routes(routes!(models::get, models::unload))
@@ -277,7 +316,7 @@ fn dialects() -> Router<Arc<App>> {
         .route("/api/functions", get(cvat::functions))
         .route("/api/functions/{name}", get(cvat::describe))
         .route("/api/function_invocations", post(cvat::invoke))
-        .route("/", post(cvat::invoke).get(models::health))
+        .route("/", post(cvat::invoke).get(page::root))
 }
 
 fn router(app: &Arc<App>) -> Router {
@@ -286,6 +325,7 @@ fn router(app: &Arc<App>) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     let routes = native
         .merge(dialects())
+        .merge(page::routes())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", api))
         .fallback(nothing_there)
         .method_not_allowed_fallback(not_so)

@@ -114,6 +114,29 @@ fn a_correction_names_the_answer_that_it_corrects() {
 }
 
 #[test]
+fn small_objects_are_looked_at_again_as_by_the_library() {
+    let file = picture(1);
+    let image = decode_image(&file, "picture", &ImageLimits::default()).unwrap();
+    let id = server().upload(&file);
+    let segmenter = Segmenter::embedded(DeviceKind::Cpu).unwrap();
+    let embedding = segmenter.embed(&image).unwrap();
+    let click = Prompt::point(45.0, 50.0);
+    for zoom in ["off", "auto", "2"] {
+        let asked = json!({"image": {"id": id}, "prompts": [{"points": [[45, 50]]}], "zoom": zoom});
+        let answer = server().post("/v1/predict", &asked).good();
+        let object = &answer["objects"][0];
+        let truth = embedding.predict_zoomed(&image, &click, zoom.parse().unwrap());
+        let truth = truth.unwrap();
+        assert_eq!(object["zoom"], json!(truth.view()), "{zoom}");
+        assert_eq!(object["zoom"].is_object(), zoom == "2");
+        for (candidate, truth) in object["candidates"].as_array().unwrap().iter().zip(&truth) {
+            let counts = truth.mask.to_rle().to_compressed_string();
+            assert_eq!(candidate["segmentation"]["counts"], counts, "{zoom}");
+        }
+    }
+}
+
+#[test]
 fn masks_come_in_the_form_that_is_asked_for() {
     let id = server().upload(&picture(0));
     let with = |masks: &str| {
@@ -244,6 +267,7 @@ fn bad_requests_are_named_by_their_field() {
             image(json!({"url": "http://127.0.0.1/photo.png"})),
         ),
         (422, "masks", ("masks", json!("svg"))),
+        (422, "zoom", ("zoom", json!("2x"))),
         (408, "", ("deadline_ms", json!(0))),
     ];
     for (status, field, (key, value)) in cases {

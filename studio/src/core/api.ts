@@ -82,6 +82,7 @@ export interface Class {
 export interface Format {
   readonly name: string;
   readonly title: string;
+  readonly description: string;
 }
 
 export interface ProjectInfo {
@@ -289,8 +290,11 @@ export class Api {
     return this.post("/v1/project/export", { format, folder, checked_only: checkedOnly });
   }
 
-  import(path: string): Promise<Imported> {
-    return this.post("/v1/project/import", { path });
+  /** Annotations that lie in the folder of the pictures, or that are sent. */
+  async import(from: string | File): Promise<Imported> {
+    if (typeof from === "string") return this.post("/v1/project/import", { path: from });
+    const path = `/v1/project/import?name=${encodeURIComponent(from.name)}`;
+    return (await (await this.send("POST", path, from)).json()) as Imported;
   }
 
   /** Asks for the expensive part ahead, the most urgent first. */
@@ -388,7 +392,8 @@ export class Api {
 
   private async send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
     const headers: Record<string, string> = {};
-    if (body !== undefined) headers["content-type"] = "application/json";
+    const isFile = body instanceof Blob;
+    if (body !== undefined) headers["content-type"] = isFile ? "application/octet-stream" : "application/json";
     if (this.token !== undefined) headers["authorization"] = `Bearer ${this.token}`;
     let response: Response;
     try {
@@ -397,7 +402,7 @@ export class Api {
         headers,
         // A token that is wrong is told by the page, and not asked for by the browser.
         credentials: "omit",
-        ...(body !== undefined && { body: JSON.stringify(body) }),
+        ...(body !== undefined && { body: isFile ? body : JSON.stringify(body) }),
         ...(signal && { signal }),
       });
     } catch (error) {

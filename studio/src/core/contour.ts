@@ -1,6 +1,6 @@
 /** Outlines of masks along the edges of pixels, so that they are crisp however far one zooms in. */
 
-import { has, type Mask } from "./mask";
+import { has, indexOf, type Mask } from "./mask";
 
 /** Corners of pixels; the last is joined to the first. Outer rings run clockwise on the screen, holes the other way. */
 export type Ring = readonly (readonly [number, number])[];
@@ -14,15 +14,23 @@ const STEPS = [
 ] as const;
 
 export function rings(mask: Mask): Ring[] {
-  const { box } = mask;
-  const seen = new Uint8Array(box.width * box.height);
+  const { box, pixels } = mask;
+  const { height } = box;
+  const seen = new Uint8Array(pixels.length);
   const found: Ring[] = [];
-  for (let y = box.y; y < box.y + box.height; y++) {
-    for (let x = box.x; x < box.x + box.width; x++) {
-      const isEdge = has(mask, x, y) && !has(mask, x - 1, y);
-      if (isEdge && seen[(y - box.y) * box.width + x - box.x] === 0) {
-        found.push(follow(mask, seen, x, y));
+  // Pixels with none at their left, found by whole runs: most of a large mask is not looked at one by one.
+  for (let x = 0; x < box.width; x++) {
+    const column = pixels.subarray(x * height, (x + 1) * height);
+    const before = x === 0 ? undefined : pixels.subarray((x - 1) * height, x * height);
+    for (let y = column.indexOf(1); y >= 0; ) {
+      const next = column.indexOf(0, y);
+      const end = next < 0 ? height : next;
+      for (; y < end; y++) {
+        if (before !== undefined) y = before.indexOf(0, y);
+        if (y < 0 || y >= end) break;
+        if (seen[x * height + y] === 0) found.push(follow(mask, seen, box.x + x, box.y + y));
       }
+      y = column.indexOf(1, end);
     }
   }
   return found;
@@ -35,7 +43,7 @@ function follow(mask: Mask, seen: Uint8Array, startX: number, startY: number): R
   let [x, y] = [startX, startY + 1];
   let direction = 0;
   do {
-    if (direction === 0) seen[(y - 1 - box.y) * box.width + x - box.x] = 1;
+    if (direction === 0) seen[indexOf(box, x, y - 1)] = 1;
     const [dx, dy] = STEPS[direction] ?? [0, 0];
     x += dx;
     y += dy;

@@ -1,4 +1,7 @@
-/** Masks of a picture, kept as the pixels of their box: a small object of a large picture takes little memory. */
+/**
+ * Masks of a picture, kept as the pixels of their box: a small object of a large picture takes little memory. They lie
+ * column by column, as run lengths do, which are filled and searched as a whole.
+ */
 
 /** A box in pixels; `width` and `height` are 0 for nothing. */
 export interface Box {
@@ -13,7 +16,7 @@ export interface Mask {
   /** Width and height of the picture. */
   readonly size: readonly [number, number];
   readonly box: Box;
-  /** 1 or 0 for every pixel of the box, row by row. */
+  /** 1 or 0 for every pixel of the box, down the columns. */
   readonly pixels: Uint8Array;
 }
 
@@ -26,7 +29,22 @@ export function empty(size: readonly [number, number]): Mask {
 export function has(mask: Mask, x: number, y: number): boolean {
   const { box } = mask;
   const inside = x >= box.x && y >= box.y && x < box.x + box.width && y < box.y + box.height;
-  return inside && mask.pixels[(y - box.y) * box.width + x - box.x] === 1;
+  return inside && mask.pixels[indexOf(box, x, y)] === 1;
+}
+
+/** Where a pixel of the picture is among those of a box around it. */
+export function indexOf(box: Box, x: number, y: number): number {
+  return (x - box.x) * box.height + y - box.y;
+}
+
+/** The mask of a whole picture that is told row by row. */
+export function fromRows(size: readonly [number, number], isSet: (index: number) => boolean): Mask {
+  const [width, height] = size;
+  const pixels = new Uint8Array(width * height);
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) if (isSet(i)) pixels[x * height + y] = 1;
+  }
+  return trimmed({ size, box: { x: 0, y: 0, width, height }, pixels });
 }
 
 export function isSame(a: Mask, b: Mask): boolean {
@@ -72,9 +90,9 @@ export function framed(mask: Mask, box: Box): Mask {
     box.width,
     box.height,
   ]);
-  for (let row = both.y; row < both.y + both.height; row++) {
-    const from = (row + box.y - mask.box.y) * mask.box.width + both.x + box.x - mask.box.x;
-    pixels.set(mask.pixels.subarray(from, from + both.width), row * box.width + both.x);
+  for (let column = both.x; column < both.x + both.width; column++) {
+    const from = indexOf(mask.box, column + box.x, both.y + box.y);
+    pixels.set(mask.pixels.subarray(from, from + both.height), column * box.height + both.y);
   }
   return { size: mask.size, box, pixels };
 }
@@ -83,14 +101,14 @@ export function framed(mask: Mask, box: Box): Mask {
 export function trimmed(mask: Mask): Mask {
   const { box, pixels } = mask;
   let [left, top, right, bottom] = [box.width, box.height, 0, 0];
-  for (let y = 0; y < box.height; y++) {
-    for (let x = 0; x < box.width; x++) {
-      if (pixels[y * box.width + x] !== 1) continue;
-      left = Math.min(left, x);
-      right = Math.max(right, x + 1);
-      top = Math.min(top, y);
-      bottom = y + 1;
-    }
+  for (let x = 0; x < box.width; x++) {
+    const column = pixels.subarray(x * box.height, (x + 1) * box.height);
+    const first = column.indexOf(1);
+    if (first < 0) continue;
+    left = Math.min(left, x);
+    right = x + 1;
+    top = Math.min(top, first);
+    bottom = Math.max(bottom, column.lastIndexOf(1) + 1);
   }
   if (right === 0) return empty(mask.size);
   return framed(mask, {
@@ -146,7 +164,7 @@ export function stroke(
         const [px, py] = [x + box.x + 0.5 - ax, y + box.y + 0.5 - ay];
         const along = length2 === 0 ? 0 : Math.min(1, Math.max(0, (px * dx + py * dy) / length2));
         const distance = Math.hypot(px - along * dx, py - along * dy);
-        if (distance <= radius) pixels[y * box.width + x] = 1;
+        if (distance <= radius) pixels[x * box.height + y] = 1;
       }
     }
   });

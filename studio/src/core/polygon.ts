@@ -48,28 +48,29 @@ export function filled(size: readonly [number, number], rings: readonly (readonl
   const [width, height] = size;
   const corners = rings.flat();
   if (corners.length === 0) return empty(size);
-  const ys = corners.map(([, y]) => y);
-  const top = Math.max(0, Math.floor(min(ys)));
-  const bottom = Math.min(height, Math.ceil(max(ys)));
-  if (bottom <= top) return empty(size);
-  const pixels = new Uint8Array(width * (bottom - top));
-  for (let y = top; y < bottom; y++) {
+  const xs = corners.map(([x]) => x);
+  const left = Math.max(0, Math.floor(min(xs)));
+  const right = Math.min(width, Math.ceil(max(xs)));
+  if (right <= left) return empty(size);
+  const pixels = new Uint8Array((right - left) * height);
+  for (let x = left; x < right; x++) {
+    const middle = x + 0.5;
     const crossings: number[] = [];
     for (const ring of rings) {
       ring.forEach(([ax, ay], i) => {
         const [bx, by] = ring[(i + 1) % ring.length] ?? [ax, ay];
-        const middle = y + 0.5;
-        if (ay <= middle !== by <= middle) crossings.push(ax + ((middle - ay) * (bx - ax)) / (by - ay));
+        if (ax <= middle !== bx <= middle) crossings.push(ay + ((middle - ax) * (by - ay)) / (bx - ax));
       });
     }
     crossings.sort((a, b) => a - b);
+    const column = (x - left) * height;
     for (let i = 0; i + 1 < crossings.length; i += 2) {
-      const left = Math.max(0, Math.ceil((crossings[i] ?? 0) - 0.5));
-      const right = Math.min(width, Math.ceil((crossings[i + 1] ?? 0) - 0.5));
-      if (right > left) pixels.fill(1, (y - top) * width + left, (y - top) * width + right);
+      const top = Math.max(0, Math.ceil((crossings[i] ?? 0) - 0.5));
+      const bottom = Math.min(height, Math.ceil((crossings[i + 1] ?? 0) - 0.5));
+      if (bottom > top) pixels.fill(1, column + top, column + bottom);
     }
   }
-  return trimmed({ size, box: { x: 0, y: top, width, height: bottom - top }, pixels });
+  return trimmed({ size, box: { x: left, y: 0, width: right - left, height }, pixels });
 }
 
 function min(values: readonly number[]): number {

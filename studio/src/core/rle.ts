@@ -75,7 +75,8 @@ export function decode({ size: [height, width], counts }: Rle): Mask {
     for (let rest = length; rest > 0; x++, y = 0) {
       const end = Math.min(height, y + rest);
       rest -= end - y;
-      for (let at = (y - top) * box.width + x - left; y < end; y++, at += box.width) pixels[at] = 1;
+      const column = (x - left) * box.height - top;
+      pixels.fill(1, column + y, column + end);
     }
   });
   return { size: [width, height], box, pixels };
@@ -95,7 +96,14 @@ export function encode({ size: [width, height], box, pixels }: Mask): Rle {
   if (beside > 0) add(0, beside * height);
   for (let x = 0; x < box.width; x++) {
     if (box.y > 0) add(0, box.y);
-    for (let y = 0; y < box.height; y++) add(pixels[y * box.width + x] ?? 0, 1);
+    const end = (x + 1) * box.height;
+    for (let at = x * box.height; at < end; ) {
+      const value = pixels[at] ?? 0;
+      const next = pixels.indexOf(1 - value, at);
+      const until = next < 0 ? end : Math.min(next, end);
+      add(value, until - at);
+      at = until;
+    }
     const below = height - box.y - box.height;
     if (below > 0) add(0, below);
   }

@@ -32,10 +32,8 @@ export function treeOf(found: readonly Found[]): readonly Node[] {
 function shared(a: Mask, b: Mask): number {
   const { box } = a;
   let sum = 0;
-  for (let y = 0; y < box.height; y++) {
-    for (let x = 0; x < box.width; x++) {
-      if (a.pixels[y * box.width + x] === 1 && has(b, box.x + x, box.y + y)) sum++;
-    }
+  for (let x = box.x, i = 0; x < box.x + box.width; x++) {
+    for (let y = box.y; y < box.y + box.height; y++, i++) if (a.pixels[i] === 1 && has(b, x, y)) sum++;
   }
   return sum;
 }

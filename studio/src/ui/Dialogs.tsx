@@ -89,6 +89,8 @@ function uniqueOf(group: string): readonly (readonly [string, readonly string[]]
 export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
   const studio = useStudio();
   const formats = studio.project.value?.formats ?? [];
+  const [chosen, setFormat] = useState<string | null>(null);
+  const shown = formats.find(({ name }) => name === chosen) ?? formats[0];
   const [told, setTold] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);
   const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
@@ -111,7 +113,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
       <form onSubmit={start} class="fields">
         <label>
           Format
-          <select name="format">
+          <select name="format" onChange={({ currentTarget }) => { setFormat(currentTarget.value); }}>
             {formats.map(({ name, title }) => (
               <option key={name} value={name}>
                 {title}
@@ -119,9 +121,10 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
             ))}
           </select>
         </label>
+        <p class="hint">{shown?.description}</p>
         <label>
-          New folder beside the pictures
-          <input name="folder" required value={`export-${new Date().toISOString().slice(0, 10)}`} />
+          New folder beside that of the pictures
+          <input name="folder" required value={`${studio.project.value?.name ?? "masks"}-${shown?.name ?? "export"}`} />
         </label>
         <label class="check">
           <input type="checkbox" name="checked" /> Checked pictures only
@@ -141,12 +144,18 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
   const [isBusy, setBusy] = useState(false);
   const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
     event.preventDefault();
-    const path = new FormData(event.currentTarget).get("path");
-    if (typeof path !== "string") return;
+    const fields = new FormData(event.currentTarget);
+    const [file, path] = [fields.get("file"), fields.get("path")];
+    const isFile = file instanceof File && file.size > 0;
+    const from = isFile ? file : typeof path === "string" ? path.trim() : "";
+    if (from === "") {
+      setTold("Choose a file, or name one.");
+      return;
+    }
     setBusy(true);
     setTold(null);
     void studio
-      .attempt(() => studio.api.import(path.trim()))
+      .attempt(() => studio.api.import(from))
       .then((imported) => {
         setBusy(false);
         if (imported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
@@ -157,13 +166,17 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
   return (
     <Dialog title="Import" onClose={onClose}>
       <p>
-        Annotations that lie beside the pictures: COCO, labelme, YOLO or label maps. What a file is, is told by its
-        content. Every picture&apos;s import can be undone.
+        Annotations of these pictures: COCO, labelme, YOLO or label maps. What a file is, is told by its content. Every
+        picture&apos;s import can be undone.
       </p>
       <form onSubmit={start} class="fields">
         <label>
-          File or folder, from the folder of the pictures on
-          <input name="path" required placeholder="annotations.json" />
+          A file
+          <input type="file" name="file" accept=".json" />
+        </label>
+        <label>
+          Or a file or folder that lies with the pictures, from their folder on
+          <input name="path" placeholder="annotations.json" />
         </label>
         <button type="submit" class="button main" disabled={isBusy}>
           {isBusy ? "Importing…" : "Import"}

@@ -1,6 +1,6 @@
 /** Masks of other programs: white, or opaque, is inside. */
 
-import { trimmed, type Mask } from "../core/mask";
+import { fromRows, type Mask } from "../core/mask";
 
 export async function maskOfImage(file: Blob, [width, height]: readonly [number, number]): Promise<Mask> {
   const bitmap = await createImageBitmap(file).catch(() => {
@@ -15,12 +15,10 @@ export async function maskOfImage(file: Blob, [width, height]: readonly [number,
     if (context === null) throw new Error("This browser has no canvas.");
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, width, height);
-    const pixels = new Uint8Array(width * height);
-    pixels.forEach((_, i) => {
+    const mask = fromRows([width, height], (i) => {
       const isLight = Math.max(data[4 * i] ?? 0, data[4 * i + 1] ?? 0, data[4 * i + 2] ?? 0) >= 128;
-      pixels[i] = isLight && (data[4 * i + 3] ?? 0) >= 128 ? 1 : 0;
+      return isLight && (data[4 * i + 3] ?? 0) >= 128;
     });
-    const mask = trimmed({ size: [width, height], box: { x: 0, y: 0, width, height }, pixels });
     if (mask.box.width === 0) throw new Error("The mask has no white pixels.");
     return mask;
   } finally {

@@ -11,6 +11,7 @@ pub(crate) mod models;
 pub(crate) mod quality;
 pub(crate) mod segment;
 pub(crate) mod serve;
+pub(crate) mod studio;
 pub(crate) mod train;
 pub(crate) mod video;
 

@@ -3,15 +3,19 @@
 use std::env;
 use std::panic;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use samara::checkpoint::cache::ModelCache;
-use samara_server::{Config, LabelStudio, Server, read_text, start_log};
+use samara_server::{Config, LabelStudio, Log, Server, read_text, start_log};
 
 use crate::error::{CliError, Result};
-use crate::flags::ServeFlags;
+use crate::flags::{ServeFlags, ServerFlags};
 use crate::interrupt::Interrupt;
+
+/// Ready when the program is asked to end.
+pub(crate) type Asked<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The name of a token that is given without one.
 const UNNAMED: &str = "default";
@@ -21,7 +25,21 @@ const THREADS: usize = 2;
 pub(crate) fn run(flags: &ServeFlags, threads: Option<usize>) -> Result<()> {
     let config = config(flags, threads)?;
     config.check().map_err(CliError::usage)?;
-    start_log(&config.log).map_err(CliError::usage)?;
+    within(&config.log.clone(), async |asked| {
+        let server = Server::start(config).await.map_err(CliError::failed)?;
+        let address = server.address();
+        tracing::info!("what is kept lies in {}", server.state().display());
+        tracing::info!("listening on http://{address}");
+        tracing::info!("the API is shown at http://{address}/docs");
+        server.run(asked).await;
+        tracing::info!("ended");
+        Ok(())
+    })
+}
+
+/// Serves on threads of its own. What serves hears from its argument when it is asked to end.
+pub(crate) fn within(log: &Log, serve: impl AsyncFnOnce(Asked<'_>) -> Result<()>) -> Result<()> {
+    start_log(log).map_err(CliError::usage)?;
     // A panic is answered 500; what it says is for the log.
     panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -31,14 +49,7 @@ pub(crate) fn run(flags: &ServeFlags, threads: Option<usize>) -> Result<()> {
         .map_err(CliError::failed)?;
     let served = runtime.block_on(async {
         let interrupt = Interrupt::listen();
-        let server = Server::start(config).await.map_err(CliError::failed)?;
-        let address = server.address();
-        tracing::info!("what is kept lies in {}", server.state().display());
-        tracing::info!("listening on http://{address}");
-        tracing::info!("the API is shown at http://{address}/docs");
-        server.run(asked(&interrupt)).await;
-        tracing::info!("ended");
-        Ok(())
+        serve(Box::pin(asked(&interrupt))).await
     });
     // What is written to the disk is waited for, but not for ever.
     runtime.shutdown_timeout(LAST);
@@ -61,13 +72,7 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
         Some(path) => Config::read(path).map_err(CliError::failed)?,
         None => Config::default(),
     };
-    if let Some(listen) = flags.listen {
-        config.listen = listen;
-    }
-    if flags.model.is_some() || flags.checkpoint.is_some() {
-        config.model.clone_from(&flags.model);
-        config.checkpoint.clone_from(&flags.checkpoint);
-    }
+    flags.server.apply(&mut config)?;
     for (flag, key) in [
         (&flags.root, &mut config.root),
         (&flags.state, &mut config.state),
@@ -77,9 +82,7 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
         }
     }
     if config.state.is_none() {
-        let cache = ModelCache::locate()
-            .map_err(|e| CliError::failed(format!("{e}; name a folder with --state")))?;
-        config.state = Some(cache.dir().with_file_name("server"));
+        config.state = Some(cache()?.dir().with_file_name("server"));
     }
     config.threads = threads.or(config.threads);
     config.allow_without_token |= flags.allow_without_token;
@@ -87,12 +90,6 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
     config.image_hosts.extend_from_slice(&flags.image_host);
     if let Some(format) = flags.log_format {
         config.log.format = format.into();
-    }
-    if let Some(path) = &flags.token_file {
-        read_tokens(path, &mut config)?;
-    }
-    if let Ok(token) = env::var("SAMARA_TOKEN") {
-        config.tokens.insert(UNNAMED.into(), token.into());
     }
     if config.label_studio.is_none() {
         let [url, key] = ["LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"];
@@ -104,6 +101,31 @@ fn config(flags: &ServeFlags, threads: Option<usize>) -> Result<Config> {
         };
     }
     Ok(config)
+}
+
+/// The platform's cache folder.
+pub(crate) fn cache() -> Result<ModelCache> {
+    ModelCache::locate().map_err(|e| CliError::failed(format!("{e}; name a folder with --state")))
+}
+
+impl ServerFlags {
+    /// What is said of any server, in the place of what is said so far.
+    pub(crate) fn apply(&self, config: &mut Config) -> Result<()> {
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if self.model.is_some() || self.checkpoint.is_some() {
+            config.model.clone_from(&self.model);
+            config.checkpoint.clone_from(&self.checkpoint);
+        }
+        if let Some(path) = &self.token_file {
+            read_tokens(path, config)?;
+        }
+        if let Ok(token) = env::var("SAMARA_TOKEN") {
+            config.tokens.insert(UNNAMED.into(), token.into());
+        }
+        Ok(())
+    }
 }
 
 fn read_tokens(path: &Path, config: &mut Config) -> Result<()> {

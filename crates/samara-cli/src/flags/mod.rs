@@ -17,6 +17,7 @@ mod everything;
 mod quality;
 mod segment;
 mod serve;
+mod studio;
 mod video;
 
 use std::path::PathBuf;
@@ -30,7 +31,8 @@ pub(crate) use eval::{CalibrationFlag, EvalFlags, ProtocolFlag};
 pub(crate) use everything::{EverythingFlags, Format, GeneratorFlags};
 pub(crate) use quality::{LevelsFlags, QualityFlags};
 pub(crate) use segment::{SegmentFlags, SegmentFormat};
-pub(crate) use serve::ServeFlags;
+pub(crate) use serve::{ServeFlags, ServerFlags};
+pub(crate) use studio::StudioFlags;
 pub(crate) use video::{DirectionFlag, VideoFlags, VideoFormat};
 
 use crate::args::{positive, threads};
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     Everything(Box<EverythingFlags>),
     /// Follow objects through a video: a file, or a folder of frames
     Video(Box<VideoFlags>),
+    /// Draw masks on the pictures of a folder, in the browser
+    Studio(Box<StudioFlags>),
     /// Serve masks over HTTP, also to X-AnyLabeling, Label Studio and CVAT
     Serve(Box<ServeFlags>),
     /// Say which level of an object attention maps look at: the whole, a part or a subpart

@@ -23,13 +23,8 @@ Examples:
   For others, who need a token:
     samara serve --listen 0.0.0.0:8765 --token-file token.txt --root /data/photos")]
 pub(crate) struct ServeFlags {
-    /// Address and port; port 0 takes a free one [default: 127.0.0.1:8765]
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
-    pub(crate) listen: Option<SocketAddr>,
-
-    /// A file with a token that requests must carry; or several, one NAME TOKEN a line
-    #[arg(long, value_name = "FILE", help_heading = "Network")]
-    pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
 
     /// Listen on other addresses than this machine's own without a token
     #[arg(long, help_heading = "Network")]
@@ -42,19 +37,6 @@ pub(crate) struct ServeFlags {
     /// Host from which images may be fetched when a request gives a URL; repeatable
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     pub(crate) image_host: Vec<String>,
-
-    /// The model that answers where a request names none [default: lite]
-    #[arg(
-        long,
-        value_name = "NAME",
-        conflicts_with = "checkpoint",
-        help_heading = "Model"
-    )]
-    pub(crate) model: Option<String>,
-
-    /// A checkpoint file in its place
-    #[arg(long, value_name = "FILE", help_heading = "Model")]
-    pub(crate) checkpoint: Option<PathBuf>,
 
     /// Folder below which requests may name images and videos by their path
     #[arg(long, value_name = "DIR", help_heading = "Files")]
@@ -71,6 +53,31 @@ pub(crate) struct ServeFlags {
     /// Form of the log, which goes to standard error [default: text]
     #[arg(long, value_name = "text|json", help_heading = "Log")]
     pub(crate) log_format: Option<LogFormatFlag>,
+}
+
+/// What is said of any server.
+#[derive(Debug, Args)]
+pub(crate) struct ServerFlags {
+    /// Address and port; port 0 takes a free one [default: 127.0.0.1:8765]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// A file with a token that requests must carry; or several, one NAME TOKEN a line
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// The model that answers where a request names none [default: lite]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "checkpoint",
+        help_heading = "Model"
+    )]
+    pub(crate) model: Option<String>,
+
+    /// A checkpoint file in its place
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub(crate) checkpoint: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -9,7 +9,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use samara::{Candidates, Intent, Mask};
+use samara::{Candidates, Intent, Mask, Zoom};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
@@ -314,12 +314,12 @@ impl Payload {
                     })
                 }))
             };
-            let (shapes, _) = ask(app, model, image, prompts, show).await?;
+            let (shapes, _) = ask(app, model, image, prompts, Zoom::Off, show).await?;
             let shapes: Vec<Value> = shapes.into_iter().flatten().collect();
             return Ok(Answer(json!({"shapes": shapes})).into_response());
         }
         let show = |candidates: &Candidates| Ok(best(candidates)?.mask.to_rle());
-        let (masks, _) = ask(app, model, image, prompts, show).await?;
+        let (masks, _) = ask(app, model, image, prompts, Zoom::Off, show).await?;
         let mut mask = Mask::new(info.width, info.height);
         for one in &masks {
             mask = mask.or(&one.to_mask()?)?;

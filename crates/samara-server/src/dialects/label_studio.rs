@@ -8,7 +8,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use samara::{Candidates, Intent, Mask, Prompt};
+use samara::{Candidates, Intent, Mask, Prompt, Zoom};
 use samara_image::polygons_to_mask;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -432,7 +432,7 @@ async fn answer_all(
         let chosen = best(candidates)?;
         Ok(template.regions(&chosen.mask, score(&chosen)))
     };
-    let (mut objects, _) = ask(app, model, image, prompts, show).await?;
+    let (mut objects, _) = ask(app, model, image, prompts, Zoom::Off, show).await?;
     for (regions, label) in objects.iter_mut().zip(labels) {
         for region in regions {
             if let (Some(label), Some(value)) = (&label, region["value"].as_object_mut()) {

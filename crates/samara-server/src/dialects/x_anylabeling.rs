@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::response::{IntoResponse, Response};
-use samara::{Candidates, Intent, Mask, MaskGeneratorOptions, OutputMode};
+use samara::{Candidates, Intent, Mask, MaskGeneratorOptions, OutputMode, Zoom};
 use samara_image::Ring;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -267,7 +267,7 @@ impl PredictRequest {
             let score = chosen.predicted_iou.map_or(1.0, |iou| iou.0);
             Ok(Shape::of_mask(&chosen.mask, score, None, factor))
         };
-        let (mut objects, _) = ask(app, &model, image, prompts, show).await?;
+        let (mut objects, _) = ask(app, &model, image, prompts, Zoom::Off, show).await?;
         if objects.len() > 1 {
             for (shapes, group) in objects.iter_mut().zip(1..) {
                 shapes

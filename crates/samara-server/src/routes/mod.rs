@@ -8,6 +8,8 @@ pub(crate) mod embeddings;
 pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod models;
+pub(crate) mod pictures;
 pub(crate) mod predict;
+pub(crate) mod project;
 pub(crate) mod quality;
 pub(crate) mod videos;

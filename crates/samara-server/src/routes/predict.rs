@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use samara::{Candidates, Intent, Prompt, Select};
+use samara::{Candidates, Intent, Prompt, Select, Zoom};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -42,6 +42,10 @@ pub(crate) struct PredictRequest {
     #[serde(default)]
     #[schema(value_type = String, default = "balanced")]
     intent: Intent,
+    /// Whether small objects are answered once more from a crop of the image, which costs as much as an embedding:
+    /// `off`, `auto` (where the answer covers little of the image), or by how much the crop is enlarged, as `8`.
+    #[schema(default = "off")]
+    zoom: Option<String>,
     /// In which form masks are answered.
     #[serde(default)]
     #[schema(default = "rle")]
@@ -78,6 +82,8 @@ impl PredictRequest {
     async fn answer(self, app: &Arc<App>) -> Result<PredictAnswer> {
         let select = self.select.as_deref().unwrap_or("best").parse::<Select>();
         let select = select.map_err(|e| Problem::field("select", e))?;
+        let zoom = self.zoom.as_deref().map_or(Ok(Zoom::Off), str::parse);
+        let zoom = zoom.map_err(|e| Problem::field("zoom", e))?;
         let model = app.models.get(self.model.as_deref())?;
         let image = app.images.find(self.image).await?;
         check_count(app, self.prompts.0.len())?;
@@ -95,7 +101,7 @@ impl PredictRequest {
                 ObjectAnswer::new(answer, candidates, &selection, all, style)
             }
         };
-        let (mut objects, timing_ms) = ask(app, &model, image, prompts, show).await?;
+        let (mut objects, timing_ms) = ask(app, &model, image, prompts, zoom, show).await?;
         for (object, warning) in objects.iter_mut().zip(warnings) {
             object.warnings.extend(warning);
         }

@@ -90,6 +90,13 @@ impl Served {
         read(agent().get(format!("{}{path}", self.url)).call().unwrap())
     }
 
+    /// The status of an answer, and its body.
+    pub(crate) fn bytes(&self, path: &str) -> (u16, Vec<u8>) {
+        let mut answer = agent().get(format!("{}{path}", self.url)).call().unwrap();
+        let bytes = answer.body_mut().read_to_vec().unwrap();
+        (answer.status().as_u16(), bytes)
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Answered {
         read(
             agent()
