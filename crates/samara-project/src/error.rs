@@ -107,4 +107,15 @@ pub enum ProjectError {
         /// Why.
         error: Box<ProjectError>,
     },
+    /// A file in another format cannot be read or written.
+    #[error("{}: {why}", path.display())]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where in it, and what is wrong.
+        why: String,
+    },
+    /// Whoever has asked for it has ended it.
+    #[error("ended before it was done; nothing was written")]
+    Stopped,
 }

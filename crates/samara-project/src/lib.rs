@@ -3,6 +3,7 @@
 //! A [`Project`] is an SQLite file, `samara.project`, in the folder of the pictures. Whatever is done to it is one
 //! transaction: it is kept as a whole or not at all, whenever the program ends and however full the disk is. All that
 //! people do with masks goes through [`Project::apply`], is recorded with who did it, and can be undone.
+//! [`Project::import`] and [`Project::export`] read and write the formats of other programs.
 //!
 //! ```
 //! use samara_image::Mask;
@@ -26,16 +27,21 @@
 
 mod classes;
 mod error;
+mod export;
+mod header;
 mod history;
 mod ids;
+mod import;
 mod objects;
 mod pictures;
 mod project;
 
 pub use classes::Class;
 pub use error::ProjectError;
+pub use export::{ExportFormat, ExportOptions, Exported};
 pub use history::{Action, Applied, Edit, Opened};
 pub use ids::{ClassId, ObjectId, PictureId};
+pub use import::{ImportFormat, Imported};
 pub use objects::{NewObject, Object};
 pub use pictures::{Picture, Scanned};
 pub use project::{FILE_NAME, Project};

@@ -1,0 +1,190 @@
+//! Data sets of YOLO segmentation.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Formatter};
+use std::path::{Path, PathBuf};
+
+use samara_image::coco_polygons_to_mask;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::Result;
+use crate::import::pictures::Name;
+use crate::import::plan::{Plan, Planned, bytes, damaged, text, text_of};
+use crate::import::source::has_extension;
+
+/// Files that name the classes.
+pub(super) const LISTS: [&str; 3] = ["data.yaml", "data.yml", "classes.txt"];
+
+/// The file of a folder that names the classes.
+pub(super) fn list(folder: &Path) -> Option<PathBuf> {
+    let beside = LISTS.map(|name| folder.join(name)).into_iter();
+    let mut lists = beside.chain([folder.join("labels").join("classes.txt")]);
+    lists.find(|list| list.is_file())
+}
+
+/// The files of polygons: those in folders called `labels`, or else all texts.
+pub(super) fn texts(folder: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+    let is_list = |file: &Path| file.file_name().is_some_and(|name| name == "classes.txt");
+    let texts = files
+        .iter()
+        .filter(|file| has_extension(file, "txt") && !is_list(file));
+    let texts: Vec<PathBuf> = texts.cloned().collect();
+    let below = |file: &Path| name(folder, file).is_some();
+    let labels: Vec<PathBuf> = texts.iter().filter(|file| below(file)).cloned().collect();
+    if labels.is_empty() { texts } else { labels }
+}
+
+/// The path of a file below its folder `labels`, without extension.
+fn name(folder: &Path, file: &Path) -> Option<String> {
+    let below = file.strip_prefix(folder).ok()?.with_extension("");
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    let (_, folders) = parts.split_last()?;
+    let labels = folders.iter().rposition(|part| part == "labels")?;
+    Some(parts[labels + 1..].join("/"))
+}
+
+#[derive(Deserialize)]
+struct Data {
+    names: Names,
+}
+
+/// A list, or a map from numbers.
+struct Names(BTreeMap<u64, String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str("names as a list, or as numbers with names")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Names, A::Error> {
+                let names = Vec::deserialize(SeqAccessDeserializer::new(names))?;
+                Ok(Names((0..).zip(names).collect()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, names: A) -> Result<Names, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(names)).map(Names)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// The names of the classes by their numbers.
+fn names(list: &Path) -> Result<BTreeMap<u64, String>> {
+    if has_extension(list, "txt") {
+        let text = text(list)?;
+        return Ok((0..).zip(text.lines().map(str::to_owned)).collect());
+    }
+    let bytes = bytes(list)?;
+    let data: Data = serde_saphyr::from_slice(text_of(&bytes)).map_err(|error| {
+        // What follows shows the text.
+        let error = error.to_string();
+        let line = error.lines().next().unwrap_or_default();
+        damaged(list, line.strip_prefix("error: ").unwrap_or(line))
+    })?;
+    Ok(data.names.0)
+}
+
+/// Plans the objects of all files.
+pub(super) fn read(
+    list: &Path,
+    folder: &Path,
+    texts: &[PathBuf],
+    plan: &mut Plan<'_>,
+) -> Result<()> {
+    let names = names(list)?;
+    for path in texts {
+        let text = text(path)?;
+        let lines: Vec<(usize, Line<'_>)> = (1..)
+            .zip(text.lines())
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(number, line)| {
+                let line = Line::parse(line, &names, list);
+                Ok((
+                    number,
+                    line.map_err(|why| damaged(path, format!("line {number}: {why}")))?,
+                ))
+            })
+            .collect::<Result<_>>()?;
+        if lines.is_empty() {
+            continue;
+        }
+        let below = path.strip_prefix(folder).unwrap_or(path).with_extension("");
+        let below = name(folder, path).unwrap_or_else(|| below.to_string_lossy().into_owned());
+        let Some((index, size)) = plan.picture(Name::Stem(&below), lines.len()) else {
+            continue;
+        };
+        for (number, line) in lines {
+            let place = || format!("{}: line {number}", path.display());
+            let Some(mut corners) = line.corners else {
+                plan.count(
+                    "lines are boxes without an outline, and are left out",
+                    place,
+                );
+                continue;
+            };
+            let sides = [f64::from(size.0), f64::from(size.1)].into_iter().cycle();
+            corners
+                .iter_mut()
+                .zip(sides)
+                .for_each(|(v, side)| *v *= side);
+            let mask = coco_polygons_to_mask(&[corners], size.0, size.1);
+            let mask =
+                mask.map_err(|error| damaged(path, format!("line {number}: {}", error.reason())))?;
+            plan.add(index, Planned::new(Some(line.label), mask.to_rle()), place);
+        }
+    }
+    Ok(())
+}
+
+/// A line of a file: an object.
+struct Line<'a> {
+    label: &'a str,
+    /// As shares of width and height; `None` for a box.
+    corners: Option<Vec<f64>>,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &str, names: &'a BTreeMap<u64, String>, list: &Path) -> Result<Self, String> {
+        let mut words = line.split_whitespace();
+        let class = words.next().unwrap_or_default();
+        let number = class.strip_suffix(".0").unwrap_or(class).parse::<u64>();
+        let label = number
+            .ok()
+            .and_then(|number| names.get(&number))
+            .ok_or_else(|| {
+                let list = list.file_name().unwrap_or_default().to_string_lossy();
+                format!(
+                    "{class:?} is no number of a class of {list}, which has {}",
+                    names.len()
+                )
+            })?;
+        let mut corners = Vec::new();
+        for word in words {
+            let value = word.parse::<f64>().ok().filter(|value| value.is_finite());
+            corners.push(value.ok_or_else(|| format!("{word:?} is no coordinate"))?);
+        }
+        match corners.len() {
+            4 => Ok(Self {
+                label,
+                corners: None,
+            }),
+            n if n >= 6 && n % 2 == 0 => Ok(Self {
+                label,
+                corners: Some(corners),
+            }),
+            n => Err(format!(
+                "{n} values are no polygon, which has pairs of x and y of at least 3 corners"
+            )),
+        }
+    }
+}
