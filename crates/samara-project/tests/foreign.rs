@@ -1,0 +1,621 @@
+//! Files of other programs, also damaged ones.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use samara_image::{GrayImage, Mask, PngSource, RgbImage, Rle, save_png};
+use samara_project::{ImportFormat, Imported, Object, Project, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const WIDTH: u32 = 40;
+const HEIGHT: u32 = 30;
+
+fn project(paths: &[&str]) -> (TempDir, Project) {
+    let folder = tempfile::tempdir().unwrap();
+    for path in paths {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        save_png(path, &RgbImage::new(WIDTH, HEIGHT)).unwrap();
+    }
+    let project = Project::open(folder.path()).unwrap();
+    project.scan().unwrap();
+    (folder, project)
+}
+
+fn objects(project: &Project) -> Vec<Object> {
+    let pictures = project.pictures().unwrap().into_iter();
+    pictures
+        .flat_map(|picture| project.objects(picture.id).unwrap())
+        .collect()
+}
+
+fn rectangle(x0: u32, y0: u32, x1: u32, y1: u32) -> Rle {
+    let inside = |x, y| (x0..x1).contains(&x) && (y0..y1).contains(&y);
+    Mask::from_fn(WIDTH, HEIGHT, inside).to_rle()
+}
+
+/// Imports files into a project with the picture `a.png`.
+fn import(files: &[(&str, &[u8])], path: &str) -> (Project, Result<Imported>, TempDir) {
+    let (folder, project) = project(&["a.png"]);
+    let from = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = from.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let imported = project.import(&from.path().join(path), "import");
+    (project, imported, folder)
+}
+
+fn import_json(json: &Value) -> (Project, Result<Imported>, TempDir) {
+    import(&[("x.json", json.to_string().as_bytes())], "x.json")
+}
+
+/// The error of an import of which nothing is left.
+fn error_of((project, imported, _folder): (Project, Result<Imported>, TempDir)) -> String {
+    let error = imported.unwrap_err().to_string();
+    assert!(!error.contains('\n') && error.len() < 600, "{error}");
+    assert_eq!(objects(&project), []);
+    assert_eq!(project.classes().unwrap(), []);
+    error
+}
+
+fn coco(annotations: &Value) -> Value {
+    json!({
+        "images": [{"id": 7, "file_name": "some/where/a.png", "width": WIDTH, "height": HEIGHT}],
+        "categories": [{"id": "k", "name": " cat "}, {"id": 2, "name": "dog"}],
+        "annotations": annotations,
+    })
+}
+
+#[test]
+fn all_that_coco_has_is_read() {
+    let square = json!([1, 2, 5, 2, 5, 6, 1, 6]);
+    let far = json!([30, 20, 1000, 20, 1000, 1000, 30, 1000]);
+    let text = rectangle(2, 2, 4, 9).to_compressed_string();
+    let annotations = json!([
+        {"id": 1, "image_id": "7", "category_id": "k", "segmentation": [square, far], "iscrowd": 0},
+        {"id": 2, "image_id": 7.0, "category_id": 2, "iscrowd": 1,
+         "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 60, 0, 0, 1140]}},
+        {"id": 3, "image_id": 7, "segmentation": {"size": [HEIGHT, WIDTH], "counts": text},
+         "predicted_iou": 0.5, "attributes": {"occluded": false, "pose": "lying"}},
+        // None of these is an area.
+        {"id": 4, "image_id": 7, "category_id": 2, "segmentation": [[1, 1, 2, 2]]},
+        {"id": 5, "image_id": 7, "category_id": 2, "segmentation": []},
+        {"id": 6, "image_id": 7, "category_id": 2, "bbox": [1, 1, 4, 4]},
+        {"id": 7, "image_id": 7, "category_id": 2, "segmentation": {"size": [4, 4], "counts": [16]}},
+        // The same as the first.
+        {"id": 8, "image_id": 7, "category_id": "k", "segmentation": [far, square]},
+    ]);
+    let (project, imported, _folder) = import_json(&coco(&annotations));
+    let imported = imported.unwrap();
+    let read = objects(&project);
+    let masks: Vec<&Rle> = read.iter().map(|object| &object.content.mask).collect();
+    let parts = rectangle(1, 2, 5, 6).to_mask().unwrap();
+    let parts = parts
+        .or(&rectangle(30, 20, WIDTH, HEIGHT).to_mask().unwrap())
+        .unwrap()
+        .to_rle();
+    assert_eq!(
+        masks,
+        [&parts, &rectangle(0, 0, 2, HEIGHT), &rectangle(2, 2, 4, 9)]
+    );
+    let classes = project.classes().unwrap();
+    let names: Vec<&str> = classes.iter().map(|class| &*class.name).collect();
+    assert_eq!(names, ["cat", "dog"]);
+    assert_eq!(read[0].content.class, Some(classes[0].id));
+    assert_eq!(read[1].content.attributes["iscrowd"], "1");
+    let last = &read[2].content;
+    assert_eq!(
+        (last.class, last.predicted_iou, &*last.attributes["pose"]),
+        (None, Some(0.5), "lying")
+    );
+    assert_eq!(
+        (imported.format, imported.objects, imported.classes),
+        (ImportFormat::Coco, 3, 2)
+    );
+    let all = imported.warnings.join("\n");
+    for words in [
+        "1 polygons of fewer than 3 points",
+        "2 objects without a pixel",
+        "1 annotations without an outline",
+        "4x4, and the picture 40x30",
+        "1 objects are there already",
+    ] {
+        assert!(all.contains(words), "{words}: {all}");
+    }
+}
+
+#[test]
+fn damage_of_coco_is_named_with_its_place() {
+    let with = |segmentation: Value| {
+        let one =
+            json!({"id": 1, "image_id": 7, "category_id": 2, "segmentation": [[1, 1, 9, 1, 9, 9]]});
+        let two = json!({"id": 1, "image_id": 7, "category_id": 2, "segmentation": segmentation});
+        coco(&json!([one, two]))
+    };
+    let size = [HEIGHT, WIDTH];
+    for (json, words) in [
+        (
+            with(json!([[1, 1, 2, 2, 3]])),
+            "annotations[1].segmentation: 5 values are not pairs",
+        ),
+        (
+            with(json!([[1e300, 1, 2, 2, 3, 3]])),
+            "annotations[1].segmentation: (1000",
+        ),
+        (
+            with(json!([["a", 1, 2, 2, 3, 3]])),
+            "annotations[1].segmentation[0][0]",
+        ),
+        (
+            with(json!("a")),
+            "annotations[1].segmentation: invalid type",
+        ),
+        (with(json!({"size": size, "counts": [7]})), "add up to 7"),
+        (
+            with(json!({"size": size, "counts": "~"})),
+            "annotations[1].segmentation",
+        ),
+        (
+            with(json!({"size": [1e300, 3], "counts": [7]})),
+            "annotations[1].segmentation",
+        ),
+        (
+            with(json!({"size": [u32::MAX, u32::MAX], "counts": [7]})),
+            "annotations[1].segmentation",
+        ),
+        (
+            coco(&json!([{"id": 1, "image_id": 8}])),
+            "annotations[0].image_id: no image has this id",
+        ),
+        (
+            coco(&json!([{"id": 1, "image_id": 7, "category_id": 3}])),
+            "annotations[0].category_id: no category",
+        ),
+        (
+            coco(&json!([{"id": 1, "image_id": [7]}])),
+            "annotations[0].image_id: an id is",
+        ),
+        (coco(&json!({})), "annotations: invalid type"),
+        (
+            json!({"images": [], "categories": []}),
+            "is in no format that is read",
+        ),
+        (json!([{"image_id": 1}]), "is in no format that is read"),
+    ] {
+        let error = error_of(import_json(&json));
+        assert!(
+            error.contains("x.json: ") && error.contains(words),
+            "{words}: {error}"
+        );
+    }
+    let whole = with(json!([[1, 2, 3, 4, 5, 6]])).to_string();
+    for cut in (0..whole.len()).step_by(7) {
+        let error = error_of(import(&[("x.json", &whole.as_bytes()[..cut])], "x.json"));
+        assert!(error.contains("line 1 column"), "{error}");
+    }
+    for (bad, words) in [
+        ("NaN", "line 1 column"),
+        ("1e999", "number out of range"),
+        ("-Infinity", "line 1 column"),
+    ] {
+        let text = whole.replace("[[1,2,", &format!("[[{bad},2,"));
+        assert_ne!(text, whole);
+        let error = error_of(import(&[("x.json", text.as_bytes())], "x.json"));
+        assert!(error.contains(words), "{error}");
+    }
+    let deep = "[".repeat(1_000_000);
+    error_of(import(&[("x.json", deep.as_bytes())], "x.json"));
+    let deep = format!("{{\"a\":{deep}{}}}", "]".repeat(1_000_000));
+    let attributes = whole.replacen("\"id\":1", &format!("\"attributes\":{deep}"), 1);
+    let error = error_of(import(&[("x.json", attributes.as_bytes())], "x.json"));
+    assert!(
+        error.contains("annotations[0].attributes.a") && error.contains("recursion limit"),
+        "{error}"
+    );
+}
+
+#[test]
+fn pictures_that_are_not_found_are_named() {
+    let (_folder, project) = project(&["a/x.png", "b/x.png", "b/y.png", "z.png", "z.jpg"]);
+    let from = tempfile::tempdir().unwrap();
+    let path = from.path().join("x.json");
+    let names = [
+        "x.png",
+        "../../etc/passwd",
+        "/data/b/x.png",
+        "y.jpg",
+        "C:\\data\\b\\..\\a\\x.png",
+        "z.webp",
+        "..",
+    ];
+    let images: Vec<Value> = names
+        .iter()
+        .zip(0..)
+        .map(|(name, id)| json!({"id": id, "file_name": name}))
+        .collect();
+    let annotations: Vec<Value> = (0..7_u32)
+        .map(|id| json!({"id": id, "image_id": id, "segmentation": [[id, 1, 9, 1, 9, 9, id, 9]]}))
+        .collect();
+    fs::write(
+        &path,
+        json!({"images": images, "annotations": annotations}).to_string(),
+    )
+    .unwrap();
+    let imported = project.import(&path, "import").unwrap();
+    assert_eq!(
+        imported.warnings,
+        [
+            "x.png: 2 pictures have this name; 1 objects are left out",
+            "../../etc/passwd: no picture has this name; 1 objects are left out",
+            "z.webp: 2 pictures have this name; 1 objects are left out",
+            "..: is no name of a picture; 1 objects are left out",
+        ]
+    );
+    let with: Vec<(String, u64)> = project
+        .pictures()
+        .unwrap()
+        .into_iter()
+        .map(|p| (p.path, p.objects))
+        .collect();
+    let with: Vec<(&str, u64)> = with.iter().map(|(path, count)| (&**path, *count)).collect();
+    assert_eq!(
+        with,
+        [
+            ("a/x.png", 1),
+            ("b/x.png", 1),
+            ("b/y.png", 1),
+            ("z.jpg", 0),
+            ("z.png", 0)
+        ]
+    );
+}
+
+#[test]
+fn pictures_of_another_size_are_left_out() {
+    let mut json = coco(&json!([{"id": 1, "image_id": 7, "segmentation": [[1, 1, 9, 1, 9, 9]]}]));
+    json["images"][0]["width"] = json!(WIDTH + 1);
+    let (project, imported, _folder) = import_json(&json);
+    let warnings = imported.unwrap().warnings;
+    assert!(
+        warnings[0].contains("is 41x30 in the file, but the picture is 40x30"),
+        "{warnings:?}"
+    );
+    assert_eq!(objects(&project), []);
+    // A picture that is none.
+    let (folder, project) = self::project(&["a.png"]);
+    fs::write(folder.path().join("a.png"), "no picture").unwrap();
+    let path = folder.path().join("x.json");
+    json["images"][0]["width"] = json!(WIDTH);
+    fs::write(&path, json.to_string()).unwrap();
+    let warnings = project.import(&path, "import").unwrap().warnings;
+    assert!(warnings[0].contains("is not an image"), "{warnings:?}");
+}
+
+fn labelme(shapes: &Value) -> Value {
+    json!({"version": "5.5.0", "flags": {}, "imagePath": "..\\a.png", "imageData": null,
+           "imageHeight": HEIGHT, "imageWidth": WIDTH, "shapes": shapes})
+}
+
+#[test]
+fn all_areas_of_labelme_are_read() {
+    // Its own masks have 0 and 1 for values.
+    let mask = GrayImage::from_fn(3, 2, |x, y| [u8::from((x, y) != (0, 0))].into());
+    let mask = BASE64_STANDARD.encode(mask.to_png().unwrap());
+    let shapes = json!([
+        {"label": "p", "points": [[1, 1], [4, 1], [4, 5], [1, 5]], "group_id": 3},
+        {"label": "r", "points": [[9, 9], [6.0, 7.0]], "shape_type": "rectangle", "group_id": null, "description": "a"},
+        {"label": "c", "points": [[20, 15], [20, 20]], "shape_type": "circle"},
+        {"label": "m", "points": [[38, 29], [40, 30]], "shape_type": "mask", "mask": mask},
+        {"label": "p", "points": [[11, 1], [14, 1], [14, 5], [11, 5]], "group_id": 3, "shape_type": "polygon"},
+        {"label": "l", "points": [[1, 1], [9, 9]], "shape_type": "line"},
+        {"label": "p", "points": [[1, 1], [9, 9]], "shape_type": "polygon"},
+    ]);
+    let (project, imported, _folder) = import_json(&labelme(&shapes));
+    let imported = imported.unwrap();
+    assert!(
+        imported.warnings[0].starts_with("2 shapes that are no area"),
+        "{imported:?}"
+    );
+    assert_eq!(
+        (imported.format, imported.objects, imported.classes),
+        (ImportFormat::Labelme, 4, 4)
+    );
+    let read = objects(&project);
+    let both = rectangle(1, 1, 4, 5)
+        .to_mask()
+        .unwrap()
+        .or(&rectangle(11, 1, 14, 5).to_mask().unwrap());
+    assert_eq!(read[0].content.mask, both.unwrap().to_rle());
+    assert_eq!(read[1].content.mask, rectangle(6, 7, 9, 9));
+    assert_eq!(read[1].content.attributes["description"], "a");
+    let circle = Mask::from_fn(WIDTH, HEIGHT, |x, y| {
+        (f64::from(x) - 19.5).powi(2) + (f64::from(y) - 14.5).powi(2) <= 25.0
+    });
+    assert!(read[2].content.mask.to_mask().unwrap().iou(&circle) > 0.95);
+    let corner = Mask::from_fn(WIDTH, HEIGHT, |x, y| (x, y) == (39, 29));
+    assert_eq!(read[3].content.mask, corner.to_rle());
+}
+
+#[test]
+fn damage_of_labelme_is_named_with_its_place() {
+    let png = BASE64_STANDARD.encode(GrayImage::new(3, 2).to_png().unwrap());
+    for (shape, words) in [
+        (
+            json!({"label": "a", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": png}),
+            "3x2 pixels in a box of 2x2",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0], [1e300, 1]], "shape_type": "mask", "mask": png}),
+            "shapes[1].mask: is 3x2",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0], [2, 1]], "shape_type": "mask", "mask": "?"}),
+            "shapes[1].mask: ",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0], [2, 1]], "shape_type": "mask", "mask": "AAAA"}),
+            "not an image",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0], [2, 1]], "shape_type": "mask"}),
+            "shapes[1].mask: is missing",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0], [2, 1], [3, 1e200]]}),
+            "shapes[1].points: (3, 1000",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0], [1e200, 1e200]], "shape_type": "circle"}),
+            "shapes[1].points",
+        ),
+        (
+            json!({"label": "a", "points": [[0, 0, 1]]}),
+            "shapes[1].points[0]: trailing characters at line 1",
+        ),
+        (json!({"points": []}), "shapes[1]: missing field `label`"),
+    ] {
+        let good = json!({"label": "b", "points": [[0, 0], [5, 0], [5, 5]]});
+        let json = labelme(&json!([good, shape])).to_string();
+        let other = labelme(&json!([good])).to_string();
+        // A file before it is not imported either.
+        let files: [(&str, &[u8]); 2] = [("a.json", other.as_bytes()), ("x.json", json.as_bytes())];
+        let error = error_of(import(&files, ""));
+        assert!(
+            error.contains("x.json: ") && error.contains(words),
+            "{words}: {error}"
+        );
+    }
+}
+
+#[test]
+fn labelme_names_pictures_from_its_file() {
+    let (folder, project) = project(&["a/x.png", "b/x.png"]);
+    let mut json = labelme(&json!([{"label": "b", "points": [[0, 0], [5, 0], [5, 5]]}]));
+    json["imagePath"] = json!("../b/x.png");
+    fs::write(folder.path().join("a/x.json"), json.to_string()).unwrap();
+    json["imagePath"] = json!("x.png");
+    fs::write(folder.path().join("b/x.json"), json.to_string()).unwrap();
+    fs::write(folder.path().join("other.json"), "{}").unwrap();
+    let imported = project.import(folder.path(), "import").unwrap();
+    assert_eq!(imported.objects, 1);
+    assert!(imported.warnings[0].ends_with("other.json: is neither COCO nor labelme"));
+    assert!(imported.warnings[1].starts_with("1 objects are there already"));
+    assert_eq!(project.pictures().unwrap()[1].objects, 1);
+}
+
+const SQUARE: &str = "0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5";
+
+fn yolo(list: (&str, &str), label: &str) -> (Project, Result<Imported>, TempDir) {
+    let label = format!("1 {SQUARE}\n{label}");
+    let files: [(&str, &[u8]); 3] = [
+        (list.0, list.1.as_bytes()),
+        ("train/labels/a.txt", label.as_bytes()),
+        ("README.txt", b"not a label"),
+    ];
+    import(&files, "")
+}
+
+#[test]
+fn all_lists_of_yolo_are_read() {
+    let list = "names: [cat, 'no: dog']\nnc: 2\ntrain: ../train/images\n";
+    let map = "# of cats\nnames:\n  0: cat\n  1: \"no: dog\"\n";
+    let lines = "\u{feff}cat\nno: dog\n\n";
+    let dashes = "names:\n- cat\n- 'no: dog'\n";
+    for list in [
+        ("data.yaml", list),
+        ("data.yml", map),
+        ("classes.txt", lines),
+        ("data.yaml", dashes),
+    ] {
+        let (project, imported, _folder) = yolo(
+            list,
+            &format!("\n0 -1 -1 2 -1 2 0.5 -1 0.5\r\n0.0 {SQUARE}\n0 .5 .5 .1 .1"),
+        );
+        let imported = imported.unwrap();
+        assert_eq!((imported.format, imported.objects), (ImportFormat::Yolo, 3));
+        assert!(
+            imported.warnings[0].starts_with("1 lines are boxes without an outline"),
+            "{imported:?}"
+        );
+        let classes = project.classes().unwrap();
+        assert_eq!(classes[0].name, "no: dog");
+        let read = objects(&project);
+        assert_eq!(read[0].content.mask, rectangle(4, 3, 20, 15));
+        // Clipped.
+        assert_eq!(read[1].content.mask, rectangle(0, 0, WIDTH, HEIGHT / 2));
+    }
+    let (project, imported, _folder) = yolo(("data.yaml", "names: [0, no]"), "");
+    assert_eq!(imported.unwrap().classes, 1);
+    assert_eq!(project.classes().unwrap()[0].name, "no");
+}
+
+#[test]
+fn damage_of_yolo_is_named_with_its_line() {
+    let list = ("data.yaml", "names: [a, b]");
+    for (line, words) in [
+        (
+            format!("2 {SQUARE}"),
+            "line 2: \"2\" is no number of a class of data.yaml, which has 2",
+        ),
+        (format!("-1 {SQUARE}"), "line 2: \"-1\""),
+        (
+            format!("99999999999999999999999 {SQUARE}"),
+            "line 2: \"9999",
+        ),
+        (format!("cat {SQUARE}"), "line 2: \"cat\""),
+        (format!("0 {SQUARE} 0.5"), "line 2: 9 values"),
+        ("0 0.1 0.1".into(), "line 2: 2 values"),
+        (
+            "0 NaN 0.1 0.2 0.2 0.3 0.3".into(),
+            "line 2: \"NaN\" is no coordinate",
+        ),
+        ("0 inf 0.1 0.2 0.2 0.3 0.3".into(), "line 2: \"inf\""),
+        ("0 1e999 0.1 0.2 0.2 0.3 0.3".into(), "line 2: \"1e999\""),
+        ("0 1e200 0.1 0.2 0.2 0.3 0.3".into(), "line 2: (399"),
+        ("0 0,1 0.1 0.2 0.2 0.3 0.3".into(), "line 2: \"0,1\""),
+    ] {
+        let error = error_of(yolo(list, &line));
+        assert!(
+            error.contains("a.txt: ") && error.contains(words),
+            "{words}: {error}"
+        );
+    }
+    for names in [
+        "names: 3",
+        "names: [a",
+        "nothing: 1",
+        "names: {a: b}",
+        "names: [[1]]",
+    ] {
+        let error = error_of(yolo(("data.yaml", names), ""));
+        assert!(error.contains("data.yaml: "), "{error}");
+    }
+    let aliases = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                   d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nnames: [*e,*e,*e,*e,*e,*e,*e,*e]\n";
+    error_of(yolo(("data.yaml", aliases), ""));
+    let files: [(&str, &[u8]); 2] = [("data.yaml", b"names: [a]"), ("labels/a.txt", b"0 \xff")];
+    assert!(error_of(import(&files, "")).contains("is no text in UTF-8"));
+}
+
+fn write_palette(path: &Path, (width, height): (u32, u32), value: impl Fn(u32, u32) -> u8) {
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), width, height);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(vec![9; 768]);
+    let values: Vec<u8> = (0..height)
+        .flat_map(|y| (0..width).map(move |x| (x, y)))
+        .map(|(x, y)| value(x, y))
+        .collect();
+    encoder
+        .write_header()
+        .unwrap()
+        .write_image_data(&values)
+        .unwrap();
+}
+
+#[test]
+fn maps_are_of_classes_or_objects() {
+    let (folder, project) = project(&["images/a.png", "images/b.png"]);
+    let maps = folder.path().join("SegmentationClass");
+    fs::create_dir(&maps).unwrap();
+    let value = |x: u32, _| match x {
+        0..4 => 3,
+        4..6 => 255,
+        20..25 => 7,
+        _ => 0,
+    };
+    write_palette(&maps.join("a.png"), (WIDTH, HEIGHT), value);
+    write_palette(&maps.join("b.png"), (WIDTH - 1, HEIGHT), value);
+    write_palette(&maps.join("c.png"), (WIDTH, HEIGHT), value);
+    // The maps are pictures of the project too, of the same names.
+    project.scan().unwrap();
+    let imported = project.import(folder.path(), "import").unwrap();
+    assert_eq!(
+        (imported.format, imported.objects, imported.classes),
+        (ImportFormat::Maps, 2, 2)
+    );
+    let warnings = &imported.warnings;
+    assert!(
+        warnings[0].ends_with("b.png: is 39x30, but the picture is 40x30; 3 objects are left out"),
+        "{warnings:?}"
+    );
+    assert_eq!(
+        warnings[1],
+        "c: no picture has this name; 3 objects are left out"
+    );
+    assert!(warnings[2].starts_with("1 areas of the value 255"));
+    let names: Vec<String> = project
+        .classes()
+        .unwrap()
+        .into_iter()
+        .map(|class| class.name)
+        .collect();
+    assert_eq!(names, ["3", "7"]);
+    assert_eq!(
+        objects(&project)[0].content.mask,
+        rectangle(0, 0, 4, HEIGHT)
+    );
+
+    // With names.
+    fs::write(folder.path().join("classes.txt"), "background\na\nb\ncat").unwrap();
+    let error = project.import(&maps, "import").unwrap_err().to_string();
+    assert!(
+        error.ends_with("a.png: the value 7 has no line in classes.txt"),
+        "{error}"
+    );
+    fs::write(
+        maps.join("a.png"),
+        &fs::read(maps.join("a.png")).unwrap()[..60],
+    )
+    .unwrap();
+    let error = project.import(&maps, "import").unwrap_err().to_string();
+    assert!(
+        error.contains("a.png: ") && !error.contains('\n'),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_in_no_format_is_refused() {
+    assert!(error_of(import(&[("x.zip", b"PK")], "x.zip")).contains("is in no format"));
+    assert!(error_of(import(&[("x.md", b"PK")], "")).contains("is in no format"));
+    assert!(error_of(import(&[], "nothing")).contains("is no file or folder"));
+    assert!(error_of(import(&[("x.png", b"PK")], "x.png")).contains("x.png: "));
+    assert!(error_of(import(&[("x.json", b"")], "x.json")).contains("EOF"));
+}
+
+#[test]
+fn colours_of_classes_differ() {
+    let (_folder, project) = project(&["a.png"]);
+    // The colour that the second class would get.
+    project.add_class("old", "#FF8A1E").unwrap();
+    let mut json = coco(&json!(vec![Value::Null; 20]));
+    json["categories"] = json!(vec![Value::Null; 20]);
+    for id in 0..20 {
+        json["categories"][id] = json!({"id": id, "name": format!("class {id}")});
+        json["annotations"][id] = json!({"id": id, "image_id": 7, "category_id": id, "segmentation": [[id, 1, 29, 1, 29, 9]]});
+    }
+    let from = tempfile::tempdir().unwrap();
+    fs::write(from.path().join("x.json"), json.to_string()).unwrap();
+    assert_eq!(
+        project
+            .import(&from.path().join("x.json"), "import")
+            .unwrap()
+            .classes,
+        20
+    );
+    let colours: std::collections::BTreeSet<String> = project
+        .classes()
+        .unwrap()
+        .into_iter()
+        .map(|class| class.colour.to_lowercase())
+        .collect();
+    assert_eq!(colours.len(), 21);
+}
