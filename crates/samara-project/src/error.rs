@@ -93,6 +93,17 @@ pub enum ProjectError {
         /// The revision that it has.
         now: u64,
     },
+    /// A file in another format cannot be read or written.
+    #[error("{}: {why}", path.display())]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where in it, and what is wrong.
+        why: String,
+    },
+    /// Whoever has asked for it has ended it.
+    #[error("ended before it was done; nothing was written")]
+    Stopped,
     /// There is nothing to be undone, or redone.
     #[error("there is nothing to {0}")]
     Nothing(&'static str),
@@ -107,15 +118,4 @@ pub enum ProjectError {
         /// Why.
         error: Box<ProjectError>,
     },
-    /// A file in another format cannot be read or written.
-    #[error("{}: {why}", path.display())]
-    Format {
-        /// The file or folder.
-        path: PathBuf,
-        /// Where in it, and what is wrong.
-        why: String,
-    },
-    /// Whoever has asked for it has ended it.
-    #[error("ended before it was done; nothing was written")]
-    Stopped,
 }
