@@ -126,6 +126,7 @@ pub struct Applied {
     /// The revision that it has now.
     pub revision: u64,
     /// Its objects, the lowest first.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::objects::DrawnObject>))]
     pub objects: Vec<Object>,
     /// Whether its masks are as they should be.
     pub checked: bool,

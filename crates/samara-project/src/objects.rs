@@ -59,9 +59,13 @@ struct CocoMask {
     counts: String,
 }
 
+/// A name that stands for no other type in descriptions.
+#[cfg(feature = "openapi")]
+pub(crate) type DrawnObject = Object;
+
 /// An object of a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = DrawnObject))]
 pub struct Object {
     /// Which.
     pub id: ObjectId,

@@ -285,7 +285,8 @@ impl From<ProjectError> for Problem {
             E::Name(_) => refused("name"),
             E::Colour(_) => refused("colour"),
             E::Size { .. } => refused("mask"),
-            E::Value(_) => refused(""),
+            E::Value(_) | E::Format { .. } => refused(""),
+            E::Stopped => Self::unavailable(error),
             E::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error),
             E::Busy { .. } => Self {
                 retry_after: Some(BUSY),

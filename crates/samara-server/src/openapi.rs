@@ -211,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn lists_say_what_is_in_them() {
+        let api = described();
+        for name in ["OpenedAnswer", "Applied"] {
+            let objects = &api["components"]["schemas"][name]["properties"]["objects"];
+            assert_eq!(objects["items"]["$ref"], "#/components/schemas/DrawnObject");
+        }
+    }
+
+    #[test]
     fn options_are_those_of_the_engine() {
         let api = described();
         let schemas = &api["components"]["schemas"];

@@ -41,7 +41,7 @@ use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
 use crate::page;
 use crate::routes::{
-    embeddings, images, jobs, models, pictures, predict, project, quality, videos,
+    embeddings, formats, images, jobs, models, pictures, predict, project, quality, videos,
 };
 
 /// Why the server does not start.
@@ -277,6 +277,8 @@ fn native() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(project::add_class))
         .routes(routes!(project::change_class, project::remove_class))
         .routes(routes!(project::events))
+        .routes(routes!(formats::export))
+        .routes(routes!(formats::import))
         .routes(routes!(pictures::list))
         .routes(routes!(pictures::open))
         .routes(routes!(pictures::thumbnail))

@@ -640,3 +640,84 @@ fn without_a_project_there_is_none() {
     let api = server.get("/openapi.json").good();
     assert!(api["paths"]["/v1/project/pictures/{id}/edits"].is_object());
 }
+
+#[test]
+fn it_is_exported_beside_its_folder_and_imported_again() {
+    let (server, folder) = open(|_| {});
+    let picture = at(&server, 0);
+    server.post(&format!("{picture}/open"), &json!({})).good();
+    add(&server, &picture);
+    let formats = server.get("/v1/project").good()["formats"].clone();
+    for format in formats.as_array().unwrap() {
+        let name = format["name"].as_str().unwrap();
+        let asked = json!({"format": name, "folder": format!("out-{name}")});
+        let exported = server.post("/v1/project/export", &asked).good();
+        assert_eq!(
+            (&exported["pictures"], &exported["objects"]),
+            (&json!(1), &json!(1))
+        );
+        let path = folder
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join(format!("out-{name}"));
+        assert_eq!(exported["path"], path.to_str().unwrap());
+        let again = server.post("/v1/project/export", &asked);
+        assert_eq!((again.status, refused(&again).1.as_str()), (409, "folder"));
+    }
+    for (wrong, field) in [
+        (json!({"format": "coco", "folder": "../out"}), "folder"),
+        (json!({"format": "coco", "folder": ".."}), "folder"),
+        (json!({"format": "coco", "folder": ""}), "folder"),
+        (json!({"format": "svg", "folder": "out"}), "format"),
+        (
+            json!({"format": "coco", "folder": "out", "tolerance": -1}),
+            "tolerance",
+        ),
+    ] {
+        let answer = server.post("/v1/project/export", &wrong);
+        assert_eq!(
+            (answer.status, refused(&answer).1.as_str()),
+            (422, field),
+            "{wrong}"
+        );
+    }
+
+    let mask = &server.post(&format!("{picture}/open"), &json!({})).good()["objects"][0]["mask"];
+    server.post(&format!("{picture}/undo"), &json!({})).good();
+    let coco = std::fs::read(folder.path().join("out-coco/annotations.json")).unwrap();
+    let send = |name: &str, file: &[u8]| {
+        let path = format!("/v1/project/import?name={name}");
+        server.send(&path, "application/octet-stream", file)
+    };
+    let imported = send("annotations.json", &coco).good();
+    assert_eq!(
+        (&imported["format"], &imported["objects"]),
+        (&json!("coco"), &json!(1))
+    );
+    let opened = server.post(&format!("{picture}/open"), &json!({})).good();
+    assert_eq!(&opened["objects"][0]["mask"], mask);
+    assert_eq!(opened["objects"][0]["author"], "me");
+    assert_eq!(opened["can_undo"], true);
+    assert_eq!(send("annotations.json", &coco).good()["objects"], 0);
+
+    let damaged = send("annotations.json", &coco[..coco.len() / 2]);
+    let (status, _, detail) = refused(&damaged);
+    assert_eq!(status, 422);
+    assert!(detail.starts_with("annotations.json: "), "{detail}");
+    assert_eq!(send("../a.json", &coco).status, 422);
+    for path in ["../out-coco", "/etc", "nothing.json"] {
+        let answer = server.post("/v1/project/import", &json!({"path": path}));
+        assert_eq!(
+            (answer.status, refused(&answer).1.as_str()),
+            (404, "path"),
+            "{path}"
+        );
+    }
+    std::fs::write(folder.path().join("photos/here.json"), &coco).unwrap();
+    server.post(&format!("{picture}/undo"), &json!({})).good();
+    let here = server
+        .post("/v1/project/import", &json!({"path": "here.json"}))
+        .good();
+    assert_eq!(here["objects"], 1);
+}

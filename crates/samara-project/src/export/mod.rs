@@ -55,6 +55,7 @@ impl Default for ExportOptions {
 
 /// What was exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Exported {
     /// How many pictures.
     pub pictures: usize,

@@ -28,6 +28,7 @@ use plan::{Plan, Planned, canonical};
 
 /// A format from which [`Project::import`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ImportFormat {
     /// COCO's file of annotations, or a folder of them.
@@ -54,6 +55,7 @@ impl ImportFormat {
 
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Imported {
     /// In which format it was.
     pub format: ImportFormat,

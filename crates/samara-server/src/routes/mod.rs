@@ -5,6 +5,7 @@
 )]
 
 pub(crate) mod embeddings;
+pub(crate) mod formats;
 pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod models;

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as Answer};
 use samara_image::Rle;
 use samara_project::{
-    Action, Applied, ClassId, Edit, NewObject, Object, ObjectId, Picture, PictureId, Project,
-    ProjectError,
+    Action, Applied, ClassId, Edit, NewObject, Object as DrawnObject, ObjectId, Picture, PictureId,
+    Project, ProjectError,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub(crate) struct OpenedAnswer {
     /// Its file as it is now, by whose id prompts name it.
     image: ImageInfo,
     /// The lowest first.
-    objects: Vec<Object>,
+    objects: Vec<DrawnObject>,
     /// Whether there is an action to be undone.
     can_undo: bool,
     /// Whether there is one to be done again.
@@ -226,8 +226,8 @@ pub(crate) struct EditsRequest {
 pub(crate) enum EditRequest {
     /// A new object, on top of the others.
     Add(ObjectRequest),
-    /// The number of an object, and what it is from now on.
-    #[schema(value_type = Vec<Object>)]
+    /// The number of an object, and what it is from now on: a list of these two.
+    #[schema(value_type = Vec<serde_json::Value>)]
     Change((ObjectId, ObjectRequest)),
     /// The number of an object, and its place; the highest lies on top.
     #[schema(value_type = [i64; 2])]

@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::{Extension, Json as Answer};
 use futures_util::StreamExt as _;
 use futures_util::stream::unfold;
-use samara_project::{Class, ClassId, Project, Scanned};
+use samara_project::{Class, ClassId, ExportFormat, Project, Scanned};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
@@ -36,18 +36,29 @@ pub(crate) struct ProjectInfo {
     #[schema(example = "lite")]
     model: String,
     classes: Vec<Class>,
-    /// In which forms annotations are written.
+    /// In which it is exported.
     formats: Vec<FormatInfo>,
 }
 
-/// A form of annotations.
+/// A format of annotations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FormatInfo {
+    /// As a request names it.
     name: &'static str,
     /// For people.
     title: &'static str,
-    /// Whether it is one file, in the place of a folder.
-    is_file: bool,
+    /// What is written, in one line.
+    description: &'static str,
+}
+
+impl From<ExportFormat> for FormatInfo {
+    fn from(format: ExportFormat) -> Self {
+        Self {
+            name: format.name(),
+            title: format.title(),
+            description: format.description(),
+        }
+    }
 }
 
 /// What a class is to be.
@@ -95,7 +106,7 @@ pub(crate) async fn get(
         author: author(&app, client),
         model: app.models.default_name().to_owned(),
         classes: open.ask(Project::classes).await?,
-        formats: Vec::new(),
+        formats: ExportFormat::ALL.map(FormatInfo::from).into(),
     }))
 }
 
