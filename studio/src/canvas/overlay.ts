@@ -42,7 +42,7 @@ export class Overlay {
         this.render(view, screen, ratio, paint);
       }
     }
-    this.blit(context, view, screen);
+    this.blit(context, view, screen, ratio);
   }
 
   private render(
@@ -65,17 +65,27 @@ export class Overlay {
     this.drawn = { view, screen };
   }
 
-  private blit(context: CanvasRenderingContext2D, view: View, screen: readonly [number, number]): void {
+  private blit(
+    context: CanvasRenderingContext2D,
+    view: View,
+    screen: readonly [number, number],
+    ratio: number,
+  ): void {
     if (this.drawn === null) return;
     const before = this.drawn.view;
     const by = view.scale / before.scale;
     const [width, height] = screen;
-    context.drawImage(
-      this.canvas,
-      view.x - (before.x + MARGIN * width) * by,
-      view.y - (before.y + MARGIN * height) * by,
-      width * (1 + 2 * MARGIN) * by,
-      height * (1 + 2 * MARGIN) * by,
-    );
+    const x = view.x - (before.x + MARGIN * width) * by;
+    const y = view.y - (before.y + MARGIN * height) * by;
+    if (by !== 1) {
+      context.drawImage(this.canvas, x, y, (this.canvas.width / ratio) * by, (this.canvas.height / ratio) * by);
+      return;
+    }
+    // Moved by whole pixels of the screen it is copied as it is.
+    context.save();
+    context.imageSmoothingEnabled = false;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(this.canvas, Math.round(x * ratio), Math.round(y * ratio));
+    context.restore();
   }
 }

@@ -16,6 +16,11 @@ interface Tile {
   loading: AbortController | null;
 }
 
+/** The level at which one tile shows all. */
+export function topLevel(size: readonly [number, number]): number {
+  return Math.max(0, Math.ceil(Math.log2(Math.max(...size) / SIDE)));
+}
+
 type Place = readonly [level: number, x: number, y: number];
 
 export class Tiles {
@@ -44,9 +49,8 @@ export class Tiles {
     this.tiles.clear();
   }
 
-  /** The level at which one tile shows all. */
   private get top(): number {
-    return Math.max(0, Math.ceil(Math.log2(Math.max(...this.size) / SIDE)));
+    return topLevel(this.size);
   }
 
   draw(context: CanvasRenderingContext2D, view: View, screen: readonly [number, number], ratio: number): void {
@@ -54,7 +58,8 @@ export class Tiles {
     const finest = Math.max(0, Math.min(this.top, Math.floor(Math.log2(1 / (view.scale * ratio)))));
     this.wanted = [];
     context.imageSmoothingEnabled = view.scale < 4;
-    context.imageSmoothingQuality = "high";
+    // A level is reduced by less than two; more care is seen by nobody, and costs most of a frame without a GPU.
+    context.imageSmoothingQuality = "low";
     for (let level = this.top; level >= finest; level--) {
       // Of the levels between, what is there by chance; all is under it at the top, and wanted at the finest.
       const isWanted = level === this.top || level === finest;

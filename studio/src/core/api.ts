@@ -246,9 +246,10 @@ export class Api {
     return this.post("/v1/project/scan", {});
   }
 
-  async open(picture: number, signal?: AbortSignal): Promise<Opened> {
-    const told = await this.post<WireApplied<Opened>>(`/v1/project/pictures/${picture}/open`, {}, signal);
-    return applied(told);
+  /** Reads a picture, at which somebody looks now or will (`isAhead`). */
+  async open(picture: number, isAhead = false): Promise<Opened> {
+    const path = `/v1/project/pictures/${picture}/open?ahead=${isAhead}`;
+    return applied(await this.post<WireApplied<Opened>>(path, {}));
   }
 
   thumbnail(picture: number, signal?: AbortSignal): Promise<Blob> {

@@ -33,7 +33,7 @@ function isHandmade({ clicks, box }: Draft): boolean {
 }
 
 /** Milliseconds that the pointer rests before it is asked what is under it. */
-const REST = 15;
+const REST = 8;
 
 export class Prompting {
   private readonly history = new History<Draft | null>(null);
@@ -76,6 +76,7 @@ export class Prompting {
     const at = this.wanted;
     // One question at a time: the last place is asked about when the answer of the one before is there.
     if (this.isPreviewing || at === null || open === null || !this.studio.isReady.peek()) return;
+    if (this.draft.peek() !== null) return;
     this.isPreviewing = true;
     try {
       const answer = await this.studio.api.predict(open.image.id, { points: [[...at, 1]] });
@@ -174,6 +175,7 @@ export class Prompting {
   }
 
   private push(draft: Draft | null): void {
+    clearTimeout(this.resting);
     this.preview.value = null;
     this.history.push(draft);
     this.remember();

@@ -16,6 +16,7 @@ import {
   type ProjectInfo,
   type StoredObject,
 } from "../core/api";
+import { topLevel } from "../canvas/tiles";
 import { subtract, union, type Mask } from "../core/mask";
 import { Everything } from "./everything";
 import { Prompting } from "./prompting";
@@ -153,6 +154,8 @@ export class Studio {
       this.prompting.bringBack();
     });
     for (const warning of opened.image.warnings) this.tell("note", `${opened.picture.path}: ${warning}`);
+    // The file may be another one since, and its embedding comes before those of others.
+    if (isKnown) void this.refresh();
     void this.prepare();
     void this.look();
   }
@@ -176,8 +179,10 @@ export class Studio {
       if (this.open.peek()?.picture.id !== open.picture.id) return;
       if (this.ready.get(id)?.picture.revision === revision) continue;
       try {
-        const opened = await this.api.open(id);
+        const opened = await this.api.open(id, true);
         this.ready.set(id, opened);
+        const { width, height } = opened.image;
+        await this.api.tile(id, [topLevel([width, height]), 0, 0], null);
         if (opened.picture.revision === revision) this.update(opened.picture);
       } catch {
         // It is told when somebody looks at that picture.

@@ -135,7 +135,14 @@ function Thumbnail({ candidate, photo, frame, number, isChosen, onClick }: {
   const { mask } = candidate;
   useEffect(() => {
     const element = canvas.current;
-    if (element !== null) drawThumbnail(element, mask, photo, frame);
+    if (element === null) return;
+    // After the picture, which is looked at first.
+    const later = setTimeout(() => {
+      drawThumbnail(element, mask, photo, frame);
+    });
+    return () => {
+      clearTimeout(later);
+    };
   }, [mask, photo, frame.x, frame.y, frame.width, frame.height]);
   const name = candidate.granularity ?? `mask ${number}`;
   return (

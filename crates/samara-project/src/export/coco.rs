@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::Result;
 use crate::export::outline;
 use crate::export::page::Page;
-use crate::export::{Target, Writer};
+use crate::export::target::Target;
+use crate::export::writer::Writer;
 
 /// `annotations.json`, and pictures in `images/` as they lie in the folder of the project.
 struct Coco<'a> {

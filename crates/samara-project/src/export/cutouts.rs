@@ -9,7 +9,8 @@ use crate::Result;
 use crate::error::ProjectError;
 use crate::export::names;
 use crate::export::page::Page;
-use crate::export::{Target, Writer};
+use crate::export::target::Target;
+use crate::export::writer::Writer;
 
 /// `CLASS/NAME-1.png` and so on.
 pub(super) struct Cutouts<'a> {

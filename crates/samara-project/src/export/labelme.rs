@@ -9,7 +9,8 @@ use crate::Result;
 use crate::error::ProjectError;
 use crate::export::outline;
 use crate::export::page::{Drawn, Page};
-use crate::export::{Target, Writer};
+use crate::export::target::Target;
+use crate::export::writer::Writer;
 
 /// `NAME.json` with the picture beside it; without pictures, files that belong into the folder of the project.
 ///

@@ -7,7 +7,8 @@ use samara_image::{GrayImage16, object_color};
 use crate::Result;
 use crate::error::ProjectError;
 use crate::export::page::Page;
-use crate::export::{Target, Writer};
+use crate::export::target::Target;
+use crate::export::writer::Writer;
 
 /// Values of classes: 0 is the background, 255 the void of PASCAL VOC.
 const MOST_CLASSES: usize = 254;

@@ -1,5 +1,6 @@
 //! The masks of a project in the formats of other programs.
 
+mod catalogue;
 mod coco;
 mod cutouts;
 mod folder;
@@ -9,9 +10,10 @@ mod maps;
 pub(crate) mod names;
 mod outline;
 mod page;
+mod target;
+mod writer;
 mod yolo;
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -20,38 +22,17 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::error::ProjectError;
-use crate::ids::ClassId;
 use crate::pictures::Picture;
 use crate::project::Project;
 
+use catalogue::Catalogue;
+pub(crate) use catalogue::NO_CLASS;
 use folder::NewFolder;
 pub use format::ExportFormat;
 use page::{Drawn, Page};
-
-/// What objects without a class are called where a format has a class for each.
-pub(crate) const NO_CLASS: &str = "object";
-
-/// What is exported, and how.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ExportOptions {
-    /// Only pictures whose masks somebody has said to be as they should be; of others, those with objects.
-    pub checked_only: bool,
-    /// Copies of the pictures are put beside, where programs look for them.
-    pub pictures: bool,
-    /// Polygons are at most so many pixels from the edges of the masks; with 0 they follow the pixels and are exact.
-    pub tolerance: f64,
-}
-
-impl Default for ExportOptions {
-    /// All pictures that have objects or are checked, copied; polygons within half a pixel.
-    fn default() -> Self {
-        Self {
-            checked_only: false,
-            pictures: true,
-            tolerance: 0.5,
-        }
-    }
-}
+pub use target::ExportOptions;
+use target::Target;
+use writer::Writer;
 
 /// What was exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -63,69 +44,6 @@ pub struct Exported {
     pub objects: usize,
     /// What was left out or is not as it was, a line each.
     pub warnings: Vec<String>,
-}
-
-/// Writes a format, picture by picture.
-trait Writer {
-    /// Where the copy of a picture goes, below the folder; `None` if the format has none.
-    fn copy_of(&self, page: &Page<'_>) -> Option<String>;
-
-    /// Whether the pixels of pictures are needed.
-    fn needs_pixels(&self) -> bool {
-        false
-    }
-
-    /// Writes the objects of a picture.
-    fn write(&mut self, page: &Page<'_>) -> Result<()>;
-
-    /// Writes what is about all pictures, and tells what was lost. `labels` are the names of the classes by their
-    /// numbers.
-    fn finish(self: Box<Self>, labels: &[String]) -> Result<Vec<String>>;
-}
-
-/// Where and how a format is written.
-struct Target<'a> {
-    folder: &'a NewFolder,
-    options: ExportOptions,
-}
-
-/// Names of classes in the order of their numbers.
-#[derive(Default)]
-struct Catalogue {
-    labels: Vec<String>,
-    numbers: HashMap<ClassId, usize>,
-    unnamed: Option<usize>,
-}
-
-impl Catalogue {
-    fn number(&mut self, label: &str) -> usize {
-        let known = self.labels.iter().position(|other| other == label);
-        known.unwrap_or_else(|| {
-            self.labels.push(label.to_owned());
-            self.labels.len() - 1
-        })
-    }
-
-    fn read(&mut self, project: &Project) -> Result<()> {
-        for class in project.classes()? {
-            let number = self.number(&one_line(&class.name));
-            self.numbers.insert(class.id, number);
-        }
-        Ok(())
-    }
-
-    fn of(&mut self, class: Option<ClassId>, project: &Project) -> Result<usize> {
-        let Some(class) = class else {
-            let number = self.number(NO_CLASS);
-            return Ok(*self.unnamed.get_or_insert(number));
-        };
-        if !self.numbers.contains_key(&class) {
-            // Made meanwhile.
-            self.read(project)?;
-        }
-        let known = self.numbers.get(&class).copied();
-        known.ok_or(ProjectError::UnknownClass(class))
-    }
 }
 
 impl Project {
@@ -194,7 +112,7 @@ impl Project {
                     object,
                 });
             }
-            if let Some(why) = page.open(&target, &*writer)? {
+            if let Some(why) = page.open(&target, writer.copy_of(&page), writer.needs_pixels())? {
                 let (name, left) = (one_line(&picture.path), page.objects.len());
                 let left_out = format!("{name}: {why}; it is left out with {left} objects");
                 exported.warnings.push(left_out);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::Result;
 use crate::error::ProjectError;
 use crate::export::names;
-use crate::export::{Target, Writer};
+use crate::export::target::Target;
 use crate::header;
 use crate::objects::Object;
 use crate::pictures::Picture;
@@ -61,11 +61,13 @@ impl<'a> Page<'a> {
         names::with_extension(self.name, &self.picture.path)
     }
 
-    /// Copies or reads the picture, and makes sure of its size. If it cannot be used: why.
+    /// Copies the picture to a path below the folder of the target, reads its pixels if they are needed, and makes sure
+    /// of its size. If it cannot be used: why.
     pub(super) fn open(
         &mut self,
         target: &Target<'_>,
-        writer: &dyn Writer,
+        copy: Option<String>,
+        needs_pixels: bool,
     ) -> Result<Option<String>> {
         let refuse = |why: &str| Ok(Some(why.to_owned()));
         if !names::is_below(&self.picture.path) {
@@ -77,7 +79,7 @@ impl<'a> Page<'a> {
         if self.picture.is_changed {
             return refuse(OTHER);
         }
-        if let Some(copy) = writer.copy_of(self).filter(|_| target.options.pictures) {
+        if let Some(copy) = copy.filter(|_| target.options.pictures) {
             let to = target.folder.path().join(copy);
             let sum = match copied(&self.file, &to) {
                 Ok(sum) => sum,
@@ -94,7 +96,7 @@ impl<'a> Page<'a> {
                 return refuse(OTHER);
             }
         }
-        if writer.needs_pixels() {
+        if needs_pixels {
             match self.read() {
                 Ok(pixels) => self.pixels = Some(pixels),
                 Err(why) => return Ok(Some(why)),
@@ -155,27 +157,5 @@ fn copied(from: &PathBuf, to: &PathBuf) -> Result<String, Copying> {
         }
         sum.update(&buffer[..count]);
         to.write_all(&buffer[..count]).map_err(Copying::To)?;
-    }
-}
-
-impl Target<'_> {
-    /// Writes a file of the export, and the folders above it.
-    pub(super) fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.folder.path().join(path);
-        let write = || {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            File::create_new(&path)?.write_all(bytes)
-        };
-        write().map_err(|error| self.folder.failed(error))
-    }
-
-    /// Writes a PNG of the export.
-    pub(super) fn write_png(&self, path: &str, image: &impl samara_image::PngSource) -> Result<()> {
-        let png = image
-            .to_png()
-            .map_err(|error| self.folder.failed(io::Error::other(error)))?;
-        self.write(path, &png)
     }
 }

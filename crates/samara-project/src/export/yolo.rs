@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use crate::Result;
 use crate::export::outline;
 use crate::export::page::Page;
-use crate::export::{Target, Writer};
+use crate::export::target::Target;
+use crate::export::writer::Writer;
 
 /// `data.yaml`, `images/NAME` and `labels/NAME.txt`.
 ///

@@ -1,6 +1,7 @@
 //! Masks of other programs, into a project.
 
 mod coco;
+mod format;
 mod labelme;
 mod maps;
 mod pictures;
@@ -23,35 +24,9 @@ use crate::ids::{ClassId, PictureId};
 use crate::objects::NewObject;
 use crate::project::Project;
 
+pub use format::ImportFormat;
 use pictures::Pictures;
 use plan::{Plan, Planned, canonical};
-
-/// A format from which [`Project::import`] reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum ImportFormat {
-    /// COCO's file of annotations, or a folder of them.
-    Coco,
-    /// Files of labelme.
-    Labelme,
-    /// A folder with `data.yaml` or `classes.txt` and files of polygons.
-    Yolo,
-    /// A folder of images whose values are classes or objects.
-    Maps,
-}
-
-impl ImportFormat {
-    /// What it is called.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Coco => "COCO",
-            Self::Labelme => "labelme",
-            Self::Yolo => "YOLO segmentation",
-            Self::Maps => "label maps",
-        }
-    }
-}
 
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

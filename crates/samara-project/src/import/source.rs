@@ -8,8 +8,9 @@ use serde::de::IgnoredAny;
 use walkdir::WalkDir;
 
 use crate::Result;
+use crate::import::format::{ImportFormat, has_extension};
 use crate::import::plan::{Plan, bytes, damaged, json};
-use crate::import::{ImportFormat, coco, labelme, maps, yolo};
+use crate::import::{coco, labelme, maps, yolo};
 
 const READ: &str = "is in no format that is read: COCO's or labelme's JSON, a folder with data.yaml or classes.txt and \
                     labels of YOLO segmentation, or a folder of label maps";
@@ -80,11 +81,6 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case(extension))
 }
 
 /// By which formats of JSON are told.

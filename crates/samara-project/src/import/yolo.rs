@@ -10,9 +10,9 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::Result;
+use crate::import::format::has_extension;
 use crate::import::pictures::Name;
 use crate::import::plan::{Plan, Planned, bytes, damaged, text, text_of};
-use crate::import::source::has_extension;
 
 /// Files that name the classes.
 pub(super) const LISTS: [&str; 3] = ["data.yaml", "data.yml", "classes.txt"];

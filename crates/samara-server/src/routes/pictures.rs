@@ -68,12 +68,23 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Answer<PictureLi
     Ok(Answer(PictureList { pictures }))
 }
 
+/// How a picture is opened.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OpenQuery {
+    /// Nobody looks at it yet: its embedding is left to `/v1/embeddings`.
+    #[param(default = false)]
+    ahead: bool,
+}
+
 /// Opens a picture.
 ///
-/// Its file is read now, and the embedding of it asked for.
+/// Its file is read now, and the embedding of it asked for before all others. That of the picture which the client has
+/// opened before is given up if it is not there.
 #[utoipa::path(
     post, path = "/v1/project/pictures/{id}/open", operation_id = "open_picture", tag = "project",
-    params(("id" = i64, Path, description = "Number of the picture")),
+    params(("id" = i64, Path, description = "Number of the picture"), OpenQuery),
     responses(
         (status = 200, body = OpenedAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -82,12 +93,13 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Answer<PictureLi
 pub(crate) async fn open(
     State(app): State<Arc<App>>,
     UrlPath(id): UrlPath<PictureId>,
+    UrlQuery(query): UrlQuery<OpenQuery>,
     Extension(Client(client)): Extension<Client>,
 ) -> Result<Answer<OpenedAnswer>> {
     let open = app.project()?;
     let picture = open.ask(move |project| project.picture(id)).await?;
     let image = open.read(&app.images, &picture).await?;
-    if let Ok(model) = app.models.get(None) {
+    if let Some(model) = app.models.get(None).ok().filter(|_| !query.ahead) {
         // Where too many wait, the first click asks again.
         let _ = app.embeddings.ask_now(&client, &model, &image);
     }

@@ -1,0 +1,51 @@
+import { execFile } from "node:child_process";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+
+import { StudioPage } from "../e2e/page";
+import { test } from "../e2e/server";
+
+/** Draws the pictures of docs/studio.md anew: `npx playwright test -c playwright.pictures.config.ts`. */
+const FOLDER = resolve(import.meta.dirname, "../../docs/studio");
+const run = promisify(execFile);
+
+test.use({
+  pictures: ["docs/gallery/astronaut.jpg", "docs/gallery/chelsea.jpg", "docs/coffee.png", "docs/gallery/rocket.jpg"],
+});
+
+test("the pictures of the documentation", async ({ page, studio }) => {
+  test.setTimeout(120_000);
+  const shot = async (name: string): Promise<void> => {
+    const png = join(studio.folder, "..", `${name}.png`);
+    await page.screenshot({ path: png });
+    await run("ffmpeg", ["-y", "-loglevel", "error", "-i", png, "-q:v", "3", join(FOLDER, `${name}.jpg`)]);
+  };
+  const at = new StudioPage(page, studio);
+  await at.open("astronaut.jpg");
+  for (const name of ["person", "cup", "shuttle"]) {
+    await page.getByLabel("Name of a new class").fill(name);
+    await page.keyboard.press("Enter");
+    await page.locator(".class", { hasText: name }).waitFor();
+  }
+  const size = [512, 512] as const;
+  await at.canvas.focus();
+  await at.segment([410, 150], size);
+  await at.show("coffee.png");
+  await page.keyboard.press("Shift+Digit2");
+  await at.click([100, 200]);
+  await at.answered();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("a");
+  await page.getByRole("button", { name: "Find everything", pressed: true }).waitFor({ timeout: 60_000 });
+  await at.hover([350, 290]);
+  await page.waitForTimeout(500);
+  await shot("everything");
+  await page.keyboard.press("Escape");
+  await at.show("astronaut.jpg");
+  await page.keyboard.press("Shift+Digit1");
+  await at.click([220, 330], {}, size);
+  await at.answered();
+  await page.keyboard.press("1");
+  await page.waitForTimeout(500);
+  await shot("candidates");
+});
