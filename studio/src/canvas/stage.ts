@@ -52,6 +52,8 @@ export class Stage {
   private isPressed = false;
   private isPanning = false;
   private walked = 0;
+  private clicksBefore = 0;
+  private lastDown = { at: [0, 0] as Point, time: -Infinity };
   private readonly stops: (() => void)[] = [];
 
   constructor(
@@ -75,8 +77,11 @@ export class Stage {
       ...this.watched(),
       effect(() => {
         const tool = this.tool.value;
-        if (tool !== this.held) this.held.leave?.(this.scene);
+        if (tool === this.held) return;
+        this.held.leave?.(this.scene);
         this.held = tool;
+        // Clicks of two tools are not a double click.
+        this.lastDown.time = -Infinity;
       }),
       effect(() => {
         canvas.style.cursor = this.isPanning ? "grabbing" : this.tool.value.cursor;
@@ -341,9 +346,6 @@ export class Stage {
       { passive: false },
     );
   }
-
-  private clicksBefore = 0;
-  private lastDown = { at: [0, 0] as Point, time: 0 };
 
   private pressed(event: PointerEvent): void {
     if (this.studio.open.peek() === null) return;
