@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// A format from which [`Project::import`] reads.
+/// A format from which [`Project::import`](crate::Project::import) reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
