@@ -72,6 +72,17 @@ test("a box is dragged, and the tool stays for the next object", async ({ page, 
   await expect(at.button(/^Segment/)).toHaveAttribute("aria-pressed", "true");
 });
 
+test("boxes with Shift are masked and kept one after the other", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  await page.keyboard.down("Shift");
+  await at.drag([160, 40], [440, 300]);
+  await at.drag([330, 230], [410, 330]);
+  await page.keyboard.up("Shift");
+  await expect(at.objects).toHaveCount(2);
+  expect((await at.told()).objects.every(({ predicted_iou }) => (predicted_iou ?? 0) > 0.5)).toBe(true);
+});
+
 test("everything by keys alone", async ({ page, studio }) => {
   const at = new StudioPage(page, studio);
   await at.open();

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, mkdir, mkdtemp, realpath, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -38,17 +38,30 @@ export class Studio {
 
   private constructor(
     readonly folder: string,
-    private readonly state: string,
+    private readonly flags: readonly string[],
   ) {}
 
-  /** Copies the pictures, paths from the repository's root, into `work` and starts there. */
-  static async start(work: string, pictures: readonly string[]): Promise<Studio> {
+  /**
+   * Copies the pictures, paths from the repository's root, into `work` and starts there. With tokens, which are by the
+   * names of those who have them, nobody else is let in.
+   */
+  static async start(
+    work: string,
+    pictures: readonly string[],
+    tokens: Readonly<Record<string, string>> = {},
+  ): Promise<Studio> {
     const folder = join(work, "pictures");
     await mkdir(folder);
     for (const picture of pictures) {
       await copyFile(join(REPOSITORY, picture), join(folder, basename(picture)));
     }
-    const studio = new Studio(folder, join(work, "state"));
+    const flags = ["--state", join(work, "state")];
+    if (Object.keys(tokens).length > 0) {
+      const file = join(work, "tokens.txt");
+      await writeFile(file, Object.entries(tokens).map(([name, token]) => `${name} ${token}\n`).join(""));
+      flags.push("--token-file", file);
+    }
+    const studio = new Studio(folder, flags);
     await studio.#listen("127.0.0.1:0");
     return studio;
   }
@@ -81,7 +94,7 @@ export class Studio {
   }
 
   async #listen(address: string): Promise<void> {
-    const flags = ["--no-open", "--listen", address, "--state", this.state];
+    const flags = ["--no-open", "--listen", address, ...this.flags];
     const program = spawn(BINARY, ["studio", this.folder, ...flags], {
       env: environment(),
       stdio: ["ignore", "pipe", "pipe"],
@@ -112,6 +125,8 @@ export class Studio {
 interface Options {
   /** What the folder has at first: paths from the repository's root. */
   pictures: readonly string[];
+  /** By the names of those who have them. */
+  tokens: Readonly<Record<string, string>>;
 }
 
 interface Fixtures {
@@ -120,11 +135,12 @@ interface Fixtures {
 
 export const test = base.extend<Options & Fixtures>({
   pictures: [PICTURES, { option: true }],
+  tokens: [{}, { option: true }],
 
-  studio: async ({ pictures }, use, info) => {
+  studio: async ({ pictures, tokens }, use, info) => {
     const work = await realpath(await mkdtemp(join(tmpdir(), "samara-studio-")));
     try {
-      const studio = await Studio.start(work, pictures);
+      const studio = await Studio.start(work, pictures, tokens);
       try {
         await use(studio);
       } finally {

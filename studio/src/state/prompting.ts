@@ -112,6 +112,21 @@ export class Prompting {
     this.askAgain();
   }
 
+  /** A box whose mask is kept as soon as it is there, so that many are drawn in a row. */
+  async keepBox(box: readonly [number, number, number, number]): Promise<void> {
+    const open = this.studio.open.peek();
+    if (open === null) return;
+    const kind = this.studio.settings.activeClass.peek();
+    await this.studio.attempt(async () => {
+      const answer = await this.studio.api.predict(open.image.id, promptOf(boxed(BLANK, box)));
+      const draft = { ...boxed(BLANK, box), answer, chosen: answer.selected, isWaiting: false };
+      const mask = maskOf(draft);
+      if (mask === null || mask.box.width === 0) throw new Error("There is nothing in this box.");
+      if (this.studio.open.peek()?.visit !== open.visit) return;
+      await this.studio.edit(() => [{ add: objectOf(draft, mask, kind) }]);
+    });
+  }
+
   /** Takes one of the clicks back, by its place in the list. */
   dropClick(index: number): void {
     const draft = this.draft.peek();

@@ -62,6 +62,8 @@ export class Studio {
   readonly embeddings = signal<ReadonlyMap<string, EmbeddingState>>(new Map());
   readonly message = signal<Message | null>(null);
   readonly isReachable = signal(true);
+  /** The server wants a token, or another one. */
+  readonly needsToken = signal(false);
   readonly isSaving = signal(false);
   readonly clipboard = signal<readonly NewObject[]>([]);
   readonly hidden = signal<ReadonlySet<number>>(new Set());
@@ -95,6 +97,7 @@ export class Studio {
       return done;
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") return undefined;
+      if (error instanceof Problem && error.status === 401) this.needsToken.value = true;
       this.isReachable.value = !(error instanceof Unreachable);
       this.tell("error", error instanceof Error ? error.message : String(error));
       return undefined;

@@ -1,6 +1,6 @@
 /** What other windows do, and whether the server is there. */
 
-import type { Class, Picture } from "../core/api";
+import { Problem, type Class, type Picture } from "../core/api";
 import type { Studio } from "./studio";
 
 /** Milliseconds before the server is tried again; more from time to time. */
@@ -19,7 +19,11 @@ export async function watch(studio: Studio, signal: AbortSignal): Promise<void> 
         else if (kind === "classes") studio.classes.value = (data as { classes: Class[] }).classes;
         else if (kind === "pictures") await studio.reload();
       }
-    } catch {
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) {
+        studio.needsToken.value = true;
+        return;
+      }
       // As at the end of a stream: it is tried again.
     }
     studio.isReachable.value = false;

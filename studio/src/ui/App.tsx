@@ -8,7 +8,7 @@ import type { Studio } from "../state/studio";
 import { maskOfImage } from "./image";
 import { Candidates } from "./Candidates";
 import { Classes } from "./Classes";
-import { ExportDialog, Help, ImportDialog } from "./Dialogs";
+import { ExportDialog, Help, ImportDialog, TokenDialog } from "./Dialogs";
 import { isWriting, pressed } from "./keys";
 import { Objects } from "./Objects";
 import { Queue } from "./Queue";
@@ -60,6 +60,7 @@ export function App({ studio }: { readonly studio: Studio }) {
         <Objects />
         <Classes />
       </aside>
+      {studio.needsToken.value && <TokenDialog />}
       {dialog === "help" && <Help onClose={close} />}
       {dialog === "export" && <ExportDialog onClose={close} />}
       {dialog === "import" && <ImportDialog onClose={close} />}

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { BINDINGS } from "./keys";
+import { giveToken } from "../state/token";
 import { useStudio } from "./context";
 
 function Dialog({ title, onClose, children }: {
@@ -52,7 +53,8 @@ export function Help({ onClose }: { readonly onClose: () => void }) {
       </p>
       <p>
         The wheel zooms at the pointer while nothing is being made; with <kbd>Ctrl</kbd> it always does. The middle
-        button moves the picture. A click on a click takes it back.
+        button moves the picture. A click on a click takes it back. Boxes that are dragged with <kbd>Shift</kbd> are
+        masked and kept at once, one after the other.
       </p>
       <div class="help">
         {groups.map((group) => (
@@ -183,6 +185,30 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
         </button>
       </form>
       <output class="told">{told}</output>
+    </Dialog>
+  );
+}
+
+/** Asks who draws. */
+export function TokenDialog() {
+  const studio = useStudio();
+  const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
+    event.preventDefault();
+    const token = new FormData(event.currentTarget).get("token");
+    if (typeof token === "string") giveToken(token.trim());
+  };
+  return (
+    <Dialog title="Who are you?" onClose={() => { studio.needsToken.value = false; }}>
+      <p>This studio is for several people: everybody has a token, by which is recorded who does what.</p>
+      <form onSubmit={start} class="fields">
+        <label>
+          Your token
+          <input name="token" type="password" autocomplete="off" required />
+        </label>
+        <button type="submit" class="button main">
+          Go on
+        </button>
+      </form>
     </Dialog>
   );
 }

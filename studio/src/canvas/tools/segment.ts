@@ -38,7 +38,9 @@ export class Segment implements Tool {
     if (isDrag(from, touch) && !from.isOther) {
       const [[ax, ay], [bx, by]] = [held(from.at, size), held(touch.at, size)];
       const box = [Math.min(ax, bx), Math.min(ay, by), Math.max(ax, bx), Math.max(ay, by)] as const;
-      if (box[2] - box[0] >= 1 && box[3] - box[1] >= 1) studio.prompting.box(box);
+      if (box[2] - box[0] < 1 || box[3] - box[1] < 1) return;
+      if (from.isAdding) void studio.prompting.keepBox(box);
+      else studio.prompting.box(box);
       return;
     }
     const met = this.met(scene, touch);

@@ -1,0 +1,31 @@
+import { StudioPage } from "./page";
+import { expect, test } from "./server";
+
+const ANNA = "a-token-of-anna-0123456789";
+const BEN = "a-token-of-ben-0123456789";
+
+test.use({ tokens: { anna: ANNA, ben: BEN } });
+
+test("everybody has a token, and it is recorded who does what", async ({ page, context, studio }) => {
+  const at = new StudioPage(page, studio);
+  await page.goto(studio.url);
+  const token = page.getByLabel("Your token");
+  await token.fill("no token of anybody at all");
+  await page.getByRole("button", { name: "Go on" }).click();
+  await token.fill(ANNA);
+  await page.getByRole("button", { name: "Go on" }).click();
+  await at.show("coffee.png");
+  await at.segment([290, 150]);
+
+  const other = new StudioPage(await context.newPage(), studio);
+  await other.page.goto(`${studio.url}#token=${BEN}`);
+  await other.show("coffee.png");
+  // The token does not stay in the address.
+  expect(other.page.url()).toBe(studio.url);
+  await other.segment([60, 350]);
+  await expect(other.objects).toHaveCount(2);
+  await expect(other.page.locator(".object-name").nth(0)).toHaveAttribute("title", "Drawn by ben");
+  await expect(other.page.locator(".object-name").nth(1)).toHaveAttribute("title", "Drawn by anna");
+  await at.page.bringToFront();
+  await expect(at.objects).toHaveCount(2);
+});

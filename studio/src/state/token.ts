@@ -1,0 +1,19 @@
+/** The token by which the server knows who draws: it stays in this tab alone. */
+
+const KEY = "samara-studio/token";
+
+/** It comes behind `#token=` in the address, or was given before. */
+export function token(): string | undefined {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given !== null) {
+    sessionStorage.setItem(KEY, given);
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem(KEY) ?? undefined;
+}
+
+/** Begins anew with another one. */
+export function giveToken(given: string): void {
+  sessionStorage.setItem(KEY, given);
+  location.reload();
+}
