@@ -55,7 +55,7 @@ export class Prompting {
   private asking: AbortController | undefined;
   private asked: Promise<void> = Promise.resolve();
   private resting: number | undefined;
-  private isPreviewing = false;
+  private looking: AbortController | undefined;
   private wanted: readonly [number, number] | null = null;
 
   constructor(private readonly studio: Studio) {}
@@ -74,22 +74,20 @@ export class Prompting {
   private async look(): Promise<void> {
     const open = this.studio.open.peek();
     const at = this.wanted;
-    // One question at a time: the last place is asked about when the answer of the one before is there.
-    if (this.isPreviewing || at === null || open === null || !this.studio.isReady.peek()) return;
-    if (this.draft.peek() !== null) return;
-    this.isPreviewing = true;
+    if (at === null || open === null || this.draft.peek() !== null || !this.studio.isReady.peek()) return;
+    // What is asked about another place is of no use any more, and the server may leave it out.
+    this.looking?.abort();
+    const looking = new AbortController();
+    this.looking = looking;
     try {
-      const answer = await this.studio.api.predict(open.image.id, { points: [[...at, 1]] });
-      const isWanted = this.wanted !== null && this.draft.peek() === null;
+      const answer = await this.studio.api.predict(open.image.id, { points: [[...at, 1]] }, false, looking.signal);
+      const isWanted = this.wanted === at && this.draft.peek() === null;
       if (isWanted && this.studio.open.peek()?.visit === open.visit) {
         this.preview.value = { at, answer, chosen: answer.selected };
       }
     } catch {
       // Nobody has asked for a preview.
-    } finally {
-      this.isPreviewing = false;
     }
-    if (this.wanted !== null && this.wanted !== at) void this.look();
   }
 
   /** A click on the object, or beside it. */
