@@ -40,7 +40,17 @@ test("corners of a polygon are drawn, moved, added and removed", async ({ page, 
   await at.click([260, 260], { button: "right" });
   await expect.poll(size).toBeLessThan(kite - 4000);
   await page.getByLabel("Fineness").fill("4");
+
+  // Corners of a polygon that is not closed are undone first.
+  await at.canvas.focus();
   await page.keyboard.press("Escape");
+  await page.keyboard.press("Escape");
+  const { revision } = await at.told();
+  for (const corner of [[400, 100], [500, 100], [500, 200]] as const) await at.click(corner);
+  for (let i = 0; i < 3; i++) await page.keyboard.press("Control+z");
+  await page.keyboard.press("Enter");
+  expect((await at.told()).revision).toBe(revision);
+  await expect(at.objects).toHaveCount(1);
 });
 
 test("objects are united, subtracted, ordered, hidden and deleted", async ({ page, studio }) => {

@@ -489,6 +489,11 @@ export class Stage {
     return this.tool.peek().finish?.(this.scene) ?? false;
   }
 
+  /** Answers whether there was a step of a tool to be undone: a corner of a polygon that is not closed. */
+  undo(): boolean {
+    return this.tool.peek().undo?.(this.scene) ?? false;
+  }
+
   cancel(): boolean {
     this.isPressed = false;
     return this.tool.peek().cancel?.(this.scene) ?? false;

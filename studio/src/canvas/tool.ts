@@ -37,6 +37,8 @@ export interface Tool {
   up?(scene: Scene, touch: Touch): void;
   /** Gives up what is in the middle; answers whether there was something. */
   cancel?(scene: Scene): boolean;
+  /** Takes the last step of what is in the middle back; answers whether there was one. */
+  undo?(scene: Scene): boolean;
   /** Ends what is in the middle; answers whether there was something. */
   finish?(scene: Scene): boolean;
   /** Draws on top; the context's unit is a pixel of the picture. */

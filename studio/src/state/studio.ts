@@ -36,6 +36,8 @@ export interface Message {
 
 /** How many of the next pictures are made ready. */
 const AHEAD = 3;
+/** Milliseconds for which a note is shown. */
+const NOTED = 6000;
 /** Milliseconds between two looks at how far embeddings are. */
 const LOOK_AGAIN = 300;
 
@@ -104,8 +106,14 @@ export class Studio {
     }
   }
 
+  /** Errors stay until they are closed, notes for a while. */
   tell(kind: Message["kind"], text: string): void {
-    this.message.value = { kind, text };
+    const message = { kind, text };
+    this.message.value = message;
+    if (kind === "error") return;
+    setTimeout(() => {
+      if (this.message.peek() === message) this.message.value = null;
+    }, NOTED);
   }
 
   /** Reads the project, and opens the first picture that is not checked. */

@@ -60,7 +60,9 @@ export function Toolbar({ stage, onDialog }: {
           label="Undo"
           shortcut="Ctrl+Z"
           disabled={!prompting.canUndo.value && open?.can_undo !== true}
-          onClick={() => void studio.undo()}
+          onClick={() => {
+            if (stage()?.undo() !== true) void studio.undo();
+          }}
         />
         <Button
           icon="redo"

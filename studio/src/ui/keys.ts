@@ -110,7 +110,7 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ["a"], what: "Find everything, and pick from it", group: "Tools", run: ({ studio }) => studio.everything.find() },
   { keys: ["["], what: "A smaller brush", group: "Tools", run: size(1 / 1.25) },
   { keys: ["]"], what: "A larger brush", group: "Tools", run: size(1.25) },
-  { keys: ["Ctrl+z"], what: "Undo", group: "Objects", run: ({ studio }) => studio.undo() },
+  { keys: ["Ctrl+z"], what: "Undo", group: "Objects", run: ({ studio, stage }) => stage.undo() || studio.undo() },
   { keys: ["Ctrl+Shift+Z", "Ctrl+y"], what: "Redo", group: "Objects", run: ({ studio }) => studio.redo() },
   { keys: ["Delete", "Backspace"], what: "Delete what is selected", group: "Objects", run: ({ studio }) => studio.remove() },
   { keys: ["r"], what: "Refine the selected object with clicks", group: "Objects", run: refine },

@@ -119,6 +119,12 @@ export class Polygon implements Tool {
     return true;
   }
 
+  undo(scene: Scene): boolean {
+    const corner = this.corners.pop();
+    scene.redraw();
+    return corner !== undefined;
+  }
+
   cancel(scene: Scene): boolean {
     const wasBusy = this.corners.length > 0 || this.grabbed !== null;
     this.corners = [];
