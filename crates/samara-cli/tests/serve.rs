@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Bench, stderr};
+use common::{Bench, agent, stderr};
 use serde_json::{Value, json};
 
 /// A server that is killed with the test.
@@ -101,14 +101,6 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false);
-    config
-        .timeout_global(Some(Duration::from_mins(1)))
-        .build()
-        .into()
 }
 
 /// A picture with a disc, as PNG.

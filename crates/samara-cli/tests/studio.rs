@@ -10,9 +10,8 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use common::{Bench, stderr};
+use common::{Bench, agent, stderr};
 use serde_json::{Value, json};
 
 /// A studio that is killed with the test.
@@ -66,14 +65,6 @@ impl Drop for Studio {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false);
-    config
-        .timeout_global(Some(Duration::from_mins(1)))
-        .build()
-        .into()
 }
 
 /// A folder with a picture of 80×60 pixels.

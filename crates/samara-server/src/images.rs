@@ -350,6 +350,7 @@ impl Images {
         // One answer to all that is not there or not for others, so that nothing is learned of what lies elsewhere.
         found.ok_or_else(|| Problem::not_found(format!("there is no file {path:?} below the root")))
     }
+
     /// A file of the project's folder, read now; its id, by which it is known from now on, and its bytes.
     pub(crate) fn read_in_project(&self, folder: &Path, path: &str) -> Result<(ImageId, Vec<u8>)> {
         let missing = || Problem::not_found(format!("{path:?} is not in the project's folder"));

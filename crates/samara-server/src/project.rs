@@ -130,13 +130,13 @@ impl OpenProject {
     }
 
     /// Changes classes, and tells everybody which there are now.
-    pub(crate) async fn change_classes<T: Send + 'static>(
+    pub(crate) async fn change_classes<T: Send + 'static, E: Into<Problem> + Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Project) -> Result<T, ProjectError> + Send + 'static,
+        work: impl FnOnce(&Project) -> Result<T, E> + Send + 'static,
     ) -> Result<T> {
         let open = Arc::clone(self);
         blocking(move || {
-            let done = work(&open.project)?;
+            let done = work(&open.project).map_err(Into::into)?;
             open.tell_classes();
             Ok(done)
         })
@@ -149,7 +149,7 @@ impl OpenProject {
         }
     }
 
-    pub(crate) fn tell_classes(&self) {
+    fn tell_classes(&self) {
         if let Ok(classes) = self.project.classes() {
             self.tell(Change::Classes(classes));
         }

@@ -127,12 +127,6 @@ export class Everything {
     if (await this.studio.edit(() => [{ add: this.objectOf(node) }])) this.studio.tell("note", "Picked.");
   }
 
-  /** Keeps all of those that are part of nothing. */
-  async pickAll(): Promise<void> {
-    const whole = this.nodes.peek().filter(({ parent }) => parent === null);
-    if (await this.studio.add(whole.map((node) => this.objectOf(node)))) this.clear();
-  }
-
   private objectOf({ mask, predicted_iou }: Node): NewObject {
     const kind = this.studio.settings.activeClass.peek();
     return { mask, class: kind, predicted_iou, prompt: null, attributes: {} };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use assert_cmd::Command;
 use samara::Mask;
@@ -101,6 +102,15 @@ impl Bench {
         names.sort();
         names
     }
+}
+
+/// A client that is answered errors as they are.
+pub(crate) fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    config
+        .timeout_global(Some(Duration::from_mins(1)))
+        .build()
+        .into()
 }
 
 /// A small model with random weights; its input is 128×128.

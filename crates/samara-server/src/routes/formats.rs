@@ -166,7 +166,7 @@ pub(crate) async fn import(
             Problem::not_found(detail).about("path")
         };
         let found = below(open.folder(), &path).ok_or_else(missing)?;
-        open.ask(move |project| project.import(&found, &author))
+        open.change_classes(move |project| project.import(&found, &author))
             .await?
     } else {
         let name = query.name.unwrap_or_else(|| "annotations.json".into());
@@ -174,7 +174,7 @@ pub(crate) async fn import(
             let detail = format!("{name:?}: the name of one file is expected");
             return Err(Problem::field("name", detail));
         }
-        open.ask(move |project| {
+        open.change_classes(move |project| {
             let folder = tempfile::tempdir().map_err(|e| Problem::internal(e.to_string()))?;
             let path = folder.path().join(&name);
             std::fs::write(&path, &file.bytes).map_err(|e| Problem::internal(e.to_string()))?;
@@ -188,6 +188,5 @@ pub(crate) async fn import(
         .await?
     };
     open.tell(Change::Pictures);
-    open.tell_classes();
     Ok(Answer(imported))
 }

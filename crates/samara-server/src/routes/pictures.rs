@@ -385,7 +385,7 @@ async fn step(
     });
     let (applied, has_other_classes) = applied.await?;
     if has_other_classes {
-        open.change_classes(|_| Ok(())).await?;
+        open.change_classes(|_| Ok::<_, ProjectError>(())).await?;
     }
     Ok(Answer(applied))
 }

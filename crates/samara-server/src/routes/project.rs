@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::{Extension, Json as Answer};
 use futures_util::StreamExt as _;
 use futures_util::stream::unfold;
-use samara_project::{Class, ClassId, ExportFormat, Project, Scanned};
+use samara_project::{Class, ClassId, ExportFormat, Project, ProjectError, Scanned};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
@@ -143,7 +143,7 @@ pub(crate) async fn add_class(
     let ClassRequest { name, colour } = request;
     let added = app.project()?.change_classes(move |project| {
         let id = project.add_class(&name, &colour)?;
-        Ok(Class { id, name, colour })
+        Ok::<_, ProjectError>(Class { id, name, colour })
     });
     Ok((StatusCode::CREATED, Answer(added.await?)))
 }
@@ -167,7 +167,7 @@ pub(crate) async fn change_class(
     let changed = app.project()?.change_classes(move |project| {
         let class = Class { id, name, colour };
         project.change_class(&class)?;
-        Ok(class)
+        Ok::<_, ProjectError>(class)
     });
     Ok(Answer(changed.await?))
 }
