@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::error::ProjectError;
+use crate::failure::{Failure, found};
 use crate::ids::ClassId;
-use crate::project::{Failure, Project, found};
+use crate::project::Project;
 
 /// What objects are called, and the colour in which they are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,13 +31,17 @@ impl Class {
     }
 }
 
+/// Most letters of a name.
+const MOST_LETTERS: usize = 200;
+
 fn check(
     transaction: &Transaction<'_>,
     id: Option<ClassId>,
     name: &str,
     colour: &str,
 ) -> Result<(), Failure> {
-    if name.trim() != name || name.is_empty() {
+    let is_plain = name.trim() == name && !name.is_empty() && !name.chars().any(char::is_control);
+    if !is_plain || name.chars().count() > MOST_LETTERS {
         return Err(ProjectError::Name(name.to_owned()).into());
     }
     let digits = colour.strip_prefix('#').filter(|digits| digits.len() == 6);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::ids::{ClassId, ObjectId, PictureId};
+use crate::ids::{ClassId, ObjectId, PictureId, TrackId};
 
 impl ProjectError {
     /// Something in the file makes no sense.
@@ -12,6 +12,16 @@ impl ProjectError {
             "{what} in the file of the project is damaged: {why}"
         ))
     }
+}
+
+/// As much of a text as a line may show.
+fn shortened(text: &str) -> String {
+    let (most, mut letters) = (60, text.chars());
+    let mut short: String = letters.by_ref().take(most).collect();
+    if letters.next().is_some() {
+        short.push('…');
+    }
+    format!("{short:?}")
 }
 
 /// What can go wrong with a project. Nothing was changed then.
@@ -55,6 +65,9 @@ pub enum ProjectError {
     /// There is no such object in the picture.
     #[error("there is no object {0} in this picture")]
     UnknownObject(ObjectId),
+    /// There is no such object in the video.
+    #[error("there is no track {0} in this video")]
+    UnknownTrack(TrackId),
     /// There is no such class.
     #[error("there is no class {0}")]
     UnknownClass(ClassId),
@@ -66,8 +79,8 @@ pub enum ProjectError {
         /// How many objects.
         objects: u64,
     },
-    /// The name of a class is empty, or has spaces around it.
-    #[error("the name {0:?} of a class is empty, or has spaces around it")]
+    /// The name of a class is empty or too long, has spaces around it, or control characters in it.
+    #[error("the name of a class has 1 to 200 letters, without spaces around it: {}", shortened(.0))]
     Name(String),
     /// The colour of a class is none.
     #[error("{0:?} is no colour; #rrggbb is one")]

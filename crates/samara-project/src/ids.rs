@@ -29,6 +29,20 @@ id! {
     ObjectId
 }
 id! {
-    /// Which picture.
+    /// Which picture, video, or frame of one.
     PictureId
+}
+id! {
+    /// Which object of a video, from 1 to 65 535.
+    TrackId
+}
+
+impl TrackId {
+    /// The highest number: that of an object which a model follows.
+    const MOST: i64 = 65_535;
+
+    /// Whether there may be such a one.
+    pub(crate) fn is_valid(self) -> bool {
+        (1..=Self::MOST).contains(&self.0)
+    }
 }

@@ -25,9 +25,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod changes;
 mod classes;
+mod database;
 mod error;
 mod export;
+mod failure;
 mod header;
 mod history;
 mod ids;
@@ -35,16 +38,19 @@ mod import;
 mod objects;
 mod pictures;
 mod project;
+mod videos;
 
 pub use classes::Class;
+pub use database::Version;
 pub use error::ProjectError;
 pub use export::{ExportFormat, ExportOptions, Exported};
-pub use history::{Action, Applied, Edit, Opened};
-pub use ids::{ClassId, ObjectId, PictureId};
+pub use history::{Action, ActionId, Applied, Edit, Opened};
+pub use ids::{ClassId, ObjectId, PictureId, TrackId};
 pub use import::{ImportFormat, Imported};
-pub use objects::{NewObject, Object};
+pub use objects::{NewObject, Object, Track};
 pub use pictures::{Picture, Scanned};
 pub use project::{FILE_NAME, Project};
+pub use videos::{Placed, VideoFile, frame_id, is_video, sha256_of};
 
 /// Results of projects.
 pub type Result<T, E = ProjectError> = std::result::Result<T, E>;

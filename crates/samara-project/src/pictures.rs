@@ -1,18 +1,21 @@
 //! The pictures of a project.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use rusqlite::{Row, Transaction};
-use samara_image::has_image_extension;
+use samara_image::{has_image_extension, one_line};
 use serde::Serialize;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::Result;
 use crate::error::ProjectError;
+use crate::failure::{Failure, found};
 use crate::ids::{ClassId, PictureId};
-use crate::project::{Failure, Project, found};
+use crate::project::Project;
+use crate::videos::is_video;
 
 /// A picture of a project.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,8 +43,16 @@ pub struct Picture {
     pub classes: Vec<ClassId>,
     /// The lowest predicted IoU of its masks; `None` where none has one.
     pub lowest_iou: Option<f32>,
-    /// Grows with every change.
+    /// Grows with every change; that of a video also with changes of its frames.
     pub revision: u64,
+    /// Of a video: how many frames it has, 0 until it was opened; `None` for a picture.
+    pub frames: Option<u32>,
+    /// Of a video: frames per second, if that is known.
+    pub rate: Option<f64>,
+    /// Of a frame: the video.
+    pub video: Option<PictureId>,
+    /// Of a frame: which, from 0.
+    pub frame: Option<u32>,
 }
 
 /// Numbers with commas between them.
@@ -51,12 +62,16 @@ fn numbers(text: Option<String>) -> Vec<ClassId> {
     numbers.map(ClassId).collect()
 }
 
+/// A frame is checked, gone or another one with its video; a video has the objects of its frames.
 const PICTURE: &str =
-    "SELECT id, path, sha256, width, height, checked, is_gone, is_changed, revision,
-    (SELECT count(*) FROM object WHERE object.picture = picture.id),
+    "SELECT its.id, its.path, its.sha256, its.width, its.height, its.revision, its.frames, its.rate, its.video,
+        its.frame, owner.checked, owner.is_gone, owner.is_changed,
+    (SELECT count(*) FROM object WHERE (picture = its.id OR owner = its.id) AND area > 0),
     (SELECT group_concat(class) FROM
-        (SELECT DISTINCT class FROM object WHERE object.picture = picture.id AND class NOT NULL ORDER BY class)),
-    (SELECT min(predicted_iou) FROM object WHERE object.picture = picture.id) FROM picture";
+        (SELECT DISTINCT class FROM object WHERE (picture = its.id OR owner = its.id) AND class NOT NULL
+            ORDER BY class)),
+    (SELECT min(predicted_iou) FROM object WHERE (picture = its.id OR owner = its.id) AND area > 0)
+    FROM picture AS its JOIN picture AS owner ON owner.id = coalesce(its.video, its.id)";
 
 impl Picture {
     fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -66,21 +81,40 @@ impl Picture {
             sha256: row.get(2)?,
             width: row.get(3)?,
             height: row.get(4)?,
-            checked: row.get(5)?,
-            is_gone: row.get(6)?,
-            is_changed: row.get(7)?,
-            revision: row.get(8)?,
-            objects: row.get(9)?,
-            classes: numbers(row.get(10)?),
-            lowest_iou: row.get(11)?,
+            revision: row.get(5)?,
+            frames: row.get(6)?,
+            rate: row.get(7)?,
+            video: row.get::<_, Option<i64>>(8)?.map(PictureId),
+            frame: row.get(9)?,
+            checked: row.get(10)?,
+            is_gone: row.get(11)?,
+            is_changed: row.get(12)?,
+            objects: row.get(13)?,
+            classes: numbers(row.get(14)?),
+            lowest_iou: row.get(15)?,
         })
+    }
+
+    /// What is checked, gone and undone as one: a video with all its frames, or a picture.
+    pub(crate) fn owner(&self) -> PictureId {
+        self.video.unwrap_or(self.id)
+    }
+
+    pub(crate) fn where_(
+        transaction: &Transaction<'_>,
+        which: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<Self>, Failure> {
+        let mut all = transaction.prepare_cached(&format!("{PICTURE} WHERE {which}"))?;
+        let pictures = all.query_map(values, Self::of_row)?;
+        Ok(pictures.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The row of a picture.
     pub(crate) fn find(transaction: &Transaction<'_>, id: PictureId) -> Result<Self, Failure> {
-        let find = format!("{PICTURE} WHERE id = ?1");
-        let row = transaction.query_row(&find, [id.0], Self::of_row);
-        found(row, || ProjectError::UnknownPicture(id))
+        let found = Self::where_(transaction, "its.id = ?1", [id.0])?;
+        let missing = || ProjectError::UnknownPicture(id).into();
+        found.into_iter().next().ok_or_else(missing)
     }
 }
 
@@ -94,6 +128,8 @@ pub struct Scanned {
     pub gone: usize,
     /// Pictures whose file was written since.
     pub written: usize,
+    /// Folders that cannot be read, a line each; pictures in them are as they were.
+    pub unreadable: Vec<String>,
 }
 
 /// A file as the folder shows it.
@@ -108,16 +144,28 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
 }
 
-fn look(folder: &Path) -> Result<HashMap<String, Seen>> {
-    let failed = |path: PathBuf, source| ProjectError::Folder { path, source };
+/// The files of a folder, and the folders in it that cannot be read.
+fn look(folder: &Path) -> Result<(HashMap<String, Seen>, Vec<(PathBuf, String)>)> {
     let mut seen = HashMap::new();
+    let mut unreadable = Vec::new();
     let entries = WalkDir::new(folder).into_iter();
     for entry in entries.filter_entry(|entry| !is_hidden(entry)) {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_path_buf();
-            failed(path, error.into())
-        })?;
-        if !entry.file_type().is_file() || !has_image_extension(entry.path()) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                let source = std::io::Error::from(error);
+                if path == folder {
+                    return Err(ProjectError::Folder { path, source });
+                }
+                if source.kind() != ErrorKind::NotFound {
+                    unreadable.push((path, source.to_string()));
+                }
+                continue;
+            }
+        };
+        let path = entry.path();
+        if !entry.file_type().is_file() || !(has_image_extension(path) || is_video(path)) {
             continue;
         }
         let Ok(below) = entry.path().strip_prefix(folder) else {
@@ -136,7 +184,7 @@ fn look(folder: &Path) -> Result<HashMap<String, Seen>> {
         };
         seen.insert(names.join("/"), file);
     }
-    Ok(seen)
+    Ok((seen, unreadable))
 }
 
 impl Project {
@@ -146,10 +194,19 @@ impl Project {
     /// # Errors
     /// The folder cannot be read, or the file of the project not written.
     pub fn scan(&self) -> Result<Scanned> {
-        let mut seen = look(self.folder())?;
+        let (mut seen, unreadable) = look(self.folder())?;
+        let is_unknown = |path: &str| {
+            let path = self.folder().join(path);
+            unreadable.iter().any(|(above, _)| path.starts_with(above))
+        };
         self.write(|transaction| {
-            let mut scanned = Scanned::default();
-            let known = "SELECT id, path, bytes, modified FROM picture";
+            let line =
+                |(path, why): &(PathBuf, String)| one_line(&format!("{}: {why}", path.display()));
+            let mut scanned = Scanned {
+                unreadable: unreadable.iter().map(line).collect(),
+                ..Scanned::default()
+            };
+            let known = "SELECT id, path, bytes, modified FROM picture WHERE video IS NULL";
             let mut known = transaction.prepare(known)?;
             let rows = known.query_map([], |row| {
                 let file = Seen {
@@ -161,6 +218,9 @@ impl Project {
             let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             for (id, path, before) in rows {
                 let now = seen.remove(&path);
+                if now.is_none() && is_unknown(&path) {
+                    continue;
+                }
                 scanned.gone += usize::from(now.is_none());
                 let set = "UPDATE picture SET is_gone = ?2 WHERE id = ?1";
                 transaction.execute(set, (id, now.is_none()))?;
@@ -174,22 +234,29 @@ impl Project {
             let mut new: Vec<(String, Seen)> = seen.into_iter().collect();
             new.sort_by(|a, b| a.0.cmp(&b.0));
             for (path, file) in new {
-                let add = "INSERT INTO picture (path, bytes, modified) VALUES (?1, ?2, ?3)";
-                transaction.execute(add, (path, file.bytes, file.modified))?;
+                let frames = is_video(Path::new(&path)).then_some(0);
+                let add =
+                    "INSERT INTO picture (path, bytes, modified, frames) VALUES (?1, ?2, ?3, ?4)";
+                transaction.execute(add, (path, file.bytes, file.modified, frames))?;
             }
             Ok(scanned)
         })
     }
 
-    /// All pictures, by their path.
+    /// All pictures and videos, by their path.
     ///
     /// # Errors
     /// The file of the project cannot be read.
     pub fn pictures(&self) -> Result<Vec<Picture>> {
         self.read(|transaction| {
-            let mut all = transaction.prepare_cached(&format!("{PICTURE} ORDER BY path"))?;
-            let pictures = all.query_map([], Picture::of_row)?;
-            Ok(pictures.collect::<rusqlite::Result<_>>()?)
+            Picture::where_(transaction, "its.video IS NULL ORDER BY its.path", [])
+        })
+    }
+
+    /// Whatever can have masks: pictures, and frames of videos.
+    pub(crate) fn pictures_and_frames(&self) -> Result<Vec<Picture>> {
+        self.read(|transaction| {
+            Picture::where_(transaction, "its.frames IS NULL ORDER BY its.path", [])
         })
     }
 
@@ -223,6 +290,10 @@ impl Project {
                 let set = "UPDATE picture SET is_changed = 1 WHERE id = ?1";
                 transaction.execute(set, [id.0])?;
             } else {
+                if (before.width, before.height) != (width, height) {
+                    // Masks of another size cannot come back.
+                    transaction.execute("DELETE FROM action WHERE owner = ?1", [id.0])?;
+                }
                 let set = "UPDATE picture SET sha256 = ?2, width = ?3, height = ?4, is_changed = 0 WHERE id = ?1";
                 transaction.execute(set, (id.0, sha256, width, height))?;
             }

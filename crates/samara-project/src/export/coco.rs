@@ -14,6 +14,7 @@ use crate::export::outline;
 use crate::export::page::Page;
 use crate::export::target::Target;
 use crate::export::writer::Writer;
+use crate::ids::TrackId;
 
 /// `annotations.json`, and pictures in `images/` as they lie in the folder of the project.
 struct Coco<'a> {
@@ -71,6 +72,9 @@ struct More<'a> {
     predicted_iou: Option<f32>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     attributes: &'a BTreeMap<String, String>,
+    /// Which object of a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track_id: Option<TrackId>,
 }
 
 impl Writer for Coco<'_> {
@@ -87,6 +91,7 @@ impl Writer for Coco<'_> {
                 area: rle.area(),
                 predicted_iou: content.predicted_iou,
                 attributes: &content.attributes,
+                track_id: content.track.map(|track| track.id),
             };
             let written = if self.polygons {
                 let parts = outline::parts(&drawn.mask()?, self.target.options.tolerance);

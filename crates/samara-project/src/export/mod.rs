@@ -5,6 +5,7 @@ mod coco;
 mod cutouts;
 mod folder;
 mod format;
+mod frames;
 mod labelme;
 mod maps;
 pub(crate) mod names;
@@ -29,6 +30,7 @@ use catalogue::Catalogue;
 pub(crate) use catalogue::NO_CLASS;
 use folder::NewFolder;
 pub use format::ExportFormat;
+use frames::Frames;
 use page::{Drawn, Page};
 pub use target::ExportOptions;
 use target::Target;
@@ -49,7 +51,8 @@ pub struct Exported {
 impl Project {
     /// Writes pictures with objects, and checked ones without, in another format. The folder `into` is made, is
     /// complete or absent, and must lie outside of the folder of the project. A picture whose file is gone or is
-    /// another one than that on which its masks were drawn is left out, with a warning.
+    /// another one than that on which its masks were drawn is left out, with a warning. Frames of videos are pictures of
+    /// their own, `clip.mp4/00012.png`, as far as they have objects.
     ///
     /// `progress` is told how many pictures are done and how many there are, and may end the export.
     ///
@@ -67,10 +70,13 @@ impl Project {
             let what = format!("a tolerance of {} pixels", options.tolerance);
             return Err(ProjectError::Value(what));
         }
-        let all = self.pictures()?;
+        let all = self.pictures_and_frames()?;
         let paths: Vec<&str> = all.iter().map(|picture| &*picture.path).collect();
-        let wanted =
-            |picture: &Picture| picture.checked || picture.objects > 0 && !options.checked_only;
+        let wanted = |picture: &Picture| match picture.video {
+            // Of most frames nobody has said that there is nothing in them.
+            Some(_) => picture.objects > 0 && (picture.checked || !options.checked_only),
+            None => picture.checked || picture.objects > 0 && !options.checked_only,
+        };
         let wanted: Vec<(&Picture, String)> = all
             .iter()
             .zip(names::unique(&paths))
@@ -93,6 +99,7 @@ impl Project {
             ExportFormat::Cutouts => Box::new(cutouts::Cutouts::new(&target)),
         };
         let mut exported = Exported::default();
+        let mut frames = Frames::default();
         let (mut unnamed, mut empty) = (0, 0);
         for (done, (picture, name)) in wanted.iter().enumerate() {
             if progress(done, wanted.len()).is_break() {
@@ -101,7 +108,7 @@ impl Project {
             let mut page = Page::new(self, picture, name);
             for object in self.objects(picture.id)? {
                 if object.content.mask.area() == 0 {
-                    empty += 1;
+                    empty += usize::from(object.content.track.is_none());
                     continue;
                 }
                 let number = catalogue.of(object.content.class, self)?;
@@ -112,7 +119,8 @@ impl Project {
                     object,
                 });
             }
-            if let Some(why) = page.open(&target, writer.copy_of(&page), writer.needs_pixels())? {
+            let copy = writer.copy_of(&page);
+            if let Some(why) = page.open(&target, &mut frames, copy, writer.needs_pixels())? {
                 let (name, left) = (one_line(&picture.path), page.objects.len());
                 let left_out = format!("{name}: {why}; it is left out with {left} objects");
                 exported.warnings.push(left_out);

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Result;
 use crate::error::ProjectError;
+use crate::export::frames::Frames;
 use crate::export::names;
 use crate::export::target::Target;
 use crate::header;
@@ -42,10 +43,12 @@ pub(super) struct Page<'a> {
     /// If the format needs them.
     pub(super) pixels: Option<RgbImage>,
     file: PathBuf,
+    /// Of which there is no file if it is a frame of a video.
+    project: &'a Project,
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(project: &Project, picture: &'a Picture, name: &'a str) -> Self {
+    pub(super) fn new(project: &'a Project, picture: &'a Picture, name: &'a str) -> Self {
         Self {
             picture,
             name,
@@ -53,6 +56,7 @@ impl<'a> Page<'a> {
             objects: Vec::new(),
             pixels: None,
             file: project.folder().join(&picture.path),
+            project,
         }
     }
 
@@ -66,10 +70,15 @@ impl<'a> Page<'a> {
     pub(super) fn open(
         &mut self,
         target: &Target<'_>,
+        frames: &mut Frames,
         copy: Option<String>,
         needs_pixels: bool,
     ) -> Result<Option<String>> {
         let refuse = |why: &str| Ok(Some(why.to_owned()));
+        let copy = copy.filter(|_| target.options.pictures);
+        if self.picture.video.is_some() {
+            return self.open_frame(target, frames, copy, needs_pixels);
+        }
         if !names::is_below(&self.picture.path) {
             return refuse("leads out of the folder");
         }
@@ -79,7 +88,7 @@ impl<'a> Page<'a> {
         if self.picture.is_changed {
             return refuse(OTHER);
         }
-        if let Some(copy) = copy.filter(|_| target.options.pictures) {
+        if let Some(copy) = copy {
             let to = target.folder.path().join(copy);
             let sum = match copied(&self.file, &to) {
                 Ok(sum) => sum,
@@ -111,6 +120,27 @@ impl<'a> Page<'a> {
         Ok(None)
     }
 
+    fn open_frame(
+        &mut self,
+        target: &Target<'_>,
+        frames: &mut Frames,
+        copy: Option<String>,
+        needs_pixels: bool,
+    ) -> Result<Option<String>> {
+        if copy.is_none() && !needs_pixels {
+            return Ok(None);
+        }
+        let pixels = match frames.read(self.project, self.picture) {
+            Ok(pixels) => pixels,
+            Err(why) => return Ok(Some(why)),
+        };
+        if let Some(copy) = copy {
+            target.write_png(&copy, &pixels)?;
+        }
+        self.pixels = Some(pixels);
+        Ok(None)
+    }
+
     fn read(&self) -> Result<RgbImage, String> {
         let limits = samara_image::ImageLimits::default();
         let bytes = samara_image::read_file(&self.file, &limits);
@@ -133,7 +163,7 @@ impl<'a> Page<'a> {
     }
 }
 
-const OTHER: &str = "is another file than that on which its masks were drawn";
+pub(super) const OTHER: &str = "is another file than that on which its masks were drawn";
 
 /// Which side of a copy has failed.
 enum Copying {

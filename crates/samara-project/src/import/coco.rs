@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::Result;
+use crate::ids::TrackId;
 use crate::import::pictures::Name;
 use crate::import::plan::{Plan, Planned, canonical, damaged, json};
 
@@ -40,6 +41,8 @@ struct Annotation {
     iscrowd: Value,
     predicted_iou: Option<f32>,
     attributes: Option<BTreeMap<String, Value>>,
+    #[serde(default)]
+    track_id: Value,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +188,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
         };
         let mut object = Planned::new(label, mask);
         object.predicted_iou = annotation.predicted_iou.filter(|iou| iou.is_finite());
+        object.track = annotation.track_id.as_i64().map(TrackId);
         for (key, value) in annotation.attributes.iter().flatten() {
             let value = value
                 .as_str()

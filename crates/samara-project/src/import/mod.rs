@@ -21,7 +21,7 @@ use crate::error::ProjectError;
 use crate::export::NO_CLASS;
 use crate::history::Edit;
 use crate::ids::{ClassId, PictureId};
-use crate::objects::NewObject;
+use crate::objects::{NewObject, Track};
 use crate::project::Project;
 
 pub use format::ImportFormat;
@@ -158,7 +158,9 @@ impl Project {
                 .map(|class| (class.id, class.name))
                 .collect();
             let mut there: HashMap<Rle, HashSet<String>> = HashMap::new();
+            let mut tracks = HashSet::new();
             for object in self.objects(picture)? {
+                tracks.extend(object.content.track.map(|track| track.id));
                 let name = object.content.class.and_then(|class| names.get(&class));
                 let name = name.map_or(NO_CLASS, String::as_str).to_owned();
                 let mask = canonical(&object.content.mask);
@@ -177,10 +179,19 @@ impl Project {
                 }
                 let label = object.label.as_deref();
                 known.insert(label.unwrap_or(NO_CLASS).to_owned());
+                // One mask of a track in a frame; another is an object of its own.
+                let track = object
+                    .track
+                    .filter(|track| before.video.is_some() && track.is_valid());
+                let track = track.filter(|track| tracks.insert(*track));
                 edits.push(Edit::Add(NewObject {
                     class: label.map(|label| classes.of(label)).transpose()?,
                     predicted_iou: object.predicted_iou,
                     attributes: object.attributes.clone(),
+                    track: track.map(|id| Track {
+                        id,
+                        is_keyframe: true,
+                    }),
                     ..NewObject::new(object.mask.clone())
                 }));
             }

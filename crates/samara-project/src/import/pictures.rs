@@ -59,7 +59,7 @@ pub(super) struct Pictures<'a> {
 
 impl<'a> Pictures<'a> {
     pub(super) fn new(project: &'a Project) -> Result<Self> {
-        Ok(Self::of(project, project.pictures()?))
+        Ok(Self::of(project, project.pictures_and_frames()?))
     }
 
     fn of(project: &'a Project, all: Vec<Picture>) -> Self {

@@ -7,6 +7,7 @@ use samara_image::{Rle, one_line};
 
 use crate::Result;
 use crate::error::ProjectError;
+use crate::ids::TrackId;
 use crate::import::pictures::{Name, Pictures};
 
 /// An object that will be added.
@@ -17,6 +18,8 @@ pub(super) struct Planned {
     pub(super) mask: Rle,
     pub(super) predicted_iou: Option<f32>,
     pub(super) attributes: BTreeMap<String, String>,
+    /// In a frame of a video: which of its objects this is.
+    pub(super) track: Option<TrackId>,
 }
 
 impl Planned {
@@ -26,13 +29,14 @@ impl Planned {
             mask,
             predicted_iou: None,
             attributes: BTreeMap::new(),
+            track: None,
         }
     }
 }
 
 /// A name of a class as projects have them.
 fn class_name(label: &str) -> Option<String> {
-    let name = one_line(label);
+    let name: String = one_line(label).chars().take(200).collect();
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())
 }
