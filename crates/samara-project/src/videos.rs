@@ -12,6 +12,7 @@ use crate::Result;
 use crate::error::ProjectError;
 use crate::failure::Failure;
 use crate::ids::{ClassId, ObjectId, PictureId, TrackId};
+use crate::objects::Object;
 use crate::pictures::Picture;
 use crate::project::Project;
 
@@ -89,6 +90,20 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// Where an object is that has a track.
+    pub fn of(frame: u32, object: &Object) -> Option<Self> {
+        let track = object.content.track?;
+        Some(Self {
+            track: track.id,
+            frame,
+            object: object.id,
+            class: object.content.class,
+            is_keyframe: track.is_keyframe,
+            is_hidden: object.content.mask.area() == 0,
+            predicted_iou: object.content.predicted_iou,
+        })
+    }
+
     fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let area: i64 = row.get(5)?;
         Ok(Self {

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
 use crate::fetch::Fetch;
+use crate::frame_reader::{FramePlace, FrameReader};
 
 /// Images below the root whose places are known.
 const MOST_PATHS: u64 = 100_000;
@@ -100,7 +101,7 @@ pub(crate) struct ImageInfo {
     pub(crate) width: u32,
     /// Height in pixels, after EXIF orientation.
     pub(crate) height: u32,
-    /// Bytes of the file.
+    /// Bytes of the file; of a frame of a video, of its pixels.
     pub(crate) bytes: u64,
     /// How the pixels may not be what the author of the file sees.
     pub(crate) warnings: Vec<String>,
@@ -130,6 +131,9 @@ pub(crate) struct Images {
     decoded: Cache<ImageId, Image>,
     /// Images below the root, which are read where they lie.
     paths: Cache<ImageId, PathBuf>,
+    /// Frames of videos, which are read again where they lie.
+    frames: Cache<ImageId, FramePlace>,
+    reader: FrameReader,
     limits: ImageLimits,
     root: Option<PathBuf>,
     fetch: Fetch,
@@ -157,6 +161,8 @@ impl Images {
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
             paths: Cache::new(MOST_PATHS),
+            frames: Cache::new(MOST_PATHS),
+            reader: FrameReader::default(),
             limits,
             root: config
                 .root
@@ -292,10 +298,14 @@ impl Images {
         self.decoded.contains_key(id)
             || self.files.contains(id.as_str())
             || self.paths.contains_key(id)
+            || self.frames.contains_key(id)
     }
 
     /// The same, decoded on this thread.
     pub(crate) fn read_again(&self, id: &ImageId) -> Result<Image> {
+        if let Some(place) = self.frames.get(id).filter(FramePlace::is_same) {
+            return self.read_frame(id.clone(), &place);
+        }
         let uploaded = self.files.get(id.as_str());
         let path = uploaded.or_else(|| self.paths.get(id));
         let file = path.and_then(|path| read_file(path, &self.limits).ok());
@@ -305,6 +315,7 @@ impl Images {
             _ => {
                 self.files.remove(id.as_str());
                 self.paths.invalidate(id);
+                self.frames.invalidate(id);
                 Err(unknown(id))
             }
         }
@@ -363,6 +374,38 @@ impl Images {
         Ok((id, bytes))
     }
 
+    /// A frame of a video, counted from 0, by an id of its own, by which it is known from now on.
+    pub(crate) fn frame(&self, id: ImageId, video: &Path, frame: u32) -> Result<Image> {
+        let place = FramePlace::new(video, frame);
+        self.frames.insert(id.clone(), place.clone());
+        match self.decoded.get(&id) {
+            Some(image) => Ok(image),
+            None => self.read_frame(id, &place),
+        }
+    }
+
+    fn read_frame(&self, id: ImageId, place: &FramePlace) -> Result<Image> {
+        let pixels = self.reader.read(place, &self.limits)?;
+        let image = Image {
+            info: Arc::new(ImageInfo {
+                id: id.clone(),
+                width: pixels.width(),
+                height: pixels.height(),
+                bytes: pixels.as_raw().len() as u64,
+                warnings: Vec::new(),
+            }),
+            pixels: Arc::new(pixels),
+            gray: None,
+        };
+        self.decoded.insert(id, image.clone());
+        Ok(image)
+    }
+
+    /// What may be decoded.
+    pub(crate) fn limits(&self) -> &ImageLimits {
+        &self.limits
+    }
+
     /// The image of a file that was read, decoded unless it is in memory, on this thread; `keep` it there for others.
     pub(crate) fn of_file(&self, id: &ImageId, file: &[u8], keep: bool) -> Result<Image> {
         match self.decoded.get(id) {
@@ -403,7 +446,7 @@ impl Images {
     /// Forgets an image; says whether it was there.
     pub(crate) fn remove(&self, id: &ImageId) -> bool {
         let in_memory = self.decoded.remove(id).is_some();
-        let has_path = self.paths.remove(id).is_some();
+        let has_path = self.paths.remove(id).is_some() | self.frames.remove(id).is_some();
         self.files.remove(id.as_str()) || in_memory || has_path
     }
 

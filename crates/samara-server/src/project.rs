@@ -3,17 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use moka::sync::Cache;
-use samara_project::{Class, Picture, PictureId, Project, ProjectError};
+use samara_image::FrameSource;
+use samara_project::{
+    Class, Picture, PictureId, Placed, Project, ProjectError, VideoFile, frame_id, sha256_of,
+};
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
+use crate::frame_reader::{Seen, frame_of, open_source};
 use crate::images::{Image, ImageId, Images, below, is_image_id};
+use crate::propagation::Propagating;
 use crate::tiles::{Pyramid, Tiles};
 
 /// Pictures of which it is kept in mind what their files were.
@@ -38,23 +43,6 @@ pub(crate) enum Change {
     Pictures,
 }
 
-/// A file as the folder shows it, by which a file that was written since is noticed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Seen {
-    bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Seen {
-    fn at(path: &Path) -> Option<Self> {
-        let file = path.metadata().ok()?;
-        Some(Self {
-            bytes: file.len(),
-            modified: file.modified().ok(),
-        })
-    }
-}
-
 /// The project that is open.
 pub(crate) struct OpenProject {
     project: Project,
@@ -62,6 +50,9 @@ pub(crate) struct OpenProject {
     folder: PathBuf,
     /// What the file of a picture was when it was read last.
     files: Cache<PictureId, (ImageId, Option<Seen>)>,
+    /// What the files of videos were when their frames were counted.
+    videos: Cache<PictureId, Option<Seen>>,
+    pub(crate) propagating: Propagating,
     pub(crate) tiles: Tiles,
     thumbnails: DiskCache,
     /// Makes one thumbnail at a time: pictures that are looked at go before.
@@ -88,6 +79,8 @@ impl OpenProject {
         Ok(Self {
             project,
             files: Cache::new(MOST_FILES),
+            videos: Cache::new(MOST_FILES),
+            propagating: Propagating::default(),
             tiles: Tiles::new(config.limits.image_pixels),
             thumbnails: DiskCache::open(thumbnails.clone(), THUMBNAILS_DISK, is_image_id)
                 .map_err(failed(&thumbnails))?,
@@ -143,9 +136,19 @@ impl OpenProject {
         .await?
     }
 
-    fn tell_picture(&self, picture: PictureId) {
+    /// Does something with the project, on a thread that may wait.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Project) -> T) -> T {
+        work(&self.project)
+    }
+
+    /// Tells everybody what a picture is now; of a frame, its video as well.
+    pub(crate) fn tell_picture(&self, picture: PictureId) {
         if let Ok(picture) = self.project.picture(picture) {
+            let video = picture.video;
             self.tell(Change::Picture(Box::new(picture)));
+            if let Some(Ok(video)) = video.map(|video| self.project.picture(video)) {
+                self.tell(Change::Picture(Box::new(video)));
+            }
         }
     }
 
@@ -205,6 +208,12 @@ impl OpenProject {
     }
 
     fn read_file(&self, images: &Images, picture: &Picture, keep: bool) -> Result<Image> {
+        if picture.frames.is_some() {
+            return self.read_poster(images, picture);
+        }
+        if let (Some(video), Some(frame)) = (picture.video, picture.frame) {
+            return self.read_frame(images, picture, &self.project.picture(video)?, frame);
+        }
         let path = &picture.path;
         // Before it is read: what is written meanwhile is noticed the next time.
         let seen = Seen::at(&self.folder.join(path));
@@ -221,6 +230,77 @@ impl OpenProject {
         let image = image.map_err(named);
         self.files.insert(picture.id, (id, seen));
         image
+    }
+
+    /// The file of a video.
+    fn path_of(&self, path: &str) -> Result<PathBuf> {
+        let found = below(&self.folder, path).filter(|file| file.is_file());
+        let missing = || Problem::not_found(format!("{path:?} is not in the project's folder"));
+        found.ok_or_else(missing)
+    }
+
+    /// Opens a video for somebody who reads many frames.
+    pub(crate) fn open_video(&self, images: &Images, path: &str) -> Result<Box<dyn FrameSource>> {
+        open_source(&self.path_of(path)?, images.limits())
+    }
+
+    /// What stands for a video: its first frame.
+    fn read_poster(&self, images: &Images, video: &Picture) -> Result<Image> {
+        let path = self.path_of(&video.path)?;
+        let seen = Seen::at(&path);
+        let id: ImageId = frame_id(&format!("{}, {seen:?}", video.path), 0).parse()?;
+        self.files.insert(video.id, (id.clone(), seen));
+        images.frame(id, &path, 0)
+    }
+
+    fn read_frame(
+        &self,
+        images: &Images,
+        picture: &Picture,
+        video: &Picture,
+        frame: u32,
+    ) -> Result<Image> {
+        let path = self.path_of(&video.path)?;
+        let seen = Seen::at(&path);
+        let unknown = || Problem::conflict("the video was not opened yet");
+        let id: ImageId = picture.sha256.as_deref().ok_or_else(unknown)?.parse()?;
+        let image = images.frame(id.clone(), &path, frame)?;
+        if image.pixels.dimensions() != (picture.width, picture.height) {
+            let detail = format!(
+                "{}: is another video than that on which masks were drawn",
+                video.path
+            );
+            return Err(Problem::conflict(detail));
+        }
+        self.files.insert(picture.id, (id, seen));
+        Ok(image)
+    }
+
+    /// Reads what a video is, unless its file is known to be the same.
+    pub(crate) async fn open_frames(
+        self: &Arc<Self>,
+        images: &Arc<Images>,
+        video: &Picture,
+    ) -> Result<(Picture, Vec<PictureId>, Vec<Placed>)> {
+        let (open, images, video) = (Arc::clone(self), Arc::clone(images), video.clone());
+        blocking(move || {
+            let path = open.path_of(&video.path)?;
+            let seen = Seen::at(&path);
+            let known = open.videos.get(&video.id);
+            if seen.is_none() || known != Some(seen) {
+                let file = video_file(&path, &images)?;
+                open.project.identify_video(video.id, &file)?;
+                open.videos.insert(video.id, seen);
+                open.tell_picture(video.id);
+            }
+            let project = &open.project;
+            Ok((
+                project.picture(video.id)?,
+                project.frames(video.id)?,
+                project.tracks(video.id)?,
+            ))
+        })
+        .await?
     }
 
     /// The reductions of a picture, of its file as it was read last.
@@ -291,4 +371,26 @@ impl OpenProject {
         let jpeg = std::fs::read(self.thumbnails.get(id.as_str())?).ok()?;
         Some((id, Some(jpeg)))
     }
+}
+
+/// What the file of a video is, which is read to its end.
+fn video_file(path: &Path, images: &Images) -> Result<VideoFile> {
+    let mut source = open_source(path, images.limits())?;
+    let times = source.times().ok().flatten();
+    let frames = match &times {
+        Some(times) => times.len(),
+        None => {
+            let frames = (0..).take_while(|frame| frame_of(&mut *source, *frame).is_ok());
+            frames.count()
+        }
+    };
+    let (width, height) = source.size();
+    let sha256 = sha256_of(path).map_err(|error| Problem::internal(error.kind()))?;
+    Ok(VideoFile {
+        sha256,
+        width,
+        height,
+        frames,
+        rate: source.frame_rate(),
+    })
 }

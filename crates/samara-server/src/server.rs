@@ -41,7 +41,7 @@ use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
 use crate::page;
 use crate::routes::{
-    embeddings, formats, images, jobs, models, pictures, predict, project, quality, videos,
+    embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks, videos,
 };
 
 /// Why the server does not start.
@@ -287,6 +287,9 @@ fn native() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(pictures::undo))
         .routes(routes!(pictures::redo))
         .routes(routes!(pictures::history))
+        .routes(routes!(tracks::open))
+        .routes(routes!(tracks::list))
+        .routes(routes!(tracks::propagate))
         .routes(routes!(quality::quality))
         .routes(routes!(models::list, models::load))
         .routes(routes!(models::get, models::unload))

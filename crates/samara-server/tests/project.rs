@@ -140,11 +140,7 @@ fn what_cannot_be_done_is_named() {
     let picture = at(&server, 0);
     let edits = |edits: Value| server.post(&format!("{picture}/edits"), &json!({"edits": edits}));
     let early = refused(&edits(json!([{"add": {"mask": square(160, 120)}}])));
-    assert_eq!(
-        (early.0, &*early.1),
-        (422, "edits[0].add"),
-        "{early:?}"
-    );
+    assert_eq!((early.0, &*early.1), (422, "edits[0].add"), "{early:?}");
     server.post(&format!("{picture}/open"), &json!({})).good();
     let first = add(&server, &picture)["objects"][0]["id"].clone();
     let mask = square(160, 120);

@@ -13,4 +13,5 @@ pub(crate) mod pictures;
 pub(crate) mod predict;
 pub(crate) mod project;
 pub(crate) mod quality;
+pub(crate) mod tracks;
 pub(crate) mod videos;

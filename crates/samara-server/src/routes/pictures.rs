@@ -9,7 +9,7 @@ use axum::{Extension, Json as Answer};
 use samara_image::Rle;
 use samara_project::{
     Action, Applied, ClassId, Edit, NewObject, Object as DrawnObject, ObjectId, Picture, PictureId,
-    Project, ProjectError,
+    Project, ProjectError, Track, TrackId,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,10 @@ pub(crate) async fn open(
 ) -> Result<Answer<OpenedAnswer>> {
     let open = app.project()?;
     let picture = open.ask(move |project| project.picture(id)).await?;
+    if picture.frames.is_some() {
+        let detail = format!("picture {id} is a video; open its frames");
+        return Err(Problem::conflict(detail));
+    }
     let image = open.read(&app.images, &picture).await?;
     if let Some(model) = app.models.get(None).ok().filter(|_| !query.ahead) {
         // Where too many wait, the first click asks again.
@@ -246,6 +250,8 @@ pub(crate) enum EditRequest {
     Move((ObjectId, i64)),
     /// The number of an object.
     Remove(ObjectId),
+    /// The number of an object of a video, which goes from all its frames.
+    RemoveTrack(TrackId),
     /// Whether the masks of the picture are as they should be.
     Check(bool),
 }
@@ -269,6 +275,9 @@ pub(crate) struct ObjectRequest {
     /// Further words about it, by their names.
     #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
     attributes: Option<Box<RawValue>>,
+    /// In a frame of a video: of which of its objects this is a mask; left out: of a new one, or of that of which it was.
+    #[schema(value_type = Option<i64>)]
+    track: Option<TrackId>,
 }
 
 /// What is read of JSON that must be small.
@@ -290,6 +299,10 @@ impl ObjectRequest {
             predicted_iou: self.predicted_iou,
             prompt: small("prompt", self.prompt)?,
             attributes: small("attributes", self.attributes)?.unwrap_or_default(),
+            track: self.track.map(|id| Track {
+                id,
+                is_keyframe: true,
+            }),
             ..NewObject::new(self.mask)
         })
     }
@@ -303,6 +316,7 @@ impl EditRequest {
             Self::Change(_) => "change[1]",
             Self::Move(_) => "move",
             Self::Remove(_) => "remove",
+            Self::RemoveTrack(_) => "remove_track",
             Self::Check(_) => "check",
         }
     }
@@ -313,6 +327,7 @@ impl EditRequest {
             Self::Change((id, object)) => Edit::Change(id, object.object()?),
             Self::Move((id, position)) => Edit::Move(id, position),
             Self::Remove(id) => Edit::Remove(id),
+            Self::RemoveTrack(track) => Edit::RemoveTrack(track),
             Self::Check(is) => Edit::Check(is),
         })
     }
