@@ -1,10 +1,9 @@
 /** The pixels of the picture, in tiles: those that are seen, as fine as the screen shows them. */
 
 import type { Api } from "../core/api";
+import { SIDE, topLevel } from "../core/pyramid";
 import type { View } from "../core/view";
 
-/** Pixels along the side of a tile. */
-const SIDE = 512;
 /** How many are kept. */
 const MOST = 160;
 const AT_ONCE = 6;
@@ -14,11 +13,6 @@ interface Tile {
   /** The last frame in which it was wanted. */
   seen: number;
   loading: AbortController | null;
-}
-
-/** The level at which one tile shows all. */
-export function topLevel(size: readonly [number, number]): number {
-  return Math.max(0, Math.ceil(Math.log2(Math.max(...size) / SIDE)));
 }
 
 type Place = readonly [level: number, x: number, y: number];

@@ -16,8 +16,8 @@ import {
   type ProjectInfo,
   type StoredObject,
 } from "../core/api";
-import { topLevel } from "../canvas/tiles";
 import { subtract, union, type Mask } from "../core/mask";
+import { topLevel } from "../core/pyramid";
 import { Everything } from "./everything";
 import { Prompting } from "./prompting";
 import { Queue } from "./queue";
