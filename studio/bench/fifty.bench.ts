@@ -4,9 +4,8 @@ import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import type { Level } from "../src/core/api";
+import { answerOf, type WireAnswer } from "../src/core/answer";
 import type { Mask } from "../src/core/mask";
-import { decode, type Rle } from "../src/core/rle";
 import { StudioPage } from "../e2e/page";
 import { Studio, expect, test } from "../e2e/server";
 import { chance, mean, quantile, table } from "./numbers";
@@ -22,7 +21,6 @@ const GOOD = 0.85;
 const MOST_CLICKS = 4;
 /** Pixels of the screen around a click in which another takes it back. */
 const NEAR = 10;
-const LEVELS: readonly Level[] = ["whole", "part", "subpart"];
 
 const SETS = [
   ["dsb2018", 0],
@@ -47,14 +45,7 @@ interface Made {
 
 /** The masks of an answer in the page's order. */
 function masksOf(answer: string): readonly Mask[] {
-  interface Told {
-    objects: { candidates: { segmentation: Rle; granularity: Level | null }[] }[];
-  }
-  const candidates = (JSON.parse(answer) as Told).objects[0]?.candidates ?? [];
-  const rank = (level: Level | null): number => (level === null ? LEVELS.length : LEVELS.indexOf(level));
-  return candidates
-    .toSorted((a, b) => rank(a.granularity) - rank(b.granularity))
-    .map(({ segmentation }) => decode(segmentation));
+  return answerOf(JSON.parse(answer) as WireAnswer).candidates.map(({ mask }) => mask);
 }
 
 class Somebody {

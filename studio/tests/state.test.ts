@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import type { Answer, Candidate, Picture, StoredObject } from "../src/core/api";
+import type { Answer, Candidate } from "../src/core/answer";
+import type { Picture, StoredObject } from "../src/core/api";
 import { area, stroke, type Mask } from "../src/core/mask";
 import { BLANK, boxed, clicked, fromText, maskOf, objectOf, promptOf, toText, type Draft } from "../src/state/draft";
 import { treeOf } from "../src/state/everything";

@@ -1,7 +1,10 @@
 /** What the page asks of the server: the native API, as `/openapi.json` describes it. */
 
-import { decode, encode, type Rle } from "./rle";
+import { answerOf, type Answer, type WireAnswer } from "./answer";
+import { lazily, type Told } from "./lazily";
 import type { Mask } from "./mask";
+import type { Prompt } from "./prompt";
+import { encode, type Rle } from "./rle";
 
 /** An error that the server has told: RFC 9457. */
 export class Problem extends Error {
@@ -21,49 +24,6 @@ export class Unreachable extends Error {
   constructor() {
     super("The server does not answer. Nothing is lost; it is tried again.");
   }
-}
-
-/** A click on an object (label 1) or beside it (0), in pixels of the picture. */
-export type Click = readonly [x: number, y: number, label: 0 | 1];
-
-export interface Prompt {
-  readonly points?: readonly Click[];
-  readonly box?: readonly [number, number, number, number];
-  readonly mask?: { readonly answer: { readonly id: string; readonly candidate?: number } } | { readonly rle: Rle };
-  readonly single?: boolean;
-}
-
-export type Level = "whole" | "part" | "subpart";
-
-/** One of the masks that answer a prompt. */
-export interface Candidate {
-  readonly index: number | null;
-  readonly predicted_iou: number | null;
-  readonly match_probability: number | null;
-  readonly expected_iou: number | null;
-  readonly stability_score: number | null;
-  readonly granularity: Level | null;
-  readonly mask: Mask;
-}
-
-/** From the largest to the smallest. */
-const LEVELS: readonly Level[] = ["whole", "part", "subpart"];
-
-function rank({ granularity }: Candidate): number {
-  return granularity === null ? LEVELS.length : LEVELS.indexOf(granularity);
-}
-
-export interface Answer {
-  /** By which a correction names it. */
-  readonly id: string;
-  /** Whole, part and subpart, or one. */
-  readonly candidates: readonly Candidate[];
-  /** The place of the proposed one among them. */
-  readonly selected: number;
-  /** The masks were drawn from a crop, which shows a small object larger. */
-  readonly isCloser: boolean;
-  readonly reason: string;
-  readonly warnings: readonly string[];
 }
 
 export interface ImageInfo {
@@ -181,42 +141,16 @@ export interface ServerEvent {
   readonly data: unknown;
 }
 
-type Wire<T extends { readonly mask: Mask }> = Omit<T, "mask"> & { readonly mask: Rle };
-type WireCandidate = Omit<Candidate, "mask"> & { readonly segmentation: Rle };
 type WireApplied<T extends { readonly objects: readonly StoredObject[] }> = Omit<T, "objects"> & {
-  readonly objects: readonly Wire<StoredObject>[];
+  readonly objects: readonly Told<StoredObject>[];
 };
-
-interface WireAnswer {
-  readonly objects: readonly {
-    readonly id: string;
-    readonly candidates: readonly WireCandidate[];
-    readonly selected: WireCandidate & { readonly reason: string };
-    /** The part of the picture that was looked at once more. */
-    readonly zoom: object | null;
-    readonly warnings: readonly string[];
-  }[];
-}
-
-/** The same object with its mask decoded when it is first looked at: most are not. */
-function lazily<T extends object>(rest: T, rle: Rle): T & { readonly mask: Mask } {
-  let mask: Mask | undefined;
-  return Object.defineProperty(rest, "mask", {
-    enumerable: true,
-    get: () => (mask ??= decode(rle)),
-  }) as T & { readonly mask: Mask };
-}
-
-function candidateOf({ segmentation, ...rest }: WireCandidate): Candidate {
-  return lazily(rest, segmentation);
-}
 
 function applied<T extends { readonly objects: readonly StoredObject[] }>(told: WireApplied<T>): T {
   const objects = told.objects.map(({ mask, ...rest }) => lazily(rest, mask));
   return { ...told, objects } as unknown as T;
 }
 
-function wired(object: NewObject): Wire<NewObject> {
+function wired(object: NewObject): Told<NewObject> {
   const { mask, class: kind, predicted_iou, prompt, attributes } = object;
   return { mask: encode(mask), class: kind, predicted_iou, prompt, attributes };
 }
@@ -312,21 +246,7 @@ export class Api {
   async predict(image: string, prompt: Prompt, isCloser = false, signal?: AbortSignal): Promise<Answer> {
     const zoom = isCloser ? { zoom: "auto" } : {};
     const body = { image: { id: image }, prompts: [prompt], ...zoom };
-    const answer = await this.post<WireAnswer>("/v1/predict", body, signal);
-    const object = answer.objects[0];
-    if (object === undefined) throw new Problem(500, "no answer", undefined, undefined);
-    const candidates = object.candidates.map(candidateOf).sort((a, b) => rank(a) - rank(b));
-    return {
-      id: object.id,
-      candidates,
-      selected: Math.max(
-        0,
-        candidates.findIndex(({ index }) => index === object.selected.index),
-      ),
-      isCloser: object.zoom !== null,
-      reason: object.selected.reason.replace(/^candidate \d+: /, ""),
-      warnings: object.warnings,
-    };
+    return answerOf(await this.post<WireAnswer>("/v1/predict", body, signal));
   }
 
   /** How good masks are that are there, from 0 to 1: the model's estimates of their IoU. */

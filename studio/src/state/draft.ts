@@ -1,14 +1,16 @@
 /** An object that is being made: clicks, a box, what was drawn by hand, and the masks that the model answers. */
 
-import type { Answer, Click, NewObject, Prompt, StoredObject } from "../core/api";
+import type { Answer } from "../core/answer";
+import type { NewObject, StoredObject } from "../core/api";
 import type { Mask } from "../core/mask";
+import type { Click, Corners, Prompt } from "../core/prompt";
 import { decode, encode, type Rle } from "../core/rle";
 
 export interface Draft {
   /** The object that is being corrected; null for a new one. */
   readonly base: StoredObject | null;
   readonly clicks: readonly Click[];
-  readonly box: readonly [number, number, number, number] | null;
+  readonly box: Corners | null;
   /** A mask that the model starts from: of the object that is corrected, imported, or drawn. */
   readonly seed: Mask | null;
   /** The answer to all of this, or to all but what came last while that `isWaiting`; null before the first. */
@@ -45,7 +47,7 @@ export function clicked(draft: Draft, click: Click): Draft {
   return { ...fixed(draft), clicks, isWaiting: true };
 }
 
-export function boxed(draft: Draft, box: readonly [number, number, number, number]): Draft {
+export function boxed(draft: Draft, box: Corners): Draft {
   return { ...fixed(draft), box, isWaiting: true };
 }
 
@@ -96,7 +98,7 @@ export function objectOf(draft: Draft, mask: Mask, kind: number | null): NewObje
 interface Saved {
   base: number | null;
   clicks: readonly Click[];
-  box: readonly [number, number, number, number] | null;
+  box: Corners | null;
   seed: Rle | null;
   drawn: Rle | null;
   chosen: number;

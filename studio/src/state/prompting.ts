@@ -2,8 +2,10 @@
 
 import { computed, signal } from "@preact/signals";
 
-import { Problem, type Answer, type Click, type StoredObject } from "../core/api";
+import type { Answer } from "../core/answer";
+import { Problem, type StoredObject } from "../core/api";
 import { subtract, union, type Mask } from "../core/mask";
+import type { Click, Corners } from "../core/prompt";
 import {
   BLANK,
   boxed,
@@ -105,13 +107,13 @@ export class Prompting {
     this.askAgain();
   }
 
-  box(box: readonly [number, number, number, number]): void {
+  box(box: Corners): void {
     this.push(boxed(this.draft.peek() ?? BLANK, box));
     this.askAgain();
   }
 
   /** A box whose mask is kept as soon as it is there, so that many are drawn in a row. */
-  async keepBox(box: readonly [number, number, number, number]): Promise<void> {
+  async keepBox(box: Corners): Promise<void> {
     const open = this.studio.open.peek();
     if (open === null) return;
     const kind = this.studio.settings.activeClass.peek();

@@ -3,6 +3,7 @@
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 
+import { namesOf } from "../core/answer";
 import { Stage } from "../canvas/stage";
 import type { Studio } from "../state/studio";
 import { maskOfImage } from "./image";
@@ -178,7 +179,7 @@ function Spoken() {
   const text =
     candidate === undefined
       ? `${objects} objects`
-      : `${candidate.granularity ?? "mask"}, predicted IoU ${percent(candidate.predicted_iou)}, candidate ${(choice.value?.chosen ?? 0) + 1} of ${choice.value?.answer.candidates.length ?? 0}`;
+      : `${namesOf(choice.value?.answer.candidates ?? [])[choice.value?.chosen ?? 0] ?? "mask"}, predicted IoU ${percent(candidate.predicted_iou)}, candidate ${(choice.value?.chosen ?? 0) + 1} of ${choice.value?.answer.candidates.length ?? 0}`;
   return (
     <div class="away" role="status" aria-live="polite">
       {text}

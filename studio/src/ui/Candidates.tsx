@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import type { Answer, Candidate } from "../core/api";
+import { namesOf, type Answer, type Candidate } from "../core/answer";
 import { around, NOTHING, type Box, type Mask } from "../core/mask";
 import { drawMask } from "../canvas/paths";
 import { Button } from "./Button";
@@ -17,6 +17,7 @@ export function Candidates() {
   const choice = prompting.choice.value;
   const draft = prompting.draft.value;
   const photo = usePhoto();
+  const names = namesOf(choice?.answer.candidates ?? []);
   return (
     <section class="panel" aria-labelledby="candidates-title">
       <h2 id="candidates-title">{draft === null && choice !== null ? "Under the pointer" : "Candidates"}</h2>
@@ -31,6 +32,7 @@ export function Candidates() {
                 photo={photo}
                 frame={frameOf(choice.answer)}
                 number={i + 1}
+                name={names[i] ?? ""}
                 isChosen={i === choice.chosen}
                 onClick={() => {
                   prompting.choose(i);
@@ -38,7 +40,7 @@ export function Candidates() {
               />
             ))}
           </div>
-          <p class="reason">{reasonOf(choice.answer, choice.chosen)}</p>
+          <p class="reason">{reasonOf(choice.answer, names, choice.chosen)}</p>
           <Numbers candidate={choice.answer.candidates[choice.chosen]} />
         </>
       )}
@@ -60,8 +62,8 @@ function hintOf(isOpen: boolean, isReady: boolean, isMaking: boolean): string {
   return "Click on something, or drag a box around it. Right click: not this.";
 }
 
-function reasonOf({ selected, reason, candidates }: Answer, chosen: number): string {
-  const name = (i: number): string => candidates[i]?.granularity ?? `mask ${i + 1}`;
+function reasonOf({ selected, reason }: Answer, names: readonly string[], chosen: number): string {
+  const name = (i: number): string => names[i] ?? "";
   if (chosen === selected) return `${capital(name(chosen))}: ${reason}.`;
   return `${capital(name(chosen))}: your choice. The model proposes ${name(selected)}: ${reason}.`;
 }
@@ -123,11 +125,12 @@ function frameOf({ candidates }: Answer): Box {
   return { x: left, y: top, width: right - left, height: bottom - top };
 }
 
-function Thumbnail({ candidate, photo, frame, number, isChosen, onClick }: {
+function Thumbnail({ candidate, photo, frame, number, name, isChosen, onClick }: {
   readonly candidate: Candidate;
   readonly photo: ImageBitmap | null;
   readonly frame: Box;
   readonly number: number;
+  readonly name: string;
   readonly isChosen: boolean;
   readonly onClick: () => void;
 }) {
@@ -144,7 +147,6 @@ function Thumbnail({ candidate, photo, frame, number, isChosen, onClick }: {
       clearTimeout(later);
     };
   }, [mask, photo, frame.x, frame.y, frame.width, frame.height]);
-  const name = candidate.granularity ?? `mask ${number}`;
   return (
     <button
       type="button"
