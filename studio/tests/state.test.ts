@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 
 import type { Answer, Candidate } from "../src/core/answer";
 import type { Picture, StoredObject } from "../src/core/api";
-import { area, stroke, type Mask } from "../src/core/mask";
-import { BLANK, boxed, clicked, fromText, maskOf, objectOf, promptOf, toText, type Draft } from "../src/state/draft";
+import { area, has, stroke, type Mask } from "../src/core/mask";
+import { BLANK, boxed, clicked, fromText, maskOf, objectOf, promptOf, refining, toText, type Draft } from "../src/state/draft";
 import { treeOf } from "../src/state/everything";
 import { History } from "../src/state/history";
 import { Queue } from "../src/state/queue";
@@ -69,6 +69,32 @@ describe("a draft", () => {
     const next = clicked({ ...ANSWERED, drawn }, [5, 5, 1]);
     expect(next).toMatchObject({ seed: drawn, drawn: null, answer: null, clicks: [[5, 5, 1]] });
     expect(promptOf(next).mask).toHaveProperty("rle");
+  });
+
+  it("that refines an object goes on from its clicks and its mask", () => {
+    const base: StoredObject = {
+      ...{ id: 3, position: 1, author: "me", mask: disc(10, 10, 8), class: null, predicted_iou: null, attributes: {} },
+      prompt: { points: [[10.5, 10.5, 1], [1, 1, 7], "?"], box: [2, 3, 18, 19], level: "whole" },
+    };
+    const begun = refining(base, base.mask);
+    expect(begun).toMatchObject({ clicks: [[10.5, 10.5, 1]], box: [2, 3, 18, 19], isWaiting: false });
+    expect(maskOf(begun)).toBe(base.mask);
+    const { points, box, single, mask } = promptOf(clicked(begun, [14.5, 10.5, 0]));
+    expect({ box, single }).toEqual({ box: [2, 3, 18, 19], single: true });
+    expect(mask).toHaveProperty("rle");
+    expect(points?.slice(-2)).toEqual([[10.5, 10.5, 1], [14.5, 10.5, 0]]);
+
+    // Of one that was drawn there are no clicks: points inside say what is meant.
+    for (const prompt of [null, "?", { points: null, box: [1, 2] }]) {
+      const asked = promptOf(clicked(refining({ ...base, prompt }, base.mask), [14.5, 10.5, 0]));
+      const inside = asked.points?.filter(([, , label]) => label === 1) ?? [];
+      expect(asked.box).toBeUndefined();
+      expect(inside.length).toBeGreaterThan(0);
+      for (const [x, y] of inside) {
+        expect(has(base.mask, Math.floor(x), Math.floor(y))).toBe(true);
+        expect(Math.hypot(x - 14.5, y - 10.5)).toBeGreaterThan(2);
+      }
+    }
   });
 
   it("is kept with its class, its clicks and its estimate, which a mask drawn by hand has not", () => {

@@ -2,8 +2,9 @@
 
 import type { Answer } from "../core/answer";
 import type { NewObject, StoredObject } from "../core/api";
+import { innermost } from "../core/innermost";
 import type { Mask } from "../core/mask";
-import type { Click, Corners, Prompt } from "../core/prompt";
+import { keptPrompt, type Click, type Corners, type Prompt } from "../core/prompt";
 import { decode, encode, type Rle } from "../core/rle";
 
 export interface Draft {
@@ -36,6 +37,11 @@ export const BLANK: Draft = {
   drawn: null,
 };
 
+/** An object is gone on with, or a mask that comes from elsewhere; its own clicks and box are there again. */
+export function refining(base: StoredObject | null, seed: Mask): Draft {
+  return { ...BLANK, base, seed, ...keptPrompt(base?.prompt) };
+}
+
 /** The mask that would be kept now. */
 export function maskOf(draft: Draft): Mask | null {
   return draft.drawn ?? draft.answer?.candidates[draft.chosen]?.mask ?? draft.seed;
@@ -60,8 +66,9 @@ export function promptOf(draft: Draft): Prompt {
   const { clicks, box, seed, answer, chosen } = draft;
   const before = answer?.candidates[chosen];
   const isCorrection = clicks.length + (box === null ? 0 : 1) > 1;
+  const points = seed === null ? clicks : anchored(clicks, before?.mask ?? seed);
   const prompt: Prompt = {
-    ...(clicks.length > 0 && { points: clicks }),
+    ...(points.length > 0 && { points }),
     ...(box !== null && { box }),
     ...(isCorrection && { single: true }),
   };
@@ -70,6 +77,17 @@ export function promptOf(draft: Draft): Prompt {
     return { ...prompt, mask: { answer: { id: answer.id, ...candidate } } };
   }
   return seed === null ? prompt : { ...prompt, mask: { rle: encode(seed) }, single: true };
+}
+
+/** Points on an object that a correction has at least. */
+const ANCHORS = 3;
+
+/** A mask alone says little to the model, and a click beside the object less: points inside the mask hold it. */
+function anchored(clicks: readonly Click[], mask: Mask): readonly Click[] {
+  const missing = ANCHORS - clicks.filter(([, , label]) => label === 1).length;
+  if (missing <= 0) return clicks;
+  const inside = innermost(mask, missing, clicks.map(([x, y]) => [x, y]));
+  return [...inside.map(([x, y]): Click => [x, y, 1]), ...clicks];
 }
 
 /** The same without what only the server's memory of an earlier answer gives. */

@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 
 import type { Answer } from "../core/answer";
 import { Problem, type StoredObject } from "../core/api";
-import { subtract, union, type Mask } from "../core/mask";
+import { isSame, subtract, union, type Mask } from "../core/mask";
 import type { Click, Corners } from "../core/prompt";
 import {
   BLANK,
@@ -16,6 +16,7 @@ import {
   maskOf,
   objectOf,
   promptOf,
+  refining,
   toText,
   type Draft,
 } from "./draft";
@@ -141,7 +142,7 @@ export class Prompting {
   refine(base: StoredObject | null, seed: Mask): void {
     this.preview.value = null;
     this.history.begin(null);
-    this.push({ ...BLANK, base, seed });
+    this.push(refining(base, seed));
     this.studio.settings.tool.value = "segment";
   }
 
@@ -251,6 +252,11 @@ export class Prompting {
     }
     const object = objectOf(draft, mask, this.studio.settings.activeClass.peek());
     const { base } = draft;
+    // Nothing of it was changed.
+    if (base !== null && isSame(mask, base.mask)) {
+      this.clear();
+      return true;
+    }
     const isKept = await this.studio.edit(() => [base === null ? { add: object } : { change: [base.id, object] }]);
     if (isKept && this.draft.peek() === draft) this.clear();
     return isKept;
