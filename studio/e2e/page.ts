@@ -15,6 +15,7 @@ export interface Told {
     readonly author: string;
     readonly class: number | null;
     readonly predicted_iou: number | null;
+    readonly prompt: unknown;
     readonly attributes: Record<string, string>;
     readonly mask: { readonly size: [number, number]; readonly counts: string };
   }[];
