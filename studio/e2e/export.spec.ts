@@ -38,7 +38,7 @@ test("from a folder of pictures to an export that others read, and back", async 
     await page.getByLabel("Format").selectOption(format);
     await page.getByLabel("New folder").fill(`out-${format}`);
     await page.getByRole("dialog").getByRole("button", { name: "Export" }).click();
-    await expect(page.locator(".told")).toContainText("3 objects of 1 pictures");
+    await expect(page.locator(".told")).toContainText("3 objects of 1 picture in");
     await page.getByRole("button", { name: "Close" }).last().click();
     expect((await stat(join(studio.folder, "..", `out-${format}`))).isDirectory()).toBe(true);
   }
@@ -65,7 +65,7 @@ test("from a folder of pictures to an export that others read, and back", async 
   const sent = { name: "annotations.json", mimeType: "application/json", buffer: annotations };
   await page.getByLabel("A file", { exact: true }).setInputFiles(sent);
   await page.getByRole("dialog").getByRole("button", { name: "Import" }).click();
-  await expect(page.locator(".told")).toContainText("3 objects on 1 pictures");
+  await expect(page.locator(".told")).toContainText("3 objects on 1 picture");
   await page.getByRole("button", { name: "Close" }).last().click();
   await expect(at.objects).toHaveCount(3);
   expect((await at.told()).objects.map(areaOf)).toEqual(told.objects.map(areaOf));

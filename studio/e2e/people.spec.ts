@@ -21,7 +21,7 @@ test("everybody has a token, and it is recorded who does what", async ({ page, c
   await other.page.goto(`${studio.url}#token=${BEN}`);
   await other.show("coffee.png");
   // The token does not stay in the address.
-  expect(other.page.url()).toBe(studio.url);
+  expect(other.page.url()).toBe(`${studio.url}#picture=coffee.png`);
   await other.segment([60, 350]);
   await expect(other.objects).toHaveCount(2);
   await expect(other.page.locator(".object-name").nth(0)).toHaveAttribute("title", "Drawn by ben");

@@ -1,8 +1,9 @@
 import { render } from "preact";
 
 import { Api } from "./core/api";
-import { token } from "./state/token";
+import { follow, pictureOf } from "./state/session";
 import { Studio } from "./state/studio";
+import { token } from "./state/token";
 import { watch } from "./state/watch";
 import { App } from "./ui/App";
 import "./style.css";
@@ -11,6 +12,7 @@ const root = document.getElementById("app");
 if (root !== null) {
   const studio = new Studio(new Api("", token()));
   render(<App studio={studio} />, root);
-  void studio.start();
+  void studio.start(pictureOf(location.hash));
+  follow(studio);
   void watch(studio, new AbortController().signal);
 }

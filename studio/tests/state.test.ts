@@ -3,10 +3,12 @@ import { describe, expect, it } from "vitest";
 import type { Answer, Candidate } from "../src/core/answer";
 import type { Picture, StoredObject } from "../src/core/api";
 import { area, has, stroke, type Mask } from "../src/core/mask";
-import { BLANK, boxed, clicked, fromText, maskOf, objectOf, promptOf, refining, toText, type Draft } from "../src/state/draft";
+import { BLANK, boxed, clicked, maskOf, objectOf, promptOf, refining, type Draft } from "../src/state/draft";
 import { treeOf } from "../src/state/everything";
 import { History } from "../src/state/history";
 import { Queue } from "../src/state/queue";
+import { fromText, toText } from "../src/state/saved";
+import { hashOf, pictureOf } from "../src/state/session";
 
 const SIZE = [30, 20] as const;
 
@@ -115,7 +117,7 @@ describe("a draft", () => {
     };
     const draft: Draft = { ...ANSWERED, base, seed: base.mask, drawn: disc(9, 9, 3) };
     const text = toText(draft);
-    expect(fromText(text, [base], SIZE)).toEqual({ ...draft, answer: null, isWaiting: true });
+    expect(fromText(text, [base], SIZE)).toEqual(draft);
     expect(fromText(text, [], SIZE)).toBeNull();
     expect(fromText(text, [base], [31, 20])).toBeNull();
   });
@@ -128,6 +130,14 @@ function picture(id: number, rest: Partial<Picture> = {}): Picture {
     ...rest,
   };
 }
+
+describe("the address", () => {
+  it("names the picture, whatever it is called", () => {
+    for (const path of ["a.jpg", "two words/ä+b&c=#1%20.png"]) expect(pictureOf(hashOf(path))).toBe(path);
+    expect(pictureOf("")).toBeNull();
+    expect(pictureOf("#token=abc&picture=a.jpg")).toBe("a.jpg");
+  });
+});
 
 describe("the queue", () => {
   const queue = new Queue();

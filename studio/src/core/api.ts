@@ -186,6 +186,11 @@ export class Api {
     return applied(await this.post<WireApplied<Opened>>(path, {}));
   }
 
+  /** What is kept of a picture, also where its file is gone: an edit of nothing. */
+  async kept(picture: number): Promise<Applied> {
+    return applied(await this.post<WireApplied<Applied>>(`/v1/project/pictures/${picture}/edits`, { edits: [] }));
+  }
+
   thumbnail(picture: number, signal?: AbortSignal): Promise<Blob> {
     return this.blob(`/v1/project/pictures/${picture}/thumbnail`, signal);
   }

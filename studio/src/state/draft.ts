@@ -5,7 +5,7 @@ import type { NewObject, StoredObject } from "../core/api";
 import { innermost } from "../core/innermost";
 import type { Mask } from "../core/mask";
 import { keptPrompt, type Click, type Corners, type Prompt } from "../core/prompt";
-import { decode, encode, type Rle } from "../core/rle";
+import { encode } from "../core/rle";
 
 export interface Draft {
   /** The object that is being corrected; null for a new one. */
@@ -109,54 +109,5 @@ export function objectOf(draft: Draft, mask: Mask, kind: number | null): NewObje
     predicted_iou: candidate?.predicted_iou ?? null,
     prompt: candidate === undefined ? null : { points: clicks, box, level: candidate.granularity },
     attributes: draft.base?.attributes ?? {},
-  };
-}
-
-/** What a reload of the page needs to bring it back. */
-interface Saved {
-  base: number | null;
-  clicks: readonly Click[];
-  box: Corners | null;
-  seed: Rle | null;
-  drawn: Rle | null;
-  chosen: number;
-  isCloser: boolean;
-}
-
-export function toText(draft: Draft): string {
-  const { base, clicks, box, seed, drawn, chosen, isCloser } = draft;
-  const saved: Saved = {
-    base: base?.id ?? null,
-    clicks,
-    box,
-    seed: seed && encode(seed),
-    drawn: drawn && encode(drawn),
-    chosen,
-    isCloser,
-  };
-  return JSON.stringify(saved);
-}
-
-/** The draft of a text, unless it fits the picture and its objects no longer. */
-export function fromText(
-  text: string,
-  objects: readonly StoredObject[],
-  [width, height]: readonly [number, number],
-): Draft | null {
-  const saved = JSON.parse(text) as Saved;
-  const base = objects.find(({ id }) => id === saved.base) ?? null;
-  if (saved.base !== null && base === null) return null;
-  const masks = [saved.seed, saved.drawn].filter((rle) => rle !== null);
-  if (masks.some(({ size }) => size[0] !== height || size[1] !== width)) return null;
-  return {
-    base,
-    clicks: saved.clicks,
-    box: saved.box,
-    seed: saved.seed && decode(saved.seed),
-    drawn: saved.drawn && decode(saved.drawn),
-    answer: null,
-    isCloser: saved.isCloser,
-    isWaiting: saved.clicks.length > 0 || saved.box !== null,
-    chosen: saved.chosen,
   };
 }

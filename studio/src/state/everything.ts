@@ -49,7 +49,7 @@ export class Everything {
 
   async find(pointsPerSide = 16): Promise<void> {
     const open = this.studio.open.peek();
-    if (open === null) return;
+    if (open === null || this.studio.lacksFile()) return;
     this.clear();
     const running = new AbortController();
     this.running = running;

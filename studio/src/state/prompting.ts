@@ -11,16 +11,16 @@ import {
   boxed,
   clicked,
   freshPromptOf,
-  fromText,
   isEmpty,
   maskOf,
   objectOf,
   promptOf,
   refining,
-  toText,
   type Draft,
 } from "./draft";
 import { History } from "./history";
+import { fromText, toText } from "./saved";
+import { remember, remembered } from "./session";
 import type { Studio } from "./studio";
 
 /** What the model says of the place under the pointer. */
@@ -95,6 +95,7 @@ export class Prompting {
 
   /** A click on the object, or beside it. */
   click(click: Click): void {
+    if (this.studio.lacksFile()) return;
     const draft = this.draft.peek();
     const preview = this.preview.peek();
     const [x, y, label] = click;
@@ -109,6 +110,7 @@ export class Prompting {
   }
 
   box(box: Corners): void {
+    if (this.studio.lacksFile()) return;
     this.push(boxed(this.draft.peek() ?? BLANK, box));
     this.askAgain();
   }
@@ -116,7 +118,7 @@ export class Prompting {
   /** A box whose mask is kept as soon as it is there, so that many are drawn in a row. */
   async keepBox(box: Corners): Promise<void> {
     const open = this.studio.open.peek();
-    if (open === null) return;
+    if (open === null || this.studio.lacksFile()) return;
     const kind = this.studio.settings.activeClass.peek();
     await this.studio.attempt(async () => {
       const answer = await this.studio.api.predict(open.image.id, promptOf(boxed(BLANK, box)));
@@ -235,6 +237,7 @@ export class Prompting {
     );
     if (answer === undefined || this.draft.peek() !== draft) return;
     this.history.amend({ ...draft, answer, chosen: answer.selected, isWaiting: false });
+    this.remember();
     if (draft.isCloser && !answer.isCloser) this.studio.tell("note", "A closer look shows nothing more of this.");
     for (const warning of answer.warnings) this.studio.tell("note", warning);
   }
@@ -279,13 +282,7 @@ export class Prompting {
   private remember(): void {
     const key = this.key();
     const draft = this.draft.peek();
-    if (key === null) return;
-    try {
-      if (draft === null) sessionStorage.removeItem(key);
-      else sessionStorage.setItem(key, toText(draft));
-    } catch {
-      // A browser that keeps nothing.
-    }
+    if (key !== null) remember(key, draft && toText(draft));
   }
 
   /** Leaves the picture; what is being made is found again on return. */
@@ -303,13 +300,13 @@ export class Prompting {
     const [key, open] = [this.key(), this.studio.open.peek()];
     if (key === null || open === null) return;
     try {
-      const text = sessionStorage.getItem(key);
+      const text = remembered(key);
       const draft = text === null ? null : fromText(text, open.objects, [open.image.width, open.image.height]);
       if (draft === null) return;
       this.history.begin(null);
       this.history.push(draft);
     } catch {
-      sessionStorage.removeItem(key);
+      remember(key, null);
       return;
     }
     this.askAgain();

@@ -24,6 +24,15 @@ export class Queue {
     return picture.path.toLowerCase().includes(words) && matches(picture, this.show.value);
   }
 
+  find(id: number): Picture | undefined {
+    return this.pictures.peek().find((picture) => picture.id === id);
+  }
+
+  /** What is known of a picture now. */
+  update(picture: Picture): void {
+    this.pictures.value = this.pictures.peek().map((before) => (before.id === picture.id ? picture : before));
+  }
+
   firstOf(pictures: readonly Picture[]): Picture | undefined {
     const there = pictures.filter(({ is_gone }) => !is_gone);
     return there.find(({ checked }) => !checked) ?? there[0] ?? pictures[0];

@@ -9,7 +9,6 @@ import {
   type Applied,
   type Class,
   type Edit,
-  type EmbeddingState,
   type NewObject,
   type Opened,
   type Picture,
@@ -17,16 +16,20 @@ import {
   type StoredObject,
 } from "../core/api";
 import { subtract, union, type Mask } from "../core/mask";
-import { topLevel } from "../core/pyramid";
+import { counted } from "../core/words";
+import { Ahead } from "./ahead";
 import { Everything } from "./everything";
 import { Prompting } from "./prompting";
 import { Queue } from "./queue";
+import { classBefore } from "./session";
 import { Settings } from "./settings";
 
 /** A picture with its objects as they were last told. */
 export interface Open extends Opened {
   /** Counts how often a file was opened, so that what was drawn of another is not shown. */
   readonly visit: number;
+  /** The file is gone: there are only its masks. */
+  readonly isMissing: boolean;
 }
 
 export interface Message {
@@ -34,12 +37,8 @@ export interface Message {
   readonly text: string;
 }
 
-/** How many of the next pictures are made ready. */
-const AHEAD = 3;
 /** Milliseconds for which a note is shown. */
 const NOTED = 6000;
-/** Milliseconds between two looks at how far embeddings are. */
-const LOOK_AGAIN = 300;
 
 /** An object of which nothing is known but its mask. */
 export const NEW = { class: null, predicted_iou: null, prompt: null, attributes: {} } as const;
@@ -61,7 +60,6 @@ export class Studio {
   readonly open = signal<Open | null>(null);
   readonly opening = signal<number | null>(null);
   readonly selected = signal<ReadonlySet<number>>(new Set());
-  readonly embeddings = signal<ReadonlyMap<string, EmbeddingState>>(new Map());
   readonly message = signal<Message | null>(null);
   readonly isReachable = signal(true);
   /** The server wants a token, or another one. */
@@ -69,24 +67,23 @@ export class Studio {
   readonly isSaving = signal(false);
   readonly clipboard = signal<readonly NewObject[]>([]);
   readonly hidden = signal<ReadonlySet<number>>(new Set());
-  readonly queue: Queue;
+  readonly queue = new Queue();
+  readonly ahead: Ahead;
   readonly prompting: Prompting;
   readonly everything: Everything;
 
   readonly objects = computed<readonly StoredObject[]>(() => this.open.value?.objects ?? []);
   readonly selection = computed(() => this.objects.value.filter(({ id }) => this.selected.value.has(id)));
   readonly isReady = computed(() => {
-    const image = this.open.value?.image.id;
-    return image !== undefined && this.embeddings.value.get(image) === "ready";
+    const open = this.open.value;
+    return open?.isMissing === false && this.ahead.embeddings.value.get(open.image.id) === "ready";
   });
 
-  private readonly ready = new Map<number, Opened>();
   private visits = 0;
-  private looking: number | undefined;
   private saving: Promise<boolean> = Promise.resolve(true);
 
   constructor(readonly api: Api) {
-    this.queue = new Queue();
+    this.ahead = new Ahead(this);
     this.prompting = new Prompting(this);
     this.everything = new Everything(this);
   }
@@ -116,17 +113,20 @@ export class Studio {
     }, NOTED);
   }
 
-  /** Reads the project, and opens the first picture that is not checked. */
-  async start(): Promise<void> {
+  /** Reads the project, and opens the picture that is wanted, or else the first that is not checked. */
+  async start(wanted: string | null): Promise<void> {
     await this.attempt(async () => {
       const [project, pictures] = await Promise.all([this.api.project(), this.api.pictures()]);
       batch(() => {
         this.project.value = project;
         this.classes.value = project.classes;
         this.queue.pictures.value = pictures;
+        this.settings.activeClass.value = classBefore(this);
       });
-      const first = this.queue.firstOf(pictures);
+      const found = pictures.find(({ path }) => path === wanted);
+      const first = found ?? this.queue.firstOf(pictures);
       if (first !== undefined) await this.show(first.id);
+      if (wanted !== null && found === undefined) this.tell("note", `There is no picture ${wanted} here.`);
     });
   }
 
@@ -136,12 +136,11 @@ export class Studio {
       this.project.value = project;
       this.classes.value = project.classes;
       this.queue.pictures.value = pictures;
-      this.ready.clear();
+      this.ahead.forget();
       const open = this.open.peek();
       if (open === null) return;
-      if (pictures.find(({ id }) => id === open.picture.id)?.revision !== open.picture.revision) {
-        await this.refresh();
-      }
+      const now = this.queue.find(open.picture.id);
+      if (now?.revision !== open.picture.revision || now.is_gone !== open.isMissing) await this.refresh();
     });
   }
 
@@ -149,10 +148,9 @@ export class Studio {
   async show(id: number): Promise<void> {
     this.prompting.keepForLater();
     this.opening.value = id;
-    const known = this.ready.get(id);
-    const revision = this.queue.pictures.peek().find((picture) => picture.id === id)?.revision;
-    const isKnown = known?.picture.revision === revision;
-    const opened = isKnown ? known : await this.attempt(() => this.api.open(id));
+    const picture = this.queue.find(id);
+    const known = picture && this.ahead.find(picture);
+    const opened = known ? { ...known, isMissing: false } : await this.attempt(() => this.read(id));
     if (this.opening.peek() !== id) return;
     this.opening.value = null;
     if (opened === undefined) return;
@@ -161,65 +159,49 @@ export class Studio {
       this.selected.value = new Set();
       this.hidden.value = new Set();
       this.everything.clear();
-      this.update(opened.picture);
+      this.queue.update(opened.picture);
       this.prompting.bringBack();
     });
     for (const warning of opened.image.warnings) this.tell("note", `${opened.picture.path}: ${warning}`);
     // The file may be another one since, and its embedding comes before those of others.
-    if (isKnown) void this.refresh();
-    void this.prepare();
-    void this.look();
+    if (known !== undefined) void this.refresh();
+    void this.ahead.prepare();
+    // The list is as old as the last look into the folder.
+    if (opened.picture.is_gone !== opened.isMissing) void this.attempt(() => this.api.scan());
+  }
+
+  /** A picture with its objects; of one whose file is gone, the objects alone. */
+  private async read(id: number): Promise<Omit<Open, "visit">> {
+    try {
+      return { ...(await this.api.open(id)), isMissing: false };
+    } catch (error) {
+      const picture = this.queue.find(id);
+      const isGone = error instanceof Problem && error.status === 404;
+      if (!isGone || picture === undefined || picture.width === 0) throw error;
+      const { revision, checked, ...rest } = await this.api.kept(id);
+      const { sha256, width, height } = picture;
+      const image = { id: sha256 ?? "", width, height, warnings: [] };
+      return { ...rest, picture: { ...picture, revision, checked }, image, depth: null, isMissing: true };
+    }
+  }
+
+  /** Answers whether the file of the open picture is gone, and tells it: the model has nothing to look at. */
+  lacksFile(): boolean {
+    const open = this.open.peek();
+    if (open?.isMissing !== true) return false;
+    this.tell("error", `The file ${open.picture.path} is gone: without it the model sees nothing.`);
+    return true;
   }
 
   /** The objects of the open picture as they are now; what is being drawn stays. */
   async refresh(): Promise<void> {
     const open = this.open.peek();
     if (open === null) return;
-    const opened = await this.attempt(() => this.api.open(open.picture.id));
+    const opened = await this.attempt(() => this.read(open.picture.id));
     if (opened === undefined || this.open.peek()?.picture.id !== open.picture.id) return;
-    const isSame = opened.image.id === open.image.id;
+    const isSame = opened.image.id === open.image.id && opened.isMissing === open.isMissing;
     this.open.value = { ...opened, visit: isSame ? open.visit : ++this.visits };
-    this.update(opened.picture);
-  }
-
-  /** Makes the next pictures ready, one after the other. */
-  private async prepare(): Promise<void> {
-    const open = this.open.peek();
-    if (open === null) return;
-    for (const { id, revision } of this.queue.after(open.picture.id, AHEAD)) {
-      if (this.open.peek()?.picture.id !== open.picture.id) return;
-      if (this.ready.get(id)?.picture.revision === revision) continue;
-      try {
-        const opened = await this.api.open(id, true);
-        this.ready.set(id, opened);
-        const { width, height } = opened.image;
-        await this.api.tile(id, [topLevel([width, height]), 0, 0], null);
-        if (opened.picture.revision === revision) this.update(opened.picture);
-      } catch {
-        // It is told when somebody looks at that picture.
-      }
-    }
-    void this.look();
-  }
-
-  /** Asks for the embeddings of this picture and the next ones, and looks how far they are until they are there. */
-  private async look(): Promise<void> {
-    clearTimeout(this.looking);
-    const open = this.open.peek();
-    if (open === null) return;
-    const next = this.queue.after(open.picture.id, AHEAD).flatMap(({ sha256 }) => sha256 ?? []);
-    const pending = [...this.embeddings.peek()].filter(([, state]) => state === "queued" || state === "running");
-    const wanted = [...new Set([open.image.id, ...next, ...pending.map(([id]) => id)])];
-    try {
-      const states = await this.api.embedAhead(wanted);
-      this.embeddings.value = new Map([...this.embeddings.peek(), ...states]);
-      const isDone = [...states.values()].every((state) => state === "ready" || state === "failed");
-      if (isDone) return;
-    } catch (error) {
-      if (!(error instanceof Problem) || error.status !== 429) return;
-    }
-    clearTimeout(this.looking);
-    this.looking = window.setTimeout(() => void this.look(), LOOK_AGAIN);
+    this.queue.update(opened.picture);
   }
 
   /**
@@ -276,7 +258,7 @@ export class Studio {
       lowest_iou: lowest.length === 0 ? null : Math.min(...lowest),
     };
     batch(() => {
-      this.update(picture);
+      this.queue.update(picture);
       if (this.open.peek()?.picture.id !== picture.id) return;
       this.open.value = { ...open, picture, objects, can_undo, can_redo };
       // What is new is selected if it was drawn by hand: the next stroke goes on with it.
@@ -286,15 +268,9 @@ export class Studio {
     });
   }
 
-  private update(picture: Picture): void {
-    this.queue.pictures.value = this.queue.pictures
-      .peek()
-      .map((before) => (before.id === picture.id ? picture : before));
-  }
-
   /** Something has changed a picture: this window, or another. */
   changed(picture: Picture): void {
-    this.update(picture);
+    this.queue.update(picture);
     const open = this.open.peek();
     if (open?.picture.id !== picture.id || this.isSaving.peek()) return;
     if (picture.revision > open.picture.revision) void this.refresh();
@@ -302,12 +278,20 @@ export class Studio {
 
   async undo(): Promise<void> {
     if (this.prompting.undo() || this.open.peek()?.can_undo !== true) return;
-    await this.save((open) => this.api.step(open.picture.id, "undo", open.picture.revision));
+    await this.step("undo");
   }
 
   async redo(): Promise<void> {
     if (this.prompting.redo() || this.open.peek()?.can_redo !== true) return;
-    await this.save((open) => this.api.step(open.picture.id, "redo", open.picture.revision));
+    await this.step("redo");
+  }
+
+  private async step(way: "undo" | "redo"): Promise<void> {
+    const before = this.open.peek()?.picture;
+    await this.save((open) => this.api.step(open.picture.id, way, open.picture.revision));
+    const now = this.open.peek()?.picture;
+    if (before === undefined || now?.id !== before.id || now.checked === before.checked) return;
+    this.tell("note", now.checked ? "The picture is checked again." : "The picture is not checked any more.");
   }
 
   async check(checked: boolean): Promise<boolean> {
@@ -402,7 +386,8 @@ export class Studio {
   copy(): void {
     const selection = this.selection.peek();
     this.clipboard.value = selection.length > 0 ? selection : this.objects.peek();
-    if (this.clipboard.peek().length > 0) this.tell("note", `Copied: ${this.clipboard.peek().length} objects.`);
+    const count = this.clipboard.peek().length;
+    if (count > 0) this.tell("note", `Copied: ${counted(count, "object")}.`);
   }
 
   async paste(): Promise<void> {

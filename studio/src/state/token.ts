@@ -4,10 +4,13 @@ const KEY = "samara-studio/token";
 
 /** It comes behind `#token=` in the address, or was given before. */
 export function token(): string | undefined {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  const fields = new URLSearchParams(location.hash.slice(1));
+  const given = fields.get("token");
   if (given !== null) {
     sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname);
+    // The rest of the address stays.
+    fields.delete("token");
+    history.replaceState(null, "", `${location.pathname}#${fields.toString()}`);
   }
   return sessionStorage.getItem(KEY) ?? undefined;
 }

@@ -4,6 +4,7 @@ import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { namesOf } from "../core/answer";
+import { counted } from "../core/words";
 import { Stage } from "../canvas/stage";
 import type { Studio } from "../state/studio";
 import { maskOfImage } from "./image";
@@ -136,10 +137,11 @@ function Canvas({ onStage }: { readonly onStage: (stage: Stage | null) => void }
 function Embedding() {
   const studio = useStudio();
   const id = studio.open.value?.image.id;
-  const state = id === undefined ? undefined : studio.embeddings.value.get(id);
+  const state = id === undefined ? undefined : studio.ahead.embeddings.value.get(id);
   const progress = studio.everything.progress.value;
   if (progress !== null) return <span role="status">Finding everything: {percent(progress)}</span>;
   if (id === undefined) return null;
+  if (studio.open.value?.isMissing === true) return <span>The file is gone</span>;
   if (state === "ready") return <span class="ready">Ready</span>;
   return <span>{state === "failed" ? "The model cannot read this picture" : "The model reads the picture…"}</span>;
 }
@@ -147,7 +149,7 @@ function Embedding() {
 function Notices() {
   const studio = useStudio();
   const message = studio.message.value;
-  const picture = studio.open.value?.picture;
+  const open = studio.open.value;
   return (
     <div class="notices">
       {!studio.isReachable.value && (
@@ -155,7 +157,13 @@ function Notices() {
           The server does not answer. What was saved is safe; what is on the picture is kept here until it answers.
         </p>
       )}
-      {picture?.is_changed === true && (
+      {open?.isMissing === true && (
+        <p class="notice error" role="alert">
+          The file {open.picture.path} is gone. What is drawn on it is kept ({counted(open.objects.length, "object")}) and
+          shown without it. When it is back, open the picture again.
+        </p>
+      )}
+      {open?.picture.is_changed === true && (
         <p class="notice error">The file is another one than that on which the masks were drawn.</p>
       )}
       {message !== null && (
@@ -178,7 +186,7 @@ function Spoken() {
   const objects = studio.objects.value.length;
   const text =
     candidate === undefined
-      ? `${objects} objects`
+      ? counted(objects, "object")
       : `${namesOf(choice.value?.answer.candidates ?? [])[choice.value?.chosen ?? 0] ?? "mask"}, predicted IoU ${percent(candidate.predicted_iou)}, candidate ${(choice.value?.chosen ?? 0) + 1} of ${choice.value?.answer.candidates.length ?? 0}`;
   return (
     <div class="away" role="status" aria-live="polite">

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { BINDINGS } from "./keys";
+import { counted } from "../core/words";
 import { giveToken } from "../state/token";
 import { useStudio } from "./context";
 
@@ -107,7 +108,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
       .then((exported) => {
         setBusy(false);
         if (exported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
-        else setTold([`${exported.objects} objects of ${exported.pictures} pictures are in ${exported.path}`, ...exported.warnings].join("\n"));
+        else setTold([`${counted(exported.objects, "object")} of ${counted(exported.pictures, "picture")} in ${exported.path}`, ...exported.warnings].join("\n"));
       });
   };
   return (
@@ -161,7 +162,7 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
       .then((imported) => {
         setBusy(false);
         if (imported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
-        else setTold([`${imported.objects} objects on ${imported.pictures} pictures`, ...imported.warnings].join("\n"));
+        else setTold([`${counted(imported.objects, "object")} on ${counted(imported.pictures, "picture")}`, ...imported.warnings].join("\n"));
         void studio.reload();
       });
   };

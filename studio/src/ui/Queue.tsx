@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { Picture } from "../core/api";
+import { counted } from "../core/words";
 import type { Show } from "../state/queue";
 import { Button } from "./Button";
 import { useStudio } from "./context";
@@ -91,7 +92,7 @@ function Item({ picture }: { readonly picture: Picture }) {
   const studio = useStudio();
   const element = useRef<HTMLLIElement>(null);
   const isOpen = studio.open.value?.picture.id === picture.id;
-  const embedding = picture.sha256 === null ? undefined : studio.embeddings.value.get(picture.sha256);
+  const embedding = picture.sha256 === null ? undefined : studio.ahead.embeddings.value.get(picture.sha256);
   useEffect(() => {
     if (isOpen) element.current?.scrollIntoView({ block: "nearest" });
   }, [isOpen]);
@@ -107,7 +108,7 @@ function Item({ picture }: { readonly picture: Picture }) {
         <Preview picture={picture} />
         <span class="path">{picture.path}</span>
         <span class="state" data-embedding={embedding ?? "missing"} data-checked={picture.checked}>
-          {picture.objects > 0 && `${picture.objects} · `}
+          {picture.objects > 0 && `${picture.is_gone ? counted(picture.objects, "object") : picture.objects} · `}
           {embedding === "running" || embedding === "queued" ? "being read" : state}
         </span>
       </button>
