@@ -53,6 +53,63 @@ test("corners of a polygon are drawn, moved, added and removed", async ({ page, 
   await expect(at.objects).toHaveCount(1);
 });
 
+test("what the brush changes is said, and let go of by Enter", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  const hint = page.locator("#hint");
+  await expect(hint).toContainText("Click on something");
+  await page.keyboard.press("b");
+  await expect(hint).toContainText("A stroke begins a new object");
+  await at.drag([100, 300], [200, 300]);
+  await expect(at.objects).toHaveCount(1);
+  await expect(hint).toContainText("The brush changes the selected object");
+  await page.keyboard.press("Enter");
+  await expect(hint).toContainText("A stroke begins a new object");
+  await at.drag([100, 100], [200, 100]);
+  await expect(at.objects).toHaveCount(2);
+  await page.keyboard.press("p");
+  await expect(hint).toContainText("Drag a corner");
+  await page.keyboard.press("Enter");
+  await expect(hint).toContainText("corners of a new object");
+});
+
+test("a click beside a corner takes it, and one far away begins nothing", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  await page.keyboard.press("p");
+  for (const corner of [[100, 100], [200, 100], [200, 200], [100, 200]] as const) await at.click(corner);
+  // Nine pixels of the screen beside the first corner.
+  await at.click([106, 104]);
+  await expect(at.objects).toHaveCount(1);
+  await expect(page.locator("#hint")).toContainText("Drag a corner");
+  const square = areaOf((await at.told()).objects[0]);
+  await at.drag([206, 206], [260, 260]);
+  await expect.poll(async () => areaOf((await at.told()).objects[0])).toBeGreaterThan(square + 4000);
+  await at.click([400, 300]);
+  await expect(page.getByText("These corners are of the selected object.")).toBeVisible();
+  await expect(page.locator(".object.selected")).toHaveCount(1);
+  await page.keyboard.press("Enter");
+  for (const corner of [[400, 300], [450, 300], [450, 350]] as const) await at.click(corner);
+  await page.keyboard.press("Enter");
+  await expect(at.objects).toHaveCount(2);
+});
+
+test("an assessment is of the mask that was looked at", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  await at.segment([290, 150]);
+  await at.button("Assess the masks").click();
+  const quality = at.objects.getByText("quality");
+  await expect(quality).toBeVisible();
+  await page.keyboard.press("v");
+  await at.click([290, 150]);
+  await page.keyboard.press("b");
+  await at.drag([40, 40], [100, 40]);
+  await expect(quality).toHaveCount(0);
+  await page.keyboard.press("Control+z");
+  await expect(quality).toBeVisible();
+});
+
 test("objects are united, subtracted, ordered, hidden and deleted", async ({ page, studio }) => {
   const at = new StudioPage(page, studio);
   await at.open();
@@ -130,6 +187,12 @@ test("pictures are searched, checked, and masks copied to the next", async ({ pa
   await page.keyboard.press("c");
   await expect(page.locator(".status")).toContainText("coffee.png");
   await expect(page.locator(".done")).toContainText("1 / 3");
+  await page.keyboard.press(",");
+  await expect(page.locator(".status")).toContainText("chelsea.jpg");
+  await page.keyboard.press("Control+z");
+  await expect(page.getByText("The picture is not checked any more.")).toBeVisible();
+  await page.keyboard.press("Control+Shift+z");
+  await expect(page.getByText("The picture is checked again.")).toBeVisible();
   await page.getByLabel("Which pictures").selectOption("Checked");
   await expect(page.locator(".picture")).toHaveCount(1);
   await page.getByLabel("Which pictures").selectOption("All");

@@ -42,6 +42,17 @@ test("from a folder of pictures to an export that others read, and back", async 
     await page.getByRole("button", { name: "Close" }).last().click();
     expect((await stat(join(studio.folder, "..", `out-${format}`))).isDirectory()).toBe(true);
   }
+  // The name of one that is there is not offered again.
+  await at.button("Export").click();
+  await page.getByLabel("Format").selectOption("coco");
+  const offered = await page.getByLabel("New folder").inputValue();
+  for (const name of [offered, `${offered}-2`]) {
+    await expect(page.getByLabel("New folder")).toHaveValue(name);
+    await page.getByRole("dialog").getByRole("button", { name: "Export" }).click();
+    await expect(page.locator(".told")).toContainText(name);
+  }
+  await page.getByRole("button", { name: "Close" }).last().click();
+
   const coco = join(studio.folder, "..", "out-coco");
   const [file] = (await readdir(coco)).filter((name) => name.endsWith(".json"));
   const told = await at.told();
@@ -53,7 +64,8 @@ test("from a folder of pictures to an export that others read, and back", async 
   await at.button("Export").click();
   await page.getByLabel("New folder").fill("out-coco");
   await page.getByRole("dialog").getByRole("button", { name: "Export" }).click();
-  await expect(page.locator(".told")).toContainText("is there already");
+  await expect(page.getByRole("dialog").getByRole("alert")).toContainText("is there already");
+  await expect(page.getByLabel("New folder")).toHaveValue("out-coco-2");
   await page.getByRole("button", { name: "Close" }).last().click();
 
   await at.show("coffee.png");

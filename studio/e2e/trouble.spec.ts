@@ -1,6 +1,8 @@
 import { rename } from "node:fs/promises";
 import { join } from "node:path";
 
+import { has } from "../src/core/mask";
+import { decode } from "../src/core/rle";
 import { StudioPage } from "./page";
 import { expect, test } from "./server";
 
@@ -15,6 +17,54 @@ test("a reload in the middle keeps what is being made", async ({ page, studio })
   await at.answered();
   await expect(at.objects).toHaveCount(1);
   await at.keep(2);
+});
+
+test("a reload finds the picture, the class, the chosen mask and what was painted on it", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  for (const name of ["cup", "table"]) {
+    await page.getByLabel("Name of a new class").fill(name);
+    await page.keyboard.press("Enter");
+    await expect(page.locator(".class", { hasText: name })).toHaveAttribute("aria-pressed", "true");
+  }
+  await at.canvas.focus();
+  await at.click([290, 150]);
+  await at.answered();
+  await page.keyboard.press("3");
+  await expect(at.candidates.nth(2)).toHaveAttribute("aria-checked", "true");
+  const reloaded = async (): Promise<void> => {
+    await page.reload();
+    await expect(page.locator(".status")).toContainText("coffee.png");
+    await at.answered();
+    await expect(at.candidates.nth(2)).toHaveAttribute("aria-checked", "true");
+    await expect(page.locator(".class", { hasText: "table" })).toHaveAttribute("aria-pressed", "true");
+  };
+  await reloaded();
+  await page.keyboard.press("b");
+  await at.drag([40, 40], [100, 40]);
+  await reloaded();
+  await at.keep(1);
+  const [object] = (await at.told()).objects;
+  const classes = (await (await fetch(new URL("/v1/project", studio.url))).json()) as { classes: { id: number; name: string }[] };
+  expect(classes.classes.find(({ id }) => id === object?.class)?.name).toBe("table");
+  // It was painted on: the corner at the upper left belongs to it.
+  expect(object !== undefined && has(decode(object.mask), 60, 40)).toBe(true);
+});
+
+test("an address names a picture", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await page.goto(`${studio.url}#picture=wide.png`);
+  await expect(page.locator(".status")).toContainText("wide.png");
+  await page.evaluate(() => {
+    location.hash = "#picture=coffee.png";
+  });
+  await expect(page.locator(".status")).toContainText("coffee.png");
+  await at.show("chelsea.jpg");
+  expect(page.url()).toBe(`${studio.url}#picture=chelsea.jpg`);
+  await page.goto("about:blank");
+  await page.goto(`${studio.url}#picture=nothing.png`);
+  await expect(page.getByText("There is no picture nothing.png here.")).toBeVisible();
+  await expect(page.locator(".status")).toContainText("chelsea.jpg");
 });
 
 test("a server that dies is noticed, and loses nothing", async ({ page, studio }) => {
@@ -71,8 +121,36 @@ test("a picture that vanishes keeps its masks and says so", async ({ page, studi
   await expect(page.locator(".status")).toContainText("chelsea");
   await page.reload();
   await page.locator(".picture", { hasText: "coffee" }).click();
-  await expect(page.getByRole("alert")).toContainText("coffee.png");
+  // What was drawn is seen without it, and can be changed by hand.
+  await expect(page.getByRole("alert")).toContainText("The file coffee.png is gone. What is drawn on it is kept (1 object)");
+  await expect(at.objects).toHaveCount(1);
+  await expect(page.locator(".picture", { hasText: "coffee" })).toContainText("1 object · the file is gone");
+  await page.keyboard.press("b");
+  await at.drag([40, 40], [100, 40]);
+  await expect(at.objects).toHaveCount(2);
+  await page.keyboard.press("Control+z");
+  await expect(at.objects).toHaveCount(1);
+  await page.keyboard.press("s");
+  await at.click([290, 150]);
+  await expect(page.getByRole("alert").last()).toContainText("without it the model sees nothing");
   await rename(join(studio.folder, "..", "coffee.png"), join(studio.folder, "coffee.png"));
   await at.show("coffee.png");
   await expect(at.objects).toHaveCount(1);
+  await expect(page.locator(".picture", { hasText: "coffee" })).not.toContainText("gone");
+  await expect(page.getByText("The file coffee.png is gone")).toHaveCount(0);
+});
+
+test("what goes wrong is told in the dialog that is open", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  await at.button("Import").click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel(/^Or a file or folder/).fill("nothing.json");
+  await dialog.getByRole("button", { name: "Import" }).click();
+  await expect(dialog.getByRole("alert")).toContainText("nothing.json");
+  await expect(page.getByRole("alert")).toHaveCount(1);
+  await studio.kill();
+  await expect(dialog.getByText("The server does not answer. What was saved")).toBeVisible();
+  await studio.restart();
+  await expect(dialog.getByText("The server does not answer. What was saved")).toHaveCount(0, { timeout: 20_000 });
 });

@@ -6,7 +6,7 @@ import { fitted, moved, toPicture, zoomed, type Point, type View } from "../core
 import type { Studio } from "../state/studio";
 import type { ToolName } from "../state/settings";
 import { Overlay } from "./overlay";
-import { drawMask } from "./paths";
+import { drawCursor, drawMade, drawObjects } from "./paint";
 import { Tiles } from "./tiles";
 import { DRAG, held, type Scene, type Tool, type Touch } from "./tool";
 import { Brush } from "./tools/brush";
@@ -16,8 +16,6 @@ import { Polygon } from "./tools/polygon";
 import { Segment } from "./tools/segment";
 import { select } from "./tools/select";
 
-/** Colour of the mask that is being made. */
-const MADE = "#ffb300";
 /** How much a step of the wheel or a key enlarges. */
 const ZOOM = 1.25;
 
@@ -26,6 +24,12 @@ export class Stage {
   /** Where the keys point at, in pixels of the picture; null while the mouse does. */
   readonly cursor = signal<Point | null>(null);
   readonly stretch = signal<readonly [number, number] | null>(null);
+  /** What can be done here with the tool that is in the hand. */
+  readonly hint = computed(() => {
+    const open = this.studio.open.value;
+    if (open === null) return "Choose a picture from the list.";
+    return this.tool.value.hint(this.studio);
+  });
 
   private readonly tools: Readonly<Record<ToolName, Tool>> = {
     segment: new Segment(),
@@ -112,7 +116,7 @@ export class Stage {
     const resting = [studio.objects, studio.selected, studio.hidden, studio.classes, settings.opacity, base];
     const live = [
       ...[this.view, this.cursor, prompting.draft, prompting.preview, everything.nodes, everything.current],
-      ...[settings.tool, settings.brush, settings.fineness, settings.theme],
+      ...[settings.tool, settings.brush, settings.fineness, settings.theme, studio.nextColour, studio.target],
     ];
     return [
       effect(() => {
@@ -125,6 +129,13 @@ export class Stage {
         this.redraw();
       }),
     ];
+  }
+
+  /** In the place of a picture whose file is gone. */
+  private drawSheet({ scale, x, y }: View): void {
+    const [width, height] = this.size;
+    this.context.fillStyle = "#8b8f98";
+    this.context.fillRect(x, y, width * scale, height * scale);
   }
 
   private get size(): Point {
@@ -194,8 +205,9 @@ export class Stage {
   private show(stretch: readonly [number, number] | null): void {
     const open = this.studio.open.peek();
     this.tiles?.close();
+    this.tiles = null;
     this.shownStretch = stretch;
-    if (open === null) return;
+    if (open === null || open.isMissing) return;
     this.tiles = new Tiles(
       this.studio.api,
       open.picture.id,
@@ -218,89 +230,15 @@ export class Stage {
     context.fillRect(0, 0, ...screen);
     if (studio.open.peek() === null) return;
     this.tiles?.draw(context, view, screen, ratio);
+    if (this.tiles === null) this.drawSheet(view);
     this.overlay.draw(context, view, screen, ratio, (layer, at) => {
-      this.drawObjects(layer, at);
+      drawObjects(layer, studio, at.scale);
     });
     context.setTransform(view.scale * ratio, 0, 0, view.scale * ratio, view.x * ratio, view.y * ratio);
-    this.drawLive(context, view);
+    drawMade(context, studio, view.scale);
     this.tool.peek().draw?.(this.scene, context);
-    this.drawCursor(context, view);
-  }
-
-  /** The objects that rest. */
-  private drawObjects(context: CanvasRenderingContext2D, view: View): void {
-    const { studio } = this;
-    const opacity = studio.settings.opacity.peek();
-    const [hidden, selected] = [studio.hidden.peek(), studio.selected.peek()];
-    const base = studio.prompting.draft.peek()?.base?.id;
-    for (const object of studio.objects.peek()) {
-      if (hidden.has(object.id) || object.id === base) continue;
-      const isSelected = selected.has(object.id);
-      const look = { colour: studio.colourOf(object), opacity, width: isSelected ? 3 : 1.25 };
-      drawMask(context, object.mask, view.scale, look);
-      if (isSelected) {
-        const white = { colour: "#fff", opacity: 0, width: 1.25, dash: [5, 5] };
-        drawMask(context, object.mask, view.scale, white);
-      }
-    }
-  }
-
-  /** What is being made. */
-  private drawLive(context: CanvasRenderingContext2D, view: View): void {
-    const { studio } = this;
-    const opacity = Math.max(0.15, studio.settings.opacity.peek());
-    this.drawEverything(context, view, opacity);
-    const { draft, preview, mask } = studio.prompting;
-    const shown = preview.peek();
-    if (shown !== null && draft.peek() === null) {
-      const candidate = shown.answer.candidates[shown.chosen];
-      const look = { colour: MADE, opacity: opacity * 0.7, width: 1.25, dash: [4, 3] };
-      if (candidate !== undefined) drawMask(context, candidate.mask, view.scale, look);
-    }
-    const made = mask.peek();
-    if (made !== null) drawMask(context, made, view.scale, { colour: MADE, opacity, width: 2 });
-    const now = draft.peek();
-    if (now?.box) {
-      const [x0, y0, x1, y1] = now.box;
-      context.lineWidth = 1.5 / view.scale;
-      context.strokeStyle = "#fff";
-      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
-    }
-    for (const [x, y, label] of now?.clicks ?? []) drawClick(context, [x, y], label, view.scale);
-  }
-
-  private drawEverything(context: CanvasRenderingContext2D, view: View, opacity: number): void {
-    const { nodes, current } = this.studio.everything;
-    const at = current.peek();
-    nodes.peek().forEach(({ mask }, i) => {
-      if (i !== at) drawMask(context, mask, view.scale, { colour: "#fff", opacity: 0, width: 0.75 });
-    });
-    const node = at === null ? undefined : nodes.peek()[at];
-    if (node !== undefined) drawMask(context, node.mask, view.scale, { colour: MADE, opacity, width: 2 });
-  }
-
-  private drawCursor(context: CanvasRenderingContext2D, view: View): void {
-    const at = this.cursor.peek();
-    if (at === null) return;
-    const [inner, outer] = [4 / view.scale, 14 / view.scale];
-    for (const [colour, width] of [
-      ["#000", 3],
-      ["#fff", 1.25],
-    ] as const) {
-      context.beginPath();
-      for (const [dx, dy] of [
-        [1, 0],
-        [-1, 0],
-        [0, 1],
-        [0, -1],
-      ] as const) {
-        context.moveTo(at[0] + dx * inner, at[1] + dy * inner);
-        context.lineTo(at[0] + dx * outer, at[1] + dy * outer);
-      }
-      context.strokeStyle = colour;
-      context.lineWidth = width / view.scale;
-      context.stroke();
-    }
+    const cursor = this.cursor.peek();
+    if (cursor !== null) drawCursor(context, cursor, view.scale);
   }
 
   private touch(event: MouseEvent): Touch {
@@ -510,23 +448,4 @@ export class Stage {
 
 function read(value: ReadonlySignal<unknown>): unknown {
   return value.value;
-}
-
-function drawClick(context: CanvasRenderingContext2D, [x, y]: Point, label: 0 | 1, scale: number): void {
-  const radius = 6 / scale;
-  context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
-  context.fillStyle = label === 1 ? "#12a150" : "#e5243b";
-  context.fill();
-  context.lineWidth = 2 / scale;
-  context.strokeStyle = "#fff";
-  context.stroke();
-  context.beginPath();
-  context.moveTo(x - radius / 2, y);
-  context.lineTo(x + radius / 2, y);
-  if (label === 1) {
-    context.moveTo(x, y - radius / 2);
-    context.lineTo(x, y + radius / 2);
-  }
-  context.stroke();
 }

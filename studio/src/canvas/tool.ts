@@ -25,10 +25,12 @@ export interface Scene {
   readonly redraw: () => void;
 }
 
-/** Reacts to the pointer. Everything is optional but the cursor. */
+/** Reacts to the pointer. */
 export interface Tool {
   /** As in CSS. */
   readonly cursor: string;
+  /** What can be done with it now. */
+  hint(studio: Studio): string;
   /** The pointer moves without a button. */
   hover?(scene: Scene, touch: Touch): void;
   leave?(scene: Scene): void;

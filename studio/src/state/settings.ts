@@ -5,6 +5,13 @@ import { effect, signal, type Signal } from "@preact/signals";
 export type ToolName = "segment" | "select" | "brush" | "eraser" | "polygon" | "pick" | "hand";
 export type Theme = "system" | "light" | "dark";
 
+/** The theme after this one: the first of a round looks other than the system's, so that a change is seen. */
+export function themeAfter(theme: Theme, isSystemDark: boolean): Theme {
+  const [same, other] = isSystemDark ? (["dark", "light"] as const) : (["light", "dark"] as const);
+  if (theme === "system") return other;
+  return theme === other ? same : "system";
+}
+
 /** A value that a later visit finds again. */
 function kept<T>(name: string, first: T, makesSense: (value: unknown) => value is T): Signal<T> {
   const key = `samara-studio/${name}`;

@@ -9,6 +9,7 @@ import {
   type Applied,
   type Class,
   type Edit,
+  type Exported,
   type NewObject,
   type Opened,
   type Picture,
@@ -18,6 +19,7 @@ import {
 import { subtract, union, type Mask } from "../core/mask";
 import { counted } from "../core/words";
 import { Ahead } from "./ahead";
+import { Assessment } from "./assessment";
 import { Everything } from "./everything";
 import { Prompting } from "./prompting";
 import { Queue } from "./queue";
@@ -66,14 +68,24 @@ export class Studio {
   readonly needsToken = signal(false);
   readonly isSaving = signal(false);
   readonly clipboard = signal<readonly NewObject[]>([]);
+  /** Names of folders beside that of the pictures which are there already. */
+  readonly exported = signal<ReadonlySet<string>>(new Set());
   readonly hidden = signal<ReadonlySet<number>>(new Set());
   readonly queue = new Queue();
   readonly ahead: Ahead;
   readonly prompting: Prompting;
   readonly everything: Everything;
+  readonly assessment: Assessment;
 
   readonly objects = computed<readonly StoredObject[]>(() => this.open.value?.objects ?? []);
   readonly selection = computed(() => this.objects.value.filter(({ id }) => this.selected.value.has(id)));
+  /** What a stroke of the brush changes: the mask that is being made, or the lowest of what is selected. */
+  readonly target = computed(() => this.prompting.draft.value ?? this.selection.value[0] ?? null);
+  /** Of what is being made, and of what comes next. */
+  readonly nextColour = computed(() => {
+    const base = this.prompting.draft.value?.base;
+    return this.colourOf({ class: base?.class ?? this.settings.activeClass.value });
+  });
   readonly isReady = computed(() => {
     const open = this.open.value;
     return open?.isMissing === false && this.ahead.embeddings.value.get(open.image.id) === "ready";
@@ -86,6 +98,7 @@ export class Studio {
     this.ahead = new Ahead(this);
     this.prompting = new Prompting(this);
     this.everything = new Everything(this);
+    this.assessment = new Assessment(this);
   }
 
   /** Runs something; what goes wrong is told, and nothing else happens. */
@@ -147,6 +160,7 @@ export class Studio {
   /** Opens a picture; one that was made ready is there at once. */
   async show(id: number): Promise<void> {
     this.prompting.keepForLater();
+    this.message.value = null;
     this.opening.value = id;
     const picture = this.queue.find(id);
     const known = picture && this.ahead.find(picture);
@@ -410,6 +424,21 @@ export class Studio {
     await this.paste();
   }
 
+  /** Into a new folder; its name is taken afterwards, and also where it was before. */
+  async export(format: string, folder: string, checkedOnly: boolean): Promise<Exported> {
+    const take = (): void => {
+      this.exported.value = new Set([...this.exported.peek(), folder]);
+    };
+    try {
+      const exported = await this.api.export(format, folder, checkedOnly);
+      take();
+      return exported;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 409) take();
+      throw error;
+    }
+  }
+
   async addClass(name: string, colour: string): Promise<void> {
     const added = await this.attempt(() => this.api.addClass(name.trim(), colour));
     if (added === undefined) return;
@@ -437,7 +466,11 @@ export class Studio {
     else this.selected.value = new Set(before.has(id) ? [...before].filter((other) => other !== id) : [...before, id]);
   }
 
+  classOf(object: Pick<NewObject, "class">): Class | undefined {
+    return this.classes.value.find(({ id }) => id === object.class);
+  }
+
   colourOf(object: Pick<NewObject, "class">): string {
-    return this.classes.value.find(({ id }) => id === object.class)?.colour ?? "#4f9dff";
+    return this.classOf(object)?.colour ?? "#4f9dff";
   }
 }

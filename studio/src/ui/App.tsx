@@ -12,6 +12,7 @@ import { Candidates } from "./Candidates";
 import { Classes } from "./Classes";
 import { ExportDialog, Help, ImportDialog, TokenDialog } from "./Dialogs";
 import { isWriting, pressed } from "./keys";
+import { Notices } from "./Notices";
 import { Objects } from "./Objects";
 import { Queue } from "./Queue";
 import { StudioContext, percent, useStudio } from "./context";
@@ -53,6 +54,8 @@ export function App({ studio }: { readonly studio: Studio }) {
       <Toolbar stage={() => stage.value} onDialog={setDialog} />
       <Queue />
       <Canvas
+        stage={stage.value}
+        isCovered={dialog !== null || studio.needsToken.value}
         onStage={(made) => {
           stage.value = made;
         }}
@@ -79,17 +82,22 @@ async function refineImage(studio: Studio, file: Blob): Promise<void> {
   if (mask !== undefined) studio.prompting.refine(null, mask);
 }
 
-function Canvas({ onStage }: { readonly onStage: (stage: Stage | null) => void }) {
+function Canvas({ stage, isCovered, onStage }: {
+  readonly stage: Stage | null;
+  /** A dialog lies over it, which shows the notices. */
+  readonly isCovered: boolean;
+  readonly onStage: (stage: Stage | null) => void;
+}) {
   const studio = useStudio();
   const canvas = useRef<HTMLCanvasElement>(null);
   const file = useRef<HTMLInputElement>(null);
   useEffect(() => {
     if (canvas.current === null) return;
-    const stage = new Stage(canvas.current, studio);
-    onStage(stage);
+    const made = new Stage(canvas.current, studio);
+    onStage(made);
     return () => {
       onStage(null);
-      stage.close();
+      made.close();
     };
     // The stage lives as long as the page.
   }, [studio]);
@@ -103,10 +111,14 @@ function Canvas({ onStage }: { readonly onStage: (stage: Stage | null) => void }
         // Screen readers hand all keys to it, as to a map.
         // eslint-disable-next-line jsx-a11y/no-interactive-element-to-noninteractive-role
         role="application"
+        aria-describedby="hint"
         aria-roledescription="picture"
         aria-label={open === null ? "No picture is open" : `${open.picture.path}, ${open.image.width} by ${open.image.height} pixels. Arrow keys point at a place, space clicks.`}
       />
-      <Notices />
+      {!isCovered && <Notices />}
+      <p id="hint" class="tip">
+        {stage?.hint.value}
+      </p>
       <div class="status">
         <span>{open === null ? "" : `${open.picture.path} · ${open.image.width} × ${open.image.height}`}</span>
         <Embedding />
@@ -144,38 +156,6 @@ function Embedding() {
   if (studio.open.value?.isMissing === true) return <span>The file is gone</span>;
   if (state === "ready") return <span class="ready">Ready</span>;
   return <span>{state === "failed" ? "The model cannot read this picture" : "The model reads the picture…"}</span>;
-}
-
-function Notices() {
-  const studio = useStudio();
-  const message = studio.message.value;
-  const open = studio.open.value;
-  return (
-    <div class="notices">
-      {!studio.isReachable.value && (
-        <p class="notice error" role="alert">
-          The server does not answer. What was saved is safe; what is on the picture is kept here until it answers.
-        </p>
-      )}
-      {open?.isMissing === true && (
-        <p class="notice error" role="alert">
-          The file {open.picture.path} is gone. What is drawn on it is kept ({counted(open.objects.length, "object")}) and
-          shown without it. When it is back, open the picture again.
-        </p>
-      )}
-      {open?.picture.is_changed === true && (
-        <p class="notice error">The file is another one than that on which the masks were drawn.</p>
-      )}
-      {message !== null && (
-        <p class={`notice ${message.kind}`} role={message.kind === "error" ? "alert" : "status"}>
-          <span>{message.text}</span>
-          <button type="button" class="link" onClick={() => { studio.message.value = null; }}>
-            Close
-          </button>
-        </p>
-      )}
-    </div>
-  );
 }
 
 /** What is seen, for those who hear it. */

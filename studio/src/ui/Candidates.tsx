@@ -21,7 +21,7 @@ export function Candidates() {
   return (
     <section class="panel" aria-labelledby="candidates-title">
       <h2 id="candidates-title">{draft === null && choice !== null ? "Under the pointer" : "Candidates"}</h2>
-      {choice === null && <p class="hint">{hintOf(studio.open.value !== null, studio.isReady.value, draft !== null)}</p>}
+      {choice === null && <p class="hint">{draft?.isWaiting === true ? "The mask is being made." : "None yet."}</p>}
       {choice !== null && (
         <>
           <div role="radiogroup" aria-labelledby="candidates-title" class="candidates">
@@ -30,6 +30,7 @@ export function Candidates() {
                 key={i}
                 candidate={candidate}
                 photo={photo}
+                colour={studio.nextColour.value}
                 frame={frameOf(choice.answer)}
                 number={i + 1}
                 name={names[i] ?? ""}
@@ -53,13 +54,6 @@ export function Candidates() {
       )}
     </section>
   );
-}
-
-function hintOf(isOpen: boolean, isReady: boolean, isMaking: boolean): string {
-  if (!isOpen) return "Open a picture.";
-  if (isMaking) return "The mask is being made.";
-  if (!isReady) return "The picture is being read by the model. Click already; the answer comes when it is ready.";
-  return "Click on something, or drag a box around it. Right click: not this.";
 }
 
 function reasonOf({ selected, reason }: Answer, names: readonly string[], chosen: number): string {
@@ -125,9 +119,10 @@ function frameOf({ candidates }: Answer): Box {
   return { x: left, y: top, width: right - left, height: bottom - top };
 }
 
-function Thumbnail({ candidate, photo, frame, number, name, isChosen, onClick }: {
+function Thumbnail({ candidate, photo, colour, frame, number, name, isChosen, onClick }: {
   readonly candidate: Candidate;
   readonly photo: ImageBitmap | null;
+  readonly colour: string;
   readonly frame: Box;
   readonly number: number;
   readonly name: string;
@@ -141,12 +136,12 @@ function Thumbnail({ candidate, photo, frame, number, name, isChosen, onClick }:
     if (element === null) return;
     // After the picture, which is looked at first.
     const later = setTimeout(() => {
-      drawThumbnail(element, mask, photo, frame);
+      drawThumbnail(element, mask, photo, colour, frame);
     });
     return () => {
       clearTimeout(later);
     };
-  }, [mask, photo, frame.x, frame.y, frame.width, frame.height]);
+  }, [mask, photo, colour, frame.x, frame.y, frame.width, frame.height]);
   return (
     <button
       type="button"
@@ -167,7 +162,13 @@ function Thumbnail({ candidate, photo, frame, number, name, isChosen, onClick }:
 }
 
 /** The mask over its part of the picture, which is dimmed. */
-function drawThumbnail(canvas: HTMLCanvasElement, mask: Mask, photo: ImageBitmap | null, frame: Box): void {
+function drawThumbnail(
+  canvas: HTMLCanvasElement,
+  mask: Mask,
+  photo: ImageBitmap | null,
+  colour: string,
+  frame: Box,
+): void {
   const context = canvas.getContext("2d");
   if (context === null) return;
   const [width, height] = mask.size;
@@ -187,6 +188,6 @@ function drawThumbnail(canvas: HTMLCanvasElement, mask: Mask, photo: ImageBitmap
     context.globalAlpha = 0.8;
     context.drawImage(photo, 0, 0, width, height);
   }
-  drawMask(context, mask, scale, { colour: "#ffb300", opacity: 0.6, width: 1.5 });
+  drawMask(context, mask, scale, { colour, opacity: 0.6, width: 1.5 });
   context.restore();
 }

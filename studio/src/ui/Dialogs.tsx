@@ -4,7 +4,8 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { BINDINGS } from "./keys";
-import { counted } from "../core/words";
+import { Notices } from "./Notices";
+import { counted, freeName } from "../core/words";
 import { giveToken } from "../state/token";
 import { useStudio } from "./context";
 
@@ -15,11 +16,17 @@ function Dialog({ title, onClose, children }: {
 }) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    element.current?.showModal();
+    const dialog = element.current;
+    dialog?.showModal();
+    // With nothing to be filled in it is read from its beginning on: the button that closes it is at the end.
+    if (dialog?.querySelector("input, select") !== null) return;
+    dialog.focus();
+    dialog.scrollTop = 0;
   }, []);
   return (
-    <dialog ref={element} aria-label={title} onClose={onClose}>
+    <dialog ref={element} aria-label={title} tabIndex={-1} onClose={onClose}>
       <h2>{title}</h2>
+      <Notices />
       {children}
       <form method="dialog">
         <button type="submit" class="button">
@@ -91,7 +98,9 @@ function uniqueOf(group: string): readonly (readonly [string, readonly string[]]
 
 export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
   const studio = useStudio();
-  const formats = studio.project.value?.formats ?? [];
+  const { project, exported: taken } = studio;
+  const formats = project.value?.formats ?? [];
+  const [typed, setTyped] = useState<string | null>(null);
   const [chosen, setFormat] = useState<string | null>(null);
   const shown = formats.find(({ name }) => name === chosen) ?? formats[0];
   const [told, setTold] = useState<string | null>(null);
@@ -103,12 +112,15 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
     if (typeof format !== "string" || typeof folder !== "string") return;
     setBusy(true);
     setTold(null);
+    studio.message.value = null;
     void studio
-      .attempt(() => studio.api.export(format, folder.trim(), fields.get("checked") !== null))
+      .attempt(() => studio.export(format, folder.trim(), fields.get("checked") !== null))
       .then((exported) => {
         setBusy(false);
-        if (exported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
-        else setTold([`${counted(exported.objects, "object")} of ${counted(exported.pictures, "picture")} in ${exported.path}`, ...exported.warnings].join("\n"));
+        // Another name is offered where this one is taken.
+        setTyped((before) => (exported === undefined && before !== null ? freeName(before, taken.peek()) : null));
+        if (exported === undefined) return;
+        setTold([`${counted(exported.objects, "object")} of ${counted(exported.pictures, "picture")} in ${exported.path}`, ...exported.warnings].join("\n"));
       });
   };
   return (
@@ -127,7 +139,14 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
         <p class="hint">{shown?.description}</p>
         <label>
           New folder beside that of the pictures
-          <input name="folder" required value={`${studio.project.value?.name ?? "masks"}-${shown?.name ?? "export"}`} />
+          <input
+            name="folder"
+            required
+            value={typed ?? freeName(`${project.value?.name ?? "masks"}-${shown?.name ?? "export"}`, taken.value)}
+            onInput={({ currentTarget }) => {
+              setTyped(currentTarget.value);
+            }}
+          />
         </label>
         <label class="check">
           <input type="checkbox" name="checked" /> Checked pictures only
@@ -157,12 +176,12 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
     }
     setBusy(true);
     setTold(null);
+    studio.message.value = null;
     void studio
       .attempt(() => studio.api.import(from))
       .then((imported) => {
         setBusy(false);
-        if (imported === undefined) setTold(studio.message.peek()?.text ?? "It did not work.");
-        else setTold([`${counted(imported.objects, "object")} on ${counted(imported.pictures, "picture")}`, ...imported.warnings].join("\n"));
+        if (imported !== undefined) setTold([`${counted(imported.objects, "object")} on ${counted(imported.pictures, "picture")}`, ...imported.warnings].join("\n"));
         void studio.reload();
       });
   };

@@ -1,7 +1,5 @@
 /** What was drawn on the picture, the topmost first. */
 
-import { useState } from "preact/hooks";
-
 import type { StoredObject } from "../core/api";
 import { Button } from "./Button";
 import { Swatch } from "./Swatch";
@@ -9,15 +7,8 @@ import { percent, useStudio } from "./context";
 
 export function Objects() {
   const studio = useStudio();
-  const [quality, setQuality] = useState<ReadonlyMap<number, number>>(new Map());
   const objects = studio.objects.value;
   const count = studio.selection.value.length;
-  const assess = async (): Promise<void> => {
-    const open = studio.open.peek();
-    if (open === null) return;
-    const estimates = await studio.attempt(() => studio.api.quality(open.image.id, objects.map(({ mask }) => mask)));
-    if (estimates !== undefined) setQuality(new Map(objects.map(({ id }, i) => [id, estimates[i] ?? 0])));
-  };
   return (
     <section class="panel grows" aria-labelledby="objects-title">
       <h2 id="objects-title">
@@ -38,12 +29,12 @@ export function Objects() {
       {objects.length === 0 && <p class="hint">Nothing yet.</p>}
       <ul class="objects">
         {[...objects].reverse().map((object) => (
-          <Row key={object.id} object={object} quality={quality.get(object.id)} />
+          <Row key={object.id} object={object} quality={studio.assessment.of(object)} />
         ))}
       </ul>
       <Attributes />
       <div class="row">
-        <button type="button" class="button" disabled={objects.length === 0} onClick={() => void assess()} title="The model estimates how good every mask is">
+        <button type="button" class="button" disabled={objects.length === 0} onClick={() => void studio.assessment.make()} title="The model estimates how good every mask is">
           Assess the masks
         </button>
         <button type="button" class="button" disabled={objects.length === 0} onClick={() => void studio.copyToNext()} title="Copy the selected objects, or all, to the next picture (N)">
@@ -63,7 +54,7 @@ function Row({ object, quality }: { readonly object: StoredObject; readonly qual
   const { id, predicted_iou, author } = object;
   const isSelected = studio.selected.value.has(id);
   const isHidden = studio.hidden.value.has(id);
-  const name = studio.classes.value.find((kind) => kind.id === object.class)?.name ?? "no class";
+  const name = studio.classOf(object)?.name ?? "no class";
   const toggle = (): void => {
     const hidden = new Set(studio.hidden.peek());
     if (!hidden.delete(id)) hidden.add(id);

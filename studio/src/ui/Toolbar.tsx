@@ -1,7 +1,7 @@
 /** Tools, steps, and how the picture is shown. */
 
 import type { Stage } from "../canvas/stage";
-import type { ToolName } from "../state/settings";
+import { themeAfter, type ToolName } from "../state/settings";
 import { Button } from "./Button";
 import type { IconName } from "./Icon";
 import { useStudio } from "./context";
@@ -22,7 +22,6 @@ export function Toolbar({ stage, onDialog }: {
   const studio = useStudio();
   const { settings, prompting, everything } = studio;
   const open = studio.open.value;
-  const themes = { system: "light", light: "dark", dark: "system" } as const;
   return (
     <header class="bar">
       <h1 title={studio.project.value?.folder ?? ""}>
@@ -100,7 +99,7 @@ export function Toolbar({ stage, onDialog }: {
           icon="theme"
           label={`Theme: ${settings.theme.value}`}
           onClick={() => {
-            settings.theme.value = themes[settings.theme.value];
+            settings.theme.value = themeAfter(settings.theme.value, matchMedia("(prefers-color-scheme: dark)").matches);
           }}
         />
         <Button icon="help" label="Help" shortcut="?" onClick={() => { onDialog("help"); }} />

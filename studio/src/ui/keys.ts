@@ -1,6 +1,7 @@
 /** Keys: what they do, for the page and for its help. */
 
 import type { Stage } from "../canvas/stage";
+import type { ToolName } from "../state/settings";
 import type { Studio } from "../state/studio";
 
 export interface Context {
@@ -49,10 +50,14 @@ function labelBy(studio: Studio, number: number): void {
   if (kind !== undefined) void studio.label(kind.id);
 }
 
+const DRAWING: ReadonlySet<ToolName> = new Set(["brush", "eraser", "polygon"]);
+
 async function enter({ studio, stage }: Context): Promise<void> {
   if (stage.finish()) return;
   if (studio.everything.isShown.peek()) await studio.everything.pick();
-  else await studio.prompting.keep();
+  else if (studio.prompting.draft.peek() !== null) await studio.prompting.keep();
+  // What was drawn by hand is done: the next stroke begins another object.
+  else if (DRAWING.has(studio.settings.tool.peek())) studio.select(null, false);
 }
 
 function escape({ studio, stage }: Context): void {
@@ -91,7 +96,7 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9"], what: "Choose the candidate; with none to choose from: the class", group: "Masks", run: digit },
   { keys: ["Tab"], what: "The next candidate", group: "Masks", onCanvas: true, run: ({ studio }) => { studio.prompting.cycle(); } },
   { keys: ["z"], what: "Look closer: small things once more from a crop", group: "Masks", run: ({ studio }) => { studio.prompting.lookCloser(); } },
-  { keys: ["Enter"], what: "Keep the mask", group: "Masks", run: enter },
+  { keys: ["Enter"], what: "Keep the mask, or let go of what was drawn by hand", group: "Masks", run: enter },
   { keys: ["Escape"], what: "Give it up, or select nothing", group: "Masks", run: escape },
   { keys: [" "], what: "Click where the keys point (Alt or Shift: beside the object)", group: "Canvas", onCanvas: true, run: ({ stage }) => { stage.press(false); } },
   { keys: ["Shift+ ", "Alt+ "], what: "Click beside the object", group: "Canvas", onCanvas: true, run: ({ stage }) => { stage.press(true); } },
@@ -138,9 +143,12 @@ export const BINDINGS: readonly Binding[] = [
   })),
 ];
 
-const BY_KEY = new Map(BINDINGS.flatMap((binding) => binding.keys.map((key) => [key, binding] as const)));
+const BY_KEY = new Map(BINDINGS.flatMap((binding) => binding.keys.map((key) => [key.toLowerCase(), binding] as const)));
 
-function nameOf(event: KeyboardEvent): string {
+/** What is told of a key that was pressed. */
+type Pressed = Pick<KeyboardEvent, "key" | "code" | "ctrlKey" | "metaKey" | "altKey" | "shiftKey">;
+
+function nameOf(event: Pressed): string {
   const isDigit = event.shiftKey && event.code.startsWith("Digit");
   const key = isDigit ? event.code : event.key;
   const modifiers = [
@@ -149,6 +157,11 @@ function nameOf(event: KeyboardEvent): string {
     event.shiftKey && "Shift",
   ].filter((modifier) => modifier !== false);
   return [...modifiers, key].join("+");
+}
+
+/** What a key does, also while Caps Lock is on. */
+export function bindingOf(event: Pressed): Binding | undefined {
+  return BY_KEY.get(nameOf(event).toLowerCase());
 }
 
 /** Whether the keys write into something. */
@@ -171,7 +184,7 @@ function isPressing(event: KeyboardEvent): boolean {
 export function pressed(event: KeyboardEvent, context: Context): boolean {
   if (isWriting(event.target) || isPressing(event)) return false;
   const name = nameOf(event);
-  const binding = BY_KEY.get(name) ?? BY_KEY.get(name.toLowerCase());
+  const binding = bindingOf(event);
   if (binding?.run === undefined) return false;
   const isOnCanvas = event.target instanceof HTMLCanvasElement;
   if (binding.onCanvas === true && !isOnCanvas) return false;

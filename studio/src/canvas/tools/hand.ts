@@ -2,4 +2,7 @@
 
 import type { Tool } from "../tool";
 
-export const hand: Tool = { cursor: "grab" };
+export const hand: Tool = {
+  cursor: "grab",
+  hint: () => "Drag to move the picture; the wheel enlarges it.",
+};

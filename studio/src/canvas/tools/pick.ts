@@ -4,6 +4,7 @@ import { type Scene, type Tool, type Touch } from "../tool";
 
 export const pick: Tool = {
   cursor: "pointer",
+  hint: () => "A click or Enter picks the mask; arrows or the wheel go from a subpart to its part and its whole. Escape ends it.",
   hover({ studio }: Scene, { at }: Touch): void {
     studio.everything.point(at);
   },

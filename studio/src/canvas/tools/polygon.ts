@@ -1,15 +1,18 @@
 /** Corners of the outline: of a selected object, to be moved, or of a new one. */
 
+import { signal } from "@preact/signals";
+
 import { distance, filled, simplified } from "../../core/polygon";
 import type { Point } from "../../core/view";
 import type { StoredObject } from "../../core/api";
 import { isSame, type Mask } from "../../core/mask";
-import { NEW } from "../../state/studio";
+import { NEW, type Studio } from "../../state/studio";
 import { joined, ringsOf } from "../paths";
 import { held, type Scene, type Tool, type Touch } from "../tool";
 
-/** Pixels of the screen within which a corner or an edge is met. */
-const NEAR = 8;
+/** Pixels of the screen within which a corner is met, and an edge. */
+const NEAR = 14;
+const NEAR_EDGE = 9;
 
 export class Polygon implements Tool {
   readonly cursor = "crosshair";
@@ -23,12 +26,20 @@ export class Polygon implements Tool {
   } | null = null;
   private grabbed: readonly [ring: number, corner: number] | null = null;
   /** The corners of a new object. */
-  private corners: Point[] = [];
+  private readonly corners = signal<readonly Point[]>([]);
   private at: Point | null = null;
+
+  hint({ selection }: Studio): string {
+    if (this.corners.value.length > 0) {
+      return "Click for the next corner; the first one, a double click or Enter closes it. Ctrl+Z takes one back, Escape all.";
+    }
+    if (selection.value.length !== 1) return "Click for the corners of a new object.";
+    return "Drag a corner; click on an edge for a new one; right click removes one. Enter or Escape lets go of the object.";
+  }
 
   hover(scene: Scene, { at }: Touch): void {
     this.at = at;
-    if (this.corners.length > 0) scene.redraw();
+    if (this.corners.peek().length > 0) scene.redraw();
   }
 
   down(scene: Scene, touch: Touch): void {
@@ -38,11 +49,9 @@ export class Polygon implements Tool {
       this.addCorner(scene, at, touch.clicks > 1);
       return;
     }
-    const met = nearest(rings, at, NEAR / scene.view.scale);
+    const met = nearest(rings, at, scene.view.scale);
     if (met === null) {
-      scene.studio.select(null, false);
-      this.edited = null;
-      this.addCorner(scene, at, false);
+      scene.studio.tell("note", "These corners are of the selected object. Enter or Escape lets go of it, then a click begins another.");
     } else if (touch.isOther) {
       this.removeCorner(scene, met);
     } else {
@@ -76,17 +85,19 @@ export class Polygon implements Tool {
   }
 
   private addCorner(scene: Scene, at: Point, isLast: boolean): void {
-    const [first] = this.corners;
+    const corners = this.corners.peek();
+    const [first] = corners;
     const closes = first !== undefined && Math.hypot(at[0] - first[0], at[1] - first[1]) * scene.view.scale <= NEAR;
-    if (isLast || (closes && this.corners.length > 2)) this.finish(scene);
-    else this.corners.push(at);
+    if (corners.length > 2 && (isLast || closes)) this.finish(scene);
+    // The second click of two at once is no corner of its own.
+    else if (!isLast || first === undefined) this.corners.value = [...corners, at];
     scene.redraw();
   }
 
   /** The corners of the one object that is selected. */
   private rings({ studio }: Scene): Point[][] | null {
     const [object, other] = studio.selection.peek();
-    if (object === undefined || other !== undefined || this.corners.length > 0) return null;
+    if (object === undefined || other !== undefined || this.corners.peek().length > 0) return null;
     const fineness = studio.settings.fineness.peek();
     const { edited } = this;
     // The corners stay as they are when what was made of them is kept.
@@ -108,9 +119,9 @@ export class Polygon implements Tool {
 
   finish(scene: Scene): boolean {
     const { studio, size } = scene;
-    const { corners } = this;
+    const corners = this.corners.peek();
     if (corners.length === 0) return false;
-    this.corners = [];
+    this.corners.value = [];
     scene.redraw();
     const mask = filled(size, [corners]);
     if (mask.box.width > 0) {
@@ -120,14 +131,15 @@ export class Polygon implements Tool {
   }
 
   undo(scene: Scene): boolean {
-    const corner = this.corners.pop();
+    const corners = this.corners.peek();
+    this.corners.value = corners.slice(0, -1);
     scene.redraw();
-    return corner !== undefined;
+    return corners.length > 0;
   }
 
   cancel(scene: Scene): boolean {
-    const wasBusy = this.corners.length > 0 || this.grabbed !== null;
-    this.corners = [];
+    const wasBusy = this.corners.peek().length > 0 || this.grabbed !== null;
+    this.corners.value = [];
     this.grabbed = null;
     this.edited = null;
     scene.redraw();
@@ -140,8 +152,9 @@ export class Polygon implements Tool {
     context.lineWidth = 1.5 / scale;
     context.strokeStyle = "#fff";
     if (rings !== null) context.stroke(joined(rings));
-    const open = this.at === null ? this.corners : [...this.corners, this.at];
-    if (this.corners.length > 0) {
+    const corners = this.corners.peek();
+    const open = this.at === null ? corners : [...corners, this.at];
+    if (corners.length > 0) {
       context.beginPath();
       open.forEach(([x, y], i) => {
         if (i === 0) context.moveTo(x, y);
@@ -149,7 +162,7 @@ export class Polygon implements Tool {
       });
       context.stroke();
     }
-    for (const [x, y] of [...(rings ?? []), this.corners].flat()) {
+    for (const [x, y] of [...(rings ?? []), corners].flat()) {
       const half = 3.5 / scale;
       context.fillStyle = "#fff";
       context.fillRect(x - half, y - half, 2 * half, 2 * half);
@@ -167,8 +180,8 @@ interface Met {
   readonly away: number;
 }
 
-/** The corner that is met, or else the edge. */
-function nearest(rings: readonly (readonly Point[])[], at: Point, within: number): Met | null {
+/** The corner that is met, or else the edge, where a pixel of the picture covers `scale` of the screen. */
+function nearest(rings: readonly (readonly Point[])[], at: Point, scale: number): Met | null {
   const corners: Met[] = [];
   const edges: Met[] = [];
   rings.forEach((ring, r) => {
@@ -178,8 +191,11 @@ function nearest(rings: readonly (readonly Point[])[], at: Point, within: number
       edges.push({ ring: r, corner: i + 1, isCorner: false, away: distance(at, corner, next) });
     });
   });
-  for (const all of [corners, edges]) {
-    const [met] = all.filter(({ away }) => away <= within).sort((a, b) => a.away - b.away);
+  for (const [all, within] of [
+    [corners, NEAR],
+    [edges, NEAR_EDGE],
+  ] as const) {
+    const [met] = all.filter(({ away }) => away * scale <= within).sort((a, b) => a.away - b.away);
     if (met !== undefined) return met;
   }
   return null;

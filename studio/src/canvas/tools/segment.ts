@@ -1,5 +1,6 @@
 /** Clicks and boxes: the model makes the mask. */
 
+import type { Studio } from "../../state/studio";
 import { held, inside, isDrag, type Scene, type Tool, type Touch } from "../tool";
 
 /** Pixels of the screen within which a click is met. */
@@ -9,6 +10,20 @@ export class Segment implements Tool {
   readonly cursor = "crosshair";
   private from: Touch | null = null;
   private to: Touch | null = null;
+
+  hint({ prompting, open, isReady }: Studio): string {
+    const draft = prompting.draft.value;
+    const correct = "Click on what is missing, right click on what is too much.";
+    if (open.value?.isMissing === true) return "Without the file, objects can only be selected and changed by hand.";
+    if (draft === null) {
+      if (isReady.value) return "Click on something, or drag a box around it. Right click: not this.";
+      return "The model reads the picture. Click already: the answer comes when it is ready.";
+    }
+    if (draft.isWaiting) return "The mask comes. Further clicks correct it, Enter keeps it.";
+    const choose = (draft.answer?.candidates.length ?? 0) > 1 ? "1, 2, 3 or the wheel choose the mask. " : "";
+    const begin = draft.answer === null ? "This mask is refined. " : "";
+    return `${begin}${choose}${correct} Enter keeps it, Escape gives it up.`;
+  }
 
   hover({ studio, size }: Scene, { at }: Touch): void {
     studio.prompting.hover(inside(at, size) ? [Math.floor(at[0]) + 0.5, Math.floor(at[1]) + 0.5] : null);
