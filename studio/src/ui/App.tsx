@@ -116,7 +116,7 @@ function Canvas({ stage, isCovered, onStage }: {
         aria-label={open === null ? "No picture is open" : `${open.picture.path}, ${open.image.width} by ${open.image.height} pixels. Arrow keys point at a place, space clicks.`}
       />
       {!isCovered && <Notices />}
-      <p id="hint" class="tip">
+      <p id="hint" class="tip" title={stage?.hint.value}>
         {stage?.hint.value}
       </p>
       <div class="status">

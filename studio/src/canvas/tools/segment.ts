@@ -13,16 +13,15 @@ export class Segment implements Tool {
 
   hint({ prompting, open, isReady }: Studio): string {
     const draft = prompting.draft.value;
-    const correct = "Click on what is missing, right click on what is too much.";
     if (open.value?.isMissing === true) return "Without the file, objects can only be selected and changed by hand.";
     if (draft === null) {
       if (isReady.value) return "Click on something, or drag a box around it. Right click: not this.";
       return "The model reads the picture. Click already: the answer comes when it is ready.";
     }
     if (draft.isWaiting) return "The mask comes. Further clicks correct it, Enter keeps it.";
-    const choose = (draft.answer?.candidates.length ?? 0) > 1 ? "1, 2, 3 or the wheel choose the mask. " : "";
-    const begin = draft.answer === null ? "This mask is refined. " : "";
-    return `${begin}${choose}${correct} Enter keeps it, Escape gives it up.`;
+    const correct = "a click adds, a right click takes away; Enter keeps the mask, Escape gives it up.";
+    if (draft.answer === null) return `This mask is refined: ${correct}`;
+    return draft.answer.candidates.length > 1 ? `1, 2, 3 or the wheel choose; ${correct}` : `Corrections: ${correct}`;
   }
 
   hover({ studio, size }: Scene, { at }: Touch): void {
