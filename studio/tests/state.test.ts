@@ -76,7 +76,7 @@ describe("a draft", () => {
   it("that refines an object goes on from its clicks and its mask", () => {
     const base: StoredObject = {
       ...{ id: 3, position: 1, author: "me", mask: disc(10, 10, 8), class: null, predicted_iou: null, attributes: {} },
-      prompt: { points: [[10.5, 10.5, 1], [1, 1, 7], "?"], box: [2, 3, 18, 19], level: "whole" },
+      prompt: { points: [[10.5, 10.5, 1], [1, 1, 7], [30.5, 1, 1], "?"], box: [2, 3, 18, 19], level: "whole" },
     };
     const begun = refining(base, base.mask);
     expect(begun).toMatchObject({ clicks: [[10.5, 10.5, 1]], box: [2, 3, 18, 19], isWaiting: false });
@@ -87,7 +87,7 @@ describe("a draft", () => {
     expect(points?.slice(-2)).toEqual([[10.5, 10.5, 1], [14.5, 10.5, 0]]);
 
     // Of one that was drawn there are no clicks: points inside say what is meant.
-    for (const prompt of [null, "?", { points: null, box: [1, 2] }]) {
+    for (const prompt of [null, "?", { points: null, box: [1, 2] }, { box: [5, 5, 2, 9] }]) {
       const asked = promptOf(clicked(refining({ ...base, prompt }, base.mask), [14.5, 10.5, 0]));
       const inside = asked.points?.filter(([, , label]) => label === 1) ?? [];
       expect(asked.box).toBeUndefined();

@@ -71,7 +71,15 @@ export class Stage {
       this.resize();
     });
     observer.observe(canvas);
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const onTheme = (): void => {
+      this.redraw();
+    };
+    dark.addEventListener("change", onTheme);
     this.stops.push(
+      () => {
+        dark.removeEventListener("change", onTheme);
+      },
       () => {
         observer.disconnect();
       },

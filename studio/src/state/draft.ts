@@ -39,7 +39,7 @@ export const BLANK: Draft = {
 
 /** An object is gone on with, or a mask that comes from elsewhere; its own clicks and box are there again. */
 export function refining(base: StoredObject | null, seed: Mask): Draft {
-  return { ...BLANK, base, seed, ...keptPrompt(base?.prompt) };
+  return { ...BLANK, base, seed, ...keptPrompt(base?.prompt, seed.size) };
 }
 
 /** The mask that would be kept now. */
