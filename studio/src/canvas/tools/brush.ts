@@ -14,12 +14,11 @@ export class Brush implements Tool {
   constructor(private readonly erases: boolean) {}
 
   hint(studio: Studio): string {
-    const { target } = studio;
     if (studio.prompting.draft.value !== null) {
       return `The ${this.name} changes the mask that is being made. Enter keeps it, Escape gives it up.`;
     }
     const [object, other] = studio.selection.value;
-    if (target.value === null || object === undefined) {
+    if (object === undefined) {
       return this.erases
         ? "The eraser takes from what is selected: select an object first (V)."
         : "A stroke begins a new object; the right button erases.";
