@@ -107,7 +107,7 @@ function Item({ picture }: { readonly picture: Picture }) {
       >
         <Preview picture={picture} />
         <span class="path">{picture.path}</span>
-        <span class="state" data-embedding={embedding ?? "missing"} data-checked={picture.checked}>
+        <span class="state" data-embedding={picture.is_gone ? "missing" : (embedding ?? "missing")} data-checked={picture.checked}>
           {picture.objects > 0 && `${picture.is_gone ? counted(picture.objects, "object") : picture.objects} · `}
           {embedding === "running" || embedding === "queued" ? "being read" : state}
         </span>
