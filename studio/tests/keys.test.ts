@@ -16,7 +16,7 @@ it("keys do the same with Caps Lock and without", () => {
     expect(bindingOf({ ...NONE, shiftKey: true, key })?.what).toBe("Select the object before");
   }
   expect(bindingOf({ ...NONE, shiftKey: true, key: "!", code: "Digit1" })?.what).toContain("class");
-  expect(bindingOf({ ...NONE, key: "PageDown" })?.what).toBe("Next picture");
+  expect(bindingOf({ ...NONE, key: "PageDown" })?.what).toBe("Next picture, or frame of a video");
 });
 
 it("no two keys are the same", () => {

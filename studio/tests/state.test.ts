@@ -76,6 +76,7 @@ describe("a draft", () => {
   it("that refines an object goes on from its clicks and its mask", () => {
     const base: StoredObject = {
       ...{ id: 3, position: 1, author: "me", mask: disc(10, 10, 8), class: null, predicted_iou: null, attributes: {} },
+      track: null,
       prompt: { points: [[10.5, 10.5, 1], [1, 1, 7], [30.5, 1, 1], "?"], box: [2, 3, 18, 19], level: "whole" },
     };
     const begun = refining(base, base.mask);
@@ -113,7 +114,7 @@ describe("a draft", () => {
   it("survives a reload of the page, but not the object that it corrects", () => {
     const base: StoredObject = {
       ...{ id: 3, position: 1, author: "me", mask: disc(4, 4, 2), class: null },
-      ...{ predicted_iou: null, prompt: null, attributes: {} },
+      ...{ predicted_iou: null, prompt: null, attributes: {}, track: null },
     };
     const draft: Draft = { ...ANSWERED, base, seed: base.mask, drawn: disc(9, 9, 3) };
     const text = toText(draft);
@@ -127,6 +128,7 @@ function picture(id: number, rest: Partial<Picture> = {}): Picture {
   return {
     ...{ id, path: `p${id}.jpg`, sha256: null, width: 0, height: 0, checked: false, is_gone: false },
     ...{ is_changed: false, objects: 0, revision: 0, classes: [], lowest_iou: null },
+    ...{ frames: null, rate: null, video: null, frame: null },
     ...rest,
   };
 }

@@ -13,12 +13,12 @@ import { Studio } from "../src/state/studio";
 const SIZE = [30, 20] as const;
 const PICTURE: Picture = {
   ...{ id: 1, path: "a.jpg", sha256: "aa", width: 30, height: 20, checked: false, is_gone: false, is_changed: false },
-  ...{ objects: 1, revision: 1, classes: [], lowest_iou: null },
+  ...{ objects: 1, revision: 1, classes: [], lowest_iou: null, frames: null, rate: null, video: null, frame: null },
 };
 
 function object(radius: number, rest: Partial<StoredObject> = {}): StoredObject {
   const mask = stroke(SIZE, [[15, 10]], radius);
-  return { id: 3, position: 1, author: "me", mask, class: null, predicted_iou: null, prompt: null, attributes: {}, ...rest };
+  return { id: 3, position: 1, author: "me", mask, class: null, predicted_iou: null, prompt: null, attributes: {}, track: null, ...rest };
 }
 
 /** A studio with an open picture, and a server that answers as is told. */
@@ -89,7 +89,7 @@ describe("an assessment", () => {
 
 describe("undo", () => {
   it("tells when the picture is not checked any more", async () => {
-    const after: Applied = { revision: 3, objects: [], checked: false, can_undo: true, can_redo: true };
+    const after: Applied = { picture: 1, revision: 3, objects: [], checked: false, can_undo: true, can_redo: true };
     const studio = opened([], { "/undo": after, "/redo": { ...after, checked: true } });
     await studio.undo();
     expect(studio.message.peek()).toBeNull();

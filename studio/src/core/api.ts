@@ -5,6 +5,7 @@ import { lazily, type Told } from "./lazily";
 import type { Mask } from "./mask";
 import type { Prompt } from "./prompt";
 import { encode, type Rle } from "./rle";
+import type { Placed } from "./tracks";
 
 /** An error that the server has told: RFC 9457. */
 export class Problem extends Error {
@@ -67,6 +68,13 @@ export interface Picture {
   readonly revision: number;
   readonly classes: readonly number[];
   readonly lowest_iou: number | null;
+  /** Of a video: how many frames it has, 0 until it was opened. */
+  readonly frames: number | null;
+  /** Of a video: frames per second. */
+  readonly rate: number | null;
+  /** Of a frame: its video, and which it is, from 0. */
+  readonly video: number | null;
+  readonly frame: number | null;
 }
 
 /** What is said of an object that is drawn. */
@@ -76,12 +84,15 @@ export interface NewObject {
   readonly predicted_iou: number | null;
   readonly prompt: unknown;
   readonly attributes: Readonly<Record<string, string>>;
+  /** In a frame of a video: of which of its objects the new mask is. */
+  readonly lane?: number;
 }
 
 export interface StoredObject extends NewObject {
   readonly id: number;
   readonly position: number;
   readonly author: string;
+  readonly track: { readonly id: number; readonly is_keyframe: boolean } | null;
 }
 
 export type Edit =
@@ -89,10 +100,13 @@ export type Edit =
   | { readonly change: readonly [number, NewObject] }
   | { readonly move: readonly [number, number] }
   | { readonly remove: number }
+  | { readonly remove_track: number }
   | { readonly check: boolean };
 
 /** What a picture is after an edit. */
 export interface Applied {
+  /** Undoing in a frame may change others of the video: one of these. */
+  readonly picture: number;
   readonly revision: number;
   readonly objects: readonly StoredObject[];
   readonly checked: boolean;
@@ -100,11 +114,18 @@ export interface Applied {
   readonly can_redo: boolean;
 }
 
-export interface Opened extends Omit<Applied, "revision" | "checked"> {
+export interface Opened extends Omit<Applied, "picture" | "revision" | "checked"> {
   readonly picture: Picture;
   readonly image: ImageInfo;
   /** How 16-bit values become grey; null for other pictures. */
   readonly depth: { readonly low: number; readonly high: number; readonly max: number } | null;
+}
+
+/** A video with its frames, which are pictures of their own. */
+export interface OpenedVideo {
+  readonly video: Picture;
+  readonly frames: readonly number[];
+  readonly placed: readonly Placed[];
 }
 
 export interface Exported {
@@ -151,8 +172,9 @@ function applied<T extends { readonly objects: readonly StoredObject[] }>(told: 
 }
 
 function wired(object: NewObject): Told<NewObject> {
-  const { mask, class: kind, predicted_iou, prompt, attributes } = object;
-  return { mask: encode(mask), class: kind, predicted_iou, prompt, attributes };
+  const { mask, class: kind, predicted_iou, prompt, attributes, lane } = object;
+  const track = lane === undefined ? {} : { track: lane };
+  return { mask: encode(mask), class: kind, predicted_iou, prompt, attributes, ...track };
 }
 
 function wireEdit(edit: Edit): unknown {
@@ -189,6 +211,23 @@ export class Api {
   /** What is kept of a picture, also where its file is gone: an edit of nothing. */
   async kept(picture: number): Promise<Applied> {
     return applied(await this.post<WireApplied<Applied>>(`/v1/project/pictures/${picture}/edits`, { edits: [] }));
+  }
+
+  openVideo(video: number): Promise<OpenedVideo> {
+    return this.post(`/v1/project/videos/${video}/open`, {});
+  }
+
+  async tracks(video: number): Promise<readonly Placed[]> {
+    return (await this.get<{ placed: Placed[] }>(`/v1/project/videos/${video}/tracks`)).placed;
+  }
+
+  /** Follows objects from frame to frame; `signal` ends it. */
+  propagate(
+    video: number,
+    way: { readonly from: number; readonly to: number; readonly tracks?: readonly number[] },
+    signal: AbortSignal,
+  ): AsyncGenerator<ServerEvent> {
+    return this.stream(`/v1/project/videos/${video}/propagate`, signal, way);
   }
 
   thumbnail(picture: number, signal?: AbortSignal): Promise<Blob> {
@@ -288,8 +327,8 @@ export class Api {
     return this.stream("/v1/project/events", signal);
   }
 
-  private async *stream(path: string, signal: AbortSignal): AsyncGenerator<ServerEvent> {
-    const response = await this.send("GET", path, undefined, signal);
+  private async *stream(path: string, signal: AbortSignal, body?: unknown): AsyncGenerator<ServerEvent> {
+    const response = await this.send(body === undefined ? "GET" : "POST", path, body, signal);
     const lines = response.body?.pipeThrough(new TextDecoderStream());
     if (lines === undefined) return;
     yield { kind: "open", data: null };

@@ -19,13 +19,25 @@ export class Ahead {
   constructor(private readonly studio: Studio) {}
 
   /** A picture that was made ready and that nobody has changed since. */
-  find({ id, revision }: Picture): Opened | undefined {
+  find(id: number, revision: number | undefined): Opened | undefined {
     const opened = this.ready.get(id);
-    return opened?.picture.revision === revision ? opened : undefined;
+    return revision === undefined || opened?.picture.revision === revision ? opened : undefined;
   }
 
   forget(): void {
     this.ready.clear();
+  }
+
+  /** Something has changed a picture. */
+  changed({ id, revision }: Picture): void {
+    if (this.find(id, revision) === undefined) this.ready.delete(id);
+  }
+
+  /** The next frames of a video, or the next pictures. */
+  private next(now: Opened): readonly { readonly id: number; readonly revision: number | undefined }[] {
+    const { queue, video } = this.studio;
+    if (now.picture.video !== null) return video.after(AHEAD).map((id) => ({ id, revision: undefined }));
+    return queue.after(now.picture.id, AHEAD).filter(({ frames }) => frames === null);
   }
 
   /** Makes the next pictures ready, one after the other. */
@@ -34,15 +46,15 @@ export class Ahead {
     const now = open.peek();
     if (now === null) return;
     void this.look();
-    for (const picture of queue.after(now.picture.id, AHEAD)) {
+    for (const { id, revision } of this.next(now)) {
       if (open.peek()?.picture.id !== now.picture.id) return;
-      if (this.find(picture) !== undefined) continue;
+      if (this.find(id, revision) !== undefined) continue;
       try {
-        const opened = await api.open(picture.id, true);
-        this.ready.set(picture.id, opened);
+        const opened = await api.open(id, true);
+        this.ready.set(id, opened);
         const { width, height } = opened.image;
-        await api.tile(picture.id, [topLevel([width, height]), 0, 0], null);
-        if (opened.picture.revision === picture.revision) queue.update(opened.picture);
+        await api.tile(id, [topLevel([width, height]), 0, 0], null);
+        if (opened.picture.revision === revision) queue.update(opened.picture);
       } catch {
         // It is told when somebody looks at that picture.
       }
@@ -56,7 +68,8 @@ export class Ahead {
     const { api, open, queue } = this.studio;
     const now = open.peek();
     if (now === null) return;
-    const next = queue.after(now.picture.id, AHEAD).flatMap(({ sha256 }) => sha256 ?? []);
+    const ids = this.next(now).map(({ id }) => this.ready.get(id)?.picture ?? queue.find(id));
+    const next = ids.flatMap((picture) => picture?.sha256 ?? []);
     const pending = [...this.embeddings.peek()].filter(([, state]) => state === "queued" || state === "running");
     const here = now.isMissing ? [] : [now.image.id];
     const wanted = [...new Set([...here, ...next, ...pending.map(([id]) => id)])];

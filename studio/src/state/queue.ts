@@ -28,6 +28,16 @@ export class Queue {
     return this.pictures.peek().find((picture) => picture.id === id);
   }
 
+  /** The picture of a path, or the video of that of a frame. */
+  named(wanted: string): { readonly picture: Picture; readonly frame?: number } | undefined {
+    const pictures = this.pictures.peek();
+    const picture = pictures.find(({ path }) => path === wanted);
+    if (picture !== undefined) return { picture };
+    const [, above, frame] = /^(.*)\/(\d+)\.png$/.exec(wanted) ?? [];
+    const video = pictures.find(({ path, frames }) => path === above && frames !== null);
+    return video && { picture: video, frame: Number(frame) };
+  }
+
   /** What is known of a picture now. */
   update(picture: Picture): void {
     this.pictures.value = this.pictures.peek().map((before) => (before.id === picture.id ? picture : before));

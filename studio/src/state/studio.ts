@@ -20,11 +20,13 @@ import { subtract, union, type Mask } from "../core/mask";
 import { counted } from "../core/words";
 import { Ahead } from "./ahead";
 import { Assessment } from "./assessment";
+import { Clipboard } from "./clipboard";
 import { Everything } from "./everything";
 import { Prompting } from "./prompting";
 import { Queue } from "./queue";
 import { classBefore } from "./session";
 import { Settings } from "./settings";
+import { Video } from "./video";
 
 /** A picture with its objects as they were last told. */
 export interface Open extends Opened {
@@ -67,7 +69,6 @@ export class Studio {
   /** The server wants a token, or another one. */
   readonly needsToken = signal(false);
   readonly isSaving = signal(false);
-  readonly clipboard = signal<readonly NewObject[]>([]);
   /** Names of folders beside that of the pictures which are there already. */
   readonly exported = signal<ReadonlySet<string>>(new Set());
   readonly hidden = signal<ReadonlySet<number>>(new Set());
@@ -76,6 +77,8 @@ export class Studio {
   readonly prompting: Prompting;
   readonly everything: Everything;
   readonly assessment: Assessment;
+  readonly clipboard: Clipboard;
+  readonly video: Video;
 
   readonly objects = computed<readonly StoredObject[]>(() => this.open.value?.objects ?? []);
   readonly selection = computed(() => this.objects.value.filter(({ id }) => this.selected.value.has(id)));
@@ -99,6 +102,8 @@ export class Studio {
     this.prompting = new Prompting(this);
     this.everything = new Everything(this);
     this.assessment = new Assessment(this);
+    this.clipboard = new Clipboard(this);
+    this.video = new Video(this);
   }
 
   /** Runs something; what goes wrong is told, and nothing else happens. */
@@ -136,9 +141,10 @@ export class Studio {
         this.queue.pictures.value = pictures;
         this.settings.activeClass.value = classBefore(this);
       });
-      const found = pictures.find(({ path }) => path === wanted);
-      const first = found ?? this.queue.firstOf(pictures);
-      if (first !== undefined) await this.show(first.id);
+      const found = this.queue.named(wanted ?? "");
+      const first = found?.picture ?? this.queue.firstOf(pictures);
+      if (found?.frame !== undefined) await this.video.show(found.picture.id, found.frame);
+      else if (first !== undefined) await this.show(first.id);
       if (wanted !== null && found === undefined) this.tell("note", `There is no picture ${wanted} here.`);
     });
   }
@@ -159,11 +165,16 @@ export class Studio {
 
   /** Opens a picture; one that was made ready is there at once. */
   async show(id: number): Promise<void> {
+    const picture = this.queue.find(id);
+    if (picture !== undefined) this.video.leave();
+    if (picture !== undefined && picture.frames !== null) {
+      await this.video.show(id);
+      return;
+    }
     this.prompting.keepForLater();
     this.message.value = null;
     this.opening.value = id;
-    const picture = this.queue.find(id);
-    const known = picture && this.ahead.find(picture);
+    const known = this.ahead.find(id, picture?.revision);
     const opened = known ? { ...known, isMissing: false } : await this.attempt(() => this.read(id));
     if (this.opening.peek() !== id) return;
     this.opening.value = null;
@@ -224,27 +235,34 @@ export class Studio {
    */
   edit(make: () => readonly Edit[]): Promise<boolean> {
     return this.save(async (open) => {
-      const edits = make();
+      const edits = this.video.placing(make());
       return edits.length === 0 ? null : this.api.edit(open.picture.id, edits, open.picture.revision);
     });
   }
 
   /** One after the other, in the order in which they come. */
-  private save(work: (open: Open) => Promise<Applied | null>): Promise<boolean> {
+  private save(work: (open: Open) => Promise<Applied | null>, isUndoing = false): Promise<boolean> {
     const picture = this.open.peek()?.picture.id;
-    const saved = this.saving.then(() => this.saveNow(picture, work));
+    const saved = this.saving.then(() => this.saveNow(picture, work, isUndoing));
     this.saving = saved;
     return saved;
   }
 
-  private async saveNow(picture: number | undefined, work: (open: Open) => Promise<Applied | null>): Promise<boolean> {
+  private async saveNow(
+    picture: number | undefined,
+    work: (open: Open) => Promise<Applied | null>,
+    isUndoing: boolean,
+  ): Promise<boolean> {
     const open = this.open.peek();
     if (open === null || open.picture.id !== picture) return false;
     this.isSaving.value = true;
     try {
       const applied = await work(open);
       this.isReachable.value = true;
-      if (applied !== null) this.apply(open, applied);
+      if (applied !== null) {
+        this.apply(open, applied);
+        await this.video.applied(applied, isUndoing);
+      }
       return true;
     } catch (error) {
       this.isReachable.value = !(error instanceof Unreachable);
@@ -259,6 +277,7 @@ export class Studio {
 
   private apply(open: Open, applied: Applied): void {
     const { revision, checked, objects, can_undo, can_redo } = applied;
+    if (applied.picture !== open.picture.id) return;
     const before = new Set(open.objects.map(({ id }) => id));
     const added = objects.filter(({ id }) => !before.has(id));
     const ids = new Set(objects.map(({ id }) => id));
@@ -285,6 +304,8 @@ export class Studio {
   /** Something has changed a picture: this window, or another. */
   changed(picture: Picture): void {
     this.queue.update(picture);
+    this.video.changed(picture);
+    this.ahead.changed(picture);
     const open = this.open.peek();
     if (open?.picture.id !== picture.id || this.isSaving.peek()) return;
     if (picture.revision > open.picture.revision) void this.refresh();
@@ -302,7 +323,7 @@ export class Studio {
 
   private async step(way: "undo" | "redo"): Promise<void> {
     const before = this.open.peek()?.picture;
-    await this.save((open) => this.api.step(open.picture.id, way, open.picture.revision));
+    await this.save((open) => this.api.step(open.picture.id, way, open.picture.revision), true);
     const now = this.open.peek()?.picture;
     if (before === undefined || now?.id !== before.id || now.checked === before.checked) return;
     this.tell("note", now.checked ? "The picture is checked again." : "The picture is not checked any more.");
@@ -322,14 +343,25 @@ export class Studio {
   }
 
   async goToNextUnchecked(): Promise<void> {
-    const next = this.queue.nextUnchecked(this.open.peek()?.picture.id);
+    const next = this.queue.nextUnchecked(this.openInQueue());
     if (next === undefined) this.tell("note", "All pictures are checked.");
     else await this.show(next.id);
   }
 
+  /** The next frame of a video, or the next picture. */
   async go(steps: number): Promise<void> {
-    const next = this.queue.beside(this.open.peek()?.picture.id, steps);
+    if (!(await this.video.step(steps))) await this.goToPicture(steps);
+  }
+
+  async goToPicture(steps: number): Promise<void> {
+    const next = this.queue.beside(this.openInQueue(), steps);
     if (next !== undefined) await this.show(next.id);
+  }
+
+  /** The picture of the queue that is open: of a frame, its video. */
+  openInQueue(): number | undefined {
+    const picture = this.open.value?.picture;
+    return picture?.video ?? picture?.id;
   }
 
   /** The class of what comes next, and of what is selected. */
@@ -395,33 +427,6 @@ export class Studio {
   /** New objects, drawn by hand or copied. */
   async add(objects: readonly NewObject[]): Promise<boolean> {
     return this.edit(() => objects.map((add) => ({ add })));
-  }
-
-  copy(): void {
-    const selection = this.selection.peek();
-    this.clipboard.value = selection.length > 0 ? selection : this.objects.peek();
-    const count = this.clipboard.peek().length;
-    if (count > 0) this.tell("note", `Copied: ${counted(count, "object")}.`);
-  }
-
-  async paste(): Promise<void> {
-    const open = this.open.peek();
-    const objects = this.clipboard.peek();
-    if (open === null || objects.length === 0) return;
-    const { width, height } = open.image;
-    const other = objects.find(({ mask }) => mask.size[0] !== width || mask.size[1] !== height);
-    if (other !== undefined) {
-      const [w, h] = other.mask.size;
-      this.tell("error", `Masks of a picture of ${w}×${h} pixels do not fit one of ${width}×${height}.`);
-      return;
-    }
-    await this.add(objects);
-  }
-
-  async copyToNext(): Promise<void> {
-    this.copy();
-    await this.go(1);
-    await this.paste();
   }
 
   /** Into a new folder; its name is taken afterwards, and also where it was before. */

@@ -16,6 +16,7 @@ import { Notices } from "./Notices";
 import { Objects } from "./Objects";
 import { Queue } from "./Queue";
 import { StudioContext, percent, useStudio } from "./context";
+import { Timeline } from "./Timeline";
 import { Toolbar } from "./Toolbar";
 
 type DialogName = "help" | "export" | "import";
@@ -37,7 +38,7 @@ export function App({ studio }: { readonly studio: Studio }) {
       const file = event.clipboardData?.files[0];
       if (isWriting(event.target)) return;
       if (file?.type.startsWith("image/") === true) void refineImage(studio, file);
-      else void studio.paste();
+      else void studio.clipboard.paste();
     };
     document.addEventListener("keydown", onKey);
     document.addEventListener("paste", onPaste);
@@ -119,6 +120,7 @@ function Canvas({ stage, isCovered, onStage }: {
       <p id="hint" class="tip" title={stage?.hint.value}>
         {stage?.hint.value}
       </p>
+      <Timeline />
       <div class="status">
         <span>{open === null ? "" : `${open.picture.path} · ${open.image.width} × ${open.image.height}`}</span>
         <Embedding />

@@ -37,7 +37,7 @@ export function Objects() {
         <button type="button" class="button" disabled={objects.length === 0} onClick={() => void studio.assessment.make()} title="The model estimates how good every mask is">
           Assess the masks
         </button>
-        <button type="button" class="button" disabled={objects.length === 0} onClick={() => void studio.copyToNext()} title="Copy the selected objects, or all, to the next picture (N)">
+        <button type="button" class="button" disabled={objects.length === 0} onClick={() => void studio.clipboard.copyToNext()} title="Copy the selected objects, or all, to the next picture (N)">
           Copy to the next
         </button>
       </div>

@@ -91,7 +91,7 @@ function stateOf(picture: Picture, isReady: boolean): string {
 function Item({ picture }: { readonly picture: Picture }) {
   const studio = useStudio();
   const element = useRef<HTMLLIElement>(null);
-  const isOpen = studio.open.value?.picture.id === picture.id;
+  const isOpen = studio.openInQueue() === picture.id;
   const embedding = picture.sha256 === null ? undefined : studio.ahead.embeddings.value.get(picture.sha256);
   useEffect(() => {
     if (isOpen) element.current?.scrollIntoView({ block: "nearest" });
@@ -106,7 +106,10 @@ function Item({ picture }: { readonly picture: Picture }) {
         onClick={() => void studio.show(picture.id)}
       >
         <Preview picture={picture} />
-        <span class="path">{picture.path}</span>
+        <span class="path">
+          {picture.frames !== null && "▶ "}
+          {picture.path}
+        </span>
         <span class="state" data-embedding={picture.is_gone ? "missing" : (embedding ?? "missing")} data-checked={picture.checked}>
           {picture.objects > 0 && `${picture.is_gone ? counted(picture.objects, "object") : picture.objects} · `}
           {embedding === "running" || embedding === "queued" ? "being read" : state}

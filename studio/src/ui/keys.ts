@@ -62,6 +62,7 @@ async function enter({ studio, stage }: Context): Promise<void> {
 
 function escape({ studio, stage }: Context): void {
   if (studio.everything.progress.peek() !== null) studio.everything.clear();
+  else if (studio.video.propagation.peek() !== null) studio.video.stop();
   else if (stage.cancel()) return;
   else if (studio.prompting.draft.peek() !== null) studio.prompting.clear();
   else studio.select(null, false);
@@ -126,12 +127,19 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ["Ctrl+]"], what: "Raise the object", group: "Objects", run: ({ studio }) => studio.lift(1) },
   { keys: ["Ctrl+["], what: "Lower the object", group: "Objects", run: ({ studio }) => studio.lift(-1) },
   { keys: ["Ctrl+a"], what: "Select all objects", group: "Objects", run: ({ studio }) => { studio.selected.value = new Set(studio.objects.peek().map(({ id }) => id)); } },
-  { keys: ["Ctrl+c"], what: "Copy objects", group: "Objects", run: ({ studio }) => { studio.copy(); } },
+  { keys: ["Ctrl+c"], what: "Copy objects", group: "Objects", run: ({ studio }) => { studio.clipboard.copy(); } },
   // The browser tells of it with what there is to be pasted.
   { keys: ["Ctrl+v"], what: "Paste objects, or a mask from elsewhere", group: "Objects", run: undefined },
-  { keys: ["n"], what: "Copy to the next picture", group: "Objects", run: ({ studio }) => studio.copyToNext() },
-  { keys: ["PageDown", "."], what: "Next picture", group: "Pictures", run: ({ studio }) => studio.go(1) },
-  { keys: ["PageUp", ","], what: "Picture before", group: "Pictures", run: ({ studio }) => studio.go(-1) },
+  { keys: ["n"], what: "Copy to the next picture", group: "Objects", run: ({ studio }) => studio.clipboard.copyToNext() },
+  { keys: ["PageDown", "."], what: "Next picture, or frame of a video", group: "Pictures", run: ({ studio }) => studio.go(1) },
+  { keys: ["PageUp", ","], what: "Picture or frame before", group: "Pictures", run: ({ studio }) => studio.go(-1) },
+  { keys: ["Shift+PageDown"], what: "Next picture, past the frames", group: "Pictures", run: ({ studio }) => studio.goToPicture(1) },
+  { keys: ["Shift+PageUp"], what: "Picture before, past the frames", group: "Pictures", run: ({ studio }) => studio.goToPicture(-1) },
+  { keys: ["t"], what: "Follow the objects through the next frames", group: "Videos", run: ({ studio }) => studio.video.propagate(1) },
+  { keys: ["Shift+t"], what: "Follow them back", group: "Videos", run: ({ studio }) => studio.video.propagate(-1) },
+  { keys: ["k"], what: "Play or pause", group: "Videos", run: ({ studio }) => studio.video.play() },
+  { keys: ["Shift+>", "Shift+."], what: "Next keyframe", group: "Videos", run: ({ studio }) => studio.video.goToKeyframe(1) },
+  { keys: ["Shift+<", "Shift+,"], what: "Keyframe before", group: "Videos", run: ({ studio }) => studio.video.goToKeyframe(-1) },
   { keys: ["c"], what: "Checked, and on to the next picture", group: "Pictures", run: ({ studio }) => studio.checkAndGoOn() },
   { keys: ["g"], what: "The next picture that is not checked", group: "Pictures", run: ({ studio }) => studio.goToNextUnchecked() },
   { keys: ["?", "Shift+?", "F1"], what: "This help", group: "Pictures", run: ({ openDialog }) => { openDialog("help"); } },
