@@ -42,7 +42,7 @@ export class Studio {
   ) {}
 
   /**
-   * Copies the pictures, paths from the repository's root, into `work` and starts there. With tokens, which are by the
+   * Copies the pictures, paths from the repository's root or whole ones, into `work` and starts there. With tokens, which are by the
    * names of those who have them, nobody else is let in.
    */
   static async start(
@@ -53,7 +53,7 @@ export class Studio {
     const folder = join(work, "pictures");
     await mkdir(folder);
     for (const picture of pictures) {
-      await copyFile(join(REPOSITORY, picture), join(folder, basename(picture)));
+      await copyFile(resolve(REPOSITORY, picture), join(folder, basename(picture)));
     }
     const flags = ["--state", join(work, "state")];
     if (Object.keys(tokens).length > 0) {

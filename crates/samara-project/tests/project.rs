@@ -356,3 +356,106 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_could_not_be_read_again_is_refused() {
+    let (_folder, project, pictures) = project(1);
+    let id = add(&project, pictures[0], 1).objects[0].id;
+    let nested = |depth: usize| {
+        let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        NewObject {
+            prompt: Some(serde_json::from_str(&text).unwrap()),
+            ..square(2)
+        }
+    };
+    let apply = |edit| project.apply(pictures[0], "me", &[edit], None);
+    apply(Edit::Change(id, nested(32))).unwrap();
+    apply(Edit::Change(id, nested(33))).unwrap_err();
+    for position in [i64::MAX, i64::MIN, (1 << 53) + 1] {
+        apply(Edit::Move(id, position)).unwrap_err();
+    }
+    apply(Edit::Move(id, 1 << 53)).unwrap();
+    add(&project, pictures[0], 3);
+    for _ in 0..4 {
+        project.undo(pictures[0], None).unwrap();
+    }
+    for name in ["a\nb", "\u{7}", &"n".repeat(201)] {
+        let error = project.add_class(name, "#ffffff").unwrap_err().to_string();
+        assert!(error.len() < 200 && !error.contains('\n'), "{error}");
+    }
+    project.add_class(&"n".repeat(200), "#ffffff").unwrap();
+    // Nothing was opened there yet.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.png"), "").unwrap();
+    let other = Project::open(folder.path()).unwrap();
+    other.scan().unwrap();
+    let picture = other.pictures().unwrap()[0].id;
+    let nothing = NewObject::new(Mask::new(0, 0).to_rle());
+    let added = other.apply(picture, "me", &[Edit::Add(nothing)], None);
+    assert!(added.unwrap_err().to_string().contains("not opened yet"));
+}
+
+#[test]
+fn history_keeps_what_has_changed() {
+    let (folder, project, pictures) = project(1);
+    let side = 400;
+    project.identify(pictures[0], "b", side, side).unwrap();
+    let noise = Mask::from_fn(side, side, |x, y| (x * 7 + y * 13) % 11 < 4);
+    let edit = Edit::Add(NewObject::new(noise.to_rle()));
+    let added = project.apply(pictures[0], "me", &[edit], None).unwrap();
+    let bytes = || {
+        folder
+            .path()
+            .join(samara_project::FILE_NAME)
+            .metadata()
+            .unwrap()
+            .len()
+    };
+    let before = bytes();
+    let moves: Vec<Edit> = (0..1000)
+        .map(|i| Edit::Move(added.objects[0].id, i))
+        .collect();
+    project.apply(pictures[0], "me", &moves, None).unwrap();
+    assert!(bytes() < before + 300_000, "{before} {}", bytes());
+    let undone = project.undo(pictures[0], None).unwrap();
+    assert_eq!(undone.objects, added.objects);
+    // Without edits nothing happens.
+    let nothing = project.apply(pictures[0], "me", &[], None).unwrap();
+    assert_eq!(nothing.revision, undone.revision);
+}
+
+#[test]
+fn a_picture_of_another_size_in_its_place_is_begun_anew() {
+    let (_folder, project, pictures) = project(1);
+    add(&project, pictures[0], 1);
+    project.undo(pictures[0], None).unwrap();
+    project.identify(pictures[0], "other", 5, 5).unwrap();
+    let opened = project.opened(pictures[0]).unwrap();
+    assert!(!opened.can_redo && !opened.can_undo);
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_that_cannot_be_read_are_named_and_left_out() {
+    let (folder, project, pictures) = project(1);
+    std::fs::create_dir(folder.path().join("more")).unwrap();
+    std::fs::write(folder.path().join("more/b.png"), "").unwrap();
+    assert_eq!(project.scan().unwrap().new, 1);
+    let locked = folder.path().join("more");
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0);
+    let is_locked = std::fs::read_dir(&locked).is_err();
+    let scanned = project.scan().unwrap();
+    mode(0o755);
+    if is_locked {
+        assert_eq!(scanned.unreadable.len(), 1);
+        assert!(scanned.unreadable[0].contains("more"), "{scanned:?}");
+    }
+    assert_eq!(
+        (scanned.gone, project.pictures().unwrap().len()),
+        (0, pictures.len() + 1)
+    );
+}

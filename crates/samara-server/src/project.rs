@@ -74,7 +74,9 @@ impl OpenProject {
         };
         let folder = folder.canonicalize().map_err(failed(folder))?;
         let project = Project::open(&folder)?;
-        project.scan()?;
+        for line in project.scan()?.unreadable {
+            tracing::warn!("{line}: pictures in it are left out");
+        }
         let thumbnails = state.join("thumbnails");
         Ok(Self {
             project,

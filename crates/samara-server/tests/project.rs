@@ -227,7 +227,10 @@ fn what_cannot_be_done_is_named() {
     let gone = refused(&server.post(&format!("{}/open", at(&server, 1)), &json!({})));
     assert!(gone.0 == 404 && gone.2.contains("more/b.png"), "{gone:?}");
     let scanned = server.post("/v1/project/scan", &json!({})).good();
-    assert_eq!(scanned, json!({"new": 0, "gone": 1, "written": 1}));
+    assert_eq!(
+        scanned,
+        json!({"new": 0, "gone": 1, "written": 1, "unreadable": []})
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 
 import type { Picture } from "../core/api";
 
-export type Show = "all" | "unchecked" | "checked" | "empty" | "low" | "problems";
+export type Show = "all" | "unchecked" | "checked" | "empty" | "low" | "suspect" | "problems";
 
 /** Below this an estimated IoU is worth a second look. */
 const LOW = 0.75;
@@ -14,6 +14,8 @@ export class Queue {
   readonly show = signal<Show>("all");
   readonly search = signal("");
   readonly kind = signal<number | null>(null);
+  /** By picture: the revision whose masks were assessed, and the lowest estimate of an IoU among them. */
+  readonly quality = signal<ReadonlyMap<number, readonly [revision: number, lowest: number]>>(new Map());
   readonly shown = computed(() => this.pictures.value.filter((picture) => this.isShown(picture)));
   readonly checked = computed(() => this.pictures.value.filter(({ checked }) => checked).length);
 
@@ -21,7 +23,13 @@ export class Queue {
     const kind = this.kind.value;
     const words = this.search.value.toLowerCase();
     if (kind !== null && !picture.classes.includes(kind)) return false;
-    return picture.path.toLowerCase().includes(words) && matches(picture, this.show.value);
+    if (!picture.path.toLowerCase().includes(words)) return false;
+    return this.show.value === "suspect" ? this.isSuspect(picture) : matches(picture, this.show.value);
+  }
+
+  private isSuspect({ id, revision }: Picture): boolean {
+    const [assessed, lowest] = this.quality.value.get(id) ?? [];
+    return assessed === revision && lowest !== undefined && lowest < LOW;
   }
 
   find(id: number): Picture | undefined {
@@ -74,7 +82,7 @@ export class Queue {
   }
 }
 
-function matches(picture: Picture, show: Show): boolean {
+function matches(picture: Picture, show: Exclude<Show, "suspect">): boolean {
   switch (show) {
     case "all":
       return true;

@@ -17,7 +17,6 @@ import {
   type StoredObject,
 } from "../core/api";
 import { subtract, union, type Mask } from "../core/mask";
-import { counted } from "../core/words";
 import { Ahead } from "./ahead";
 import { Assessment } from "./assessment";
 import { Clipboard } from "./clipboard";

@@ -197,7 +197,7 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
           <input type="file" name="file" accept=".json" />
         </label>
         <label>
-          Or a file or folder that lies with the pictures, from their folder on
+          Or a file or folder that lies with the pictures, or a folder beside theirs, as an export
           <input name="path" placeholder="annotations.json" />
         </label>
         <button type="submit" class="button main" disabled={isBusy}>

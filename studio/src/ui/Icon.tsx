@@ -24,6 +24,8 @@ const PATHS = {
   fit: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   play: "M7 4l13 8-13 8z",
   pause: "M7 4v16M17 4v16",
+  keyBefore: "M18 5l-7 7 7 7M6 5v14",
+  keyNext: "M6 5l7 7-7 7M18 5v14",
   next: "M9 5l7 7-7 7",
   before: "M15 5l-7 7 7 7",
   zoom: "M10 4a6 6 0 1 0 0 12 6 6 0 0 0 0-12zM15 15l6 6M10 7v6M7 10h6",

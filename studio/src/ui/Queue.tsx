@@ -14,6 +14,7 @@ const SHOWS: readonly (readonly [Show, string])[] = [
   ["checked", "Checked"],
   ["empty", "Without objects"],
   ["low", "Low predicted IoU"],
+  ["suspect", "Suspect masks"],
   ["problems", "Gone or changed"],
 ];
 
@@ -71,6 +72,7 @@ export function Queue() {
           </select>
         </div>
       </div>
+      {queue.show.value === "suspect" && <Assess />}
       <ul class="pictures">
         {shown.map((picture) => (
           <Item key={picture.id} picture={picture} />
@@ -81,11 +83,36 @@ export function Queue() {
   );
 }
 
+/** The model looks at all masks that are there. */
+function Assess() {
+  const { assessment } = useStudio();
+  const now = assessment.progress.value;
+  return (
+    <div class="queue-head">
+      {now === null ? (
+        <button type="button" class="button" onClick={() => void assessment.makeAll()}>
+          Assess all masks
+        </button>
+      ) : (
+        <div class="row">
+          <progress aria-label="Assessing masks" value={now.done} max={now.all} />
+          <Button icon="cancel" label="Stop assessing" onClick={() => { assessment.stop(); }} />
+        </div>
+      )}
+    </div>
+  );
+}
+
 function stateOf(picture: Picture, isReady: boolean): string {
   if (picture.is_gone) return "the file is gone";
   if (picture.is_changed) return "the file has changed";
   if (picture.checked) return "checked";
   return isReady ? "ready" : "";
+}
+
+function masksOf({ objects, is_gone }: Picture): string {
+  if (objects === 0) return "";
+  return is_gone ? counted(objects, "object") : `${objects}`;
 }
 
 function Item({ picture }: { readonly picture: Picture }) {
@@ -96,6 +123,7 @@ function Item({ picture }: { readonly picture: Picture }) {
   useEffect(() => {
     if (isOpen) element.current?.scrollIntoView({ block: "nearest" });
   }, [isOpen]);
+  const isBeingRead = embedding === "running" || embedding === "queued";
   const state = stateOf(picture, embedding === "ready");
   return (
     <li ref={element}>
@@ -111,8 +139,7 @@ function Item({ picture }: { readonly picture: Picture }) {
           {picture.path}
         </span>
         <span class="state" data-embedding={picture.is_gone ? "missing" : (embedding ?? "missing")} data-checked={picture.checked}>
-          {picture.objects > 0 && `${picture.is_gone ? counted(picture.objects, "object") : picture.objects} · `}
-          {embedding === "running" || embedding === "queued" ? "being read" : state}
+          {[masksOf(picture), isBeingRead ? "being read" : state].filter((text) => text !== "").join(" · ")}
         </span>
       </button>
     </li>

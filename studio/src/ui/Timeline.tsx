@@ -86,8 +86,8 @@ function Follow() {
           </option>
         ))}
       </select>
-      <Button icon="before" label="Keyframe before" shortcut="Shift+," onClick={() => void video.goToKeyframe(-1)} />
-      <Button icon="next" label="Next keyframe" shortcut="Shift+." onClick={() => void video.goToKeyframe(1)} />
+      <Button icon="keyBefore" label="Keyframe before" shortcut="Shift+," onClick={() => void video.goToKeyframe(-1)} />
+      <Button icon="keyNext" label="Next keyframe" shortcut="Shift+." onClick={() => void video.goToKeyframe(1)} />
       <NextObject />
     </div>
   );

@@ -1,7 +1,7 @@
 //! `/v1/project/export` and `/v1/project/import`: the project in the formats of other programs.
 
 use std::ops::ControlFlow;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -116,11 +116,12 @@ fn is_name(text: &str) -> bool {
     is_one && parts.next().is_none() && !text.contains(['\\', '\0'])
 }
 
-/// What is imported from the folder of the pictures.
+/// What is imported from the folder of the pictures, or from beside it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportRequest {
-    /// A file or folder of annotations below the folder of the pictures, relative to it.
+    /// A file or folder of annotations below the folder of the pictures, relative to it; or, relative to the folder above,
+    /// in one beside it, where exports lie.
     #[schema(example = "annotations.json")]
     path: String,
 }
@@ -133,6 +134,14 @@ pub(crate) struct ImportQuery {
     /// The name of a file that is sent.
     #[param(example = "annotations.json")]
     name: Option<String>,
+}
+
+/// What a path names in a folder beside that of the pictures.
+fn below_beside(pictures: &Path, path: &str) -> Option<PathBuf> {
+    let name = Path::new(path).components().next()?;
+    let folder = pictures.parent()?.join(name);
+    let found = below(pictures.parent()?, path)?;
+    (folder.is_dir() && found.starts_with(folder.canonicalize().ok()?)).then_some(found)
 }
 
 /// Imports annotations.
@@ -162,10 +171,13 @@ pub(crate) async fn import(
     let imported = if is_json(&file.content_type) {
         let ImportRequest { path } = look(file.bytes, parse).await?;
         let missing = || {
-            let detail = format!("there is no {path:?} in the folder of the pictures");
+            let detail = format!("there is no {path:?} in the folder of the pictures or beside it");
             Problem::not_found(detail).about("path")
         };
-        let found = below(open.folder(), &path).ok_or_else(missing)?;
+        let beside = || below_beside(open.folder(), &path);
+        let found = below(open.folder(), &path)
+            .or_else(beside)
+            .ok_or_else(missing)?;
         open.change_classes(move |project| project.import(&found, &author))
             .await?
     } else {
