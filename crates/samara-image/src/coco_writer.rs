@@ -41,6 +41,8 @@ struct CocoImage {
     file_name: String,
     width: u32,
     height: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -86,12 +88,18 @@ impl<W: Write> CocoWriter<W> {
     }
 
     /// Begins an image of this width and height in pixels, whose objects come next.
-    pub fn image(&mut self, file_name: &str, (width, height): (u32, u32)) {
+    pub fn image(&mut self, file_name: &str, size: (u32, u32)) {
+        self.image_of(None, file_name, size);
+    }
+
+    /// The same with the name of the image's split, such as `train`.
+    pub fn image_of(&mut self, split: Option<&str>, file_name: &str, (width, height): (u32, u32)) {
         self.images.push(CocoImage {
             id: self.images.len() + 1,
             file_name: file_name.to_owned(),
             width,
             height,
+            split: split.map(str::to_owned),
         });
     }
 

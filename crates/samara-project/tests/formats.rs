@@ -150,6 +150,87 @@ fn export_with(
     (folder, into, exported)
 }
 
+#[test]
+fn a_share_of_the_pictures_is_for_validation() {
+    let paths: Vec<String> = (0..10).map(|i| format!("{i}.png")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let (_folder, project) = project(&paths);
+    for path in &paths[..8] {
+        add(&project, path, Some("cat"), &square(4, 4, 9));
+    }
+    for path in &paths[8..] {
+        let check = [Edit::Check(true)];
+        let picture = picture(&project, path).id;
+        project.apply(picture, "me", &check, None).unwrap();
+    }
+    let options = ExportOptions {
+        validation: 0.25,
+        ..exact()
+    };
+    let (_folder, coco, exported) = export_with(&project, ExportFormat::Coco, &options);
+    assert_eq!((exported.pictures, exported.objects), (10, 8));
+    let text = fs::read(coco.join("annotations.json")).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let of = |split: &str| -> Vec<String> {
+        let images = told["images"].as_array().unwrap().iter();
+        let images = images.filter(|image| image["split"] == split);
+        images
+            .map(|image| image["file_name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (train, val) = (of("train"), of("val"));
+    assert_eq!((train.len(), val.len()), (7, 3));
+    let drawn = |name: &&String| paths[..8].contains(&name.as_str());
+    assert_eq!(val.iter().filter(drawn).count(), 2);
+    // The same in folders, and as it is without.
+    let (_folder, yolo, _) = export_with(&project, ExportFormat::Yolo, &options);
+    let data = fs::read_to_string(yolo.join("data.yaml")).unwrap();
+    assert!(
+        data.starts_with("train: images/train\nval: images/val\n"),
+        "{data}"
+    );
+    let (_folder, maps, _) = export_with(&project, ExportFormat::LabelMaps, &options);
+    for name in &val {
+        assert!(yolo.join("images/val").join(name).is_file());
+        assert!(
+            yolo.join("labels/val")
+                .join(name)
+                .with_extension("txt")
+                .is_file()
+        );
+        assert!(
+            maps.join("images/val").join(name).is_file()
+                && maps.join("labels/val").join(name).is_file()
+        );
+    }
+    let (_folder, coco, _) = export_with(&project, ExportFormat::Coco, &exact());
+    let text = fs::read_to_string(coco.join("annotations.json")).unwrap();
+    assert!(!text.contains("split"), "{text}");
+    for folder in [yolo, maps] {
+        let (_folder, to) = self::project(&paths);
+        let imported = to.import(&folder, "import").unwrap();
+        assert_eq!(
+            (imported.pictures, imported.objects),
+            (8, 8),
+            "{imported:?}"
+        );
+    }
+    let refused = |validation: f64| {
+        let options = ExportOptions {
+            validation,
+            ..exact()
+        };
+        let into = project.folder().with_file_name("never");
+        let refused = project.export(ExportFormat::Coco, &options, &into, &mut |_, _| {
+            ControlFlow::Continue(())
+        });
+        refused.unwrap_err().to_string()
+    };
+    for validation in [-0.1, 1.0, f64::NAN] {
+        assert!(refused(validation).contains("less than 1"), "{validation}");
+    }
+}
+
 fn exact() -> ExportOptions {
     ExportOptions {
         tolerance: 0.0,

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::models::{LoadedModel, Models};
 use crate::project::OpenProject;
 use crate::tracks::Tracks;
+use crate::training::Training;
 use crate::video::Video;
 use crate::videos::Videos;
 
@@ -80,13 +81,14 @@ impl From<ProjectError> for OpenError {
 /// The server's state.
 pub(crate) struct App {
     pub(crate) config: Config,
-    pub(crate) models: Models,
+    pub(crate) models: Arc<Models>,
     pub(crate) images: Arc<Images>,
     pub(crate) embeddings: Arc<Embeddings>,
     pub(crate) answers: Answers,
     pub(crate) jobs: Jobs,
     pub(crate) videos: Arc<Videos>,
     project: Option<Arc<OpenProject>>,
+    pub(crate) training: Training,
     /// Objects that tools follow frame by frame.
     pub(crate) tracks: Tracks,
     pub(crate) metrics: Arc<Metrics>,
@@ -123,7 +125,8 @@ impl App {
         let project = project.map(|folder| OpenProject::open(folder, &config, state));
         let project = project.transpose()?.map(Arc::new);
         Ok(Self {
-            models: Models::new(&config, Arc::clone(&metrics)),
+            models: Arc::new(Models::new(&config, Arc::clone(&metrics))),
+            training: Training::new(config.threads),
             images,
             embeddings: Arc::new(kept?),
             answers: Answers::new(config.limits.answers_memory),

@@ -55,6 +55,7 @@ mod running;
 mod server;
 mod tiles;
 mod tracks;
+mod training;
 mod video;
 mod video_answers;
 mod videos;

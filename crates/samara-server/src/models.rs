@@ -88,8 +88,9 @@ pub(crate) struct QueueInfo {
 pub(crate) struct Models {
     loaded: RwLock<BTreeMap<String, Arc<LoadedModel>>>,
     /// The name of the one that answers requests that name none.
-    default: String,
-    checkpoint: Option<PathBuf>,
+    default: RwLock<String>,
+    /// Checkpoints by the names of their models: that of the configuration, and those that were trained here.
+    files: RwLock<BTreeMap<String, PathBuf>>,
     options: SegmenterOptions,
     queue: usize,
     most: usize,
@@ -104,14 +105,17 @@ impl Models {
         let of_file = config.checkpoint.as_ref().and_then(|path| path.file_stem());
         let of_file = of_file.map(|stem| stem.to_string_lossy().into_owned());
         let own_pool = SegmenterOptions::new().with_threads(config.threads.unwrap_or(0));
+        let default = config.model.clone().or(of_file);
+        let default = default.unwrap_or_else(|| EMBEDDED.to_owned());
+        let file = config.checkpoint.clone();
         Self {
             loaded: RwLock::default(),
-            default: config
-                .model
-                .clone()
-                .or(of_file)
-                .unwrap_or_else(|| EMBEDDED.to_owned()),
-            checkpoint: config.checkpoint.clone(),
+            files: RwLock::new(
+                file.map(|file| (default.clone(), file))
+                    .into_iter()
+                    .collect(),
+            ),
+            default: RwLock::new(default),
             // One pool for all models, which take turns on the processor.
             options: shared_pool(config.threads)
                 .unwrap_or(own_pool)
@@ -125,7 +129,8 @@ impl Models {
 
     /// The model that a request names, or the default one.
     pub(crate) fn get(&self, name: Option<&str>) -> Result<Arc<LoadedModel>> {
-        let name = name.unwrap_or(&self.default);
+        let default = self.default_name();
+        let name = name.unwrap_or(&default);
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         loaded.get(name).cloned().ok_or_else(|| {
             let detail = if self.can_load(name) {
@@ -138,19 +143,51 @@ impl Models {
     }
 
     /// The name of the default one.
-    pub(crate) fn default_name(&self) -> &str {
-        &self.default
+    pub(crate) fn default_name(&self) -> String {
+        let default = self.default.read();
+        default.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets a loaded model answer from now on where a request names none.
+    pub(crate) fn set_default(&self, model: &LoadedModel) {
+        let mut default = self.default.write().unwrap_or_else(PoisonError::into_inner);
+        default.clone_from(&model.name);
+    }
+
+    /// A further model that can be loaded.
+    pub(crate) fn add_file(&self, name: &str, path: PathBuf) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        files.insert(name.to_owned(), path);
+    }
+
+    /// The checkpoint of the default model; the embedded one has none.
+    pub(crate) fn file_of_default(&self) -> Option<PathBuf> {
+        let name = self.default_name();
+        let downloaded = || downloaded(&name).filter(|_| name != EMBEDDED);
+        let file = self.file(&name).or_else(downloaded)?;
+        Some(std::path::absolute(&file).unwrap_or(file))
+    }
+
+    /// Whether a model is called so, even if it is not here.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.get(Some(name)).is_ok() || self.can_load(name) || registry::find(name).is_ok()
     }
 
     fn can_load(&self, name: &str) -> bool {
-        self.is_own_file(name) || name == EMBEDDED || downloaded(name).is_some()
+        self.file(name).is_some() || name == EMBEDDED || downloaded(name).is_some()
     }
 
-    fn is_own_file(&self, name: &str) -> bool {
-        self.checkpoint.is_some() && name == self.default
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.get(name).cloned()
     }
 
-    /// Loads a model: the embedded one, one that was downloaded, or that of the configuration. One that is loaded
+    fn file_names(&self) -> Vec<String> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.keys().cloned().collect()
+    }
+
+    /// Loads a model: the embedded one, one that was downloaded or trained here, or that of the configuration. One that is loaded
     /// stays as it is.
     pub(crate) async fn load(&self, name: &str) -> Result<Arc<LoadedModel>> {
         let _one = self.loading.lock().await;
@@ -175,7 +212,7 @@ impl Models {
             let detail = format!("{count} models are loaded, the limit; unload one first");
             return Err(Problem::conflict(detail));
         }
-        let file = self.checkpoint.clone().filter(|_| self.is_own_file(name));
+        let file = self.file(name);
         let (owned, options) = (name.to_owned(), self.options.clone());
         let segmenter = blocking(move || open(&owned, file, options)).await??;
         self.add(name, Box::new(segmenter))
@@ -237,13 +274,20 @@ impl Models {
     /// Those that are loaded, and those that can be.
     pub(crate) fn list(&self) -> Vec<ModelInfo> {
         let mut models: Vec<ModelInfo> = self.all().iter().map(|model| self.info(model)).collect();
-        let released = registry::releases().iter().map(|release| release.name);
-        for name in [EMBEDDED].into_iter().chain(released) {
-            if !models.iter().any(|model| model.name == name) && self.can_load(name) {
+        let released = registry::releases().iter();
+        let released = released.map(|release| release.name.to_owned());
+        let default = self.default_name();
+        for name in self
+            .file_names()
+            .into_iter()
+            .chain([EMBEDDED.to_owned()])
+            .chain(released)
+        {
+            if !models.iter().any(|model| model.name == name) && self.can_load(&name) {
                 models.push(ModelInfo {
-                    name: name.to_owned(),
+                    default: name == default,
+                    name,
                     loaded: false,
-                    default: name == self.default,
                     architecture: None,
                     fingerprint: None,
                     input_side: None,
@@ -262,7 +306,7 @@ impl Models {
         ModelInfo {
             name: model.name.clone(),
             loaded: true,
-            default: model.name == self.default,
+            default: model.name == self.default_name(),
             architecture: Some(segmenter.architecture()),
             fingerprint: Some(model.fingerprint.to_string()),
             input_side: Some(segmenter.input_side()),

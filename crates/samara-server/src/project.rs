@@ -20,6 +20,7 @@ use crate::frame_reader::{Seen, frame_of, open_source};
 use crate::images::{Image, ImageId, Images, below, is_image_id};
 use crate::propagation::Propagating;
 use crate::tiles::{Pyramid, Tiles};
+use crate::training::TrainingInfo;
 
 /// Pictures of which it is kept in mind what their files were.
 const MOST_FILES: u64 = 1_000_000;
@@ -39,6 +40,8 @@ pub(crate) enum Change {
     Picture(Box<Picture>),
     /// The classes, which are now these.
     Classes(Vec<Class>),
+    /// How far the fine-tune is.
+    Training(Box<TrainingInfo>),
     /// Which pictures there are, or more than is told one by one.
     Pictures,
 }
@@ -96,6 +99,11 @@ impl OpenProject {
     /// The folder of the pictures.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// For threads that may wait; others [`ask`](Self::ask).
+    pub(crate) fn project(&self) -> &Project {
+        &self.project
     }
 
     /// Asks the project, off the threads that serve.

@@ -41,7 +41,8 @@ use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
 use crate::page;
 use crate::routes::{
-    embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks, videos,
+    embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks, training,
+    videos,
 };
 
 /// Why the server does not start.
@@ -121,7 +122,7 @@ impl Server {
         })?;
         let app = Arc::new(app);
         let names = app.config.models.clone();
-        for name in [app.models.default_name().to_owned()].iter().chain(&names) {
+        for name in [app.models.default_name()].iter().chain(&names) {
             let loaded = app.models.load(name).await;
             loaded.map_err(|problem| ServerError::Model(problem.detail().to_owned()))?;
         }
@@ -203,6 +204,7 @@ impl Server {
         tracing::info!("ending: no more requests are taken");
         app.ending.cancel();
         app.jobs.cancel_all();
+        let _ = app.training.stop();
         let rest = Duration::from_secs(limits.shutdown_seconds);
         let videos = app.videos.stop_all();
         if tokio::time::timeout(rest, async { tokio::join!(graceful.shutdown(), videos) })
@@ -214,6 +216,7 @@ impl Server {
         // A model at work is not waited for without end.
         let (ended, all_ended) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {
+            app.training.end();
             app.models.close_all();
             // The folder of what is kept is free for another server before this one says that it has ended.
             drop(app);
@@ -279,6 +282,7 @@ fn native() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(project::events))
         .routes(routes!(formats::export))
         .routes(routes!(formats::import))
+        .routes(routes!(training::start, training::get, training::stop))
         .routes(routes!(pictures::list))
         .routes(routes!(pictures::open))
         .routes(routes!(pictures::thumbnail))

@@ -6,6 +6,7 @@ import type { Mask } from "./mask";
 import type { Prompt } from "./prompt";
 import { encode, type Rle } from "./rle";
 import type { Placed } from "./tracks";
+import type { TrainingInfo, TrainingRequest } from "./training";
 
 /** An error that the server has told: RFC 9457. */
 export class Problem extends Error {
@@ -265,8 +266,25 @@ export class Api {
     await this.send("DELETE", `/v1/project/classes/${id}`);
   }
 
-  export(format: string, folder: string, checkedOnly: boolean): Promise<Exported> {
-    return this.post("/v1/project/export", { format, folder, checked_only: checkedOnly });
+  export(format: string, folder: string, checkedOnly: boolean, isSplit: boolean): Promise<Exported> {
+    return this.post("/v1/project/export", { format, folder, checked_only: checkedOnly, validation: isSplit ? 0.2 : 0 });
+  }
+
+  training(): Promise<TrainingInfo> {
+    return this.get("/v1/project/training");
+  }
+
+  startTraining(request: TrainingRequest): Promise<TrainingInfo> {
+    return this.post("/v1/project/training", request);
+  }
+
+  async stopTraining(): Promise<TrainingInfo> {
+    return (await (await this.send("DELETE", "/v1/project/training")).json()) as TrainingInfo;
+  }
+
+  /** Loads a model that answers from now on. */
+  async useModel(name: string): Promise<void> {
+    await this.post("/v1/models", { name, default: true });
   }
 
   /** Annotations that lie in the folder of the pictures, or that are sent. */

@@ -25,6 +25,7 @@ import { Prompting } from "./prompting";
 import { Queue } from "./queue";
 import { classBefore } from "./session";
 import { Settings } from "./settings";
+import { Training } from "./training";
 import { Video } from "./video";
 
 /** A picture with its objects as they were last told. */
@@ -78,6 +79,7 @@ export class Studio {
   readonly assessment: Assessment;
   readonly clipboard: Clipboard;
   readonly video: Video;
+  readonly training: Training;
 
   readonly objects = computed<readonly StoredObject[]>(() => this.open.value?.objects ?? []);
   readonly selection = computed(() => this.objects.value.filter(({ id }) => this.selected.value.has(id)));
@@ -103,6 +105,7 @@ export class Studio {
     this.assessment = new Assessment(this);
     this.clipboard = new Clipboard(this);
     this.video = new Video(this);
+    this.training = new Training(this);
   }
 
   /** Runs something; what goes wrong is told, and nothing else happens. */
@@ -429,12 +432,12 @@ export class Studio {
   }
 
   /** Into a new folder; its name is taken afterwards, and also where it was before. */
-  async export(format: string, folder: string, checkedOnly: boolean): Promise<Exported> {
+  async export(format: string, folder: string, checkedOnly: boolean, hasSplits: boolean): Promise<Exported> {
     const take = (): void => {
       this.exported.value = new Set([...this.exported.peek(), folder]);
     };
     try {
-      const exported = await this.api.export(format, folder, checkedOnly);
+      const exported = await this.api.export(format, folder, checkedOnly, hasSplits);
       take();
       return exported;
     } catch (error) {

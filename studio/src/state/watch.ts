@@ -1,6 +1,7 @@
 /** What other windows do, and whether the server is there. */
 
 import { Problem, type Class, type Picture } from "../core/api";
+import type { TrainingInfo } from "../core/training";
 import type { Studio } from "./studio";
 
 /** Milliseconds before the server is tried again; more from time to time. */
@@ -17,6 +18,7 @@ export async function watch(studio: Studio, signal: AbortSignal): Promise<void> 
         if (kind === "open") await isBack(studio);
         else if (kind === "picture") studio.changed(data as Picture);
         else if (kind === "classes") studio.classes.value = (data as { classes: Class[] }).classes;
+        else if (kind === "training") studio.training.info.value = data as TrainingInfo;
         else if (kind === "pictures") await studio.reload();
       }
     } catch (error) {

@@ -11,6 +11,7 @@ import { maskOfImage } from "./image";
 import { Candidates } from "./Candidates";
 import { Classes } from "./Classes";
 import { ExportDialog, Help, ImportDialog, TokenDialog } from "./Dialogs";
+import { FineTuneDialog } from "./FineTune";
 import { isWriting, pressed } from "./keys";
 import { Notices } from "./Notices";
 import { Objects } from "./Objects";
@@ -19,7 +20,7 @@ import { StudioContext, percent, useStudio } from "./context";
 import { Timeline } from "./Timeline";
 import { Toolbar } from "./Toolbar";
 
-type DialogName = "help" | "export" | "import";
+type DialogName = "help" | "export" | "import" | "finetune";
 
 export function App({ studio }: { readonly studio: Studio }) {
   const [dialog, setDialog] = useState<DialogName | null>(null);
@@ -70,6 +71,7 @@ export function App({ studio }: { readonly studio: Studio }) {
       {dialog === "help" && <Help onClose={close} />}
       {dialog === "export" && <ExportDialog onClose={close} />}
       {dialog === "import" && <ImportDialog onClose={close} />}
+      {dialog === "finetune" && <FineTuneDialog onClose={close} />}
     </StudioContext.Provider>
   );
 }

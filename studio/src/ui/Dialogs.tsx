@@ -9,7 +9,7 @@ import { counted, freeName } from "../core/words";
 import { giveToken } from "../state/token";
 import { useStudio } from "./context";
 
-function Dialog({ title, onClose, children }: {
+export function Dialog({ title, onClose, children }: {
   readonly title: string;
   readonly onClose: () => void;
   readonly children: ComponentChildren;
@@ -114,7 +114,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
     setTold(null);
     studio.message.value = null;
     void studio
-      .attempt(() => studio.export(format, folder.trim(), fields.get("checked") !== null))
+      .attempt(() => studio.export(format, folder.trim(), fields.get("checked") !== null, fields.get("split") !== null))
       .then((exported) => {
         setBusy(false);
         // Another name is offered where this one is taken.
@@ -150,6 +150,9 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
         </label>
         <label class="check">
           <input type="checkbox" name="checked" /> Checked pictures only
+        </label>
+        <label class="check">
+          <input type="checkbox" name="split" /> A fifth for validation: splits train and val
         </label>
         <button type="submit" class="button main" disabled={isBusy || formats.length === 0}>
           {isBusy ? "Exporting…" : "Export"}

@@ -29,6 +29,7 @@ const PATHS = {
   next: "M9 5l7 7-7 7",
   before: "M15 5l-7 7 7 7",
   zoom: "M10 4a6 6 0 1 0 0 12 6 6 0 0 0 0-12zM15 15l6 6M10 7v6M7 10h6",
+  learn: "M3 20h18M3 4v16M6 9l4 5 4-3 6 6",
   refine: "M4 20l4-1L19 8l-3-3L5 16zM14 7l3 3",
 } as const;
 

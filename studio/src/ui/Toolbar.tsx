@@ -17,7 +17,7 @@ const TOOLS: readonly { readonly name: ToolName; readonly title: string; readonl
 
 export function Toolbar({ stage, onDialog }: {
   readonly stage: () => Stage | null;
-  readonly onDialog: (name: "help" | "export" | "import") => void;
+  readonly onDialog: (name: "help" | "export" | "import" | "finetune") => void;
 }) {
   const studio = useStudio();
   const { settings, prompting, everything } = studio;
@@ -95,6 +95,7 @@ export function Toolbar({ stage, onDialog }: {
         </label>
         <Button icon="import" label="Import" showsLabel onClick={() => { onDialog("import"); }} />
         <Button icon="export" label="Export" showsLabel onClick={() => { onDialog("export"); }} />
+        <Button icon="learn" label="Fine-tune" pressed={studio.training.isAtWork.value} onClick={() => { onDialog("finetune"); }} />
         <Button
           icon="theme"
           label={`Theme: ${settings.theme.value}`}

@@ -83,7 +83,8 @@ impl Writer for Coco<'_> {
     }
 
     fn write(&mut self, page: &Page<'_>) -> Result<()> {
-        self.writer.image(&page.picture.path, page.size);
+        self.writer
+            .image_of(page.split, &page.picture.path, page.size);
         for drawn in &page.objects {
             let content = &drawn.object.content;
             let rle = &content.mask;

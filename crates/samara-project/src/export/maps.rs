@@ -84,7 +84,7 @@ impl<'a> Maps<'a> {
 
 impl Writer for Maps<'_> {
     fn copy_of(&self, page: &Page<'_>) -> Option<String> {
-        Some(format!("images/{}", page.file_name()))
+        Some(page.below("images", &page.file_name()))
     }
 
     fn write(&mut self, page: &Page<'_>) -> Result<()> {
@@ -92,7 +92,7 @@ impl Writer for Maps<'_> {
         if !self.classes {
             return self
                 .target
-                .write_png(&format!("labels/{}.png", page.name), &map);
+                .write_png(&page.below("labels", &format!("{}.png", page.name)), &map);
         }
         let mut values = vec![0];
         for drawn in &page.objects {
@@ -103,7 +103,8 @@ impl Writer for Maps<'_> {
             values.push((drawn.number + 1) as u8);
         }
         let png = self.palette_png(&map, &values)?;
-        self.target.write(&format!("masks/{}.png", page.name), &png)
+        self.target
+            .write(&page.below("masks", &format!("{}.png", page.name)), &png)
     }
 
     fn finish(self: Box<Self>, labels: &[String]) -> Result<Vec<String>> {

@@ -11,6 +11,7 @@ mod maps;
 pub(crate) mod names;
 mod outline;
 mod page;
+mod split;
 mod target;
 mod writer;
 mod yolo;
@@ -70,6 +71,12 @@ impl Project {
             let what = format!("a tolerance of {} pixels", options.tolerance);
             return Err(ProjectError::Value(what));
         }
+        if !(0.0..1.0).contains(&options.validation) {
+            let what = format!("{} of the pictures for validation", options.validation);
+            return Err(ProjectError::Value(format!(
+                "{what}: 0 or more and less than 1 are expected"
+            )));
+        }
         let all = self.pictures_and_frames()?;
         let paths: Vec<&str> = all.iter().map(|picture| &*picture.path).collect();
         let wanted = |picture: &Picture| match picture.video {
@@ -82,6 +89,10 @@ impl Project {
             .zip(names::unique(&paths))
             .filter(|(picture, _)| wanted(picture))
             .collect();
+        let splits = split::of(
+            wanted.iter().map(|(picture, _)| *picture),
+            options.validation,
+        );
         let folder = NewFolder::new(into, self.folder())?;
         let target = Target {
             folder: &folder,
@@ -105,7 +116,8 @@ impl Project {
             if progress(done, wanted.len()).is_break() {
                 return Err(ProjectError::Stopped);
             }
-            let mut page = Page::new(self, picture, name);
+            let split = splits.get(&picture.id).copied();
+            let mut page = Page::new(self, (picture, name), split);
             for object in self.objects(picture.id)? {
                 if object.content.mask.area() == 0 {
                     empty += usize::from(object.content.track.is_none());

@@ -42,21 +42,36 @@ pub(super) struct Page<'a> {
     pub(super) objects: Vec<Drawn>,
     /// If the format needs them.
     pub(super) pixels: Option<RgbImage>,
+    /// The name of its split, if the export has any.
+    pub(super) split: Option<&'static str>,
     file: PathBuf,
     /// Of which there is no file if it is a frame of a video.
     project: &'a Project,
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(project: &'a Project, picture: &'a Picture, name: &'a str) -> Self {
+    pub(super) fn new(
+        project: &'a Project,
+        (picture, name): (&'a Picture, &'a str),
+        split: Option<&'static str>,
+    ) -> Self {
         Self {
             picture,
             name,
+            split,
             size: (picture.width, picture.height),
             objects: Vec::new(),
             pixels: None,
             file: project.folder().join(&picture.path),
             project,
+        }
+    }
+
+    /// A file of it in a folder of the export, which has one for each split.
+    pub(super) fn below(&self, folder: &str, file: &str) -> String {
+        match self.split {
+            Some(split) => format!("{folder}/{split}/{file}"),
+            None => format!("{folder}/{file}"),
         }
     }
 

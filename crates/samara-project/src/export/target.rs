@@ -15,15 +15,20 @@ pub struct ExportOptions {
     pub pictures: bool,
     /// Polygons are at most so many pixels from the edges of the masks; with 0 they follow the pixels and are exact.
     pub tolerance: f64,
+    /// The share of the pictures that are for validation, below 1; with 0 the export has no splits. Where it has, COCO
+    /// says `train` or `val` of every picture; YOLO, index PNGs and label maps have a folder of these names for each, in
+    /// `images/` and beside. The same pictures are chosen the next time.
+    pub validation: f64,
 }
 
 impl Default for ExportOptions {
-    /// All pictures that have objects or are checked, copied; polygons within half a pixel.
+    /// All pictures that have objects or are checked, copied; polygons within half a pixel; no splits.
     fn default() -> Self {
         Self {
             checked_only: false,
             pictures: true,
             tolerance: 0.5,
+            validation: 0.0,
         }
     }
 }

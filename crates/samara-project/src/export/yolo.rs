@@ -24,7 +24,7 @@ impl<'a> Yolo<'a> {
 
 impl Writer for Yolo<'_> {
     fn copy_of(&self, page: &Page<'_>) -> Option<String> {
-        Some(format!("images/{}", page.file_name()))
+        Some(page.below("images", &page.file_name()))
     }
 
     fn write(&mut self, page: &Page<'_>) -> Result<()> {
@@ -42,15 +42,19 @@ impl Writer for Yolo<'_> {
             lines.push('\n');
         }
         // A file without a line says that there is no object.
-        self.target
-            .write(&format!("labels/{}.txt", page.name), lines.as_bytes())
+        self.target.write(
+            &page.below("labels", &format!("{}.txt", page.name)),
+            lines.as_bytes(),
+        )
     }
 
     fn finish(self: Box<Self>, labels: &[String]) -> Result<Vec<String>> {
-        let mut text = String::from(
+        let mut text = String::from(if self.target.options.validation > 0.0 {
+            "train: images/train\nval: images/val\nnames:\n"
+        } else {
             "# Both are the same pictures: put those for validation into a folder of their own.\n\
-             train: images\nval: images\nnames:\n",
-        );
+             train: images\nval: images\nnames:\n"
+        });
         if labels.is_empty() {
             text = text.replace("names:\n", "names: {}\n");
         }

@@ -37,6 +37,11 @@ pub(crate) struct ExportRequest {
     #[serde(default = "half")]
     #[schema(default = 0.5, minimum = 0.0)]
     tolerance: f64,
+    /// Share of the pictures that are for validation, below 1: the export has the splits `train` and `val` then. 0 makes
+    /// no splits.
+    #[serde(default)]
+    #[schema(default = 0.0, minimum = 0.0)]
+    validation: f64,
 }
 
 fn half() -> f64 {
@@ -74,6 +79,7 @@ pub(crate) async fn export(
         folder,
         checked_only,
         tolerance,
+        validation,
     } = request;
     if !is_name(&folder) {
         let detail = format!("{folder:?}: the name of one folder is expected");
@@ -82,6 +88,10 @@ pub(crate) async fn export(
     if !(tolerance.is_finite() && tolerance >= 0.0) {
         let detail = format!("{tolerance}: pixels, 0 or more, are expected");
         return Err(Problem::field("tolerance", detail));
+    }
+    if !(0.0..1.0).contains(&validation) {
+        let detail = format!("{validation}: a share from 0 to less than 1 is expected");
+        return Err(Problem::field("validation", detail));
     }
     let into = open.folder().with_file_name(folder);
     let path = into.display().to_string();
@@ -95,6 +105,7 @@ pub(crate) async fn export(
         let options = ExportOptions {
             checked_only,
             tolerance,
+            validation,
             ..ExportOptions::default()
         };
         project.export(format, &options, &into, &mut |_, _| {
@@ -110,7 +121,7 @@ pub(crate) async fn export(
 }
 
 /// Whether a text is the name of one folder or file.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let mut parts = Path::new(text).components();
     let is_one = matches!(parts.next(), Some(Component::Normal(name)) if name == text);
     is_one && parts.next().is_none() && !text.contains(['\\', '\0'])

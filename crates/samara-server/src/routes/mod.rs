@@ -14,4 +14,5 @@ pub(crate) mod predict;
 pub(crate) mod project;
 pub(crate) mod quality;
 pub(crate) mod tracks;
+pub(crate) mod training;
 pub(crate) mod videos;

@@ -17,6 +17,7 @@ use crate::body::{Json, UrlPath};
 use crate::dialects::x_anylabeling;
 use crate::error::{Problem, Result};
 use crate::models::ModelInfo;
+use crate::project::Change;
 
 /// How long the end of a model that is unloaded is waited for.
 const UNLOADED: Duration = Duration::from_secs(5);
@@ -25,9 +26,13 @@ const UNLOADED: Duration = Duration::from_secs(5);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoadRequest {
-    /// `lite`, or one that `samara models download` has fetched.
+    /// `lite`, one that `samara models download` has fetched, or one that was fine-tuned here.
     #[schema(example = "lite")]
     name: String,
+    /// Whether it answers from now on where a request names none.
+    #[serde(default)]
+    #[schema(default = false)]
+    default: bool,
 }
 
 /// The models.
@@ -84,6 +89,12 @@ pub(crate) async fn load(
     Json(request): Json<LoadRequest>,
 ) -> Result<Answer<ModelInfo>> {
     let model = app.models.load(&request.name).await?;
+    if request.default {
+        app.models.set_default(&model);
+        if let Ok(open) = app.project() {
+            open.tell(Change::Pictures);
+        }
+    }
     Ok(Answer(app.models.info(&model)))
 }
 

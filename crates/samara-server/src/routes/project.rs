@@ -104,7 +104,7 @@ pub(crate) async fn get(
             .into_owned(),
         folder: folder.display().to_string(),
         author: author(&app, client),
-        model: app.models.default_name().to_owned(),
+        model: app.models.default_name(),
         classes: open.ask(Project::classes).await?,
         formats: ExportFormat::ALL.map(FormatInfo::from).into(),
     }))
@@ -195,7 +195,8 @@ pub(crate) async fn remove_class(
 /// Follows the project.
 ///
 /// Server-sent events, of changes by all clients: `picture` with a picture as data after any change of it, `classes`
-/// with `{"classes": […]}`, and `pictures` with `{}` when all pictures should be read again.
+/// with `{"classes": […]}`, `training` with what `GET /v1/project/training` answers, and `pictures` with `{}` when all
+/// pictures should be read again.
 #[utoipa::path(
     get, path = "/v1/project/events", operation_id = "follow_project", tag = "project",
     responses(
@@ -209,6 +210,7 @@ pub(crate) async fn events(State(app): State<Arc<App>>) -> Result<Response> {
         let told = match changes.recv().await {
             Ok(Change::Picture(picture)) => event("picture", &picture),
             Ok(Change::Classes(classes)) => event("classes", &json!({"classes": classes})),
+            Ok(Change::Training(info)) => event("training", &info),
             // Whoever lags behind reads all again.
             Ok(Change::Pictures) | Err(RecvError::Lagged(_)) => event("pictures", &json!({})),
             Err(RecvError::Closed) => return None,
