@@ -40,9 +40,9 @@ test("the model is fine-tuned on the masks, and answers then", async ({ page, st
   await dialog.getByLabel("Name of the model").fill("squares");
   await dialog.getByLabel("Steps").fill("200");
   await dialog.getByRole("button", { name: "Start" }).click();
-  const status = dialog.getByRole("status");
+  const status = dialog.locator(".course [role=status]");
   await expect(status).toContainText("Learning: squares, step");
-  await expect(dialog.getByRole("img", { name: /^Loss from/ })).toBeVisible({ timeout: 60_000 });
+  await expect(dialog.getByRole("img", { name: /^Loss from/ })).toBeVisible({ timeout: 90_000 });
   await expectAccessible(page, "dialog");
   // It goes on behind the page, which is used meanwhile.
   await dialog.getByRole("button", { name: "Close" }).click();

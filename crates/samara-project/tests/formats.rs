@@ -226,6 +226,11 @@ fn a_share_of_the_pictures_is_for_validation() {
         });
         refused.unwrap_err().to_string()
     };
+    let into = project.folder().with_file_name("never");
+    let labelme = project.export(ExportFormat::Labelme, &options, &into, &mut |_, _| {
+        ControlFlow::Continue(())
+    });
+    assert!(labelme.unwrap_err().to_string().contains("splits"));
     for validation in [-0.1, 1.0, f64::NAN] {
         assert!(refused(validation).contains("less than 1"), "{validation}");
     }

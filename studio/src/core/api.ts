@@ -45,6 +45,7 @@ export interface Format {
   readonly name: string;
   readonly title: string;
   readonly description: string;
+  readonly splits: boolean;
 }
 
 export interface ProjectInfo {

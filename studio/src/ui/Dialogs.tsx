@@ -152,7 +152,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
           <input type="checkbox" name="checked" /> Checked pictures only
         </label>
         <label class="check">
-          <input type="checkbox" name="split" /> A fifth for validation: splits train and val
+          <input type="checkbox" name="split" disabled={shown?.splits !== true} /> A fifth for validation: splits train and val
         </label>
         <button type="submit" class="button main" disabled={isBusy || formats.length === 0}>
           {isBusy ? "Exporting…" : "Export"}

@@ -18,7 +18,7 @@ const DOING: Readonly<Record<TrainingState, string>> = {
   failed: "It did not work",
 };
 
-const STEPS = 300;
+const STEPS = 200;
 
 export function FineTuneDialog({ onClose }: { readonly onClose: () => void }) {
   const { training } = useStudio();
@@ -108,7 +108,7 @@ function Course({ info }: { readonly info: TrainingInfo }) {
       {isAtWork(info) && <progress aria-label={DOING[state]} max={1} value={info.progress} />}
       {now !== null && (
         <>
-          <Curve info={info} />
+          {info.curve.length > 1 && <Curve info={info} />}
           <dl class="numbers">
             <Figure name="Loss" value={now.loss.toFixed(2)} />
             <Figure name="IoU of the best mask" value={percent(now.oracle)} />

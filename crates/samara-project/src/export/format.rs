@@ -67,6 +67,11 @@ impl ExportFormat {
         }
     }
 
+    /// Whether it has a place for the splits `train` and `val`.
+    pub fn has_splits(self) -> bool {
+        !matches!(self, Self::Labelme | Self::Cutouts)
+    }
+
     /// A line about it in a menu.
     pub fn description(self) -> &'static str {
         match self {

@@ -77,6 +77,10 @@ impl Project {
                 "{what}: 0 or more and less than 1 are expected"
             )));
         }
+        if options.validation > 0.0 && !format.has_splits() {
+            let what = format!("the format {format} has no place for splits");
+            return Err(ProjectError::Value(what));
+        }
         let all = self.pictures_and_frames()?;
         let paths: Vec<&str> = all.iter().map(|picture| &*picture.path).collect();
         let wanted = |picture: &Picture| match picture.video {

@@ -49,6 +49,8 @@ pub(crate) struct FormatInfo {
     title: &'static str,
     /// What is written, in one line.
     description: &'static str,
+    /// Whether it can have the splits `train` and `val`.
+    splits: bool,
 }
 
 impl From<ExportFormat> for FormatInfo {
@@ -57,6 +59,7 @@ impl From<ExportFormat> for FormatInfo {
             name: format.name(),
             title: format.title(),
             description: format.description(),
+            splits: format.has_splits(),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct TrainingRequest {
     #[schema(example = "photos-tuned")]
     name: Option<String>,
     /// Steps in which the heads learn.
-    #[schema(minimum = 1, maximum = 10_000, default = 300)]
+    #[schema(minimum = 1, maximum = 10_000, default = 200)]
     steps: Option<u64>,
     /// Only pictures that are checked.
     #[serde(default)]

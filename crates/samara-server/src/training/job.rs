@@ -19,7 +19,7 @@ const LEAST_MASKS: u64 = 8;
 /// Pictures with masks of which some are for validation.
 const VALIDATED: usize = 5;
 /// Steps, if nothing is said.
-const STEPS: u64 = 300;
+const STEPS: u64 = 200;
 
 /// What is asked for.
 #[derive(Debug)]

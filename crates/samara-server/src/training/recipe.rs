@@ -14,7 +14,7 @@ pub(super) const MODEL: &str = "model.safetensors";
 /// Steps in which the learning rate rises, at most.
 const WARMUP: u64 = 20;
 /// Pictures that the head which ranks the candidates is fitted to, at most.
-const RANKED: u64 = 120;
+const RANKED: u64 = 100;
 /// Steps of that head, at most.
 const RANKING: u64 = 2000;
 /// Validations of a run.
@@ -69,7 +69,7 @@ impl Settings<'_> {
 name = {name}
 model = {model}
 seed = 1
-ema = 0.98
+ema = 0.95
 checkpoint_every = 25
 # The encoder stays as it is, and reads every picture once.
 embedding_cache = \"features\"
@@ -90,7 +90,7 @@ weights = {{ focal = 20.0, dice = 1.0, iou = 1.0, object_score = 0.0 }}
 iou = {{ kind = \"l1\", supervise_all = true }}
 
 [optimizer]
-lr = 2e-4
+lr = 3e-4
 weight_decay = 0.01
 clip_norm = 1.0
 warmup = {warmup}
@@ -98,8 +98,8 @@ warmup = {warmup}
 [[stages]]
 steps = {steps}
 images_per_step = 2
-masks_per_image = 8
-rounds = [1, 3]
+masks_per_image = 6
+rounds = [1, 2]
 
 # The head that ranks the candidates is fitted to the new masks.
 [candidate_head]

@@ -112,6 +112,7 @@ pub(super) struct Watch<'a> {
     told: &'a Told,
     points: Vec<Point>,
     pace: Pace,
+    is_ranking: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -135,6 +136,7 @@ impl<'a> Watch<'a> {
             told,
             points,
             pace: Pace::default(),
+            is_ranking: false,
         }
     }
 }
@@ -195,9 +197,10 @@ const COLLECTING: f64 = 0.8;
 
 impl HeadWatcher for Watch<'_> {
     fn collected(&mut self, done: u64, all: u64) {
-        if self.told.info().state != TrainingState::Ranking {
-            self.told.begin(TrainingState::Ranking);
+        if !self.is_ranking {
+            self.is_ranking = true;
             self.pace = Pace::default();
+            self.told.begin(TrainingState::Ranking);
         }
         let left = self.pace.left(all.saturating_sub(done));
         self.told.update(|info| {

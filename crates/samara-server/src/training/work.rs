@@ -14,6 +14,7 @@ use samara_eval::{EvalError, EvalOptions, Evaluation, evaluate_together};
 use samara_image::{Stretch, write_atomic};
 use samara_kernels::denormals::flushing_pool;
 use samara_project::{ExportFormat, ExportOptions, Project, ProjectError};
+use samara_train::recipe::Start;
 use samara_train::{Recipe, TrainError, train};
 
 use crate::config::SHOWN;
@@ -115,7 +116,7 @@ impl Plan {
             return Ok(None);
         };
         if recipe.validation.is_some() {
-            self.measure(&model, told, stop)?;
+            self.measure(&recipe, &model, told, stop)?;
         }
         Ok(Some(model))
     }
@@ -167,7 +168,7 @@ impl Plan {
     }
 
     /// Clicks on the objects of the pictures for validation, with the model as it was and as it is.
-    fn measure(&self, model: &Path, told: &Told, stop: &AtomicBool) -> Result<()> {
+    fn measure(&self, recipe: &Recipe, model: &Path, told: &Told, stop: &AtomicBool) -> Result<()> {
         told.begin(TrainingState::Measuring);
         let data = DataSet::open_with(
             self.folder.join(DATA),
@@ -178,14 +179,14 @@ impl Plan {
             },
         );
         let data = data.map_err(TrainError::from)?;
-        let place = SegmenterOptions::new().with_threads(self.threads);
+        let options = SegmenterOptions::new().with_threads(self.threads);
         let open = |path: &Path| -> Result<Segmenter> {
             let checkpoint = Checkpoint::open(path).map_err(samara::Error::from)?;
-            Ok(Segmenter::from_checkpoint(&checkpoint, place.clone())?)
+            Ok(Segmenter::from_checkpoint(&checkpoint, options.clone())?)
         };
-        let before = match &self.checkpoint {
-            Some(path) => open(path)?,
-            None => embedded(place.clone())?,
+        let before = match &recipe.model {
+            Start::Checkpoint(path) | Start::Random(path) => open(path)?,
+            Start::Embedded => embedded(options.clone())?,
         };
         let after = open(model)?;
         let options = EvalOptions {
