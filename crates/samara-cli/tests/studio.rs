@@ -105,6 +105,43 @@ fn nothing_is_lost_by_a_kill() {
 }
 
 #[test]
+fn an_export_is_a_data_set_for_training_and_measuring() {
+    let bench = Bench::new();
+    bench.tiny_model();
+    let folder = photos(&bench);
+    std::fs::create_dir(folder.join("more")).unwrap();
+    std::fs::copy(bench.path("photo.png"), folder.join("more/photo.png")).unwrap();
+    let studio = Studio::start(&folder, &bench.path("state"));
+    let list = studio.get("/v1/project/pictures");
+    for picture in list["pictures"].as_array().unwrap() {
+        let at = |path: &str| format!("/v1/project/pictures/{}/{path}", picture["id"]);
+        studio.post(&at("open"), &json!({}));
+        let object = json!({"mask": {"size": [64, 96], "counts": [64 * 20, 64 * 40, 64 * 36]}});
+        studio.post(&at("edits"), &json!({"edits": [{"add": object}]}));
+    }
+    for format in ["coco", "coco-polygons", "label-maps"] {
+        let export = json!({"format": format, "folder": format, "validation": 0.5});
+        let exported = studio.post("/v1/project/export", &export);
+        assert_eq!(exported["pictures"], 2, "{exported}");
+        let recipe = format!(
+            "model = {{ random = 'tiny.safetensors' }}
+data = [{{ path = '{format}', split = 'train' }}]
+stages = [{{ steps = 1, masks_per_image = 1, rounds = [1, 1] }}]
+validation = {{ every = 1, examples = 1, data = [{{ path = '{format}', split = 'val' }}] }}"
+        );
+        bench.write("recipe.toml", recipe.as_bytes());
+        let out = format!("run-{format}");
+        let trained = bench.run(&["train", "recipe.toml", "--out", &out]);
+        assert!(trained.status.success(), "{format}: {}", stderr(&trained));
+        let model = format!("{out}/model.safetensors");
+        let eval = ["eval", format, "--split", "val", "--checkpoint", &model];
+        let measured =
+            bench.run(&[&eval[..], &["--clicks", "1", "--clicks-at", "center"]].concat());
+        assert!(measured.status.success(), "{format}: {}", stderr(&measured));
+    }
+}
+
+#[test]
 fn one_studio_for_a_folder() {
     let bench = Bench::new();
     let (folder, state) = (photos(&bench), bench.path("state"));
