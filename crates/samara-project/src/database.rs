@@ -84,7 +84,7 @@ impl Database {
         prepare(&mut connection, true)?;
         let data = data_version(&connection)?;
         Ok(Self {
-            seen: Stamp::at(path).map_err(gone)?,
+            seen: Stamp::at(path).map_err(|error| gone(&error))?,
             path: path.to_path_buf(),
             connection: Some(connection),
             data,
@@ -122,7 +122,7 @@ impl Database {
 
     /// The connection to the file that is there now.
     fn connection(&mut self) -> Result<&mut Connection, Failure> {
-        let now = Stamp::at(&self.path).map_err(gone)?;
+        let now = Stamp::at(&self.path).map_err(|error| gone(&error))?;
         if let Some(connection) = &self.connection
             && now != self.seen
         {
@@ -140,7 +140,7 @@ impl Database {
             let mut connection = Connection::open_with_flags(&self.path, flags)?;
             prepare(&mut connection, false)?;
             self.data = data_version(&connection)?;
-            self.seen = Stamp::at(&self.path).map_err(gone)?;
+            self.seen = Stamp::at(&self.path).map_err(|error| gone(&error))?;
             self.files += 1;
             self.connection = Some(connection);
         }
@@ -149,7 +149,7 @@ impl Database {
     }
 }
 
-fn gone(error: io::Error) -> Failure {
+fn gone(error: &io::Error) -> Failure {
     Failure::File(match error.kind() {
         io::ErrorKind::NotFound => {
             "has gone while it was open; nothing was changed. Put it back, or start again for a new one"

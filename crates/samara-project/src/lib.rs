@@ -38,6 +38,7 @@ mod import;
 mod objects;
 mod pictures;
 mod project;
+mod video_file;
 mod videos;
 
 pub use classes::Class;
@@ -50,7 +51,8 @@ pub use import::{ImportFormat, Imported};
 pub use objects::{NewObject, Object, Track};
 pub use pictures::{Picture, Scanned};
 pub use project::{FILE_NAME, Project};
-pub use videos::{Placed, VideoFile, frame_id, is_video, sha256_of};
+pub use video_file::{VideoFile, frame_id, is_video, sha256_of};
+pub use videos::Placed;
 
 /// Results of projects.
 pub type Result<T, E = ProjectError> = std::result::Result<T, E>;

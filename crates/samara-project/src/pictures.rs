@@ -15,7 +15,7 @@ use crate::error::ProjectError;
 use crate::failure::{Failure, found};
 use crate::ids::{ClassId, PictureId};
 use crate::project::Project;
-use crate::videos::is_video;
+use crate::video_file::is_video;
 
 /// A picture of a project.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -144,8 +144,15 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
 }
 
-/// The files of a folder, and the folders in it that cannot be read.
-fn look(folder: &Path) -> Result<(HashMap<String, Seen>, Vec<(PathBuf, String)>)> {
+/// What is in a folder.
+struct Look {
+    /// By their paths below it.
+    files: HashMap<String, Seen>,
+    /// Folders that cannot be read, and why.
+    unreadable: Vec<(PathBuf, String)>,
+}
+
+fn look(folder: &Path) -> Result<Look> {
     let mut seen = HashMap::new();
     let mut unreadable = Vec::new();
     let entries = WalkDir::new(folder).into_iter();
@@ -184,7 +191,10 @@ fn look(folder: &Path) -> Result<(HashMap<String, Seen>, Vec<(PathBuf, String)>)
         };
         seen.insert(names.join("/"), file);
     }
-    Ok((seen, unreadable))
+    Ok(Look {
+        files: seen,
+        unreadable,
+    })
 }
 
 impl Project {
@@ -194,7 +204,10 @@ impl Project {
     /// # Errors
     /// The folder cannot be read, or the file of the project not written.
     pub fn scan(&self) -> Result<Scanned> {
-        let (mut seen, unreadable) = look(self.folder())?;
+        let Look {
+            files: mut seen,
+            unreadable,
+        } = look(self.folder())?;
         let is_unknown = |path: &str| {
             let path = self.folder().join(path);
             unreadable.iter().any(|(above, _)| path.starts_with(above))

@@ -51,7 +51,7 @@ impl Project {
         version.map_err(|failure| failure.of_file(&self.path))
     }
 
-    fn database(&self) -> MutexGuard<'_, Database> {
+    pub(crate) fn database(&self) -> MutexGuard<'_, Database> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

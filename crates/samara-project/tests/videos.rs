@@ -200,24 +200,18 @@ fn another_file_in_the_place_of_a_video_takes_no_masks() {
     project.frames(picture).unwrap_err();
 }
 
-/// A video of 3 frames of one colour each, if there is ffmpeg.
-fn film(path: &Path) -> bool {
+/// A video of 3 frames.
+fn film(path: &Path) {
     let made = std::process::Command::new("ffmpeg")
-        .args([
-            "-v",
-            "error",
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc=size=32x24:rate=5:duration=0.6",
-        ])
-        .args(["-c:v", "mpeg4", "-y"])
+        .args(["-v", "error", "-f", "lavfi", "-i"])
+        .args(["testsrc=size=32x24:rate=5:duration=0.6", "-c:v", "mpeg4", "-y"])
         .arg(path)
         .status();
-    made.is_ok_and(|status| status.success())
+    assert!(made.unwrap().success());
 }
 
 #[test]
+#[ignore = "needs ffmpeg"]
 fn frames_are_exported_as_pictures_and_imported_again() {
     use samara_project::{ExportFormat, ExportOptions, sha256_of};
     use std::ops::ControlFlow;
@@ -226,10 +220,7 @@ fn frames_are_exported_as_pictures_and_imported_again() {
     let pictures = folder.path().join("pictures");
     std::fs::create_dir(&pictures).unwrap();
     let path = pictures.join("clip.mp4");
-    if !film(&path) {
-        eprintln!("no ffmpeg: not tested");
-        return;
-    }
+    film(&path);
     let project = Project::open(&pictures).unwrap();
     project.scan().unwrap();
     let video = project.pictures().unwrap()[0].id;

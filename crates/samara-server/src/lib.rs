@@ -56,6 +56,7 @@ mod server;
 mod tiles;
 mod tracks;
 mod training;
+mod turns;
 mod video;
 mod video_answers;
 mod videos;

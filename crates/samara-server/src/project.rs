@@ -18,9 +18,9 @@ use crate::disk_cache::DiskCache;
 use crate::error::{Problem, Result};
 use crate::frame_reader::{Seen, frame_of, open_source};
 use crate::images::{Image, ImageId, Images, below, is_image_id};
-use crate::propagation::Propagating;
 use crate::tiles::{Pyramid, Tiles};
 use crate::training::TrainingInfo;
+use crate::turns::Turns;
 
 /// Pictures of which it is kept in mind what their files were.
 const MOST_FILES: u64 = 1_000_000;
@@ -55,7 +55,7 @@ pub(crate) struct OpenProject {
     files: Cache<PictureId, (ImageId, Option<Seen>)>,
     /// What the files of videos were when their frames were counted.
     videos: Cache<PictureId, Option<Seen>>,
-    pub(crate) propagating: Propagating,
+    pub(crate) turns: Turns,
     pub(crate) tiles: Tiles,
     thumbnails: DiskCache,
     /// Makes one thumbnail at a time: pictures that are looked at go before.
@@ -85,7 +85,7 @@ impl OpenProject {
             project,
             files: Cache::new(MOST_FILES),
             videos: Cache::new(MOST_FILES),
-            propagating: Propagating::default(),
+            turns: Turns::default(),
             tiles: Tiles::new(config.limits.image_pixels),
             thumbnails: DiskCache::open(thumbnails.clone(), THUMBNAILS_DISK, is_image_id)
                 .map_err(failed(&thumbnails))?,
@@ -387,12 +387,11 @@ impl OpenProject {
 fn video_file(path: &Path, images: &Images) -> Result<VideoFile> {
     let mut source = open_source(path, images.limits())?;
     let times = source.times().ok().flatten();
-    let frames = match &times {
-        Some(times) => times.len(),
-        None => {
-            let frames = (0..).take_while(|frame| frame_of(&mut *source, *frame).is_ok());
-            frames.count()
-        }
+    let frames = if let Some(times) = &times {
+        times.len()
+    } else {
+        let frames = (0..).take_while(|frame| frame_of(&mut *source, *frame).is_ok());
+        frames.count()
     };
     let (width, height) = source.size();
     let sha256 = sha256_of(path).map_err(|error| Problem::internal(error.kind()))?;

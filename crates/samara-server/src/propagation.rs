@@ -1,8 +1,8 @@
 //! Objects of the project's videos, followed from frame to frame.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use samara::{Direction, FrameMasks, Mask, Prompt, RgbImage, VideoOptions, VideoSession};
 use samara_image::FrameSource;
@@ -18,50 +18,14 @@ use crate::frame_reader::frame_of;
 use crate::models::LoadedModel;
 use crate::owner::{Pause, Urgency};
 use crate::project::OpenProject;
+use crate::turns::Turn;
 
 /// Frames with keyframes before the first one that the model is shown.
 const SHOWN: usize = 3;
 /// Frames that a client may lag behind.
 const UNREAD: usize = 16;
-/// How long the end of a frame is waited for that somebody does not want any more.
-const A_FRAME: Duration = Duration::from_secs(5);
 /// How long a client is waited for that reads nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Videos through which objects are being followed; one at a time each.
-#[derive(Default)]
-pub(crate) struct Propagating(Arc<Mutex<HashSet<PictureId>>>);
-
-/// As long as it is there, nobody else follows objects through the video.
-struct Turn(Arc<Mutex<HashSet<PictureId>>>, PictureId);
-
-impl Propagating {
-    /// A turn, for which somebody who was stopped is waited: a frame is done to its end.
-    async fn turn(&self, video: PictureId) -> Result<Turn> {
-        let end = Instant::now() + A_FRAME;
-        loop {
-            if self.all().insert(video) {
-                return Ok(Turn(Arc::clone(&self.0), video));
-            }
-            if Instant::now() > end {
-                let detail = "objects are being followed through this video already";
-                return Err(Problem::conflict(detail));
-            }
-            tokio::time::sleep(A_FRAME / 100).await;
-        }
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashSet<PictureId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&self.1);
-    }
-}
 
 /// From where to where, and which objects.
 #[derive(Debug, Clone)]
@@ -109,7 +73,7 @@ pub(crate) async fn propagate(
     way: Way,
     ending: CancellationToken,
 ) -> Result<mpsc::Receiver<Result<Done>>> {
-    let turn = open.propagating.turn(id).await?;
+    let turn = open.turns.turn(id).await?;
     let from = way.from;
     let frames = open.ask(move |project| project.frames(id)).await?;
     let count = frames.len();

@@ -41,8 +41,8 @@ use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
 use crate::page;
 use crate::routes::{
-    embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks, training,
-    videos,
+    embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks,
+    training, videos,
 };
 
 /// Why the server does not start.

@@ -2,11 +2,13 @@
 
 use samara_image::{FrameSource, ImageLimits, RgbImage, open_video};
 
-use crate::export::page::OTHER;
 use crate::ids::PictureId;
 use crate::pictures::Picture;
 use crate::project::Project;
-use crate::videos::sha256_of;
+use crate::video_file::sha256_of;
+
+/// Why what is drawn is left out.
+pub(super) const OTHER: &str = "is another file than that on which its masks were drawn";
 
 type Source = Result<Box<dyn FrameSource>, String>;
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Result;
 use crate::error::ProjectError;
-use crate::export::frames::Frames;
+use crate::export::frames::{Frames, OTHER};
 use crate::export::names;
 use crate::export::target::Target;
 use crate::header;
@@ -177,8 +177,6 @@ impl<'a> Page<'a> {
         Ok(image)
     }
 }
-
-pub(super) const OTHER: &str = "is another file than that on which its masks were drawn";
 
 /// Which side of a copy has failed.
 enum Copying {
