@@ -70,6 +70,8 @@ name = {name}
 model = {model}
 seed = 1
 ema = 0.95
+# Half way between what it was and what it has learnt, the model forgets less.
+blend = 0.5
 checkpoint_every = 25
 # The encoder stays as it is, and reads every picture once.
 embedding_cache = \"features\"
