@@ -15,11 +15,13 @@ use crate::ids::{ObjectId, PictureId, TrackId};
 use crate::objects::{NewObject, Object, Track};
 use crate::pictures::{Picture, next_revision};
 use crate::project::Project;
+use crate::tracks::{class_of, of_track};
 
 /// Something that is done to the objects of a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Edit {
-    /// A new object, on top of the others. In a frame it is a new object of the video, unless it names its track.
+    /// A new object, on top of the others. In a frame it is a new object of the video, unless it names its track, whose
+    /// class it gets.
     Add(NewObject),
     /// Another mask, class or attributes of an object. In a frame it stays in its track unless it names one, and a class
     /// is that of the whole track.
@@ -329,6 +331,13 @@ fn edit(
     if edits.is_empty() {
         return Ok(goes_on);
     }
+    let is_of_frames = |edit: &Edit| !matches!(edit, Edit::Check(_) | Edit::RemoveTrack(_));
+    if picture.frames.is_some()
+        && let Some(index) = edits.iter().position(is_of_frames)
+    {
+        let why = format!("picture {} is a video; its frames have masks", picture.id);
+        return Err(Failure::from(ProjectError::Value(why)).of_edit(index));
+    }
     let action = begin(transaction, picture.owner(), author, goes_on)?;
     let mut changing = Changing::default();
     let add = "INSERT INTO change (action, picture, change) VALUES (?1, ?2, ?3)";
@@ -446,7 +455,11 @@ fn new_object(
     content: &NewObject,
 ) -> Result<Object, Failure> {
     let mut content = content.clone();
-    if let Some(video) = picture.video.filter(|_| content.track.is_none()) {
+    if let (Some(video), Some(track)) = (picture.video, content.track) {
+        if let Some(class) = class_of(transaction, video, track.id)?.first() {
+            content.class = *class;
+        }
+    } else if let Some(video) = picture.video {
         let next = "SELECT coalesce(max(track), 0) + 1 FROM object WHERE owner = ?1";
         let id = transaction.query_row(next, [video.0], |row| row.get(0))?;
         content.track = Some(Track {
@@ -474,20 +487,4 @@ fn position_of(
     let mut find = transaction.prepare_cached(find)?;
     let found = find.query_row((picture.0, id.0), |row| row.get(0));
     crate::failure::found(found, || ProjectError::UnknownObject(id))
-}
-
-/// The masks of an object of a video, in the order of the frames.
-fn of_track(
-    transaction: &Transaction<'_>,
-    video: PictureId,
-    track: TrackId,
-) -> Result<Vec<(PictureId, Object)>, Failure> {
-    let all = "SELECT picture, id FROM object WHERE owner = ?1 AND track = ?2 ORDER BY picture";
-    let mut all = transaction.prepare_cached(all)?;
-    let places = all.query_map((video.0, track.0), |row| {
-        Ok((PictureId(row.get(0)?), ObjectId(row.get(1)?)))
-    })?;
-    let places = places.collect::<rusqlite::Result<Vec<_>>>()?;
-    let object = |(at, id)| Ok((at, Object::find(transaction, at, id)?));
-    places.into_iter().map(object).collect()
 }

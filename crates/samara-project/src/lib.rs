@@ -38,6 +38,7 @@ mod import;
 mod objects;
 mod pictures;
 mod project;
+mod tracks;
 mod video_file;
 mod videos;
 

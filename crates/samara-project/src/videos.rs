@@ -10,6 +10,7 @@ use crate::ids::{ClassId, ObjectId, PictureId, TrackId};
 use crate::objects::Object;
 use crate::pictures::Picture;
 use crate::project::Project;
+use crate::tracks::class_of;
 use crate::video_file::{VideoFile, frame_id};
 
 /// Most frames of a video: an hour at 30 a second.
@@ -148,6 +149,19 @@ impl Project {
             let mut all = transaction.prepare_cached(all)?;
             let placed = all.query_map([video.0], Placed::of_row)?;
             Ok(placed.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// Whether a mask of one of these classes may be one of a track: a new one, or one of such a class.
+    pub(crate) fn takes(
+        &self,
+        video: PictureId,
+        track: TrackId,
+        classes: &[Option<ClassId>],
+    ) -> Result<bool> {
+        self.read(|transaction| {
+            let known = class_of(transaction, video, track)?;
+            Ok(known.iter().all(|known| classes.contains(known)))
         })
     }
 }

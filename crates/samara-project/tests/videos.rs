@@ -119,8 +119,14 @@ fn a_track_has_one_mask_in_a_frame_and_one_class() {
     assert_eq!(classes(&project), [Some(class); 3]);
     // The mask is the same one, and nobody has drawn it.
     assert_eq!(places(&project, video)[1], (1, 1, false));
+    // Another mask of it has its class, whatever is said.
+    apply(&project, frames[5], Edit::Add(propagated(6, 1)));
+    assert_eq!(classes(&project), [Some(class); 4]);
+    project.undo(frames[0], None).unwrap();
     project.undo(frames[0], None).unwrap();
     assert_eq!(classes(&project), [None; 3]);
+    let on_video = project.apply(video, "me", &[Edit::Add(square(1))], None);
+    assert!(on_video.unwrap_err().to_string().contains("is a video"));
     let drawn = NewObject {
         class: Some(class),
         ..square(7)
@@ -204,7 +210,12 @@ fn another_file_in_the_place_of_a_video_takes_no_masks() {
 fn film(path: &Path) {
     let made = std::process::Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i"])
-        .args(["testsrc=size=32x24:rate=5:duration=0.6", "-c:v", "mpeg4", "-y"])
+        .args([
+            "testsrc=size=32x24:rate=5:duration=0.6",
+            "-c:v",
+            "mpeg4",
+            "-y",
+        ])
         .arg(path)
         .status();
     assert!(made.unwrap().success());
@@ -260,6 +271,17 @@ fn frames_are_exported_as_pictures_and_imported_again() {
     let coco = folder.path().join("coco");
     let image = image::open(coco.join("images/clip.mp4/00002.png")).unwrap();
     assert_eq!((image.width(), image.height()), (32, 24));
+    let unopened = folder.path().join("unopened");
+    std::fs::create_dir(&unopened).unwrap();
+    std::fs::copy(&path, unopened.join("clip.mp4")).unwrap();
+    let other = Project::open(&unopened).unwrap();
+    other.scan().unwrap();
+    let told = other.import(&coco.join("annotations.json"), "me").unwrap();
+    assert!(
+        told.warnings[0].contains("was not opened yet"),
+        "{:?}",
+        told.warnings
+    );
     for frame in [0, 2] {
         let id = project.objects(frames[frame]).unwrap()[0].id;
         apply(&project, frames[frame], Edit::Remove(id));
@@ -269,5 +291,5 @@ fn frames_are_exported_as_pictures_and_imported_again() {
         .unwrap();
     assert_eq!((imported.objects, &*imported.warnings), (2, &[][..]));
     let all = places(&project, video);
-    assert_eq!(all, [(1, 0, true), (1, 1, false), (1, 2, true)]);
+    assert_eq!(all, [(1, 0, true), (1, 1, false), (1, 2, false)]);
 }

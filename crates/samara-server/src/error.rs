@@ -278,7 +278,9 @@ impl From<ProjectError> for Problem {
         use ProjectError as E;
         let refused = |field| Self::field(field, &error);
         match &error {
-            E::UnknownPicture(_) | E::UnknownObject(_) => Self::not_found(error),
+            E::UnknownPicture(_) | E::UnknownObject(_) | E::UnknownTrack(_) => {
+                Self::not_found(error)
+            }
             E::UnknownClass(_) => Self::not_found(error).about("class"),
             E::Conflict { .. } | E::Nothing(_) | E::InUse { .. } => Self::conflict(error),
             E::SameName(_) => Self::conflict(error).about("name"),
@@ -286,7 +288,8 @@ impl From<ProjectError> for Problem {
             E::Colour(_) => refused("colour"),
             E::Size { .. } => refused("mask"),
             E::Value(_) | E::Format { .. } => refused(""),
-            E::Stopped => Self::unavailable(error),
+            // It may be put back.
+            E::File { .. } | E::Stopped => Self::unavailable(error),
             E::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error),
             E::Busy { .. } => Self {
                 retry_after: Some(BUSY),

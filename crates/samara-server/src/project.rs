@@ -53,7 +53,7 @@ pub(crate) struct OpenProject {
     folder: PathBuf,
     /// What the file of a picture was when it was read last.
     files: Cache<PictureId, (ImageId, Option<Seen>)>,
-    /// What the files of videos were when their frames were counted.
+    /// What the files of videos were when they were found to be those of the project.
     videos: Cache<PictureId, Option<Seen>>,
     pub(crate) turns: Turns,
     pub(crate) tiles: Tiles,
@@ -274,14 +274,14 @@ impl OpenProject {
         let seen = Seen::at(&path);
         let unknown = || Problem::conflict("the video was not opened yet");
         let id: ImageId = picture.sha256.as_deref().ok_or_else(unknown)?.parse()?;
-        let image = images.frame(id.clone(), &path, frame)?;
-        if image.pixels.dimensions() != (picture.width, picture.height) {
-            let detail = format!(
-                "{}: is another video than that on which masks were drawn",
-                video.path
-            );
-            return Err(Problem::conflict(detail));
+        if seen.is_none() || self.videos.get(&video.id) != Some(seen) {
+            let sum = sha256_of(&path).map_err(|error| Problem::internal(error.kind()))?;
+            if video.sha256.as_ref() != Some(&sum) {
+                return Err(other(video));
+            }
+            self.videos.insert(video.id, seen);
         }
+        let image = images.frame(id.clone(), &path, frame)?;
         self.files.insert(picture.id, (id, seen));
         Ok(image)
     }
@@ -297,10 +297,12 @@ impl OpenProject {
             let path = open.path_of(&video.path)?;
             let seen = Seen::at(&path);
             let known = open.videos.get(&video.id);
-            if seen.is_none() || known != Some(seen) {
+            if seen.is_none() || known != Some(seen) || video.is_changed {
                 let file = video_file(&path, &images)?;
-                open.project.identify_video(video.id, &file)?;
-                open.videos.insert(video.id, seen);
+                let video = open.project.identify_video(video.id, &file)?;
+                if video.sha256 == Some(file.sha256) {
+                    open.videos.insert(video.id, seen);
+                }
                 open.tell_picture(video.id);
             }
             let project = &open.project;
@@ -381,6 +383,12 @@ impl OpenProject {
         let jpeg = std::fs::read(self.thumbnails.get(id.as_str())?).ok()?;
         Some((id, Some(jpeg)))
     }
+}
+
+fn other(video: &Picture) -> Problem {
+    let path = &video.path;
+    let detail = format!("{path}: is another video than that on which masks were drawn");
+    Problem::conflict(detail)
 }
 
 /// What the file of a video is, which is read to its end.

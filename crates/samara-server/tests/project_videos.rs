@@ -106,7 +106,7 @@ fn an_object_is_followed_through_a_video() {
 #[test]
 #[ignore = "needs ffmpeg"]
 fn what_is_asked_in_vain_is_named() {
-    let (server, _folder, video) = open();
+    let (server, folder, video) = open();
     let early = server.post(&format!("{video}/propagate"), &json!({"from": 0, "to": 1}));
     assert_eq!(early.status, 422, "{}", early.text);
     let opened = server.post(&format!("{video}/open"), &json!({})).good();
@@ -138,6 +138,25 @@ fn what_is_asked_in_vain_is_named() {
     ] {
         assert_eq!(ask(body.clone()), (422, json!(field)), "{body}");
     }
+    let frame = format!("/v1/project/pictures/{}", opened["frames"][1]);
+    let remove = json!({"edits": [{"remove_track": 77}]});
+    assert_eq!(server.post(&format!("{frame}/edits"), &remove).status, 404);
+    // Another video in its place, and the first one again.
+    let clip = folder.path().join("photos/clip.mp4");
+    let kept = folder.path().join("kept.mp4");
+    std::fs::copy(&clip, &kept).unwrap();
+    let mut writer = VideoWriter::create(&clip, (160, 120), 10.0).unwrap();
+    let dark = samara::RgbImage::new(160, 120);
+    (0..FRAMES).for_each(|_| writer.write(&dark).unwrap());
+    writer.finish().unwrap();
+    let refused = server.post(&format!("{frame}/open"), &json!({}));
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    let other = server.post(&format!("{video}/open"), &json!({})).good();
+    assert_eq!(other["video"]["is_changed"], true);
+    std::fs::copy(&kept, &clip).unwrap();
+    server.post(&format!("{frame}/open"), &json!({})).good();
+    let again = server.post(&format!("{video}/open"), &json!({})).good();
+    assert_eq!(again["video"]["is_changed"], false);
     let unknown = json!({"from": 0, "to": 1, "model": "none"});
     assert_eq!(
         server.post(&format!("{video}/propagate"), &unknown).status,

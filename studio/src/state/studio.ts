@@ -158,6 +158,7 @@ export class Studio {
       this.classes.value = project.classes;
       this.queue.pictures.value = pictures;
       this.ahead.forget();
+      void this.video.reload();
       const open = this.open.peek();
       if (open === null) return;
       const now = this.queue.find(open.picture.id);
@@ -168,13 +169,13 @@ export class Studio {
   /** Opens a picture; one that was made ready is there at once. */
   async show(id: number): Promise<void> {
     const picture = this.queue.find(id);
+    this.message.value = null;
     if (picture !== undefined) this.video.leave();
     if (picture !== undefined && picture.frames !== null) {
       await this.video.show(id);
       return;
     }
     this.prompting.keepForLater();
-    this.message.value = null;
     this.opening.value = id;
     const known = this.ahead.find(id, picture?.revision);
     const opened = known ? { ...known, isMissing: false } : await this.attempt(() => this.read(id));

@@ -47,7 +47,11 @@ export class Video {
 
   /** Opens a video at the frame where it was left, or at one of its frames. */
   async show(id: number, frame?: number): Promise<void> {
+    const { opening } = this.studio;
+    opening.value = id;
     const told = await this.studio.attempt(() => this.studio.api.openVideo(id));
+    if (opening.peek() !== id) return;
+    opening.value = null;
     if (told === undefined) return;
     const { video: picture, frames, placed } = told;
     if (picture.is_changed) this.studio.tell("error", `${picture.path} is another video than that on which masks were drawn.`);
@@ -135,7 +139,7 @@ export class Video {
     this.gathering = window.setTimeout(() => void this.reload(), GATHERED);
   }
 
-  private async reload(): Promise<void> {
+  async reload(): Promise<void> {
     const id = this.open.peek()?.picture.id;
     if (id === undefined) return;
     const placed = await this.studio.attempt(() => this.studio.api.tracks(id));
@@ -196,6 +200,7 @@ export class Video {
 
   /** Another picture is open. */
   leave(): void {
+    if (this.running !== null) this.studio.tell("note", "Following has ended where it was; what was found is kept.");
     this.stop();
     this.isPlaying.value = false;
     this.open.value = null;

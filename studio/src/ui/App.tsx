@@ -32,7 +32,8 @@ export function App({ studio }: { readonly studio: Studio }) {
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       const held = stage.peek();
-      if (held === null || event.isComposing) return;
+      // A dialog has its own keys, also while nothing in it has the focus.
+      if (held === null || event.isComposing || document.querySelector("dialog[open]") !== null) return;
       if (pressed(event, { studio, stage: held, openDialog: setDialog })) event.preventDefault();
     };
     const onPaste = (event: ClipboardEvent): void => {

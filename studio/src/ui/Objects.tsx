@@ -54,7 +54,8 @@ function Row({ object, quality }: { readonly object: StoredObject; readonly qual
   const { id, predicted_iou, author } = object;
   const isSelected = studio.selected.value.has(id);
   const isHidden = studio.hidden.value.has(id);
-  const name = studio.classOf(object)?.name ?? "no class";
+  const kind = studio.classOf(object)?.name;
+  const name = object.track === null ? (kind ?? "no class") : `${kind ?? "object"} ${object.track.id}`;
   const toggle = (): void => {
     const hidden = new Set(studio.hidden.peek());
     if (!hidden.delete(id)) hidden.add(id);

@@ -1,6 +1,7 @@
 /** The frames of a video, and its objects through them. */
 
 import { timeOf, type Lane } from "../core/tracks";
+import type { Studio } from "../state/studio";
 import { Button } from "./Button";
 import { Swatch } from "./Swatch";
 import { percent, useStudio } from "./context";
@@ -9,6 +10,7 @@ import "./timeline.css";
 const REACHES: readonly (readonly [number | null, string])[] = [
   [null, "to the end"],
   [10, "10 frames"],
+  [25, "25 frames"],
   [50, "50 frames"],
   [200, "200 frames"],
 ];
@@ -95,11 +97,17 @@ function Follow() {
 
 /** To which object the next mask belongs. */
 function NextObject() {
-  const { video } = useStudio();
+  const studio = useStudio();
+  const { video } = studio;
   const track = video.track.value;
   const frame = video.frame.value;
-  if (track === null || video.placed.value.some((place) => place.track === track && place.frame === frame)) return null;
-  return <span class="hint">The next mask in this frame is of object {track}.</span>;
+  const lane = video.lanes.value.find((lane) => lane.track === track);
+  if (lane === undefined || video.placed.value.some((place) => place.track === track && place.frame === frame)) return null;
+  return <span class="hint">The next mask in this frame is of {nameOf(studio, lane)}.</span>;
+}
+
+function nameOf(studio: Studio, lane: Lane): string {
+  return `${studio.classOf(lane)?.name ?? "object"} ${lane.track}`;
 }
 
 function LaneRow({ lane, frame, count }: { readonly lane: Lane; readonly frame: number; readonly count: number }) {
@@ -107,7 +115,7 @@ function LaneRow({ lane, frame, count }: { readonly lane: Lane; readonly frame: 
   const { video } = studio;
   const { track, runs, keyframes } = lane;
   const isChosen = video.track.value === track;
-  const name = `${studio.classOf(lane)?.name ?? "no class"} ${track}`;
+  const name = nameOf(studio, lane);
   const colour = studio.colourOf(lane);
   const hidden = runs.filter(({ isHidden }) => isHidden);
   const title = `${name}: keyframes ${keyframes.map((key) => key + 1).join(", ")}${hidden.length > 0 ? "; hidden at times" : ""}`;

@@ -194,7 +194,7 @@ export function pressed(event: KeyboardEvent, context: Context): boolean {
   const name = nameOf(event);
   const binding = bindingOf(event);
   if (binding?.run === undefined) return false;
-  const isOnCanvas = event.target instanceof HTMLCanvasElement;
+  const isOnCanvas = event.target instanceof HTMLCanvasElement || event.target === document.body;
   if (binding.onCanvas === true && !isOnCanvas) return false;
   // A choice is left by Tab when there is none.
   if (name === "Tab" && context.studio.prompting.choice.peek() === null) return false;

@@ -75,6 +75,9 @@ struct More<'a> {
     /// Which object of a video.
     #[serde(skip_serializing_if = "Option::is_none")]
     track_id: Option<TrackId>,
+    /// Whether somebody has drawn it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_keyframe: Option<bool>,
 }
 
 impl Writer for Coco<'_> {
@@ -93,6 +96,7 @@ impl Writer for Coco<'_> {
                 predicted_iou: content.predicted_iou,
                 attributes: &content.attributes,
                 track_id: content.track.map(|track| track.id),
+                is_keyframe: content.track.map(|track| track.is_keyframe),
             };
             let written = if self.polygons {
                 let parts = outline::parts(&drawn.mask()?, self.target.options.tolerance);

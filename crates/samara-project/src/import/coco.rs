@@ -14,6 +14,7 @@ use crate::Result;
 use crate::ids::TrackId;
 use crate::import::pictures::Name;
 use crate::import::plan::{Plan, Planned, canonical, damaged, json};
+use crate::objects::Track;
 
 #[derive(Deserialize)]
 struct File {
@@ -43,6 +44,8 @@ struct Annotation {
     attributes: Option<BTreeMap<String, Value>>,
     #[serde(default)]
     track_id: Value,
+    #[serde(default)]
+    is_keyframe: Value,
 }
 
 #[derive(Deserialize)]
@@ -188,7 +191,10 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
         };
         let mut object = Planned::new(label, mask);
         object.predicted_iou = annotation.predicted_iou.filter(|iou| iou.is_finite());
-        object.track = annotation.track_id.as_i64().map(TrackId);
+        object.track = annotation.track_id.as_i64().map(|id| Track {
+            id: TrackId(id),
+            is_keyframe: annotation.is_keyframe != false,
+        });
         for (key, value) in annotation.attributes.iter().flatten() {
             let value = value
                 .as_str()

@@ -21,7 +21,7 @@ use crate::error::ProjectError;
 use crate::export::NO_CLASS;
 use crate::history::Edit;
 use crate::ids::{ClassId, PictureId};
-use crate::objects::{NewObject, Track};
+use crate::objects::NewObject;
 use crate::project::Project;
 
 pub use format::ImportFormat;
@@ -179,19 +179,22 @@ impl Project {
                 }
                 let label = object.label.as_deref();
                 known.insert(label.unwrap_or(NO_CLASS).to_owned());
-                // One mask of a track in a frame; another is an object of its own.
-                let track = object
-                    .track
-                    .filter(|track| before.video.is_some() && track.is_valid());
-                let track = track.filter(|track| tracks.insert(*track));
+                let class = label.map(|label| classes.of(label)).transpose()?;
+                // One mask of a track in a frame, and one class or none; another is an object of its own.
+                let own = class.filter(|_| label != Some(NO_CLASS));
+                let track = object.track.filter(|track| track.id.is_valid());
+                let track = match track.zip(before.video) {
+                    Some((track, video)) => self
+                        .takes(video, track.id, &[class, own])?
+                        .then_some(track)
+                        .filter(|track| tracks.insert(track.id)),
+                    None => None,
+                };
                 edits.push(Edit::Add(NewObject {
-                    class: label.map(|label| classes.of(label)).transpose()?,
+                    class,
                     predicted_iou: object.predicted_iou,
                     attributes: object.attributes.clone(),
-                    track: track.map(|id| Track {
-                        id,
-                        is_keyframe: true,
-                    }),
+                    track,
                     ..NewObject::new(object.mask.clone())
                 }));
             }

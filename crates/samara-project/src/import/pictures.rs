@@ -55,14 +55,19 @@ pub(super) struct Pictures<'a> {
     stems_of_exported: Index,
     names: Index,
     stems: Index,
+    /// Paths of videos whose frames are not known yet.
+    unopened: Vec<String>,
 }
 
 impl<'a> Pictures<'a> {
     pub(super) fn new(project: &'a Project) -> Result<Self> {
-        Ok(Self::of(project, project.pictures_and_frames()?))
+        let videos = project.pictures()?.into_iter();
+        let unopened = videos.filter(|picture| picture.frames == Some(0));
+        let unopened = unopened.map(|video| video.path).collect();
+        Ok(Self::of(project, project.pictures_and_frames()?, unopened))
     }
 
-    fn of(project: &'a Project, all: Vec<Picture>) -> Self {
+    fn of(project: &'a Project, all: Vec<Picture>, unopened: Vec<String>) -> Self {
         let paths: Vec<&str> = all.iter().map(|picture| &*picture.path).collect();
         let exported = names::unique(&paths);
         let files = exported.iter().zip(&paths);
@@ -78,6 +83,7 @@ impl<'a> Pictures<'a> {
             names: by(last),
             stems: by(|path| names::stem(last(path))),
             all,
+            unopened,
         }
     }
 
@@ -90,7 +96,7 @@ impl<'a> Pictures<'a> {
             .all
             .into_iter()
             .filter(|picture| !paths.contains(&picture.path));
-        Self::of(self.project, all.collect())
+        Self::of(self.project, all.collect(), self.unopened)
     }
 
     pub(super) fn project(&self) -> &'a Project {
@@ -137,6 +143,9 @@ impl<'a> Pictures<'a> {
         match found.into_iter().flatten().next() {
             Some([index]) => Ok(*index),
             Some(several) => Err(format!("{} pictures have this name", several.len())),
+            None if self.unopened.iter().any(|video| is_frame(&text, video)) => {
+                Err("the video was not opened yet; open it, and import again".into())
+            }
             None => Err("no picture has this name".into()),
         }
     }
@@ -172,6 +181,12 @@ impl<'a> Pictures<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a path is that of a frame of a video.
+fn is_frame(path: &str, video: &str) -> bool {
+    let rest = path.strip_prefix(video);
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The file of a path.

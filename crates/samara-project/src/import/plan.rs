@@ -7,8 +7,8 @@ use samara_image::{Rle, one_line};
 
 use crate::Result;
 use crate::error::ProjectError;
-use crate::ids::TrackId;
 use crate::import::pictures::{Name, Pictures};
+use crate::objects::Track;
 
 /// An object that will be added.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +19,7 @@ pub(super) struct Planned {
     pub(super) predicted_iou: Option<f32>,
     pub(super) attributes: BTreeMap<String, String>,
     /// In a frame of a video: which of its objects this is.
-    pub(super) track: Option<TrackId>,
+    pub(super) track: Option<Track>,
 }
 
 impl Planned {
