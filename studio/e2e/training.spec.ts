@@ -24,7 +24,7 @@ test("the model is fine-tuned on the masks, and answers then", async ({ page, st
   await at.button("Fine-tune").click();
   await dialog.getByRole("button", { name: "Start" }).click();
   await expect(dialog.locator("output.told")).toContainText("there are 0 masks on pictures; a fine-tune needs 8");
-  await dialog.getByRole("button", { name: "Close" }).click();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
 
   const pictures = new URL("/v1/project/pictures", studio.url).href;
   const list = (await (await fetch(pictures)).json()) as { pictures: { id: number; path: string }[] };
@@ -45,7 +45,7 @@ test("the model is fine-tuned on the masks, and answers then", async ({ page, st
   await expect(dialog.getByRole("img", { name: /^Loss from/ })).toBeVisible({ timeout: 90_000 });
   await expectAccessible(page, "dialog");
   // It goes on behind the page, which is used meanwhile.
-  await dialog.getByRole("button", { name: "Close" }).click();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
   await at.canvas.focus();
   await at.click([290, 150]);
   await at.answered();
@@ -66,7 +66,7 @@ test("the model is fine-tuned on the masks, and answers then", async ({ page, st
   await dialog.getByRole("button", { name: "Use it here" }).click();
   await expect(dialog).toContainText("It answers now.");
   await expect(dialog.getByRole("button", { name: "Use lite again" })).toBeVisible();
-  await dialog.getByRole("button", { name: "Close" }).click();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
   await at.show("coffee.png");
   await at.canvas.focus();
   await at.click([290, 150]);
