@@ -1,32 +1,18 @@
 /** A video: an object is masked in one frame, followed through the others, corrected and exported. */
 
-import { execFileSync } from "node:child_process";
-import { mkdtempSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 
 import type { Locator, Page } from "@playwright/test";
 
 import { expectAccessible } from "./axe";
+import { CUP, SIZE, cupAt, film } from "./film";
 import { StudioPage } from "./page";
 import { expect, test, type Studio } from "./server";
 
 const FRAMES = 12;
-const SIZE = [400, 300] as const;
-const CUP = [215, 130] as const;
 
-/** A camera that moves over a cup of coffee. */
-function film(): string {
-  const path = join(mkdtempSync(join(tmpdir(), "samara-film-")), "coffee.mp4");
-  const coffee = resolve(import.meta.dirname, "../../docs/coffee.png");
-  const moving = `crop=${SIZE[0]}:${SIZE[1]}:60+6*n:40+3*n`;
-  const input = ["-loop", "1", "-framerate", "10", "-i", coffee];
-  execFileSync("ffmpeg", ["-v", "error", ...input, "-vf", moving, "-frames:v", `${FRAMES}`, "-c:v", "mpeg4", "-q:v", "2", path]);
-  return path;
-}
-
-test.use({ pictures: [film(), "docs/coffee.png"] });
+test.use({ pictures: [film(FRAMES), "docs/coffee.png"] });
 
 /** The page with the first frame open. */
 async function opened(page: Page, studio: Studio): Promise<StudioPage> {
@@ -68,7 +54,7 @@ test("an object is followed, corrected and taken back", async ({ page, studio })
   await expect(time(page)).toContainText(`${FRAMES - 1} / ${FRAMES}`);
   await work.objects.first().getByRole("button").first().click();
   await page.keyboard.press("e");
-  await work.click([CUP[0] - 60, CUP[1] - 30], {}, SIZE);
+  await work.click(cupAt(10), {}, SIZE);
   await expect(page.locator(".strip .keyframe")).toHaveCount(2);
   await page.keyboard.press("Control+z");
   await expect(page.locator(".strip .keyframe")).toHaveCount(1);
@@ -109,7 +95,7 @@ test("a lost object is masked again in its lane, frames are exported", async ({ 
   await expect(page.locator(".status .ready")).toBeVisible();
   await page.locator(".lane-name").click();
   await expect(page.locator(".timeline")).toContainText("The next mask in this frame is of object 1");
-  await work.click([CUP[0] - 36, CUP[1] - 18], {}, SIZE);
+  await work.click(cupAt(6), {}, SIZE);
   await page.keyboard.press("Enter");
   await expect(work.objects).toHaveCount(1);
   await expect(page.locator(".lane")).toHaveCount(1);

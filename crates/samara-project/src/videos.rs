@@ -152,6 +152,14 @@ impl Project {
         })
     }
 
+    /// Whether an object of a video has a mask in any frame.
+    ///
+    /// # Errors
+    /// The file of the project cannot be read.
+    pub fn has_track(&self, video: PictureId, track: TrackId) -> Result<bool> {
+        self.read(|transaction| Ok(!class_of(transaction, video, track)?.is_empty()))
+    }
+
     /// Whether a mask of one of these classes may be one of a track: a new one, or one of such a class.
     pub(crate) fn takes(
         &self,

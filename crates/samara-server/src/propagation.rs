@@ -50,11 +50,14 @@ struct Propagation {
     open: Arc<OpenProject>,
     model: Arc<LoadedModel>,
     author: String,
+    video: PictureId,
     frames: Vec<PictureId>,
     source: Box<dyn FrameSource>,
     session: VideoSession,
     /// The classes of those that are followed.
     classes: BTreeMap<TrackId, Option<ClassId>>,
+    /// The frame whose masks are followed.
+    from: u32,
     /// Frames in which somebody has drawn one of them.
     keyframes: HashSet<u32>,
     direction: Direction,
@@ -108,9 +111,11 @@ pub(crate) async fn propagate(
         session: VideoSession::new(model.segmenter(), options),
         model: Arc::clone(model),
         author,
+        video: id,
         frames,
         source,
         classes,
+        from,
         keyframes,
         direction,
         action: None,
@@ -166,7 +171,7 @@ impl Propagation {
         sender: &mpsc::Sender<Result<Done>>,
         cancelled: &CancellationToken,
     ) -> Result<()> {
-        for frame in self.shown(way.from) {
+        for frame in self.shown() {
             self = self.step(frame, false, cancelled).await?.0;
         }
         let order: Box<dyn Iterator<Item = u32> + Send> = match self.direction {
@@ -189,7 +194,8 @@ impl Propagation {
     }
 
     /// The frames behind the first one whose masks are shown to the model, the farthest first.
-    fn shown(&self, from: u32) -> Vec<u32> {
+    fn shown(&self) -> Vec<u32> {
+        let from = self.from;
         let is_behind = |frame: &u32| match self.direction {
             Direction::Forward => *frame < from,
             Direction::Backward => *frame > from,
@@ -203,14 +209,13 @@ impl Propagation {
 
     /// The masks of a frame that somebody has drawn, and of the first one all.
     fn drawn(&self, project: &Project, frame: u32) -> Result<Vec<(u32, Mask)>> {
-        let is_first = self.session.objects().next().is_none() || !self.keyframes.contains(&frame);
         let mut drawn = Vec::new();
         for object in project.objects(self.frames[frame as usize])? {
             let Some(track) = object.content.track else {
                 continue;
             };
             let is_wanted = self.classes.contains_key(&track.id)
-                && (track.is_keyframe || is_first)
+                && (track.is_keyframe || frame == self.from)
                 && object.content.mask.area() > 0;
             if is_wanted {
                 let mask = object.content.mask.to_mask();
@@ -230,7 +235,7 @@ impl Propagation {
     ) -> Result<(Self, Option<FrameMasks>)> {
         let prepared = blocking(move || {
             let image = frame_of(&mut *self.source, frame)?;
-            let has_masks = self.keyframes.contains(&frame) || self.session.position().is_none();
+            let has_masks = frame == self.from || self.keyframes.contains(&frame);
             let open = Arc::clone(&self.open);
             let drawn = if has_masks {
                 open.with(|project| self.drawn(project, frame))?
@@ -285,7 +290,10 @@ impl Propagation {
                 let track = TrackId(i64::from(object.object));
                 let of_track = |o: &&Object| o.content.track.is_some_and(|t| t.id == track);
                 let known = there.iter().find(of_track);
-                if known.is_some_and(|o| o.content.track.is_some_and(|t| t.is_keyframe)) {
+                let is_drawn =
+                    known.is_some_and(|o| o.content.track.is_some_and(|t| t.is_keyframe));
+                // Somebody may have deleted the object in all frames meanwhile.
+                if is_drawn || known.is_none() && !project.has_track(self.video, track)? {
                     continue;
                 }
                 let mask = if object.is_present() {

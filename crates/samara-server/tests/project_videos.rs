@@ -98,7 +98,35 @@ fn an_object_is_followed_through_a_video() {
     server.post(&format!("{video}/propagate"), &back);
     let all = [(0, true), (1, false), (2, false), (3, true)];
     assert_eq!(placed(&server, &video), all);
-    let remove = json!({"edits": [{"remove_track": 1}]});
+    // Two objects, of which one was drawn in the first frame and one followed to it.
+    server
+        .post(
+            &format!("{last}/edits"),
+            &json!({"edits": [{"add": {"mask": mask}}]}),
+        )
+        .good();
+    server.post(
+        &format!("{video}/propagate"),
+        &json!({"from": 3, "to": 1, "tracks": [2]}),
+    );
+    let mixed = server.post(&format!("{video}/propagate"), &json!({"from": 1, "to": 4}));
+    assert!(
+        mixed.text.trim_end().ends_with("data: {}"),
+        "{}",
+        mixed.text
+    );
+    let tracks = server.get(&format!("{video}/tracks")).good();
+    let of_both = tracks["placed"].as_array().unwrap().iter();
+    let frames = |track: u64| {
+        let own = of_both.clone().filter(|p| p["track"] == track);
+        own.map(|p| p["frame"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (frames(1), frames(2)),
+        (vec![0, 1, 2, 3, 4], vec![1, 2, 3, 4])
+    );
+    let remove = json!({"edits": [{"remove_track": 1}, {"remove_track": 2}]});
     server.post(&format!("{last}/edits"), &remove).good();
     assert!(placed(&server, &video).is_empty());
 }
