@@ -31,7 +31,7 @@ test("the picture of a video", async ({ page, studio }) => {
   await page.locator(".picture", { hasText: "coffee.mp4" }).click();
   await expect(page.locator(".timeline .time")).toContainText(`1 / ${FRAMES}`);
   await expect(page.locator(".status .ready")).toBeVisible();
-  await page.getByLabel("Name of a new class").fill("cup");
+  await page.getByLabel("Name of a new class").fill("coffee");
   await page.keyboard.press("Enter");
   await at.canvas.focus();
   await at.segment(CUP, SIZE);
