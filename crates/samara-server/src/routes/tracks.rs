@@ -7,8 +7,6 @@ use axum::response::Response;
 use axum::{Extension, Json as Answer};
 use samara_project::{Picture, PictureId, Placed, TrackId};
 use serde::{Deserialize, Serialize};
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
 use crate::access::Client;
@@ -16,9 +14,9 @@ use crate::app::App;
 use crate::blocking::blocking;
 use crate::body::{Json, UrlPath};
 use crate::error::{Problem, Result};
-use crate::events::{EventAnswer, event, stream};
+use crate::events::{EventAnswer, event, frames as frames_of};
 use crate::project::OpenProject;
-use crate::propagation::{Way, propagate as follow};
+use crate::propagation::{Done, Way, propagate as follow};
 use crate::routes::project::author;
 
 /// A video that was opened.
@@ -156,24 +154,17 @@ pub(crate) async fn propagate(
     let author = author(&app, client);
     let ending = app.ending.clone();
     let frames = follow(open, &model, author, source, id, way, ending).await?;
-    let frames = ReceiverStream::new(frames).map(Some);
-    let mut failed = false;
-    Ok(stream(frames.chain(tokio_stream::once(None)).filter_map(
-        move |frame| match frame {
-            Some(Ok(done)) => Some(event(
-                "frame",
-                &FollowedFrame {
-                    frame: done.frame,
-                    picture: done.picture,
-                    placed: done.placed,
-                },
-            )),
-            Some(Err(problem)) => {
-                failed = true;
-                Some(event("failed", &problem))
-            }
-            None if failed => None,
-            None => Some(event("done", &serde_json::json!({}))),
-        },
-    )))
+    let answer = |Done {
+                      frame,
+                      picture,
+                      placed,
+                  }| {
+        Ok(FollowedFrame {
+            frame,
+            picture,
+            placed,
+        })
+    };
+    let done = |_| event("done", &serde_json::json!({}));
+    Ok(frames_of(frames, answer, done))
 }

@@ -9,8 +9,6 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use samara::{Direction, Intent, VideoOptions};
 use serde::{Deserialize, Serialize};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
@@ -18,7 +16,7 @@ use crate::ask::check_points;
 use crate::blocking::blocking;
 use crate::body::{File, Json, UrlPath, UrlQuery, each_part};
 use crate::error::{Problem, Result};
-use crate::events::{EventAnswer, event, stream};
+use crate::events::{EventAnswer, event, frames as frames_of};
 use crate::frames::Source;
 use crate::masks::{MaskFormat, MaskStyle, Tolerance};
 use crate::models::LoadedModel;
@@ -390,26 +388,7 @@ pub(crate) async fn propagate(
         .propagate(&model, request.start, count, request.direction)
         .await?;
     let style = MaskStyle::new(request.masks, request.tolerance);
-    let mut tracked = 0;
-    let mut failed = false;
-    let frames = ReceiverStream::new(frames)
-        .map(Some)
-        .chain(tokio_stream::once(None));
-    Ok(stream(frames.filter_map(move |frame| {
-        let answer = match frame {
-            Some(found) => found.and_then(|found| VideoFrameAnswer::new(&found, style)),
-            None if failed => return None,
-            None => return Some(event("done", &Done { frames: tracked })),
-        };
-        Some(match answer {
-            Ok(frame) => {
-                tracked += 1;
-                event("frame", &frame)
-            }
-            Err(problem) => {
-                failed = true;
-                event("failed", &problem)
-            }
-        })
-    })))
+    let answer = move |found| VideoFrameAnswer::new(&found, style);
+    let done = |frames| event("done", &Done { frames });
+    Ok(frames_of(frames, answer, done))
 }
