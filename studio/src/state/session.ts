@@ -47,8 +47,7 @@ export function follow(studio: Studio): void {
     // A token is read when the page begins.
     if (new URLSearchParams(location.hash.slice(1)).has("token")) location.reload();
     const path = pictureOf(location.hash);
-    const picture = studio.queue.pictures.peek().find((one) => one.path === path);
-    if (picture !== undefined) void studio.show(picture.id);
+    if (path !== null) void studio.showNamed(path);
   });
 }
 

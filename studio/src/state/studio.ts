@@ -143,12 +143,19 @@ export class Studio {
         this.queue.pictures.value = pictures;
         this.settings.activeClass.value = classBefore(this);
       });
-      const found = this.queue.named(wanted ?? "");
-      const first = found?.picture ?? this.queue.firstOf(pictures);
-      if (found?.frame !== undefined) await this.video.show(found.picture.id, found.frame);
-      else if (first !== undefined) await this.show(first.id);
-      if (wanted !== null && found === undefined) this.tell("note", `There is no picture ${wanted} here.`);
+      const isFound = wanted !== null && (await this.showNamed(wanted));
+      const first = this.queue.firstOf(pictures);
+      if (!isFound && first !== undefined) await this.show(first.id);
+      if (wanted !== null && !isFound) this.tell("note", `There is no picture ${wanted} here.`);
     });
+  }
+
+  /** Opens the picture of a path, or the frame of a video. Answers whether there is one. */
+  async showNamed(path: string): Promise<boolean> {
+    const found = this.queue.named(path);
+    if (found?.frame !== undefined) await this.video.show(found.picture.id, found.frame);
+    else if (found !== undefined) await this.show(found.picture.id);
+    return found !== undefined;
   }
 
   async reload(): Promise<void> {
