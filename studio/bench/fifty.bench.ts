@@ -4,7 +4,7 @@ import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { answerOf, type WireAnswer } from "../src/core/answer";
+import { answersOf, type WireAnswer } from "../src/core/answer";
 import type { Mask } from "../src/core/mask";
 import { StudioPage } from "../e2e/page";
 import { Studio, expect, test } from "../e2e/server";
@@ -45,7 +45,7 @@ interface Made {
 
 /** The masks of an answer in the page's order. */
 function masksOf(answer: string): readonly Mask[] {
-  return answerOf(JSON.parse(answer) as WireAnswer).candidates.map(({ mask }) => mask);
+  return answersOf(JSON.parse(answer) as WireAnswer).flatMap(({ candidates }) => candidates).map(({ mask }) => mask);
 }
 
 class Somebody {

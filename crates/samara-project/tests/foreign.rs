@@ -85,9 +85,9 @@ fn all_that_coco_has_is_read() {
         {"id": 3, "image_id": 7, "segmentation": {"size": [HEIGHT, WIDTH], "counts": text},
          "predicted_iou": 0.5, "attributes": {"occluded": false, "pose": "lying"}},
         // None of these is an area.
-        {"id": 4, "image_id": 7, "category_id": 2, "segmentation": [[1, 1, 2, 2]]},
+        {"id": 4, "image_id": 7, "category_id": 2, "segmentation": [[1, 1, 2, 2]], "bbox": [1, 1, 1, 1]},
         {"id": 5, "image_id": 7, "category_id": 2, "segmentation": []},
-        {"id": 6, "image_id": 7, "category_id": 2, "bbox": [1, 1, 4, 4]},
+        {"id": 6, "image_id": 7, "category_id": 2, "bbox": [40, 30, 4, 4]},
         {"id": 7, "image_id": 7, "category_id": 2, "segmentation": {"size": [4, 4], "counts": [16]}},
         // The same as the first.
         {"id": 8, "image_id": 7, "category_id": "k", "segmentation": [far, square]},
@@ -116,18 +116,59 @@ fn all_that_coco_has_is_read() {
         (None, Some(0.5), "lying")
     );
     assert_eq!(
-        (imported.format, imported.objects, imported.classes),
-        (ImportFormat::Coco, 3, 2)
+        (
+            imported.format,
+            imported.objects,
+            imported.classes,
+            imported.boxes
+        ),
+        (ImportFormat::Coco, 3, 2, 0)
     );
     let all = imported.warnings.join("\n");
     for words in [
         "1 polygons of fewer than 3 points",
         "2 objects without a pixel",
-        "1 annotations without an outline",
+        "1 annotations without an outline or a box",
         "4x4, and the picture 40x30",
         "1 objects are there already",
     ] {
         assert!(all.contains(words), "{words}: {all}");
+    }
+}
+
+#[test]
+fn boxes_without_an_outline_are_rectangles_with_a_prompt() {
+    let annotations = json!([
+        {"id": 1, "image_id": 7, "category_id": 2, "bbox": [1.5, 2, 9, 4.25], "segmentation": [], "predicted_iou": 0.9},
+        {"id": 2, "image_id": 7, "category_id": 2, "bbox": [30, -5, 50, 10]},
+    ]);
+    let (project, imported, _folder) = import_json(&coco(&annotations));
+    let imported = imported.unwrap();
+    assert_eq!((imported.objects, imported.boxes), (2, 2));
+    assert_eq!(imported.warnings, [""; 0]);
+    let read = objects(&project);
+    let [of_floats, clipped] = [&read[0].content, &read[1].content];
+    assert_eq!(
+        of_floats.prompt,
+        Some(json!({"box": [1.5, 2.0, 10.5, 6.25]}))
+    );
+    assert_eq!((of_floats.mask.area(), of_floats.predicted_iou), (36, None));
+    assert_eq!(clipped.prompt, Some(json!({"box": [30.0, 0.0, 40.0, 5.0]})));
+    assert_eq!(clipped.mask, rectangle(30, 0, WIDTH, 5));
+    for (bbox, why) in [
+        (
+            json!([1, 2, 3]),
+            "annotations[0].bbox: a box is [x, y, width, height]",
+        ),
+        (
+            json!([9, 2, -3, 4]),
+            "annotations[0].bbox: a box has no size below 0",
+        ),
+        (json!("all"), "annotations[0].bbox"),
+    ] {
+        let damaged = json!([{"id": 1, "image_id": 7, "category_id": 2, "bbox": bbox}]);
+        let error = error_of(import_json(&coco(&damaged)));
+        assert!(error.contains(why), "{error}");
     }
 }
 
@@ -439,17 +480,17 @@ fn all_lists_of_yolo_are_read() {
             &format!("\n0 -1 -1 2 -1 2 0.5 -1 0.5\r\n0.0 {SQUARE}\n0 .5 .5 .1 .1"),
         );
         let imported = imported.unwrap();
-        assert_eq!((imported.format, imported.objects), (ImportFormat::Yolo, 3));
-        assert!(
-            imported.warnings[0].starts_with("1 lines are boxes without an outline"),
-            "{imported:?}"
-        );
+        assert_eq!((imported.format, imported.objects), (ImportFormat::Yolo, 4));
+        assert_eq!((imported.boxes, &imported.warnings[..]), (1, &[][..]));
         let classes = project.classes().unwrap();
         assert_eq!(classes[0].name, "no: dog");
         let read = objects(&project);
         assert_eq!(read[0].content.mask, rectangle(4, 3, 20, 15));
         // Clipped.
         assert_eq!(read[1].content.mask, rectangle(0, 0, WIDTH, HEIGHT / 2));
+        // Half of each side, and a tenth around it.
+        let boxed = read.iter().find_map(|object| object.content.prompt.clone());
+        assert_eq!(boxed, Some(json!({"box": [18.0, 13.5, 22.0, 16.5]})));
     }
     let (project, imported, _folder) = yolo(("data.yaml", "names: [0, no]"), "");
     assert_eq!(imported.unwrap().classes, 1);

@@ -71,8 +71,12 @@ export function namesOf(candidates: readonly Levelled[]): readonly string[] {
   });
 }
 
-export function answerOf({ objects: [object] }: WireAnswer): Answer {
-  if (object === undefined) throw new Error("The server has not answered.");
+/** One for each prompt. */
+export function answersOf({ objects }: WireAnswer): readonly Answer[] {
+  return objects.map(answerOf);
+}
+
+function answerOf(object: WireAnswer["objects"][number]): Answer {
   const candidates = inOrder(object.candidates.map(({ segmentation, ...rest }) => lazily(rest, segmentation)));
   const selected = candidates.findIndex(({ index }) => index === object.selected.index);
   return {

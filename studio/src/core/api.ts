@@ -1,6 +1,6 @@
 /** What the page asks of the server: the native API, as `/openapi.json` describes it. */
 
-import { answerOf, type Answer, type WireAnswer } from "./answer";
+import { answersOf, type Answer, type WireAnswer } from "./answer";
 import { lazily, type Told } from "./lazily";
 import type { Mask } from "./mask";
 import type { Prompt } from "./prompt";
@@ -140,6 +140,8 @@ export interface Exported {
 export interface Imported {
   readonly pictures: number;
   readonly objects: number;
+  /** How many of them are rectangles, because nothing but a box was known. */
+  readonly boxes: number;
   readonly warnings: readonly string[];
 }
 
@@ -307,9 +309,21 @@ export class Api {
 
   /** The masks for a prompt; `signal` gives it up. */
   async predict(image: string, prompt: Prompt, isCloser = false, signal?: AbortSignal): Promise<Answer> {
+    const [answer] = await this.predictAll(image, [prompt], signal, isCloser);
+    if (answer === undefined) throw new Error("The server has not answered.");
+    return answer;
+  }
+
+  /** The masks for several prompts, each of which is of another object. */
+  async predictAll(
+    image: string,
+    prompts: readonly Prompt[],
+    signal?: AbortSignal,
+    isCloser = false,
+  ): Promise<readonly Answer[]> {
     const zoom = isCloser ? { zoom: "auto" } : {};
-    const body = { image: { id: image }, prompts: [prompt], ...zoom };
-    return answerOf(await this.post<WireAnswer>("/v1/predict", body, signal));
+    const body = { image: { id: image }, prompts, ...zoom };
+    return answersOf(await this.post<WireAnswer>("/v1/predict", body, signal));
   }
 
   /** How good masks are that are there, from 0 to 1: the model's estimates of their IoU. */

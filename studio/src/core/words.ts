@@ -1,8 +1,8 @@
 /** Words that the page says in several places. */
 
 /** As many of a thing: "1 object", "2 objects". */
-export function counted(count: number, thing: string): string {
-  return `${count} ${thing}${count === 1 ? "" : "s"}`;
+export function counted(count: number, thing: string, things = `${thing}s`): string {
+  return `${count} ${count === 1 ? thing : things}`;
 }
 
 /** A name that is not taken: the same with a number, from 2 on. */

@@ -19,6 +19,7 @@ import {
 import { subtract, union, type Mask } from "../core/mask";
 import { Ahead } from "./ahead";
 import { Assessment } from "./assessment";
+import { Boxes } from "./boxes";
 import { Clipboard } from "./clipboard";
 import { Everything } from "./everything";
 import { Prompting } from "./prompting";
@@ -77,6 +78,7 @@ export class Studio {
   readonly prompting: Prompting;
   readonly everything: Everything;
   readonly assessment: Assessment;
+  readonly boxes: Boxes;
   readonly clipboard: Clipboard;
   readonly video: Video;
   readonly training: Training;
@@ -103,6 +105,7 @@ export class Studio {
     this.prompting = new Prompting(this);
     this.everything = new Everything(this);
     this.assessment = new Assessment(this);
+    this.boxes = new Boxes(this);
     this.clipboard = new Clipboard(this);
     this.video = new Video(this);
     this.training = new Training(this);

@@ -166,6 +166,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
 export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
   const studio = useStudio();
   const [told, setTold] = useState<string | null>(null);
+  const [boxes, setBoxes] = useState(0);
   const [isBusy, setBusy] = useState(false);
   const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
     event.preventDefault();
@@ -179,12 +180,16 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
     }
     setBusy(true);
     setTold(null);
+    setBoxes(0);
     studio.message.value = null;
     void studio
       .attempt(() => studio.api.import(from))
       .then((imported) => {
         setBusy(false);
-        if (imported !== undefined) setTold([`${counted(imported.objects, "object")} on ${counted(imported.pictures, "picture")}`, ...imported.warnings].join("\n"));
+        if (imported !== undefined) {
+          setTold([`${counted(imported.objects, "object")} on ${counted(imported.pictures, "picture")}`, ...imported.warnings].join("\n"));
+          setBoxes(imported.boxes);
+        }
         void studio.reload();
       });
   };
@@ -208,6 +213,11 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
         </button>
       </form>
       <output class="told">{told}</output>
+      {boxes > 0 && (
+        <button type="button" class="button main" onClick={() => { onClose(); void studio.boxes.makeAll(); }}>
+          Make masks from {counted(boxes, "box", "boxes")}
+        </button>
+      )}
     </Dialog>
   );
 }

@@ -40,7 +40,11 @@ export function Objects() {
         <button type="button" class="button" disabled={objects.length === 0} onClick={() => void studio.clipboard.copyToNext()} title="Copy the selected objects, or all, to the next picture (N)">
           Copy to the next
         </button>
+        <button type="button" class="button" disabled={studio.boxes.here.value.length === 0 || studio.boxes.progress.value !== null} onClick={() => void studio.boxes.make()} title="The model makes masks of the selected objects' boxes, or of all objects that are boxes (M)">
+          Masks from boxes
+        </button>
       </div>
+      <MakingMasks />
     </section>
   );
 
@@ -81,6 +85,19 @@ function Row({ object, quality }: { readonly object: StoredObject; readonly qual
       </button>
       <Button icon={isHidden ? "hidden" : "eye"} label={isHidden ? "Show" : "Hide"} pressed={isHidden} onClick={toggle} />
     </li>
+  );
+}
+
+/** How far masks are made from boxes. */
+function MakingMasks() {
+  const { boxes } = useStudio();
+  const now = boxes.progress.value;
+  if (now === null) return null;
+  return (
+    <div class="row">
+      <progress aria-label="Making masks from boxes" value={now.done} max={now.all} />
+      <Button icon="cancel" label="Stop making masks" onClick={() => { boxes.stop(); }} />
+    </div>
   );
 }
 

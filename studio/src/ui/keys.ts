@@ -122,6 +122,8 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ["r"], what: "Refine the selected object with clicks", group: "Objects", run: refine },
   { keys: ["o"], what: "Select the next object", group: "Objects", run: ({ studio }) => { nextObject(studio, 1); } },
   { keys: ["Shift+O"], what: "Select the object before", group: "Objects", run: ({ studio }) => { nextObject(studio, -1); } },
+  { keys: ["m"], what: "Masks from boxes: of the selected objects, or of all that are boxes", group: "Objects", run: ({ studio }) => studio.boxes.make() },
+  { keys: ["Shift+m"], what: "Masks from the boxes of all pictures", group: "Objects", run: ({ studio }) => studio.boxes.makeAll() },
   { keys: ["u"], what: "Make one of the selected objects", group: "Objects", run: ({ studio }) => studio.combine("union") },
   { keys: ["x"], what: "Take the other selected objects from the lowest", group: "Objects", run: ({ studio }) => studio.combine("subtract") },
   { keys: ["Ctrl+]"], what: "Raise the object", group: "Objects", run: ({ studio }) => studio.lift(1) },

@@ -39,6 +39,8 @@ struct Annotation {
     #[serde(default)]
     segmentation: Segmentation,
     #[serde(default)]
+    bbox: Vec<f64>,
+    #[serde(default)]
     iscrowd: Value,
     predicted_iou: Option<f32>,
     attributes: Option<BTreeMap<String, Value>>,
@@ -162,7 +164,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
             continue;
         };
         let name = || format!("{}: annotations[{i}]", path.display());
-        let mask = match &annotation.segmentation {
+        let mut object = match &annotation.segmentation {
             Segmentation::Runs(rle) if rle.size != [size.1, size.0] => {
                 let [height, width] = rle.size;
                 let (w, h) = size;
@@ -172,8 +174,8 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
                 );
                 continue;
             }
-            Segmentation::Runs(rle) => canonical(rle),
-            Segmentation::Polygons(polygons) => {
+            Segmentation::Runs(rle) => Planned::new(label, canonical(rle)),
+            Segmentation::Polygons(polygons) if !polygons.is_empty() => {
                 // Points and lines have no area, and boxes are no outlines.
                 let areas: Vec<Vec<f64>> =
                     polygons.iter().filter(|p| p.len() > 4).cloned().collect();
@@ -181,16 +183,23 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
                     plan.count("polygons of fewer than 3 points are left out", name);
                 }
                 let mask = coco_polygons_to_mask(&areas, size.0, size.1);
-                mask.map_err(|error| place("segmentation", &error.reason()))?
-                    .to_rle()
+                let mask = mask.map_err(|error| place("segmentation", &error.reason()))?;
+                Planned::new(label, mask.to_rle())
             }
-            Segmentation::None => {
-                plan.count("annotations without an outline are left out", name);
-                continue;
-            }
+            Segmentation::None | Segmentation::Polygons(_) => match annotation.bbox[..] {
+                [x, y, w, h] => Planned::boxed(label, [x, y, x + w, y + h], size)
+                    .map_err(|why| place("bbox", &why))?,
+                [] => {
+                    plan.count("annotations without an outline or a box are left out", name);
+                    continue;
+                }
+                _ => return Err(place("bbox", &"a box is [x, y, width, height]")),
+            },
         };
-        let mut object = Planned::new(label, mask);
-        object.predicted_iou = annotation.predicted_iou.filter(|iou| iou.is_finite());
+        // An estimate is of a mask, and a box has none.
+        if object.rectangle.is_none() {
+            object.predicted_iou = annotation.predicted_iou.filter(|iou| iou.is_finite());
+        }
         object.track = annotation.track_id.as_i64().map(|id| Track {
             id: TrackId(id),
             is_keyframe: annotation.is_keyframe != false,

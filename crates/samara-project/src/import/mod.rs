@@ -14,6 +14,7 @@ use std::path::Path;
 
 use samara_image::{Rle, palette};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::Result;
 use crate::classes::Class;
@@ -38,6 +39,8 @@ pub struct Imported {
     pub pictures: usize,
     /// How many objects.
     pub objects: usize,
+    /// How many of them were boxes without an outline: their masks are rectangles, and their prompts are the boxes.
+    pub boxes: usize,
     /// How many classes were made.
     pub classes: usize,
     /// What was left out, a line each.
@@ -97,8 +100,8 @@ impl<'a> Classes<'a> {
 impl Project {
     /// Adds the masks of a file or folder of another program. Its format is told by its content:
     ///
-    /// - a JSON file of COCO (run lengths or polygons) or labelme, or a folder of them;
-    /// - a folder with `data.yaml` or `classes.txt` and `labels/*.txt` of YOLO segmentation;
+    /// - a JSON file of COCO (run lengths, polygons or boxes) or labelme, or a folder of them;
+    /// - a folder with `data.yaml` or `classes.txt` and `labels/*.txt` of YOLO segmentation or detection;
     /// - a folder of images whose values are objects, or classes if they have palettes or there is `classes.txt`.
     ///
     /// Pictures are found by their paths below the folder of the project, by the names that
@@ -117,6 +120,7 @@ impl Project {
             format,
             pictures: 0,
             objects: 0,
+            boxes: 0,
             classes: 0,
             warnings,
         };
@@ -125,9 +129,10 @@ impl Project {
         for (index, objects) in planned {
             pictures.identify(index)?;
             let all = objects.len();
-            let added = self.add(pictures.id(index), &objects, author, &mut classes)?;
+            let (added, boxes) = self.add(pictures.id(index), &objects, author, &mut classes)?;
             imported.pictures += usize::from(added > 0);
             imported.objects += added;
+            imported.boxes += boxes;
             same += all - added;
         }
         imported.classes = classes.made;
@@ -139,14 +144,14 @@ impl Project {
         Ok(imported)
     }
 
-    /// Adds the objects that are not there yet as one action, and tells how many.
+    /// Adds the objects that are not there yet as one action, and tells how many, and how many of them are boxes.
     fn add(
         &self,
         picture: PictureId,
         objects: &[Planned],
         author: &str,
         classes: &mut Classes<'_>,
-    ) -> Result<usize> {
+    ) -> Result<(usize, usize)> {
         // Somebody else may change the picture meanwhile.
         const TRIES: usize = 20;
         let mut tries = 0;
@@ -167,6 +172,7 @@ impl Project {
                 there.entry(mask).or_default().insert(name);
             }
             let mut edits = Vec::new();
+            let mut boxes = 0;
             for object in objects {
                 let known = there.entry(object.mask.clone()).or_default();
                 let is_there = match &object.label {
@@ -190,8 +196,10 @@ impl Project {
                         .filter(|track| tracks.insert(track.id)),
                     None => None,
                 };
+                boxes += usize::from(object.rectangle.is_some());
                 edits.push(Edit::Add(NewObject {
                     class,
+                    prompt: object.rectangle.map(|corners| json!({"box": corners})),
                     predicted_iou: object.predicted_iou,
                     attributes: object.attributes.clone(),
                     track,
@@ -199,11 +207,11 @@ impl Project {
                 }));
             }
             if edits.is_empty() {
-                return Ok(0);
+                return Ok((0, 0));
             }
             match self.apply(picture, author, &edits, Some(before.revision)) {
                 Err(ProjectError::Conflict { .. }) if tries < TRIES => tries += 1,
-                applied => return applied.map(|_| edits.len()),
+                applied => return applied.map(|_| (edits.len(), boxes)),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use samara_image::{Rle, one_line};
+use samara_image::{Rle, coco_polygons_to_mask, one_line};
 
 use crate::Result;
 use crate::error::ProjectError;
@@ -20,6 +20,8 @@ pub(super) struct Planned {
     pub(super) attributes: BTreeMap<String, String>,
     /// In a frame of a video: which of its objects this is.
     pub(super) track: Option<Track>,
+    /// Left, top, right and bottom in pixels, of what was a box without an outline.
+    pub(super) rectangle: Option<[f64; 4]>,
 }
 
 impl Planned {
@@ -30,7 +32,27 @@ impl Planned {
             predicted_iou: None,
             attributes: BTreeMap::new(),
             track: None,
+            rectangle: None,
         }
+    }
+
+    /// What is known by its box alone: its mask is the part of the box that lies in the picture.
+    pub(super) fn boxed(
+        label: Option<&str>,
+        [left, top, right, bottom]: [f64; 4],
+        (width, height): (u32, u32),
+    ) -> Result<Self, String> {
+        if right < left || bottom < top {
+            return Err("a box has no size below 0".into());
+        }
+        let corners = vec![left, top, right, top, right, bottom, left, bottom];
+        let mask = coco_polygons_to_mask(&[corners], width, height);
+        let mask = mask.map_err(|error| error.reason().to_owned())?;
+        let (w, h) = (f64::from(width), f64::from(height));
+        Ok(Self {
+            rectangle: Some([left.max(0.0), top.max(0.0), right.min(w), bottom.min(h)]),
+            ..Self::new(label, mask.to_rle())
+        })
     }
 }
 

@@ -125,22 +125,20 @@ pub(super) fn read(
         };
         for (number, line) in lines {
             let place = || format!("{}: line {number}", path.display());
-            let Some(mut corners) = line.corners else {
-                plan.count(
-                    "lines are boxes without an outline, and are left out",
-                    place,
-                );
-                continue;
-            };
             let sides = [f64::from(size.0), f64::from(size.1)].into_iter().cycle();
-            corners
-                .iter_mut()
-                .zip(sides)
-                .for_each(|(v, side)| *v *= side);
-            let mask = coco_polygons_to_mask(&[corners], size.0, size.1);
-            let mask =
-                mask.map_err(|error| damaged(path, format!("line {number}: {}", error.reason())))?;
-            plan.add(index, Planned::new(Some(line.label), mask.to_rle()), place);
+            let shares = line.shares.iter().zip(sides);
+            let values: Vec<f64> = shares.map(|(share, side)| share * side).collect();
+            let label = Some(line.label);
+            let object = if let [x, y, w, h] = values[..] {
+                let corners = [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0];
+                Planned::boxed(label, corners, size)
+            } else {
+                coco_polygons_to_mask(&[values], size.0, size.1)
+                    .map(|mask| Planned::new(label, mask.to_rle()))
+                    .map_err(|error| error.reason().to_owned())
+            };
+            let object = object.map_err(|why| damaged(path, format!("line {number}: {why}")))?;
+            plan.add(index, object, place);
         }
     }
     Ok(())
@@ -149,8 +147,8 @@ pub(super) fn read(
 /// A line of a file: an object.
 struct Line<'a> {
     label: &'a str,
-    /// As shares of width and height; `None` for a box.
-    corners: Option<Vec<f64>>,
+    /// Of width and height, in turns: the corners of a polygon; or the centre and the size of a box, which are 4 values.
+    shares: Vec<f64>,
 }
 
 impl<'a> Line<'a> {
@@ -168,20 +166,13 @@ impl<'a> Line<'a> {
                     names.len()
                 )
             })?;
-        let mut corners = Vec::new();
+        let mut shares = Vec::new();
         for word in words {
             let value = word.parse::<f64>().ok().filter(|value| value.is_finite());
-            corners.push(value.ok_or_else(|| format!("{word:?} is no coordinate"))?);
+            shares.push(value.ok_or_else(|| format!("{word:?} is no coordinate"))?);
         }
-        match corners.len() {
-            4 => Ok(Self {
-                label,
-                corners: None,
-            }),
-            n if n >= 6 && n % 2 == 0 => Ok(Self {
-                label,
-                corners: Some(corners),
-            }),
+        match shares.len() {
+            n if n >= 4 && n % 2 == 0 => Ok(Self { label, shares }),
             n => Err(format!(
                 "{n} values are no polygon, which has pairs of x and y of at least 3 corners"
             )),
