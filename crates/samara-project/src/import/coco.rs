@@ -50,6 +50,29 @@ struct Annotation {
     is_keyframe: Value,
 }
 
+impl Annotation {
+    /// Says of an object what is known beside its mask and its class.
+    fn describe(&self, object: &mut Planned) {
+        // An estimate is of a mask, and a box has none.
+        if object.rectangle.is_none() {
+            object.predicted_iou = self.predicted_iou.filter(|iou| iou.is_finite());
+        }
+        object.track = self.track_id.as_i64().map(|id| Track {
+            id: TrackId(id),
+            is_keyframe: self.is_keyframe != false,
+        });
+        for (key, value) in self.attributes.iter().flatten() {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            object.attributes.insert(key.clone(), value);
+        }
+        if self.iscrowd == 1 || self.iscrowd == true {
+            object.attributes.insert("iscrowd".into(), "1".into());
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Category {
     id: Id,
@@ -196,23 +219,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
                 _ => return Err(place("bbox", &"a box is [x, y, width, height]")),
             },
         };
-        // An estimate is of a mask, and a box has none.
-        if object.rectangle.is_none() {
-            object.predicted_iou = annotation.predicted_iou.filter(|iou| iou.is_finite());
-        }
-        object.track = annotation.track_id.as_i64().map(|id| Track {
-            id: TrackId(id),
-            is_keyframe: annotation.is_keyframe != false,
-        });
-        for (key, value) in annotation.attributes.iter().flatten() {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            object.attributes.insert(key.clone(), value);
-        }
-        if annotation.iscrowd == 1 || annotation.iscrowd == true {
-            object.attributes.insert("iscrowd".into(), "1".into());
-        }
+        annotation.describe(&mut object);
         plan.add(index, object, name);
     }
     Ok(())
