@@ -1,6 +1,6 @@
 //! Bit masks.
 
-use std::ops::Not;
+use std::ops::{Not, Range};
 use std::path::Path;
 
 use image::{DynamicImage, GrayImage};
@@ -144,6 +144,14 @@ impl Mask {
         self.set_row(y, x, within, |&v| v > threshold);
     }
 
+    /// Sets the pixels of row `y` in the columns `x`, as far as they lie in the mask.
+    pub fn set_row_range(&mut self, y: u32, x: Range<u32>) {
+        let end = x.end.min(self.width);
+        if y < self.height {
+            bits::set_range(self.row_mut(y), x.start, end);
+        }
+    }
+
     /// Sets the pixels of row `y` that begin at `x`; they lie inside the mask. Others of the same
     /// words that are set stay so.
     fn set_row<T>(&mut self, y: u32, x: u32, values: &[T], set: impl Fn(&T) -> bool) {
@@ -270,11 +278,15 @@ impl Mask {
     /// Number of pixels set in both masks. Masks of different sizes are compared with their
     /// top-left corners together, each unset outside of its size.
     pub fn intersection_area(&self, other: &Self) -> u64 {
-        let rows = self.height.min(other.height);
-        (0..rows)
-            .flat_map(|y| self.row(y).iter().zip(other.row(y)))
-            .map(|(a, b)| u64::from((a & b).count_ones()))
-            .sum()
+        let shared = |one: &[u64], other: &[u64]| -> u64 {
+            let both = one.iter().zip(other).map(|(a, b)| a & b);
+            both.map(|word| u64::from(word.count_ones())).sum()
+        };
+        if self.words_per_row() == other.words_per_row() {
+            return shared(&self.words, &other.words);
+        }
+        let rows = 0..self.height.min(other.height);
+        rows.map(|y| shared(self.row(y), other.row(y))).sum()
     }
 
     /// Number of pixels set in at least one mask; sizes as in

@@ -265,6 +265,19 @@ fn logits_are_cut_at_the_threshold() {
     (0..100).for_each(|x| expected.set(x, 0, true));
     (98..100).for_each(|x| expected.set(x, 1, true));
     assert_eq!(rows, expected);
+    for (y, columns) in [
+        (2, 3..70),
+        (2, 90..500),
+        (2, 80..80),
+        (2, 200..300),
+        (9, 0..9),
+    ] {
+        rows.set_row_range(y, columns);
+    }
+    (3..70)
+        .chain(90..100)
+        .for_each(|x| expected.set(x, 2, true));
+    assert_eq!(rows, expected);
     assert!(
         !Mask::from_logits(&[0.0, f32::NAN], 2, 1, 0.0)
             .unwrap()

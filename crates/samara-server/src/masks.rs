@@ -249,20 +249,19 @@ impl ObjectAnswer {
     ) -> Result<Self> {
         let expected = candidates.expected_ious();
         let record = |c| CandidateAnswer::new(c, expected.as_deref(), style);
-        let selected = match selection
-            .index
-            .and_then(|index| candidates.as_slice().get(index))
-        {
-            Some(candidate) => record(candidate)?,
+        let shown = candidates.iter().filter(|_| all).map(record);
+        let shown: Vec<CandidateAnswer> = shown.collect::<Result<_>>()?;
+        let record_of = |index: usize| {
+            let shown = shown.get(index).cloned().map(Ok);
+            shown.or_else(|| candidates.as_slice().get(index).map(record))
+        };
+        let selected = match selection.index.and_then(record_of) {
+            Some(selected) => selected?,
             None => CandidateAnswer::combined(&selection.mask, style)?,
         };
         Ok(Self {
             id,
-            candidates: if all {
-                candidates.iter().map(record).collect::<Result<_>>()?
-            } else {
-                Vec::new()
-            },
+            candidates: shown,
             selected: SelectedAnswer {
                 candidate: selected,
                 reason: selection.reason.clone(),

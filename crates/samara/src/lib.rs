@@ -41,6 +41,7 @@ mod setters;
 #[cfg(feature = "tensors")]
 pub mod tensors;
 mod token_score;
+mod upsampler;
 #[cfg(feature = "video")]
 mod video;
 mod zoom;

@@ -11,9 +11,10 @@ use super::grid::PointGrid;
 use super::options::MaskGeneratorOptions;
 use super::thresholds::MaskThresholds;
 use crate::candidate_head::{CandidateFeatures, CandidateHead};
-use crate::logits::{Logits, Upsampler};
+use crate::logits::Logits;
 use crate::predict::{MAX_BATCH, ScoredPrompts};
 use crate::score::{PredictedIou, StabilityScore};
+use crate::upsampler::Upsampler;
 use crate::{Embedding, Error, Mask, ModelPrompt, Prompt, Result};
 
 /// The points of one crop and the model's answers to them.

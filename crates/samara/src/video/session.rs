@@ -14,7 +14,7 @@ use super::object_mask::{FrameMasks, ObjectMask, object_mask};
 use super::options::VideoOptions;
 use super::remembered::Remembering;
 use crate::error::VideoError;
-use crate::logits::Upsampler;
+use crate::upsampler::Upsampler;
 use crate::{Prompt, Result, Segmenter};
 
 /// Follows objects through the frames of one video, which come one by one: from a file, a folder, or
