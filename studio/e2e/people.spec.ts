@@ -28,4 +28,16 @@ test("everybody has a token, and it is recorded who does what", async ({ page, c
   await expect(other.page.locator(".object-name").nth(1)).toHaveAttribute("title", "Drawn by anna");
   await at.page.bringToFront();
   await expect(at.objects).toHaveCount(2);
+  await expect(at.page.locator(".status")).toContainText("Saved by anna");
+  await expect(at.objects.nth(0)).toContainText("ben");
+
+  // Nobody takes back what is another's without being asked.
+  await at.canvas.focus();
+  await at.page.keyboard.press("Control+z");
+  await expect(at.page.getByText("The last change here is ben's. Once more takes it back.")).toBeVisible();
+  await expect(at.objects).toHaveCount(2);
+  await at.page.keyboard.press("Control+z");
+  await expect(at.objects).toHaveCount(1);
+  await at.page.keyboard.press("Control+z");
+  await expect(at.objects).toHaveCount(0);
 });

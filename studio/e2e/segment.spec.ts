@@ -123,6 +123,14 @@ test("everything is found, walked through and picked from", async ({ page, studi
   await expect(at.button(/^Stop|^Find/)).toBeVisible();
   await expect(at.button("Find everything")).toHaveAttribute("aria-pressed", "true", { timeout: 40_000 });
   await at.canvas.focus();
+  const all = Number(/\d+/.exec(await at.button(/^Pick all/).innerText())?.[0]);
+  await at.button(/^Pick all/).click();
+  await expect(at.objects).toHaveCount(all);
+  await page.keyboard.press("Control+z");
+  await expect(at.objects).toHaveCount(0);
+  await page.keyboard.press("a");
+  await expect(at.button("Find everything")).toHaveAttribute("aria-pressed", "true", { timeout: 40_000 });
+  await at.canvas.focus();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowUp");

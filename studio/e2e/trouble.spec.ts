@@ -1,9 +1,9 @@
-import { rename } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { has } from "../src/core/mask";
 import { decode } from "../src/core/rle";
-import { StudioPage } from "./page";
+import { StudioPage, areaOf } from "./page";
 import { expect, test } from "./server";
 
 test("a reload in the middle keeps what is being made", async ({ page, studio }) => {
@@ -77,10 +77,58 @@ test("a server that dies is noticed, and loses nothing", async ({ page, studio }
   await page.keyboard.press("Enter");
   await expect(page.getByRole("alert").first()).toContainText("does not answer");
   await expect(at.button("Keep")).toBeVisible();
+  await expect(page.locator(".status")).toContainText("Not saved yet: 1 change");
   await studio.restart();
-  await expect(page.getByText("The server does not answer. What was saved")).toHaveCount(0, { timeout: 20_000 });
-  await at.keep(2);
+  // It is kept without another word.
+  await expect(at.objects).toHaveCount(2, { timeout: 20_000 });
+  await expect(page.getByText("The server does not answer. What was saved")).toHaveCount(0);
+  await expect(at.button("Keep")).toHaveCount(0);
   expect((await at.told()).objects).toHaveLength(2);
+});
+
+test("what is drawn and asked while the server is away is saved and answered when it is back", async ({ page, studio }) => {
+  const at = new StudioPage(page, studio);
+  await at.open();
+  await studio.kill();
+  await page.keyboard.press("b");
+  await at.drag([100, 60], [200, 60]);
+  await at.drag([100, 300], [200, 300]);
+  await expect(page.locator(".status")).toContainText("Not saved yet: 2 changes");
+  // Another picture does not take its place.
+  await page.locator(".picture", { hasText: "chelsea.jpg" }).click();
+  await expect(page.getByText("this picture stays open until it is saved")).toBeVisible();
+  await studio.restart();
+  await expect(page.locator(".status")).toContainText("Saved", { timeout: 20_000 });
+  const { objects } = await at.told();
+  expect(objects).toHaveLength(1);
+  expect(areaOf(objects[0])).toBeGreaterThan(2 * 100 * 20);
+
+  // A click that was made meanwhile, to a server that does not know the picture any more.
+  await page.keyboard.press("v");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("s");
+  await studio.kill();
+  await at.click([290, 150]);
+  await expect(page.getByText("The server does not answer. What was saved")).toBeVisible();
+  await studio.restart();
+  await at.answered();
+  await at.keep(2);
+});
+
+test("a picture that cannot be read is passed by keys, and nothing is drawn in its place", async ({ page, studio }) => {
+  await writeFile(join(studio.folder, "cups.png"), "no picture");
+  await fetch(new URL("/v1/project/scan", studio.url), { method: "POST" });
+  const at = new StudioPage(page, studio);
+  await at.open("coffee.png");
+  await at.canvas.focus();
+  await page.keyboard.press(".");
+  await expect(page.getByRole("alert").first()).toContainText("cups.png");
+  await expect(page.locator(".picture[aria-current]")).toContainText("cannot be read");
+  await page.keyboard.press(".");
+  await expect(page.locator(".status")).toContainText("wide.png");
+  await page.keyboard.press(",");
+  await page.keyboard.press(",");
+  await expect(page.locator(".status")).toContainText("coffee.png");
 });
 
 test("two windows see each other's masks, and neither overwrites the other's", async ({ page, context, studio }) => {

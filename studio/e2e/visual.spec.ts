@@ -42,7 +42,7 @@ test("the page looks as it did", async ({ page, studio }) => {
   await at.open("discs.png");
   await page.getByLabel("Name of a new class").fill("disc");
   await page.keyboard.press("Enter");
-  await expect(page.locator(".class")).toBeVisible();
+  await expect(page.locator(".class", { hasText: "disc" })).toBeVisible();
   await at.canvas.focus();
   await at.segment([300, 90], [400, 300]);
   await at.segment([300, 220], [400, 300]);

@@ -14,5 +14,8 @@ if (root !== null) {
   render(<App studio={studio} />, root);
   void studio.start(pictureOf(location.hash));
   follow(studio);
+  window.addEventListener("beforeunload", (event) => {
+    if (studio.saving.count.peek() > 0) event.preventDefault();
+  });
   void watch(studio, new AbortController().signal);
 }

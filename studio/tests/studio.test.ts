@@ -34,7 +34,7 @@ function opened(objects: readonly StoredObject[], answers: Readonly<Record<strin
     { id: 8, name: "table", colour: "#56b4e9" },
   ];
   const image = { id: "aa", width: 30, height: 20, warnings: [] };
-  const steps = { can_undo: true, can_redo: true };
+  const steps = { can_undo: true, last_author: "me", can_redo: true };
   studio.open.value = { picture: PICTURE, image, objects, ...steps, depth: null, visit: 1, isMissing: false };
   studio.queue.pictures.value = [PICTURE];
   return studio;
@@ -89,7 +89,7 @@ describe("an assessment", () => {
 
 describe("undo", () => {
   it("tells when the picture is not checked any more", async () => {
-    const after: Applied = { picture: 1, revision: 3, objects: [], checked: false, can_undo: true, can_redo: true };
+    const after: Applied = { picture: 1, revision: 3, objects: [], checked: false, can_undo: true, last_author: "me", can_redo: true };
     const studio = opened([], { "/undo": after, "/redo": { ...after, checked: true } });
     await studio.undo();
     expect(studio.message.peek()).toBeNull();
@@ -103,8 +103,9 @@ describe("undo", () => {
 describe("a picture whose file is gone", () => {
   it("is shown with the objects that are kept", async () => {
     const { mask, ...rest } = object(5);
-    const kept = { revision: 4, objects: [{ ...rest, mask: encode(mask) }], checked: true, can_undo: true, can_redo: false };
-    const studio = opened([], { "/edits": kept, "/scan": {} });
+    const picture = { ...PICTURE, revision: 4, checked: true };
+    const kept = { picture, objects: [{ ...rest, mask: encode(mask) }], can_undo: true, last_author: "me", can_redo: false };
+    const studio = opened([], { "/pictures/1": kept, "/scan": {} });
     await studio.show(1);
     const open = studio.open.peek();
     expect(open).toMatchObject({ isMissing: true, picture: { revision: 4, checked: true }, image: { width: 30, height: 20 } });
@@ -118,7 +119,8 @@ describe("a picture whose file is gone", () => {
     const studio = opened([]);
     studio.queue.pictures.value = [{ ...PICTURE, width: 0, height: 0 }];
     await studio.show(1);
-    expect(studio.open.peek()?.isMissing).toBe(false);
+    expect(studio.open.peek()).toBeNull();
+    expect(studio.openInQueue()).toBe(1);
     expect(studio.message.peek()).toEqual({ kind: "error", text: "not here" });
   });
 });

@@ -155,6 +155,15 @@ fn one_studio_for_a_folder() {
         error.contains("is open already") && error.contains(&address),
         "{error}"
     );
+    // Another folder with the same state is told whose it is.
+    std::fs::create_dir(bench.path("others")).unwrap();
+    let other = bench.run(&["studio", "others", "--no-open", "--state", "state"]);
+    let error = stderr(&other);
+    let whole = folder.canonicalize().unwrap().display().to_string();
+    assert!(
+        error.contains("--state state: the studio of") && error.contains(&whole),
+        "{error}"
+    );
     // A port that was asked for is that one or none.
     let taken = studio.url.strip_prefix("http://").unwrap();
     let other = bench.run(&[

@@ -77,7 +77,8 @@ impl<W: Write> CocoWriter<W> {
     /// # Errors
     /// It cannot be written, as in all other functions.
     pub fn new(mut out: W) -> io::Result<Self> {
-        out.write_all(b"{\"annotations\":[")?;
+        // pycocotools and others look for these two, and are content with nothing in them.
+        out.write_all(b"{\"info\":{},\"licenses\":[],\"annotations\":[")?;
         Ok(Self {
             out,
             images: Vec::new(),

@@ -59,6 +59,7 @@ pub struct Action {
 
 /// A picture with its objects, all at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Opened {
     /// The picture.
     pub picture: Picture,
@@ -66,6 +67,8 @@ pub struct Opened {
     pub objects: Vec<Object>,
     /// Whether there is an action to be undone.
     pub can_undo: bool,
+    /// Who has done it.
+    pub last_author: Option<String>,
     /// Whether there is one to be done again.
     pub can_redo: bool,
 }
@@ -85,6 +88,8 @@ pub struct Applied {
     pub checked: bool,
     /// Whether there is an action to be undone.
     pub can_undo: bool,
+    /// Who has done it.
+    pub last_author: Option<String>,
     /// Whether there is one to be done again.
     pub can_redo: bool,
 }
@@ -92,24 +97,31 @@ pub struct Applied {
 impl Applied {
     fn of(transaction: &Transaction<'_>, id: PictureId) -> Result<Self, Failure> {
         let picture = Picture::find(transaction, id)?;
-        let (can_undo, can_redo) = steps(transaction, picture.owner())?;
+        let (last_author, can_redo) = steps(transaction, picture.owner())?;
         Ok(Self {
             picture: id,
             revision: picture.revision,
             objects: Object::all(transaction, id)?,
             checked: picture.checked,
-            can_undo,
+            can_undo: last_author.is_some(),
+            last_author,
             can_redo,
         })
     }
 }
 
-/// Whether something can be undone, and done again.
-fn steps(transaction: &Transaction<'_>, owner: PictureId) -> Result<(bool, bool), Failure> {
-    let any = "SELECT EXISTS (SELECT 1 FROM action WHERE owner = ?1 AND is_undone = ?2)";
+/// Who has done what would be undone, and whether something can be done again.
+fn steps(
+    transaction: &Transaction<'_>,
+    owner: PictureId,
+) -> Result<(Option<String>, bool), Failure> {
+    let last =
+        "SELECT author FROM action WHERE owner = ?1 AND NOT is_undone ORDER BY id DESC LIMIT 1";
+    let mut last = transaction.prepare_cached(last)?;
+    let author = last.query_row([owner.0], |row| row.get(0)).optional()?;
+    let any = "SELECT EXISTS (SELECT 1 FROM action WHERE owner = ?1 AND is_undone)";
     let mut any = transaction.prepare_cached(any)?;
-    let mut any = |undone: bool| any.query_row((owner.0, undone), |row| row.get(0));
-    Ok((any(false)?, any(true)?))
+    Ok((author, any.query_row([owner.0], |row| row.get(0))?))
 }
 
 /// The picture, if it still has the revision that is expected.
@@ -268,11 +280,12 @@ impl Project {
     pub fn opened(&self, picture: PictureId) -> Result<Opened> {
         self.read(|transaction| {
             let picture = Picture::find(transaction, picture)?;
-            let (can_undo, can_redo) = steps(transaction, picture.owner())?;
+            let (last_author, can_redo) = steps(transaction, picture.owner())?;
             Ok(Opened {
                 objects: Object::all(transaction, picture.id)?,
                 picture,
-                can_undo,
+                can_undo: last_author.is_some(),
+                last_author,
                 can_redo,
             })
         })

@@ -41,7 +41,7 @@ use crate::metrics::{RequestLabels, RouteLabels};
 use crate::openapi::{Api, complete};
 use crate::page;
 use crate::routes::{
-    embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks,
+    edits, embeddings, formats, images, jobs, models, pictures, predict, project, quality, tracks,
     training, videos,
 };
 
@@ -284,13 +284,14 @@ fn native() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(formats::import))
         .routes(routes!(training::start, training::get, training::stop))
         .routes(routes!(pictures::list))
+        .routes(routes!(pictures::get))
         .routes(routes!(pictures::open))
         .routes(routes!(pictures::thumbnail))
         .routes(routes!(pictures::tile))
-        .routes(routes!(pictures::edit))
-        .routes(routes!(pictures::undo))
-        .routes(routes!(pictures::redo))
-        .routes(routes!(pictures::history))
+        .routes(routes!(edits::edit))
+        .routes(routes!(edits::undo))
+        .routes(routes!(edits::redo))
+        .routes(routes!(edits::history))
         .routes(routes!(tracks::open))
         .routes(routes!(tracks::list))
         .routes(routes!(tracks::propagate))

@@ -34,6 +34,7 @@ export function drawMade(context: CanvasRenderingContext2D, studio: Studio, scal
     const look = { colour, opacity: opacity * 0.7, width: 1.25, dash: [4, 3] };
     if (candidate !== undefined) drawMask(context, candidate.mask, scale, look);
   }
+  for (const mask of studio.saving.masks.peek()) drawMask(context, mask, scale, { colour, opacity, width: 1.25 });
   if (made !== null) drawMask(context, made, scale, { colour, opacity, width: 2 });
   if (now?.box) {
     const [x0, y0, x1, y1] = now.box;

@@ -28,6 +28,8 @@ export class Stage {
   readonly hint = computed(() => {
     const open = this.studio.open.value;
     if (open === null) return "Choose a picture from the list.";
+    const progress = this.studio.everything.progress.value;
+    if (progress !== null) return `Everything is being looked for: ${Math.round(100 * progress)} %. Escape stops it.`;
     return this.tool.value.hint(this.studio);
   });
 
@@ -48,6 +50,9 @@ export class Stage {
   private readonly context: CanvasRenderingContext2D;
   private readonly pointers = new Map<number, Point>();
   private tiles: Tiles | null = null;
+  /** Of the frame before, until there are tiles of this one. */
+  private before: Tiles | null = null;
+  private shownVideo: number | null = null;
   private shownStretch: readonly [number, number] | null = null;
   private screen: Point = [1, 1];
   private ratio = 1;
@@ -105,6 +110,7 @@ export class Stage {
   close(): void {
     for (const stop of this.stops) stop();
     this.tiles?.close();
+    this.before?.close();
   }
 
   redraw(): void {
@@ -125,6 +131,7 @@ export class Stage {
     const live = [
       ...[this.view, this.cursor, prompting.draft, prompting.preview, everything.nodes, everything.current],
       ...[settings.tool, settings.brush, settings.fineness, settings.theme, studio.nextColour, studio.target],
+      studio.saving.masks,
     ];
     return [
       effect(() => {
@@ -212,9 +219,14 @@ export class Stage {
 
   private show(stretch: readonly [number, number] | null): void {
     const open = this.studio.open.peek();
-    this.tiles?.close();
+    // A frame of a video is seen until the next one is there.
+    const { tiles, before } = this;
+    const isNextFrame = open !== null && open.picture.video !== null && open.picture.video === this.shownVideo;
+    this.before = isNextFrame && tiles?.isBlank === false ? tiles : isNextFrame ? before : null;
+    for (const old of [tiles, before]) if (old !== this.before) old?.close();
     this.tiles = null;
     this.shownStretch = stretch;
+    this.shownVideo = open?.picture.video ?? null;
     if (open === null || open.isMissing) return;
     this.tiles = new Tiles(
       this.studio.api,
@@ -237,6 +249,7 @@ export class Stage {
     context.fillStyle = getComputedStyle(this.canvas).backgroundColor;
     context.fillRect(0, 0, ...screen);
     if (studio.open.peek() === null) return;
+    if (this.tiles?.isBlank === true) this.before?.draw(context, view, screen, ratio);
     this.tiles?.draw(context, view, screen, ratio);
     if (this.tiles === null) this.drawSheet(view);
     this.overlay.draw(context, view, screen, ratio, (layer, at) => {

@@ -43,6 +43,11 @@ export class Tiles {
     this.tiles.clear();
   }
 
+  /** Nothing of it can be seen yet. */
+  get isBlank(): boolean {
+    return [...this.tiles.values()].every(({ bitmap }) => bitmap === null);
+  }
+
   private get top(): number {
     return topLevel(this.size);
   }

@@ -113,11 +113,17 @@ export interface Applied {
   readonly objects: readonly StoredObject[];
   readonly checked: boolean;
   readonly can_undo: boolean;
+  /** Who has done what would be undone. */
+  readonly last_author: string | null;
   readonly can_redo: boolean;
 }
 
-export interface Opened extends Omit<Applied, "picture" | "revision" | "checked"> {
+/** A picture with its objects, all at one moment. */
+export interface Kept extends Omit<Applied, "picture" | "revision" | "checked"> {
   readonly picture: Picture;
+}
+
+export interface Opened extends Kept {
   readonly image: ImageInfo;
   /** How 16-bit values become grey; null for other pictures. */
   readonly depth: { readonly low: number; readonly high: number; readonly max: number } | null;
@@ -128,6 +134,12 @@ export interface OpenedVideo {
   readonly video: Picture;
   readonly frames: readonly number[];
   readonly placed: readonly Placed[];
+}
+
+export interface Model {
+  readonly name: string;
+  /** It answers where no other is named. */
+  readonly default: boolean;
 }
 
 export interface Exported {
@@ -212,9 +224,9 @@ export class Api {
     return applied(await this.post<WireApplied<Opened>>(path, {}));
   }
 
-  /** What is kept of a picture, also where its file is gone: an edit of nothing. */
-  async kept(picture: number): Promise<Applied> {
-    return applied(await this.post<WireApplied<Applied>>(`/v1/project/pictures/${picture}/edits`, { edits: [] }));
+  /** What is kept of a picture, also where its file is gone. */
+  async kept(picture: number): Promise<Kept> {
+    return applied(await this.get<WireApplied<Kept>>(`/v1/project/pictures/${picture}`));
   }
 
   openVideo(video: number): Promise<OpenedVideo> {
@@ -283,6 +295,11 @@ export class Api {
 
   async stopTraining(): Promise<TrainingInfo> {
     return (await (await this.send("DELETE", "/v1/project/training")).json()) as TrainingInfo;
+  }
+
+  /** The models that answer, or can be loaded. */
+  async models(): Promise<readonly Model[]> {
+    return (await this.get<{ models: Model[] }>("/v1/models")).models;
   }
 
   /** Loads a model that answers from now on. */

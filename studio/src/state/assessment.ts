@@ -5,6 +5,7 @@ import { signal } from "@preact/signals";
 import type { Opened, StoredObject } from "../core/api";
 import { runsOf } from "../core/lazily";
 import { counted } from "../core/words";
+import { LOW } from "./queue";
 import type { Studio } from "./studio";
 
 export class Assessment {
@@ -21,6 +22,10 @@ export class Assessment {
   of(object: StoredObject): number | undefined {
     const [mask, estimate] = this.known.value.get(object.id) ?? [];
     return mask === runsOf(object).counts ? estimate : undefined;
+  }
+
+  isSuspect(object: StoredObject): boolean {
+    return (this.of(object) ?? 1) < LOW;
   }
 
   /** Looks at all objects of the open picture. */

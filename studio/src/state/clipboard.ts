@@ -2,18 +2,21 @@
 
 import { signal } from "@preact/signals";
 
-import type { NewObject } from "../core/api";
+import type { NewObject, StoredObject } from "../core/api";
 import { counted } from "../core/words";
 import type { Studio } from "./studio";
 
 export class Clipboard {
-  private readonly content = signal<readonly NewObject[]>([]);
+  private readonly content = signal<readonly StoredObject[]>([]);
+  /** Of which video they are. */
+  private video: number | null = null;
 
   constructor(private readonly studio: Studio) {}
 
   copy(): void {
     const selection = this.studio.selection.peek();
     this.content.value = selection.length > 0 ? selection : this.studio.objects.peek();
+    this.video = this.studio.open.peek()?.picture.video ?? null;
     const count = this.content.peek().length;
     if (count > 0) this.studio.tell("note", `Copied: ${counted(count, "object")}.`);
   }
@@ -29,7 +32,15 @@ export class Clipboard {
       this.studio.tell("error", `Masks of a picture of ${w}×${h} pixels do not fit one of ${width}×${height}.`);
       return;
     }
-    await this.studio.add(objects);
+    await this.studio.add(objects.map((object) => this.inLane(object)));
+  }
+
+  /** In another frame of the same video it is the same object, if that has no mask there. */
+  private inLane(object: StoredObject): NewObject {
+    const [{ track }, { video }] = [object, this.studio];
+    const isThere = video.placed.peek().some((place) => place.frame === video.frame.peek() && place.track === track?.id);
+    const isSame = this.video !== null && this.video === video.open.peek()?.picture.id;
+    return track !== null && isSame && !isThere ? { ...object, lane: track.id } : object;
   }
 
   async copyToNext(): Promise<void> {

@@ -4,6 +4,7 @@ import { computed, signal } from "@preact/signals";
 
 import type { Found, Job, NewObject } from "../core/api";
 import { area, has, type Mask } from "../core/mask";
+import { counted } from "../core/words";
 import type { Studio } from "./studio";
 
 /** A mask with the smallest one that it lies in. */
@@ -125,6 +126,14 @@ export class Everything {
     const node = current === null ? undefined : this.nodes.peek()[current];
     if (node === undefined) return;
     if (await this.studio.edit(() => [{ add: this.objectOf(node) }])) this.studio.tell("note", "Picked.");
+  }
+
+  /** All masks, the smaller above the larger. */
+  async pickAll(): Promise<void> {
+    const nodes = this.nodes.peek();
+    if (!(await this.studio.edit(() => nodes.map((node) => ({ add: this.objectOf(node) }))))) return;
+    this.clear();
+    this.studio.tell("note", `Picked: ${counted(nodes.length, "mask")}.`);
   }
 
   private objectOf({ mask, predicted_iou }: Node): NewObject {

@@ -57,6 +57,7 @@ export class Prompting {
 
   private asking: AbortController | undefined;
   private asked: Promise<void> = Promise.resolve();
+  private isAsking = false;
   private resting: number | undefined;
   private looking: AbortController | undefined;
   private wanted: readonly [number, number] | null = null;
@@ -217,7 +218,11 @@ export class Prompting {
 
   /** Asks for what was not answered. */
   askAgain(): void {
-    this.asked = this.ask();
+    this.isAsking = true;
+    const asked = this.ask().finally(() => {
+      if (this.asked === asked) this.isAsking = false;
+    });
+    this.asked = asked;
   }
 
   private async ask(): Promise<void> {
@@ -236,15 +241,24 @@ export class Prompting {
       }),
     );
     if (answer === undefined || this.draft.peek() !== draft) return;
+    if (draft.isCloser && !answer.isCloser && draft.answer !== null) {
+      // The masks stay what they were.
+      this.history.undo();
+      this.studio.tell("note", "A closer look shows nothing more of this.");
+      return;
+    }
     this.history.amend({ ...draft, answer, chosen: answer.selected, isWaiting: false });
     this.remember();
-    if (draft.isCloser && !answer.isCloser) this.studio.tell("note", "A closer look shows nothing more of this.");
     for (const warning of answer.warnings) this.studio.tell("note", warning);
   }
 
   /** Keeps what is being made as an object, once the mask is there. Answers whether nothing is left to be kept. */
   async keep(): Promise<boolean> {
-    if (this.draft.peek()?.isWaiting === true) await this.asked;
+    if (this.draft.peek()?.isWaiting === true) {
+      // What was asked in vain is asked again.
+      if (!this.isAsking) this.askAgain();
+      await this.asked;
+    }
     const draft = this.draft.peek();
     if (draft === null) return true;
     const mask = maskOf(draft);
@@ -265,12 +279,23 @@ export class Prompting {
     return isKept;
   }
 
-  /** Gives up what is being made. */
+  /** Gives up what is being made; undoing brings it back. */
+  giveUp(): void {
+    this.asking?.abort();
+    this.push(null);
+  }
+
+  /** Nothing is being made, and nothing was. */
   clear(): void {
     this.asking?.abort();
     this.preview.value = null;
     this.history.begin(null);
     this.remember();
+  }
+
+  /** Something else was done since: what was given up before it is gone. */
+  forget(): void {
+    if (this.draft.peek() === null) this.history.begin(null);
   }
 
   private key(): string | null {

@@ -7,7 +7,7 @@ import type { Picture } from "../core/api";
 export type Show = "all" | "unchecked" | "checked" | "empty" | "low" | "suspect" | "problems";
 
 /** Below this an estimated IoU is worth a second look. */
-const LOW = 0.75;
+export const LOW = 0.75;
 
 export class Queue {
   readonly pictures = signal<readonly Picture[]>([]);

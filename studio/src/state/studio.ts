@@ -16,7 +16,7 @@ import {
   type ProjectInfo,
   type StoredObject,
 } from "../core/api";
-import { subtract, union, type Mask } from "../core/mask";
+import { isSame, subtract, union, type Mask } from "../core/mask";
 import { Ahead } from "./ahead";
 import { Assessment } from "./assessment";
 import { Boxes } from "./boxes";
@@ -25,6 +25,7 @@ import { Everything } from "./everything";
 import { Prompting } from "./prompting";
 import { Queue } from "./queue";
 import { classBefore } from "./session";
+import { Saving } from "./saving";
 import { Settings } from "./settings";
 import { Training } from "./training";
 import { Video } from "./video";
@@ -64,16 +65,18 @@ export class Studio {
   readonly classes = signal<readonly Class[]>([]);
   readonly open = signal<Open | null>(null);
   readonly opening = signal<number | null>(null);
+  /** The picture that was to be opened, and could not be. */
+  readonly failed = signal<number | null>(null);
   readonly selected = signal<ReadonlySet<number>>(new Set());
   readonly message = signal<Message | null>(null);
   readonly isReachable = signal(true);
   /** The server wants a token, or another one. */
   readonly needsToken = signal(false);
-  readonly isSaving = signal(false);
   /** Names of folders beside that of the pictures which are there already. */
   readonly exported = signal<ReadonlySet<string>>(new Set());
   readonly hidden = signal<ReadonlySet<number>>(new Set());
   readonly queue = new Queue();
+  readonly saving: Saving;
   readonly ahead: Ahead;
   readonly prompting: Prompting;
   readonly everything: Everything;
@@ -98,9 +101,11 @@ export class Studio {
   });
 
   private visits = 0;
-  private saving: Promise<boolean> = Promise.resolve(true);
+  /** Of which picture and revision it was told that somebody else has made it. */
+  private warned = "";
 
   constructor(readonly api: Api) {
+    this.saving = new Saving(this);
     this.ahead = new Ahead(this);
     this.prompting = new Prompting(this);
     this.everything = new Everything(this);
@@ -179,7 +184,12 @@ export class Studio {
   /** Opens a picture; one that was made ready is there at once. */
   async show(id: number): Promise<void> {
     const picture = this.queue.find(id);
+    if (!this.isReachable.peek() && this.saving.count.peek() > 0) {
+      this.tell("note", "What was done here waits for the server; this picture stays open until it is saved.");
+      return;
+    }
     this.message.value = null;
+    this.failed.value = null;
     if (picture !== undefined) this.video.leave();
     if (picture !== undefined && picture.frames !== null) {
       await this.video.show(id);
@@ -191,7 +201,11 @@ export class Studio {
     const opened = known ? { ...known, isMissing: false } : await this.attempt(() => this.read(id));
     if (this.opening.peek() !== id) return;
     this.opening.value = null;
-    if (opened === undefined) return;
+    if (opened === undefined) {
+      // The next one is the one after it, and nothing is drawn on the one before.
+      if (this.isReachable.peek()) batch(() => { this.open.value = null; this.failed.value = id; });
+      return;
+    }
     batch(() => {
       this.open.value = { ...opened, visit: ++this.visits };
       this.selected.value = new Set();
@@ -200,6 +214,7 @@ export class Studio {
       this.queue.update(opened.picture);
       this.prompting.bringBack();
     });
+    if (this.queue.show.peek() === "suspect") this.selected.value = new Set(opened.objects.filter((object) => this.assessment.isSuspect(object)).map(({ id }) => id));
     for (const warning of opened.image.warnings) this.tell("note", `${opened.picture.path}: ${warning}`);
     // The file may be another one since, and its embedding comes before those of others.
     if (known !== undefined) void this.refresh();
@@ -216,10 +231,10 @@ export class Studio {
       const picture = this.queue.find(id);
       const isGone = error instanceof Problem && error.status === 404;
       if (!isGone || picture === undefined || picture.width === 0) throw error;
-      const { revision, checked, ...rest } = await this.api.kept(id);
-      const { sha256, width, height } = picture;
+      const kept = await this.api.kept(id);
+      const { sha256, width, height } = kept.picture;
       const image = { id: sha256 ?? "", width, height, warnings: [] };
-      return { ...rest, picture: { ...picture, revision, checked }, image, depth: null, isMissing: true };
+      return { ...kept, image, depth: null, isMissing: true };
     }
   }
 
@@ -236,7 +251,10 @@ export class Studio {
     const open = this.open.peek();
     if (open === null) return;
     const opened = await this.attempt(() => this.read(open.picture.id));
-    if (opened === undefined || this.open.peek()?.picture.id !== open.picture.id) return;
+    const now = this.open.peek();
+    if (opened === undefined || now?.picture.id !== open.picture.id) return;
+    // What was saved meanwhile is newer.
+    if (opened.picture.revision < now.picture.revision) return;
     const isSame = opened.image.id === open.image.id && opened.isMissing === open.isMissing;
     this.open.value = { ...opened, visit: isSame ? open.visit : ++this.visits };
     this.queue.update(opened.picture);
@@ -246,50 +264,19 @@ export class Studio {
    * Does edits to the open picture, as one step that is undone as one. They are made when those before them are kept.
    * Answers whether they are kept.
    */
-  edit(make: () => readonly Edit[]): Promise<boolean> {
-    return this.save(async (open) => {
-      const edits = this.video.placing(make());
-      return edits.length === 0 ? null : this.api.edit(open.picture.id, edits, open.picture.revision);
-    });
+  edit(make: () => readonly Edit[], mask: Mask | null = null): Promise<boolean> {
+    let edits: readonly Edit[] | undefined;
+    return this.saving.save(async (open) => {
+      edits ??= this.video.placing(make());
+      if (edits.length === 0) return null;
+      const applied = await this.api.edit(open.picture.id, edits, open.picture.revision);
+      this.prompting.forget();
+      return applied;
+    }, mask);
   }
 
-  /** One after the other, in the order in which they come. */
-  private save(work: (open: Open) => Promise<Applied | null>, isUndoing = false): Promise<boolean> {
-    const picture = this.open.peek()?.picture.id;
-    const saved = this.saving.then(() => this.saveNow(picture, work, isUndoing));
-    this.saving = saved;
-    return saved;
-  }
-
-  private async saveNow(
-    picture: number | undefined,
-    work: (open: Open) => Promise<Applied | null>,
-    isUndoing: boolean,
-  ): Promise<boolean> {
-    const open = this.open.peek();
-    if (open === null || open.picture.id !== picture) return false;
-    this.isSaving.value = true;
-    try {
-      const applied = await work(open);
-      this.isReachable.value = true;
-      if (applied !== null) {
-        this.apply(open, applied);
-        await this.video.applied(applied, isUndoing);
-      }
-      return true;
-    } catch (error) {
-      this.isReachable.value = !(error instanceof Unreachable);
-      const isConflict = error instanceof Problem && error.status === 409;
-      if (isConflict) await this.refresh();
-      this.tell("error", error instanceof Error ? error.message : String(error));
-      return false;
-    } finally {
-      this.isSaving.value = false;
-    }
-  }
-
-  private apply(open: Open, applied: Applied): void {
-    const { revision, checked, objects, can_undo, can_redo } = applied;
+  apply(open: Open, applied: Applied): void {
+    const { revision, checked, objects, can_undo, last_author, can_redo } = applied;
     if (applied.picture !== open.picture.id) return;
     const before = new Set(open.objects.map(({ id }) => id));
     const added = objects.filter(({ id }) => !before.has(id));
@@ -306,7 +293,7 @@ export class Studio {
     batch(() => {
       this.queue.update(picture);
       if (this.open.peek()?.picture.id !== picture.id) return;
-      this.open.value = { ...open, picture, objects, can_undo, can_redo };
+      this.open.value = { ...open, picture, objects, can_undo, last_author, can_redo };
       // What is new is selected if it was drawn by hand: the next stroke goes on with it.
       const drawn = added.filter(({ predicted_iou }) => predicted_iou === null).map(({ id }) => id);
       const kept = [...this.selected.peek()].filter((id) => ids.has(id));
@@ -320,12 +307,20 @@ export class Studio {
     this.video.changed(picture);
     this.ahead.changed(picture);
     const open = this.open.peek();
-    if (open?.picture.id !== picture.id || this.isSaving.peek()) return;
+    if (open?.picture.id !== picture.id || this.saving.count.peek() > 0) return;
     if (picture.revision > open.picture.revision) void this.refresh();
   }
 
   async undo(): Promise<void> {
-    if (this.prompting.undo() || this.open.peek()?.can_undo !== true) return;
+    const open = this.open.peek();
+    if (this.prompting.undo() || open?.can_undo !== true) return;
+    const [by, me] = [open.last_author, this.project.peek()?.author];
+    const place = `${open.picture.id}/${open.picture.revision}`;
+    if (by !== null && me !== undefined && by !== me && this.warned !== place) {
+      this.warned = place;
+      this.tell("note", `The last change here is ${by}'s. Once more takes it back.`);
+      return;
+    }
     await this.step("undo");
   }
 
@@ -336,7 +331,7 @@ export class Studio {
 
   private async step(way: "undo" | "redo"): Promise<void> {
     const before = this.open.peek()?.picture;
-    await this.save((open) => this.api.step(open.picture.id, way, open.picture.revision), true);
+    await this.saving.save((open) => this.api.step(open.picture.id, way, open.picture.revision), null, true);
     const now = this.open.peek()?.picture;
     if (before === undefined || now?.id !== before.id || now.checked === before.checked) return;
     this.tell("note", now.checked ? "The picture is checked again." : "The picture is not checked any more.");
@@ -349,9 +344,8 @@ export class Studio {
   /** Says that this picture is done, and goes to the next that is not. */
   async checkAndGoOn(): Promise<void> {
     const open = this.open.peek();
-    if (open === null) return;
     if (!(await this.prompting.keep())) return;
-    if (!open.picture.checked && !(await this.check(true))) return;
+    if (open?.picture.checked === false && !(await this.check(true))) return;
     await this.goToNextUnchecked();
   }
 
@@ -371,10 +365,11 @@ export class Studio {
     if (next !== undefined) await this.show(next.id);
   }
 
-  /** The picture of the queue that is open: of a frame, its video. */
+  /** The picture of the queue that is open or will be: of a frame, its video. */
   openInQueue(): number | undefined {
-    const picture = this.open.value?.picture;
-    return picture?.video ?? picture?.id;
+    const [picture, next] = [this.open.value?.picture, this.opening.value];
+    if (next !== null && this.queue.find(next) !== undefined) return next;
+    return this.failed.value ?? picture?.video ?? picture?.id;
   }
 
   /** The class of what comes next, and of what is selected. */
@@ -413,6 +408,7 @@ export class Studio {
       if (first === undefined || others.length === 0) return [];
       const joined = way === "union" ? union : subtract;
       const mask = others.reduce((all, { mask }) => joined(all, mask), first.mask);
+      if (way === "subtract" && isSame(mask, first.mask)) throw new Error("The objects share no pixel: there is nothing to subtract.");
       if (mask.box.width === 0) throw new Error("Nothing would be left of the object.");
       const remove = way === "union" ? others.map(({ id }) => ({ remove: id })) : [];
       return [{ change: [first.id, drawnAs(first, mask)] }, ...remove];
@@ -422,14 +418,15 @@ export class Studio {
   /** Adds what was drawn by hand to what is selected or takes it away; with nothing selected it is a new object. */
   async paint(drawn: Mask, isErasing: boolean): Promise<void> {
     if (this.prompting.paint(drawn, isErasing)) return;
-    await this.edit(() => {
+    const make = (): readonly Edit[] => {
       const [object] = this.selection.peek();
       if (object !== undefined) {
         return [replacing(object, isErasing ? subtract(object.mask, drawn) : union(object.mask, drawn))];
       }
       if (isErasing || drawn.box.width === 0) return [];
       return [{ add: { ...NEW, mask: drawn, class: this.settings.activeClass.peek() } }];
-    });
+    };
+    await this.edit(make, isErasing ? null : drawn);
   }
 
   /** Another mask of an object, made by hand; without pixels it is removed. */
@@ -473,6 +470,8 @@ export class Studio {
   async removeClass(id: number): Promise<void> {
     const isGone = await this.attempt(() => this.api.removeClass(id).then(() => true));
     if (isGone === undefined) return;
+    const name = this.classes.peek().find((kind) => kind.id === id)?.name ?? "";
+    this.tell("note", `The class ${name} is removed. A new one of this name brings it back.`);
     this.classes.value = this.classes.peek().filter((kind) => kind.id !== id);
     if (this.settings.activeClass.peek() === id) this.settings.activeClass.value = null;
   }

@@ -2,19 +2,21 @@
 
 import { computed, signal } from "@preact/signals";
 
+import type { Model } from "../core/api";
 import { isAtWork, type TrainingInfo, type TrainingRequest } from "../core/training";
 import type { Studio } from "./studio";
 
 export class Training {
   readonly info = signal<TrainingInfo | null>(null);
   readonly isAtWork = computed(() => isAtWork(this.info.value));
-  /** The model that answered before another was chosen here. */
-  readonly previous = signal<string | null>(null);
+  /** The models that can be chosen. */
+  readonly models = signal<readonly Model[]>([]);
 
   constructor(private readonly studio: Studio) {}
 
   async look(): Promise<void> {
     await this.take(() => this.studio.api.training());
+    await this.lookForModels();
   }
 
   /** Answers whether it has begun. */
@@ -29,14 +31,18 @@ export class Training {
   /** Lets a model answer from now on, also in other windows. */
   async use(model: string): Promise<void> {
     const { studio } = this;
-    const before = studio.project.peek()?.model ?? null;
     const isUsed = await studio.attempt(() => studio.api.useModel(model).then(() => true));
     if (isUsed !== true) return;
-    this.previous.value = before;
+    await this.lookForModels();
     studio.ahead.embeddings.value = new Map();
     await studio.reload();
     const open = studio.open.peek();
     if (open !== null) await studio.show(open.picture.id);
+  }
+
+  private async lookForModels(): Promise<void> {
+    const models = await this.studio.attempt(() => this.studio.api.models());
+    if (models !== undefined) this.models.value = models;
   }
 
   private async take(ask: () => Promise<TrainingInfo>): Promise<boolean> {

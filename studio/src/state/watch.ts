@@ -40,5 +40,7 @@ async function isBack(studio: Studio): Promise<void> {
   studio.isReachable.value = true;
   studio.message.value = null;
   await studio.reload();
+  // A server that was started anew does not know the open picture.
+  await studio.refresh();
   studio.prompting.askAgain();
 }

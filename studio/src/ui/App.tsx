@@ -52,9 +52,14 @@ export function App({ studio }: { readonly studio: Studio }) {
   const close = (): void => {
     setDialog(null);
   };
+  const openDialog = (name: DialogName): void => {
+    // What went wrong before has nothing to do with it.
+    studio.message.value = null;
+    setDialog(name);
+  };
   return (
     <StudioContext.Provider value={studio}>
-      <Toolbar stage={() => stage.value} onDialog={setDialog} />
+      <Toolbar stage={() => stage.value} onDialog={openDialog} />
       <Queue />
       <Canvas
         stage={stage.value}
@@ -144,11 +149,18 @@ function Canvas({ stage, isCovered, onStage }: {
         <button type="button" class="link" disabled={open === null} onClick={() => file.current?.click()}>
           Refine a mask from a file
         </button>
-        <span>{studio.isSaving.value ? "Saving…" : "Saved"}</span>
+        <Saved />
       </div>
       <Spoken />
     </main>
   );
+}
+
+function Saved() {
+  const { saving, isReachable, project } = useStudio();
+  const author = project.value?.author ?? "me";
+  const text = saving.count.value === 0 ? "Saved" : isReachable.value ? "Saving…" : `Not saved yet: ${counted(saving.count.value, "change")}`;
+  return <span>{author === "me" ? text : `${text} by ${author}`}</span>;
 }
 
 function Embedding() {

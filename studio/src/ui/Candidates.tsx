@@ -45,11 +45,16 @@ export function Candidates() {
           <Numbers candidate={choice.answer.candidates[choice.chosen]} />
         </>
       )}
+      {studio.everything.isShown.value && (
+        <div class="row">
+          <Button icon="keep" label={`Pick all ${studio.everything.nodes.value.length}`} shortcut="Ctrl+A" showsLabel onClick={() => void studio.everything.pickAll()} />
+        </div>
+      )}
       {draft !== null && (
         <div class="row">
           <Button icon="keep" label="Keep" shortcut="Enter" showsLabel onClick={() => void prompting.keep()} />
           <Button icon="zoom" label="Look closer" shortcut="Z" onClick={() => { prompting.lookCloser(); }} />
-          <Button icon="cancel" label="Give up" shortcut="Esc" showsLabel onClick={() => { prompting.clear(); }} />
+          <Button icon="cancel" label="Give up" shortcut="Esc" showsLabel onClick={() => { prompting.giveUp(); }} />
         </div>
       )}
     </section>

@@ -25,11 +25,22 @@ export function Classes() {
     const colour = COLOURS.find((free) => !used.has(free)) ?? COLOURS[classes.length % COLOURS.length] ?? "#e69f00";
     void studio.addClass(name, colour);
     form.reset();
+    // The next key is one of the canvas.
+    if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
   };
   return (
     <section class="panel" aria-labelledby="classes-title">
       <h2 id="classes-title">Classes</h2>
       <ul class="classes">
+        {classes.length > 0 && (
+          <li>
+            <button type="button" class="class" aria-pressed={active === null} onClick={() => void studio.label(null)}>
+              <kbd>0</kbd>
+              <Swatch colour={studio.colourOf({ class: null })} />
+              <span class="label">no class</span>
+            </button>
+          </li>
+        )}
         {classes.map((kind, i) =>
           edited === kind.id ? (
             <Editor key={kind.id} kind={kind} onEnd={() => { setEdited(null); }} />
@@ -41,9 +52,11 @@ export function Classes() {
                 aria-pressed={active === kind.id}
                 onClick={() => void studio.label(kind.id)}
               >
-                {i < 9 && <kbd>{isChoosing ? `⇧${i + 1}` : i + 1}</kbd>}
+                <kbd>{i > 8 ? " " : isChoosing ? `⇧${i + 1}` : i + 1}</kbd>
                 <Swatch colour={kind.colour} />
-                <span>{kind.name}</span>
+                <span class="label" title={kind.name}>
+                  {kind.name}
+                </span>
               </button>
               <Button icon="refine" label={`Change ${kind.name}`} onClick={() => { setEdited(kind.id); }} />
             </li>

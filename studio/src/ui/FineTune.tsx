@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { isAtWork, lineOf, nextName, timeOf, type Measured, type TrainingInfo, type TrainingState } from "../core/training";
+import { counted } from "../core/words";
 import { Dialog } from "./Dialogs";
 import { percent, useStudio } from "./context";
 import "./finetune.css";
@@ -30,9 +31,29 @@ export function FineTuneDialog({ onClose }: { readonly onClose: () => void }) {
         The model learns from the masks of this project: what it sees stays, what it makes of a click changes. That takes
         minutes, and the page can be used meanwhile.
       </p>
+      <Answering />
       {info !== null && info.state !== "idle" && <Course info={info} />}
       {isAtWork(info) ? <Stop /> : <Start last={info} />}
     </Dialog>
+  );
+}
+
+/** The model that answers, and the others that could. */
+function Answering() {
+  const { training, project } = useStudio();
+  const models = training.models.value;
+  if (models.length < 2) return null;
+  return (
+    <label class="fields">
+      Model that answers, in all windows
+      <select value={project.value?.model ?? ""} onChange={({ currentTarget }) => void training.use(currentTarget.value)}>
+        {models.map(({ name }) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 
@@ -71,7 +92,7 @@ function Start({ last }: { readonly last: TrainingInfo | null }) {
           <input type="checkbox" name="checked" /> Checked pictures only
         </label>
         <p class="hint">
-          {masks} masks on {pictures.length} pictures. Of five pictures or more a fifth is for validation.
+          {counted(masks, "mask")} on {counted(pictures.length, "picture")}; it takes 8 masks at least. Of five pictures or more a fifth is for validation.
         </p>
         <button type="submit" class="button main" disabled={isBusy}>
           {last?.state === "stopped" ? "Go on" : "Start"}
@@ -154,7 +175,6 @@ function Result({ info: { name, checkpoint, before, after } }: { readonly info: 
   const studio = useStudio();
   const { training } = studio;
   const model = studio.project.value?.model;
-  const previous = training.previous.value;
   if (name === null || checkpoint === null) return null;
   return (
     <>
@@ -170,11 +190,6 @@ function Result({ info: { name, checkpoint, before, after } }: { readonly info: 
           </button>
         )}
         {model === name && <span>It answers now.</span>}
-        {model === name && previous !== null && (
-          <button type="button" class="button" onClick={() => void training.use(previous)}>
-            Use {previous} again
-          </button>
-        )}
       </p>
     </>
   );

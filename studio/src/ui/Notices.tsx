@@ -1,5 +1,7 @@
 /** What is told: over the canvas, or in the dialog that covers it. */
 
+import { useState } from "preact/hooks";
+
 import { counted } from "../core/words";
 import { useStudio } from "./context";
 
@@ -7,11 +9,14 @@ export function Notices() {
   const studio = useStudio();
   const message = studio.message.value;
   const open = studio.open.value;
+  // Of which picture somebody has read that its file has changed.
+  const [known, setKnown] = useState<number | null>(null);
   return (
     <div class="notices">
       {!studio.isReachable.value && (
         <p class="notice error" role="alert">
-          The server does not answer. What was saved is safe; what is on the picture is kept here until it answers.
+          The server does not answer. What was saved is safe; what is done meanwhile waits here, in this window, until it
+          answers.
         </p>
       )}
       {open?.isMissing === true && (
@@ -20,8 +25,13 @@ export function Notices() {
           shown without it. When it is back, open the picture again.
         </p>
       )}
-      {open?.picture.is_changed === true && (
-        <p class="notice error">The file is another one than that on which the masks were drawn.</p>
+      {open?.picture.is_changed === true && known !== open.picture.id && (
+        <p class="notice error">
+          <span>The file is another one than that on which the masks were drawn.</span>
+          <button type="button" class="link" onClick={() => { setKnown(open.picture.id); }}>
+            Close
+          </button>
+        </p>
       )}
       {message !== null && (
         <p class={`notice ${message.kind}`} role={message.kind === "error" ? "alert" : "status"}>

@@ -1,6 +1,8 @@
 /** What was drawn on the picture, the topmost first. */
 
 import type { StoredObject } from "../core/api";
+import { isBox } from "../state/boxes";
+import { LOW } from "../state/queue";
 import { Button } from "./Button";
 import { Swatch } from "./Swatch";
 import { percent, useStudio } from "./context";
@@ -77,10 +79,13 @@ function Row({ object, quality }: { readonly object: StoredObject; readonly qual
         }}
       >
         <Swatch colour={studio.colourOf(object)} />
-        <span>{name}</span>
-        <span class="score">{predicted_iou === null ? "by hand" : `IoU ${percent(predicted_iou)}`}</span>
+        <span class="label" title={name}>
+          {name}
+        </span>
+        {author !== studio.project.value?.author && <span class="score">{author}</span>}
+        <span class="score">{isBox(object) ? "box" : predicted_iou === null ? "by hand" : `IoU ${percent(predicted_iou)}`}</span>
         {quality !== undefined && (
-          <span class={quality < 0.75 ? "score suspect" : "score"}>quality {percent(quality)}</span>
+          <span class={quality < LOW ? "score suspect" : "score"}>quality {percent(quality)}</span>
         )}
       </button>
       <Button icon={isHidden ? "hidden" : "eye"} label={isHidden ? "Show" : "Hide"} pressed={isHidden} onClick={toggle} />

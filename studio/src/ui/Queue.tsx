@@ -22,6 +22,7 @@ export function Queue() {
   const studio = useStudio();
   const { queue } = studio;
   const shown = queue.shown.value;
+  const isChecked = studio.open.value?.picture.checked === true;
   return (
     <nav class="queue" aria-label="Pictures">
       <div class="queue-head">
@@ -32,7 +33,17 @@ export function Queue() {
           </output>
           <Button icon="next" label="Next picture" shortcut="." onClick={() => void studio.go(1)} />
         </div>
-        <Button icon="keep" label="Checked, next" shortcut="C" showsLabel onClick={() => void studio.checkAndGoOn()} />
+        <div class="row">
+          <Button icon="keep" label="Checked, next" shortcut="C" showsLabel onClick={() => void studio.checkAndGoOn()} />
+          <Button
+            icon="eye"
+            label="This picture is checked"
+            shortcut="Shift+C"
+            pressed={isChecked}
+            disabled={studio.open.value === null}
+            onClick={() => void studio.check(!isChecked)}
+          />
+        </div>
         <input
           type="search"
           aria-label="Search pictures"
@@ -42,7 +53,7 @@ export function Queue() {
             queue.search.value = currentTarget.value;
           }}
         />
-        <div class="row">
+        <div class="fields">
           <select
             aria-label="Which pictures"
             value={queue.show.value}
@@ -77,10 +88,16 @@ export function Queue() {
         {shown.map((picture) => (
           <Item key={picture.id} picture={picture} />
         ))}
-        {shown.length === 0 && <li class="hint">No pictures here.</li>}
+        {shown.length === 0 && <li class="hint">{emptyOf(queue.show.value, queue.quality.value.size)}</li>}
       </ul>
     </nav>
   );
+}
+
+/** Why no picture is shown. */
+function emptyOf(show: Show, assessed: number): string {
+  if (show !== "suspect") return "No pictures here.";
+  return assessed === 0 ? "No masks were assessed yet." : "No suspects among what was assessed.";
 }
 
 /** The model looks at all masks that are there. */
@@ -124,7 +141,7 @@ function Item({ picture }: { readonly picture: Picture }) {
     if (isOpen) element.current?.scrollIntoView({ block: "nearest" });
   }, [isOpen]);
   const isBeingRead = embedding === "running" || embedding === "queued";
-  const state = stateOf(picture, embedding === "ready");
+  const state = studio.failed.value === picture.id ? "cannot be read" : stateOf(picture, embedding === "ready");
   return (
     <li ref={element}>
       <button

@@ -64,8 +64,14 @@ function escape({ studio, stage }: Context): void {
   if (studio.everything.progress.peek() !== null) studio.everything.clear();
   else if (studio.video.propagation.peek() !== null) studio.video.stop();
   else if (stage.cancel()) return;
-  else if (studio.prompting.draft.peek() !== null) studio.prompting.clear();
+  else if (studio.prompting.draft.peek() !== null) studio.prompting.giveUp();
   else studio.select(null, false);
+}
+
+function selectAll({ studio }: Context): unknown {
+  if (studio.everything.isShown.peek()) return studio.everything.pickAll();
+  studio.selected.value = new Set(studio.objects.peek().map(({ id }) => id));
+  return undefined;
 }
 
 function refine({ studio }: Context): void {
@@ -95,6 +101,7 @@ const tool =
 
 export const BINDINGS: readonly Binding[] = [
   { keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9"], what: "Choose the candidate; with none to choose from: the class", group: "Masks", run: digit },
+  { keys: ["0"], what: "No class", group: "Masks", run: ({ studio }) => studio.label(null) },
   { keys: ["Tab"], what: "The next candidate", group: "Masks", onCanvas: true, run: ({ studio }) => { studio.prompting.cycle(); } },
   { keys: ["z"], what: "Look closer: small things once more from a crop", group: "Masks", run: ({ studio }) => { studio.prompting.lookCloser(); } },
   { keys: ["Enter"], what: "Keep the mask, or let go of what was drawn by hand", group: "Masks", run: enter },
@@ -128,7 +135,7 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ["x"], what: "Take the other selected objects from the lowest", group: "Objects", run: ({ studio }) => studio.combine("subtract") },
   { keys: ["Ctrl+]"], what: "Raise the object", group: "Objects", run: ({ studio }) => studio.lift(1) },
   { keys: ["Ctrl+["], what: "Lower the object", group: "Objects", run: ({ studio }) => studio.lift(-1) },
-  { keys: ["Ctrl+a"], what: "Select all objects", group: "Objects", run: ({ studio }) => { studio.selected.value = new Set(studio.objects.peek().map(({ id }) => id)); } },
+  { keys: ["Ctrl+a"], what: "Select all objects, or pick all masks of everything", group: "Objects", run: selectAll },
   { keys: ["Ctrl+c"], what: "Copy objects", group: "Objects", run: ({ studio }) => { studio.clipboard.copy(); } },
   // The browser tells of it with what there is to be pasted.
   { keys: ["Ctrl+v"], what: "Paste objects, or a mask from elsewhere", group: "Objects", run: undefined },
@@ -143,6 +150,7 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ["Shift+>", "Shift+."], what: "Next keyframe", group: "Videos", run: ({ studio }) => studio.video.goToKeyframe(1) },
   { keys: ["Shift+<", "Shift+,"], what: "Keyframe before", group: "Videos", run: ({ studio }) => studio.video.goToKeyframe(-1) },
   { keys: ["c"], what: "Checked, and on to the next picture", group: "Pictures", run: ({ studio }) => studio.checkAndGoOn() },
+  { keys: ["Shift+c"], what: "Checked, or not any more", group: "Pictures", run: ({ studio }) => studio.check(studio.open.peek()?.picture.checked !== true) },
   { keys: ["g"], what: "The next picture that is not checked", group: "Pictures", run: ({ studio }) => studio.goToNextUnchecked() },
   { keys: ["?", "Shift+?", "F1"], what: "This help", group: "Pictures", run: ({ openDialog }) => { openDialog("help"); } },
   ...Array.from({ length: 9 }, (_, i): Binding => ({
@@ -192,6 +200,7 @@ function isPressing(event: KeyboardEvent): boolean {
 
 /** Answers whether the key did something. */
 export function pressed(event: KeyboardEvent, context: Context): boolean {
+  if (isWriting(event.target) && event.key === "Escape" && event.target instanceof HTMLElement) event.target.blur();
   if (isWriting(event.target) || isPressing(event)) return false;
   const name = nameOf(event);
   const binding = bindingOf(event);

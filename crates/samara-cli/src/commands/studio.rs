@@ -26,7 +26,7 @@ pub(crate) fn run(flags: &StudioFlags, threads: Option<usize>) -> Result<()> {
     serve::within(&config.log.clone(), async |asked| {
         let server = start(config, has_listen, &flags.folder).await?;
         let url = url(server.address());
-        tell(&server, &url)?;
+        tell(&server, &flags.folder, &url)?;
         if server.pictures().await == 0 {
             let folder = flags.folder.display();
             terminal::tell("notice", &format!("{folder}: there are no pictures in it"));
@@ -52,20 +52,34 @@ async fn start(config: Config, has_listen: bool, folder: &Path) -> Result<Server
     }
     started.map_err(|error| match &error {
         ServerError::Busy { folder: state } => {
-            let address = fs::read_to_string(state.join(ADDRESS)).unwrap_or_default();
-            let at = match address.trim() {
+            let told = fs::read_to_string(state.join(ADDRESS)).unwrap_or_default();
+            let (address, other) = told.trim().split_once('\n').unwrap_or_default();
+            let at = match address {
                 "" => String::new(),
                 address => format!(", at {address}"),
             };
-            CliError::failed(format!("{}: is open already{at}", folder.display()))
+            let what = if ["", &*whole(folder)].contains(&other) {
+                format!("{}: is open already{at}", folder.display())
+            } else {
+                let state = state.display();
+                format!("--state {state}: the studio of {other} has this folder{at}; name another")
+            };
+            CliError::failed(what)
         }
         _ => CliError::failed(error),
     })
 }
 
-/// Says where it is, also to another start on the same folder.
-fn tell(server: &Server, url: &str) -> Result<()> {
-    write_atomic(server.state().join(ADDRESS), url.as_bytes())?;
+/// The path of a folder from the root on, as text.
+fn whole(folder: &Path) -> String {
+    let path = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    path.display().to_string()
+}
+
+/// Says where it is and of which folder, also to another start.
+fn tell(server: &Server, folder: &Path, url: &str) -> Result<()> {
+    let told = format!("{url}\n{}", whole(folder));
+    write_atomic(server.state().join(ADDRESS), told.as_bytes())?;
     let mut out = io::stdout().lock();
     // Whoever has closed standard output does not want to know.
     let _ = writeln!(out, "Samara Studio: {url}").and_then(|()| out.flush());

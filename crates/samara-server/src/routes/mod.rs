@@ -4,6 +4,7 @@
     reason = "the macro that describes routes writes them"
 )]
 
+pub(crate) mod edits;
 pub(crate) mod embeddings;
 pub(crate) mod formats;
 pub(crate) mod images;
