@@ -33,17 +33,16 @@ export function Queue() {
           </output>
           <Button icon="next" label="Next picture" shortcut="." onClick={() => void studio.go(1)} />
         </div>
-        <div class="row">
-          <Button icon="keep" label="Checked, next" shortcut="C" showsLabel onClick={() => void studio.checkAndGoOn()} />
-          <Button
-            icon="eye"
-            label="This picture is checked"
-            shortcut="Shift+C"
-            pressed={isChecked}
+        <Button icon="keep" label="Checked, next" shortcut="C" showsLabel onClick={() => void studio.checkAndGoOn()} />
+        <label class="check" title="Shift+C">
+          <input
+            type="checkbox"
+            checked={isChecked}
             disabled={studio.open.value === null}
-            onClick={() => void studio.check(!isChecked)}
+            onChange={() => void studio.check(!isChecked)}
           />
-        </div>
+          This one is checked
+        </label>
         <input
           type="search"
           aria-label="Search pictures"
