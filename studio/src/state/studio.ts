@@ -124,8 +124,12 @@ export class Studio {
       return done;
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") return undefined;
-      if (error instanceof Problem && error.status === 401) this.needsToken.value = true;
       this.isReachable.value = !(error instanceof Unreachable);
+      if (error instanceof Problem && error.status === 401) {
+        // The dialog that asks for it says why.
+        this.needsToken.value = true;
+        return undefined;
+      }
       this.tell("error", error instanceof Error ? error.message : String(error));
       return undefined;
     }
@@ -403,6 +407,10 @@ export class Studio {
 
   /** Makes one object of those that are selected, or takes the others from the lowest. */
   async combine(way: "union" | "subtract"): Promise<void> {
+    if (this.selection.peek().length < 2) {
+      this.tell("note", "Select two objects or more: with Shift, or Ctrl+A.");
+      return;
+    }
     await this.edit(() => {
       const [first, ...others] = this.selection.peek();
       if (first === undefined || others.length === 0) return [];

@@ -6,7 +6,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { BINDINGS } from "./keys";
 import { Notices } from "./Notices";
 import { counted, freeName } from "../core/words";
-import { giveToken } from "../state/token";
+import { giveToken, token } from "../state/token";
 import { useStudio } from "./context";
 
 export function Dialog({ title, onClose, children }: {
@@ -227,12 +227,13 @@ export function TokenDialog() {
   const studio = useStudio();
   const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
     event.preventDefault();
-    const token = new FormData(event.currentTarget).get("token");
-    if (typeof token === "string") giveToken(token.trim());
+    const given = new FormData(event.currentTarget).get("token");
+    if (typeof given === "string") giveToken(given.trim());
   };
   return (
     <Dialog title="Who are you?" onClose={() => { studio.needsToken.value = false; }}>
       <p>This studio is for several people: everybody has a token, by which is recorded who does what.</p>
+      {token() !== undefined && <p class="suspect">The token that was given is not known here.</p>}
       <form onSubmit={start} class="fields">
         <label>
           Your token

@@ -79,6 +79,10 @@ export class Polygon implements Tool {
   private removeCorner(scene: Scene, met: Met): void {
     const ring = this.edited?.rings[met.ring];
     if (ring === undefined || !met.isCorner) return;
+    if (ring.length === 3 && this.edited?.rings.length === 1) {
+      scene.studio.tell("note", "Without this corner nothing is left; Delete removes the object.");
+      return;
+    }
     ring.splice(met.corner, 1);
     if (ring.length < 3) this.edited?.rings.splice(met.ring, 1);
     this.keep(scene);
