@@ -1,6 +1,9 @@
 //! Classes: what objects are called.
 
+use std::collections::{HashMap, HashSet};
+
 use rusqlite::{OptionalExtension, Row, Transaction};
+use samara_image::palette;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -32,7 +35,17 @@ impl Class {
 }
 
 /// Most letters of a name.
-const MOST_LETTERS: usize = 200;
+pub(crate) const MOST_LETTERS: usize = 200;
+/// So many colours are looked through for one that no class has.
+const COLOURS: usize = 500;
+
+fn check_name(name: &str) -> Result<()> {
+    let is_plain = name.trim() == name && !name.is_empty() && !name.chars().any(char::is_control);
+    if !is_plain || name.chars().count() > MOST_LETTERS {
+        return Err(ProjectError::Name(name.to_owned()));
+    }
+    Ok(())
+}
 
 fn check(
     transaction: &Transaction<'_>,
@@ -40,10 +53,7 @@ fn check(
     name: &str,
     colour: &str,
 ) -> Result<(), Failure> {
-    let is_plain = name.trim() == name && !name.is_empty() && !name.chars().any(char::is_control);
-    if !is_plain || name.chars().count() > MOST_LETTERS {
-        return Err(ProjectError::Name(name.to_owned()).into());
-    }
+    check_name(name)?;
     let digits = colour.strip_prefix('#').filter(|digits| digits.len() == 6);
     if !digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) {
         return Err(ProjectError::Colour(colour.to_owned()).into());
@@ -81,16 +91,50 @@ impl Project {
             let again =
                 "SELECT id FROM class WHERE name = ?1 AND is_removed ORDER BY id DESC LIMIT 1";
             let again = transaction.query_row(again, [name], |row| row.get(0));
-            if let Some(id) = again.optional()? {
-                let bring = "UPDATE class SET is_removed = 0, colour = ?2,
-                             position = (SELECT max(position) + 1 FROM class) WHERE id = ?1";
-                transaction.execute(bring, (id, colour))?;
-                return Ok(ClassId(id));
+            let position = next_position(transaction)?;
+            put(transaction, again.optional()?, name, colour, position)
+        })
+    }
+
+    /// The classes of these names, and how many of them are new: in colours that no other has as long as there are some.
+    ///
+    /// # Errors
+    /// A name is none.
+    pub(crate) fn classes_of(&self, names: &[&str]) -> Result<(HashMap<String, ClassId>, usize)> {
+        self.write(|transaction| {
+            let (mut known, mut removed) = (HashMap::new(), HashMap::new());
+            let mut colours: HashSet<String> = HashSet::new();
+            let all = "SELECT id, name, colour, is_removed FROM class ORDER BY id";
+            let mut all = transaction.prepare_cached(all)?;
+            let mut rows = all.query([])?;
+            while let Some(row) = rows.next()? {
+                let Class { id, name, colour } = Class::of_row(row)?;
+                if row.get(3)? {
+                    removed.insert(name, id.0);
+                } else {
+                    known.insert(name, id);
+                    colours.insert(colour.to_ascii_lowercase());
+                }
             }
-            let add = "INSERT INTO class (name, colour, position)
-                       VALUES (?1, ?2, (SELECT coalesce(max(position), 0) + 1 FROM class))";
-            transaction.execute(add, (name, colour))?;
-            Ok(ClassId(transaction.last_insert_rowid()))
+            let mut position = next_position(transaction)?;
+            let mut made = 0;
+            for name in names.iter().copied() {
+                if known.contains_key(name) {
+                    continue;
+                }
+                check_name(name)?;
+                let next = known.len();
+                let colour = |i: usize| format!("#{}", hex::encode(palette(i).0));
+                let mut some = (next..next + COLOURS).map(colour);
+                let free = some.find(|colour| !colours.contains(colour));
+                let colour = free.unwrap_or_else(|| colour(next));
+                let id = put(transaction, removed.remove(name), name, &colour, position)?;
+                colours.insert(colour);
+                known.insert(name.to_owned(), id);
+                position += 1;
+                made += 1;
+            }
+            Ok((known, made))
         })
     }
 
@@ -124,6 +168,32 @@ impl Project {
             Ok(())
         })
     }
+}
+
+/// The place after the last class.
+fn next_position(transaction: &Transaction<'_>) -> Result<i64, Failure> {
+    let next = "SELECT coalesce(max(position), 0) + 1 FROM class";
+    Ok(transaction.query_row(next, [], |row| row.get(0))?)
+}
+
+/// Adds a class, or brings the one back that was removed.
+fn put(
+    transaction: &Transaction<'_>,
+    removed: Option<i64>,
+    name: &str,
+    colour: &str,
+    position: i64,
+) -> Result<ClassId, Failure> {
+    if let Some(id) = removed {
+        let bring = "UPDATE class SET is_removed = 0, colour = ?2, position = ?3 WHERE id = ?1";
+        let mut bring = transaction.prepare_cached(bring)?;
+        bring.execute((id, colour, position))?;
+        return Ok(ClassId(id));
+    }
+    let add = "INSERT INTO class (name, colour, position) VALUES (?1, ?2, ?3)";
+    let mut add = transaction.prepare_cached(add)?;
+    add.execute((name, colour, position))?;
+    Ok(ClassId(transaction.last_insert_rowid()))
 }
 
 /// Brings a class back that was removed, under another name if its own was taken.

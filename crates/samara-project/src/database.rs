@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::failure::Failure;
+use crate::leftover;
 
 /// By which SQLite files of ours are known: "SMRA".
 const APPLICATION: i32 = 0x534d_5241;
@@ -80,6 +81,7 @@ impl Database {
             // SQLite would leave files beside it.
             return Err(Failure::File("is read-only".into()));
         }
+        leftover::set_aside(path, APPLICATION)?;
         let mut connection = Connection::open(path)?;
         prepare(&mut connection, true)?;
         let data = data_version(&connection)?;
@@ -136,6 +138,7 @@ impl Database {
             }
         }
         if self.connection.is_none() {
+            leftover::set_aside(&self.path, APPLICATION)?;
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let mut connection = Connection::open_with_flags(&self.path, flags)?;
             prepare(&mut connection, false)?;

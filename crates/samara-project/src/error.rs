@@ -106,6 +106,12 @@ pub enum ProjectError {
         /// The revision that it has.
         now: u64,
     },
+    /// What is to be made is there.
+    #[error("{}: is there already; a new folder is needed", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file in another format cannot be read or written.
     #[error("{}: {why}", path.display())]
     Format {

@@ -15,6 +15,9 @@ use crate::ids::{ClassId, ObjectId, PictureId, TrackId};
 use crate::pictures::Picture;
 use crate::project::Project;
 
+/// Most bytes of the JSON of an object's prompt, and of its attributes, that a program should keep.
+pub const MOST_WORDS: usize = 64 << 10;
+
 /// What is said of an object that is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -204,6 +204,8 @@ impl Project {
     /// # Errors
     /// The folder cannot be read, or the file of the project not written.
     pub fn scan(&self) -> Result<Scanned> {
+        // A folder that has gone has taken the file along.
+        self.version()?;
         let Look {
             files: mut seen,
             unreadable,

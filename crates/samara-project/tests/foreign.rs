@@ -660,3 +660,202 @@ fn colours_of_classes_differ() {
         .collect();
     assert_eq!(colours.len(), 21);
 }
+
+/// A project without a mask, and a file of COCO with one object on each of these images.
+fn one_on_each(pictures: &[&str], images: &[&str]) -> (Imported, Vec<(String, u64)>) {
+    let (_folder, project) = project(pictures);
+    let named: Vec<Value> = images
+        .iter()
+        .zip(0..)
+        .map(|(name, id)| json!({"id": id, "file_name": name}))
+        .collect();
+    let annotations: Vec<Value> = (0..images.len())
+        .map(|id| json!({"id": id, "image_id": id, "bbox": [id, 1, 9, 9]}))
+        .collect();
+    let from = tempfile::tempdir().unwrap();
+    let path = from.path().join("x.json");
+    let file = json!({"images": named, "annotations": annotations});
+    fs::write(&path, file.to_string()).unwrap();
+    let imported = project.import(&path, "import").unwrap();
+    let all = project.pictures().unwrap().into_iter();
+    (imported, all.map(|p| (p.path, p.objects)).collect())
+}
+
+#[test]
+fn two_pictures_are_not_one() {
+    for (images, warning) in [
+        (
+            ["train/a.png", "val/a.png"],
+            "val/a.png: is the same picture here as train/a.png; 1 objects are left out",
+        ),
+        (
+            ["a.jpg", "a.webp"],
+            "a.webp: is the same picture here as a.jpg; 1 objects are left out",
+        ),
+        // The one that it is goes before.
+        (
+            ["a.jpg", "a.png"],
+            "a.jpg: is the same picture here as a.png; 1 objects are left out",
+        ),
+    ] {
+        let (imported, objects) = one_on_each(&["a.png"], &images);
+        assert_eq!(imported.warnings, [warning]);
+        assert_eq!(objects, [("a.png".to_owned(), 1)]);
+    }
+    for images in [["a.png", "a.png"], ["x/a.png", "./x\\y\\..\\a.png"]] {
+        let (imported, objects) = one_on_each(&["a.png"], &images);
+        assert_eq!(imported.warnings, [""; 0]);
+        assert_eq!(objects, [("a.png".to_owned(), 2)]);
+    }
+    let line = format!("0 {SQUARE}");
+    let files: [(&str, &[u8]); 3] = [
+        ("data.yaml", b"names: [a]"),
+        ("labels/train/a.txt", line.as_bytes()),
+        ("labels/val/a.txt", b"0 .5 .5 .1 .1"),
+    ];
+    let (project, imported, _folder) = import(&files, "");
+    assert_eq!(
+        imported.unwrap().warnings,
+        ["val/a: is the same picture here as train/a; 1 objects are left out"]
+    );
+    assert_eq!(objects(&project).len(), 1);
+    let (_folder, project) = self::project(&["images/a.png"]);
+    let from = tempfile::tempdir().unwrap();
+    for name in ["x", "y"] {
+        fs::create_dir_all(from.path().join("labels").join(name)).unwrap();
+        let map = GrayImage::from_fn(WIDTH, HEIGHT, |x, _| [u8::from(x < 4)].into());
+        save_png(from.path().join("labels").join(name).join("a.png"), &map).unwrap();
+    }
+    let imported = project.import(from.path(), "import").unwrap();
+    assert_eq!(
+        imported.warnings,
+        ["y/a: is the same picture here as x/a; 1 objects are left out"]
+    );
+}
+
+#[test]
+fn poses_of_yolo_are_boxes() {
+    let points = "0.4 0.4 2 0.6 0.6 1";
+    let label = format!("0 .5 .5 .2 .2 {points}\n0 .2 .2 .1 .1 {points}\n0 .7 .7 .1 .1\n");
+    let files: [(&str, &[u8]); 2] = [
+        (
+            "data.yaml",
+            b"kpt_shape: [2, 3]\nflip_idx: [1, 0]\nnames: [a]",
+        ),
+        ("labels/a.txt", label.as_bytes()),
+    ];
+    let (project, imported, _folder) = import(&files, "");
+    let imported = imported.unwrap();
+    assert_eq!((imported.objects, imported.boxes), (3, 3));
+    assert_eq!(imported.warnings.len(), 1);
+    let warning = &imported.warnings[0];
+    assert!(
+        warning.starts_with("2 objects have key points, which are left out; the first: ")
+            && warning.ends_with("a.txt: line 1"),
+        "{warning}"
+    );
+    let read = objects(&project);
+    assert_eq!(
+        read[0].content.prompt,
+        Some(json!({"box": [16.0, 12.0, 24.0, 18.0]}))
+    );
+    let files: [(&str, &[u8]); 2] = [
+        ("data.yaml", b"kpt_shape: [2, 3]\nnames: [a]"),
+        ("labels/a.txt", b"0 .5 .5 .2"),
+    ];
+    let error = error_of(import(&files, ""));
+    assert!(error.ends_with("line 1: 3 values are no box, which has 4"));
+}
+
+#[test]
+fn a_box_of_yolo_may_be_a_prediction() {
+    let (_project, imported, _folder) = yolo(("data.yaml", "names: [a, b]"), "0 .5 .5 .1 .1 .87");
+    let imported = imported.unwrap();
+    assert_eq!((imported.objects, imported.boxes), (2, 1));
+    assert_eq!(imported.warnings, [""; 0]);
+}
+
+#[test]
+fn outlines_and_boxes_of_coco_may_be_empty() {
+    let square = json!([[1, 2, 5, 2, 5, 6, 1, 6]]);
+    let annotations = json!([
+        {"id": 1, "image_id": 7, "segmentation": square, "bbox": null},
+        {"id": 2, "image_id": 7, "segmentation": [[]], "bbox": [20, 2, 9, 4]},
+        {"id": 3, "image_id": 7, "segmentation": [[]]},
+        {"id": 4, "image_id": 7, "segmentation": null, "bbox": null},
+    ]);
+    let (project, imported, _folder) = import_json(&coco(&annotations));
+    let imported = imported.unwrap();
+    assert_eq!((imported.objects, imported.boxes), (2, 1));
+    assert_eq!(imported.warnings.len(), 1);
+    assert!(imported.warnings[0].starts_with("2 annotations without an outline or a box"));
+    assert_eq!(objects(&project)[1].content.mask, rectangle(20, 2, 29, 6));
+}
+
+#[test]
+fn what_is_too_long_is_told() {
+    let long = "n".repeat(200);
+    let mut json = coco(&json!([
+        {"id": 1, "image_id": 7, "category_id": 0, "bbox": [1, 1, 9, 9],
+         "attributes": {"word": "w".repeat(70_000)}},
+        {"id": 2, "image_id": 7, "category_id": 1, "bbox": [2, 1, 9, 9],
+         "attributes": {"word": "w".repeat(60_000)}},
+        {"id": 3, "image_id": 7, "category_id": 2, "bbox": [3, 1, 9, 9]},
+    ]));
+    json["categories"] = json!([
+        {"id": 0, "name": format!(" {long}1")},
+        {"id": 1, "name": format!("{long}2")},
+        {"id": 2, "name": format!(" {long} ")},
+    ]);
+    let (project, imported, _folder) = import_json(&json);
+    let imported = imported.unwrap();
+    assert_eq!((imported.objects, imported.classes), (3, 1));
+    assert_eq!(imported.warnings.len(), 2);
+    let said = |start: &str, end: &str| {
+        let mut warnings = imported.warnings.iter();
+        warnings.any(|warning| warning.starts_with(start) && warning.ends_with(end))
+    };
+    let first = "x.json: annotations[0]";
+    assert!(
+        said(
+            "2 objects are of classes whose names are cut to 200 letters; ",
+            first
+        ) && said(
+            "1 objects have attributes of more than 64 KiB, which are left out; ",
+            first
+        ),
+        "{imported:?}"
+    );
+    let read = objects(&project);
+    assert_eq!(read[0].content.attributes.len(), 0);
+    assert_eq!(read[1].content.attributes["word"].len(), 60_000);
+}
+
+#[test]
+fn thousands_of_classes_are_made_at_once() {
+    const COUNT: usize = 8000;
+    let mut json = coco(&json!([]));
+    let category = |id: usize| json!({"id": id, "name": format!("class {id}")});
+    json["categories"] = (0..COUNT).map(category).collect();
+    let annotation =
+        |id: usize| json!({"id": id, "image_id": 7, "category_id": id, "bbox": [1, 1, 9, 9]});
+    json["annotations"] = (0..COUNT).map(annotation).collect();
+    let (folder, project) = project(&["a.png"]);
+    // One that was there before, and one that was removed.
+    let kept = project.add_class("class 7", "#123456").unwrap();
+    let removed = project.add_class("class 9", "#123457").unwrap();
+    project.remove_class(removed).unwrap();
+    let path = folder.path().join("x.json");
+    fs::write(&path, json.to_string()).unwrap();
+    let start = std::time::Instant::now();
+    let imported = project.import(&path, "import").unwrap();
+    // It takes two seconds, and took two minutes when all were looked through for each.
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    assert_eq!((imported.objects, imported.classes), (COUNT, COUNT - 1));
+    let classes = project.classes().unwrap();
+    assert_eq!(classes.len(), COUNT);
+    let names: Vec<&str> = classes[..4].iter().map(|class| &*class.name).collect();
+    assert_eq!(names, ["class 7", "class 0", "class 1", "class 2"]);
+    let id = |name: &str| classes.iter().find(|class| class.name == name).unwrap().id;
+    assert_eq!((id("class 7"), id("class 9")), (kept, removed));
+}

@@ -559,3 +559,100 @@ fn formats_have_names() {
             .contains("coco-polygons")
     );
 }
+
+#[test]
+fn splits_of_pictures_in_folders_are_imported_again() {
+    // The last would be what `train/f.png` is called in an export.
+    let paths = [
+        "train/a.png",
+        "train/f.png",
+        "val/b.png",
+        "val/a.png",
+        "x/y/c.png",
+        "d.png",
+        "e.png",
+        "f.png",
+    ];
+    let (_folder, project) = project(&paths);
+    for (path, i) in paths.iter().zip(0..) {
+        add(&project, path, Some("cat"), &square(i, 2, 5));
+    }
+    let options = ExportOptions {
+        validation: 0.4,
+        ..exact()
+    };
+    for format in [
+        ExportFormat::Yolo,
+        ExportFormat::LabelMaps,
+        ExportFormat::IndexPng,
+    ] {
+        let (_out, out, _) = export_with(&project, format, &options);
+        let (_folder, to) = self::project(&paths);
+        let imported = to.import(&out, "import").unwrap();
+        assert_eq!((imported.objects, &imported.warnings[..]), (8, &[][..]));
+        let of = |masks: BTreeMap<String, Vec<(String, Rle)>>| {
+            let all = masks.into_iter();
+            all.map(|(path, objects)| (path, objects.into_iter().map(|(_, mask)| mask).collect()))
+                .collect::<BTreeMap<String, Vec<Rle>>>()
+        };
+        assert_eq!(of(masks(&to)), of(masks(&project)), "{format}");
+    }
+}
+
+#[test]
+fn who_comes_late_to_a_new_folder_is_told() {
+    let (_folder, project) = project(&["a.png"]);
+    add(&project, "a.png", None, &square(4, 4, 9));
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("out");
+    let late = project.export(ExportFormat::Coco, &exact(), &into, &mut |_, _| {
+        fs::create_dir_all(into.join("of somebody else")).unwrap();
+        ControlFlow::Continue(())
+    });
+    let error = late.unwrap_err();
+    assert!(matches!(error, ProjectError::Exists { .. }), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_killed_exports_have_left_goes_after_a_day() {
+    let (_folder, project) = project(&["a.png"]);
+    add(&project, "a.png", None, &square(4, 4, 9));
+    let folder = tempfile::tempdir().unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(30);
+    let leave = |name: &str, is_new: bool| {
+        let below = folder.path().join(name).join("images");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("a.png"), "a").unwrap();
+        let mut parts = vec![below.join("a.png"), below, folder.path().join(name)];
+        if is_new {
+            parts.remove(0);
+        }
+        for part in parts {
+            fs::File::open(part).unwrap().set_modified(old).unwrap();
+        }
+    };
+    leave(".samara-a1B2c3.tmp", false);
+    leave(".samara-writes.tmp", true);
+    leave(".other-a1B2c3.tmp", false);
+    leave("samara-a1B2c3.tmp", false);
+    fs::write(folder.path().join(".samara-file.tmp"), "a").unwrap();
+    let into = folder.path().join("out");
+    let go = &mut |_, _| ControlFlow::Continue(());
+    project
+        .export(ExportFormat::Coco, &exact(), &into, go)
+        .unwrap();
+    let entries = fs::read_dir(folder.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            ".other-a1B2c3.tmp",
+            ".samara-file.tmp",
+            ".samara-writes.tmp",
+            "out",
+            "samara-a1B2c3.tmp",
+        ]
+    );
+}

@@ -459,3 +459,117 @@ fn folders_that_cannot_be_read_are_named_and_left_out() {
         (0, pictures.len() + 1)
     );
 }
+
+/// A project with a copy of it from before, and what a kill leaves of its journal: masks by their number.
+fn killed() -> (TempDir, PictureId, std::path::PathBuf, Vec<u8>) {
+    let (folder, project, pictures) = project(1);
+    let picture = pictures[0];
+    let noisy = |seed: u32| {
+        let set = move |x, y| (x * 7 + y * 13 + x * y * seed) % 5 < 2;
+        let mut object = NewObject::new(Mask::from_fn(SIDE, SIDE, set).to_rle());
+        object.attributes.insert("word".into(), "long ".repeat(700));
+        Edit::Add(object)
+    };
+    let draw = |seeds: std::ops::Range<u32>| {
+        for seed in seeds {
+            project.apply(picture, "me", &[noisy(seed)], None).unwrap();
+        }
+    };
+    draw(0..1);
+    let path = folder.path().join(samara_project::FILE_NAME);
+    let old = folder.path().join("old");
+    std::fs::copy(&path, &old).unwrap();
+    draw(1..20);
+    // What nobody has written to the file yet is in the journal.
+    let writer = rusqlite::Connection::open(&path).unwrap();
+    let more = "PRAGMA wal_autocheckpoint = 0;
+        INSERT INTO object (picture, owner, position, author, area, is_keyframe, record)
+        SELECT picture, owner, position + 100, author, area, is_keyframe, record FROM object LIMIT 10";
+    writer.execute_batch(more).unwrap();
+    let journal = std::fs::read(folder.path().join("samara.project-wal")).unwrap();
+    assert!(!journal.is_empty());
+    let last = std::fs::read(&path).unwrap();
+    drop((writer, project));
+    std::fs::write(&path, last).unwrap();
+    (folder, picture, old, journal)
+}
+
+#[test]
+fn a_journal_of_another_file_is_not_played() {
+    let (folder, picture, old, journal) = killed();
+    let path = folder.path().join(samara_project::FILE_NAME);
+    let beside = |name: &str| folder.path().join(name);
+    std::fs::write(beside("samara.project-wal"), &journal).unwrap();
+    std::fs::copy(&old, &path).unwrap();
+    for _ in 0..2 {
+        let project = Project::open(folder.path()).unwrap();
+        assert_eq!(project.objects(picture).unwrap().len(), 1);
+    }
+    assert_eq!(
+        std::fs::read(beside("samara.project-wal.1")).unwrap(),
+        journal
+    );
+    // A second one has another name.
+    std::fs::write(beside("samara.project-wal"), &journal).unwrap();
+    let project = Project::open(folder.path()).unwrap();
+    add(&project, picture, 1);
+    drop(project);
+    assert_eq!(
+        std::fs::read(beside("samara.project-wal.2")).unwrap(),
+        journal
+    );
+    let project = Project::open(folder.path()).unwrap();
+    assert_eq!(project.objects(picture).unwrap().len(), 2);
+}
+
+#[test]
+fn a_copy_that_is_put_in_its_place_gets_no_journal_of_what_was_there() {
+    let (folder, picture, old, journal) = killed();
+    let path = folder.path().join(samara_project::FILE_NAME);
+    let project = Project::open(folder.path()).unwrap();
+    let before = project.objects(picture).unwrap().len();
+    assert!(before > 1);
+    let beside = folder.path().join("samara.project.new");
+    std::fs::copy(&old, &beside).unwrap();
+    std::fs::rename(beside, &path).unwrap();
+    std::fs::write(folder.path().join("samara.project-wal"), &journal).unwrap();
+    assert_eq!(project.objects(picture).unwrap().len(), 1);
+    assert!(folder.path().join("samara.project-wal.1").is_file());
+}
+
+#[test]
+fn what_a_kill_has_left_is_played() {
+    let (folder, picture, _, journal) = killed();
+    std::fs::write(folder.path().join("samara.project-wal"), &journal).unwrap();
+    // Another program may have it open.
+    let open = [0; 2].map(|_| Project::open(folder.path()).unwrap());
+    for project in &open {
+        assert_eq!(project.objects(picture).unwrap().len(), 30);
+    }
+    assert!(!folder.path().join("samara.project-wal.1").exists());
+    // Where nothing is whole, nothing is moved.
+    drop(open);
+    let path = folder.path().join(samara_project::FILE_NAME);
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[4096..].fill(7);
+    std::fs::write(&path, damaged).unwrap();
+    std::fs::write(folder.path().join("samara.project-wal"), &journal).unwrap();
+    let project = Project::open(folder.path());
+    let failed = project.and_then(|project| project.objects(picture));
+    assert!(
+        matches!(failed, Err(ProjectError::File { .. })),
+        "{failed:?}"
+    );
+    assert!(!folder.path().join("samara.project-wal.1").exists());
+}
+
+#[test]
+fn a_folder_that_has_gone_is_told_of_by_a_scan() {
+    let (folder, project, _) = project(1);
+    let away = folder.path().with_extension("away");
+    std::fs::rename(folder.path(), &away).unwrap();
+    let error = project.scan().unwrap_err();
+    assert!(matches!(error, ProjectError::File { .. }), "{error}");
+    std::fs::rename(&away, folder.path()).unwrap();
+    assert_eq!(project.scan().unwrap().gone, 0);
+}

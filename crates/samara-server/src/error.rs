@@ -283,6 +283,7 @@ impl From<ProjectError> for Problem {
             }
             E::UnknownClass(_) => Self::not_found(error).about("class"),
             E::Conflict { .. } | E::Nothing(_) | E::InUse { .. } => Self::conflict(error),
+            E::Exists { .. } => Self::conflict(error).about("folder"),
             E::SameName(_) => Self::conflict(error).about("name"),
             E::Name(_) => refused("name"),
             E::Colour(_) => refused("colour"),

@@ -234,6 +234,31 @@ fn what_cannot_be_done_is_named() {
 }
 
 #[test]
+fn what_is_kept_of_a_picture_outlives_its_file() {
+    let (server, folder) = open(|_| {});
+    let picture = at(&server, 0);
+    server.post(&format!("{picture}/open"), &json!({})).good();
+    let added = add(&server, &picture);
+    std::fs::remove_file(folder.path().join("photos/a.png")).unwrap();
+    assert_eq!(
+        server.post(&format!("{picture}/open"), &json!({})).status,
+        404
+    );
+    let kept = server.get(&picture).good();
+    assert_eq!(kept["objects"], added["objects"]);
+    assert_eq!(kept["picture"]["revision"], added["revision"]);
+    assert_eq!(
+        (&kept["can_undo"], &kept["can_redo"]),
+        (&json!(true), &json!(false))
+    );
+    let unknown = refused(&server.get("/v1/project/pictures/9999"));
+    assert!(
+        unknown.0 == 404 && unknown.2.contains("9999"),
+        "{unknown:?}"
+    );
+}
+
+#[test]
 fn two_windows_do_not_overwrite_each_other() {
     let (server, _folder) = open(|_| {});
     let picture = at(&server, 0);
@@ -719,4 +744,68 @@ fn it_is_exported_beside_its_folder_and_imported_again() {
         .post("/v1/project/import", &json!({"path": "here.json"}))
         .good();
     assert_eq!(here["objects"], 1);
+}
+
+#[test]
+fn names_and_places_that_cannot_be_are_refused() {
+    let (server, folder) = open(|_| {});
+    let picture = at(&server, 0);
+    server.post(&format!("{picture}/open"), &json!({})).good();
+    add(&server, &picture);
+    let long = "n".repeat(300);
+    let path = format!("/v1/project/import?name={long}.json");
+    let answer = server.send(&path, "application/octet-stream", b"{}");
+    assert_eq!((answer.status, refused(&answer).1.as_str()), (422, "name"));
+    let asked = json!({"format": "coco", "folder": long});
+    let answer = server.post("/v1/project/export", &asked);
+    assert_eq!(
+        (answer.status, refused(&answer).1.as_str()),
+        (422, "folder")
+    );
+    // Several at once.
+    let asked = json!({"format": "coco", "folder": "out"});
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let ask = || server.post("/v1/project/export", &asked);
+        let asks: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        asks.into_iter().map(|ask| ask.join().unwrap()).collect()
+    });
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409, 409]);
+    for answer in answers.iter().filter(|answer| answer.status == 409) {
+        assert_eq!(refused(answer).1, "folder");
+    }
+    // A folder that has gone.
+    let photos = folder.path().join("photos");
+    let away = folder.path().join("away");
+    std::fs::rename(&photos, &away).unwrap();
+    let answer = server.post("/v1/project/scan", &json!({}));
+    let (status, _, detail) = refused(&answer);
+    assert_eq!(status, 503, "{detail}");
+    assert!(detail.contains("has gone while it was open"), "{detail}");
+    std::fs::rename(&away, &photos).unwrap();
+    server.post("/v1/project/scan", &json!({})).good();
+}
+
+#[test]
+fn warnings_name_the_file_that_was_sent() {
+    let (server, _folder) = open(|_| {});
+    let coco = json!({
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "segmentation": [[1, 1, 2, 2]]}],
+    });
+    let imported = server
+        .send(
+            "/v1/project/import?name=mine.json",
+            "application/octet-stream",
+            coco.to_string().as_bytes(),
+        )
+        .good();
+    assert_eq!(
+        imported["warnings"],
+        json!([
+            "1 objects without a pixel in the picture are left out; the first: mine.json: annotations[0]",
+            "1 polygons of fewer than 3 points are left out; the first: mine.json: annotations[0]",
+        ])
+    );
 }

@@ -3,12 +3,19 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::{Builder, TempDir};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::Result;
 use crate::error::ProjectError;
+
+/// How folders that are being filled are called, as `samara_image` calls files.
+const PREFIX: &str = ".samara-";
+const SUFFIX: &str = ".tmp";
+/// After this time without a change nobody fills a folder any more.
+const LEFT: Duration = Duration::from_hours(24);
 
 /// A folder that is being filled, under another name beside the place where it goes. Without
 /// [`finish`](Self::finish) nothing is left of it.
@@ -27,7 +34,7 @@ impl NewFolder {
             })
         };
         if path.symlink_metadata().is_ok() {
-            return refuse("is there already; a new folder is needed");
+            return Err(exists(path));
         }
         if path.file_name().is_none() {
             return refuse("is no name of a folder");
@@ -43,9 +50,9 @@ impl NewFolder {
                 "lies in the folder of the project, to whose pictures it would add; choose a place outside of it",
             );
         }
+        clear(&parent);
         let mut builder = Builder::new();
-        // As samara_image names what is unfinished.
-        builder.prefix(".samara-").suffix(".tmp");
+        builder.prefix(PREFIX).suffix(SUFFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -80,15 +87,50 @@ impl NewFolder {
             }
         }
         if self.path.symlink_metadata().is_ok() {
-            return Err(self.failed(io::ErrorKind::AlreadyExists.into()));
+            return Err(exists(&self.path));
         }
-        fs::rename(self.path(), &self.path).map_err(|e| self.failed(e))?;
+        fs::rename(self.path(), &self.path).map_err(|e| match e.kind() {
+            // Somebody else has been quicker.
+            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(&self.path),
+            _ => self.failed(e),
+        })?;
         let _ = self.temporary.keep();
         if let Some(parent) = self.path.parent() {
             let _ = sync(parent);
         }
         Ok(())
     }
+}
+
+/// Removes what exports that were killed have left in a folder, a day after the last of it was written.
+fn clear(parent: &Path) {
+    let is_ours = |name: &str| {
+        let name = name.strip_prefix(PREFIX);
+        name.is_some_and(|name| name.ends_with(SUFFIX))
+    };
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && is_ours(&entry.file_name().to_string_lossy())
+    });
+    for folder in folders {
+        let is_old = |entry: walkdir::Result<DirEntry>| {
+            let written = entry.ok()?.metadata().ok()?.modified().ok()?;
+            Some(written.elapsed().ok()? > LEFT)
+        };
+        if WalkDir::new(folder.path())
+            .into_iter()
+            .all(|entry| is_old(entry) == Some(true))
+        {
+            // It is in nobody's way if it stays.
+            let _ = fs::remove_dir_all(folder.path());
+        }
+    }
+}
+
+fn exists(path: &Path) -> ProjectError {
+    let path = path.to_path_buf();
+    ProjectError::Exists { path }
 }
 
 fn failed(path: &Path, source: io::Error) -> ProjectError {

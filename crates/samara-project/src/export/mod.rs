@@ -33,6 +33,7 @@ use folder::NewFolder;
 pub use format::ExportFormat;
 use frames::Frames;
 use page::{Drawn, Page};
+pub(crate) use split::SPLITS;
 pub use target::ExportOptions;
 use target::Target;
 use writer::Writer;

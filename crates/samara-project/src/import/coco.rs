@@ -38,8 +38,7 @@ struct Annotation {
     category_id: Option<Id>,
     #[serde(default)]
     segmentation: Segmentation,
-    #[serde(default)]
-    bbox: Vec<f64>,
+    bbox: Option<Vec<f64>>,
     #[serde(default)]
     iscrowd: Value,
     predicted_iou: Option<f32>,
@@ -139,6 +138,9 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
     for annotation in &file.annotations {
         *counts.entry(&annotation.image_id).or_default() += 1;
     }
+    let has_objects = |image: &&Image| counts.contains_key(&image.id);
+    let drawn = file.images.iter().filter(has_objects);
+    plan.expect(drawn.map(|image| Name::File(&image.file_name)));
     let mut images = HashMap::with_capacity(file.images.len());
     for (i, image) in file.images.iter().enumerate() {
         let objects = counts.get(&image.id).copied().unwrap_or(0);
@@ -198,7 +200,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
                 continue;
             }
             Segmentation::Runs(rle) => Planned::new(label, canonical(rle)),
-            Segmentation::Polygons(polygons) if !polygons.is_empty() => {
+            Segmentation::Polygons(polygons) if polygons.iter().any(|p| !p.is_empty()) => {
                 // Points and lines have no area, and boxes are no outlines.
                 let areas: Vec<Vec<f64>> =
                     polygons.iter().filter(|p| p.len() > 4).cloned().collect();
@@ -209,15 +211,17 @@ pub(super) fn read(path: &Path, bytes: &[u8], plan: &mut Plan<'_>) -> Result<()>
                 let mask = mask.map_err(|error| place("segmentation", &error.reason()))?;
                 Planned::new(label, mask.to_rle())
             }
-            Segmentation::None | Segmentation::Polygons(_) => match annotation.bbox[..] {
-                [x, y, w, h] => Planned::boxed(label, [x, y, x + w, y + h], size)
-                    .map_err(|why| place("bbox", &why))?,
-                [] => {
-                    plan.count("annotations without an outline or a box are left out", name);
-                    continue;
+            Segmentation::None | Segmentation::Polygons(_) => {
+                match annotation.bbox.as_deref().unwrap_or_default() {
+                    &[x, y, w, h] => Planned::boxed(label, [x, y, x + w, y + h], size)
+                        .map_err(|why| place("bbox", &why))?,
+                    [] => {
+                        plan.count("annotations without an outline or a box are left out", name);
+                        continue;
+                    }
+                    _ => return Err(place("bbox", &"a box is [x, y, width, height]")),
                 }
-                _ => return Err(place("bbox", &"a box is [x, y, width, height]")),
-            },
+            }
         };
         annotation.describe(&mut object);
         plan.add(index, object, name);

@@ -76,19 +76,22 @@ pub(super) fn read(folder: &Path, maps: Vec<PathBuf>, plan: &mut Plan<'_>) -> Re
     let are_objects = folder
         .file_name()
         .is_some_and(|name| name == "SegmentationObject");
-    for path in maps {
+    let below = |path: &PathBuf| {
+        let below = path.strip_prefix(folder).unwrap_or(path).with_extension("");
+        let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+        parts.join("/")
+    };
+    let names = plan
+        .pictures
+        .without_splits(maps.iter().map(below).collect());
+    plan.expect(names.iter().map(|name| Name::Stem(name)));
+    for (path, name) in maps.into_iter().zip(names) {
         let map = read_object_map(&path, &ImageLimits::default());
         let map = map.map_err(|error| damaged(&path, error.reason()))?;
         let are_classes = classes.is_some() || has_palette(&path)? && !are_objects;
-        let below = path
-            .strip_prefix(folder)
-            .unwrap_or(&path)
-            .with_extension("");
-        let below: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
         if map.objects.is_empty() {
             continue;
         }
-        let name = below.join("/");
         let Some((index, (w, h))) = plan.picture(Name::Stem(&name), map.objects.len()) else {
             continue;
         };

@@ -12,12 +12,11 @@ mod yolo;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use samara_image::{Rle, palette};
+use samara_image::Rle;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::Result;
-use crate::classes::Class;
 use crate::error::ProjectError;
 use crate::export::NO_CLASS;
 use crate::history::Edit;
@@ -47,53 +46,56 @@ pub struct Imported {
     pub warnings: Vec<String>,
 }
 
-/// So many colours are looked through for one that no class has.
-const COLOURS: usize = 500;
-
-/// Classes by their names.
+/// Classes by their names, and the other way round.
 struct Classes<'a> {
     project: &'a Project,
     known: HashMap<String, ClassId>,
+    names: HashMap<ClassId, String>,
     made: usize,
 }
 
 impl<'a> Classes<'a> {
-    fn new(project: &'a Project) -> Result<Self> {
-        let known = project.classes()?;
-        Ok(Self {
+    /// Those of these names, which are made where there are none.
+    fn new(project: &'a Project, names: &[&str]) -> Result<Self> {
+        let mut classes = Self {
             project,
-            known: known
-                .into_iter()
-                .map(|class| (class.name, class.id))
-                .collect(),
+            known: HashMap::new(),
+            names: HashMap::new(),
             made: 0,
-        })
+        };
+        classes.make(names)?;
+        Ok(classes)
     }
 
-    /// The class of this name, which is made if there is none, in a colour that no other has as long as there are some.
+    fn make(&mut self, names: &[&str]) -> Result<()> {
+        let (known, made) = self.project.classes_of(names)?;
+        let names = known.iter().map(|(name, id)| (*id, name.clone()));
+        self.names.extend(names);
+        self.known = known;
+        self.made += made;
+        Ok(())
+    }
+
+    /// The class of this name, which is made if there is none.
     fn of(&mut self, name: &str) -> Result<ClassId> {
-        if let Some(id) = self.known.get(name) {
-            return Ok(*id);
+        if !self.known.contains_key(name) {
+            self.make(&[name])?;
         }
-        let classes = self.project.classes()?;
-        let found = classes.iter().find(|class| class.name == name);
-        let id = if let Some(class) = found {
-            class.id
-        } else {
-            let next = classes.len();
-            let colour = |i: usize| format!("#{}", hex::encode(palette(i).0));
-            let is_new = |colour: &String| {
-                let same = |class: &Class| class.colour.eq_ignore_ascii_case(colour);
-                !classes.iter().any(same)
-            };
-            // There are some hundreds of them.
-            let free = (next..next + COLOURS).map(colour).find(is_new);
-            self.made += 1;
-            self.project
-                .add_class(name, &free.unwrap_or_else(|| colour(next)))?
+        let id = self.known.get(name).copied();
+        id.ok_or_else(|| ProjectError::Name(name.to_owned()))
+    }
+
+    /// What objects of a class are called.
+    fn name(&mut self, class: Option<ClassId>) -> Result<String> {
+        let Some(class) = class else {
+            return Ok(NO_CLASS.to_owned());
         };
-        self.known.insert(name.to_owned(), id);
-        Ok(id)
+        if !self.names.contains_key(&class) {
+            // Somebody has made it meanwhile.
+            self.make(&[])?;
+        }
+        let name = self.names.get(&class).map_or(NO_CLASS, String::as_str);
+        Ok(name.to_owned())
     }
 }
 
@@ -101,11 +103,13 @@ impl Project {
     /// Adds the masks of a file or folder of another program. Its format is told by its content:
     ///
     /// - a JSON file of COCO (run lengths, polygons or boxes) or labelme, or a folder of them;
-    /// - a folder with `data.yaml` or `classes.txt` and `labels/*.txt` of YOLO segmentation or detection;
+    /// - a folder with `data.yaml` or `classes.txt` and `labels/*.txt` of YOLO: outlines, boxes, or boxes with
+    ///   key points, which are left out;
     /// - a folder of images whose values are objects, or classes if they have palettes or there is `classes.txt`.
     ///
     /// Pictures are found by their paths below the folder of the project, by the names that
-    /// [`export`](Self::export) gives them, or by names of files or stems that only one has. What is on a picture is
+    /// [`export`](Self::export) gives them, or by names of files or stems that only one has. Two names of one picture are
+    /// two pictures elsewhere: the second is left out. What is on a picture is
     /// one action of `author`. Classes are made where they are missing. Objects that are there already, with the same
     /// mask and class, are left out. All that is left out is told by a warning.
     ///
@@ -124,7 +128,11 @@ impl Project {
             classes: 0,
             warnings,
         };
-        let mut classes = Classes::new(self)?;
+        let labels = planned.values().flatten();
+        let labels = labels.filter_map(|object| object.label.as_deref());
+        // Objects without a class may be there already under that name.
+        let labels: Vec<&str> = labels.filter(|label| *label != NO_CLASS).collect();
+        let mut classes = Classes::new(self, &labels)?;
         let mut same = 0;
         for (index, objects) in planned {
             pictures.identify(index)?;
@@ -157,17 +165,11 @@ impl Project {
         let mut tries = 0;
         loop {
             let before = self.picture(picture)?;
-            let names: HashMap<ClassId, String> = self
-                .classes()?
-                .into_iter()
-                .map(|class| (class.id, class.name))
-                .collect();
             let mut there: HashMap<Rle, HashSet<String>> = HashMap::new();
             let mut tracks = HashSet::new();
             for object in self.objects(picture)? {
                 tracks.extend(object.content.track.map(|track| track.id));
-                let name = object.content.class.and_then(|class| names.get(&class));
-                let name = name.map_or(NO_CLASS, String::as_str).to_owned();
+                let name = classes.name(object.content.class)?;
                 let mask = canonical(&object.content.mask);
                 there.entry(mask).or_default().insert(name);
             }

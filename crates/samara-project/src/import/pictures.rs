@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::Result;
-use crate::export::names;
+use crate::export::{SPLITS, names};
 use crate::header::{self, Header};
 use crate::ids::PictureId;
 use crate::pictures::Picture;
@@ -25,6 +25,13 @@ impl<'a> Name<'a> {
     }
 }
 
+impl Name<'_> {
+    /// The same for all forms of a path.
+    pub(super) fn plain(self) -> String {
+        parts_of(&self.text().replace('\\', "/")).join("/")
+    }
+}
+
 /// Which pictures have a name.
 #[derive(Default)]
 struct Index(HashMap<String, Vec<usize>>);
@@ -40,6 +47,14 @@ impl Index {
 
     fn get(&self, name: &str) -> Option<&[usize]> {
         self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// The picture that alone has a name.
+    fn only(&self, name: &str) -> Option<usize> {
+        match self.get(name) {
+            Some([index]) => Some(*index),
+            _ => None,
+        }
     }
 }
 
@@ -113,6 +128,31 @@ impl<'a> Pictures<'a> {
         self.paths.get(&path).map(|_| path)
     }
 
+    /// The picture whose path a name is.
+    pub(super) fn of_path(&self, name: Name<'_>) -> Option<usize> {
+        let paths = match name {
+            Name::File(_) => &self.paths,
+            Name::Stem(_) => &self.stems_of_paths,
+        };
+        paths.only(&name.plain())
+    }
+
+    /// The names of the files of an export without the folders of its splits, if all of them can be that, each of
+    /// another picture.
+    pub(super) fn without_splits(&self, stems: Vec<String>) -> Vec<String> {
+        let bare = |stem: &String| {
+            let name = without_split(stem)?;
+            self.stems_of_exported.only(name).map(|_| name.to_owned())
+        };
+        let is_path = |stem: &String| self.of_path(Name::Stem(stem)).is_some();
+        let mut seen = HashSet::new();
+        let bare: Option<Vec<String>> = stems
+            .iter()
+            .map(|stem| bare(stem).filter(|name| seen.insert(name.clone())))
+            .collect();
+        bare.filter(|_| !stems.iter().all(is_path)).unwrap_or(stems)
+    }
+
     /// The picture of this name, or why there is none.
     pub(super) fn find<'s>(&'s self, name: Name<'_>) -> Result<usize, String> {
         let text = name.text().replace('\\', "/");
@@ -124,18 +164,21 @@ impl<'a> Pictures<'a> {
         let paths = (0..parts.len()).filter(|start| *start == 0 || parts.len() - start > 1);
         let paths: Vec<String> = paths.map(|start| parts[start..].join("/")).collect();
         let first = |index: &'s Index| paths.iter().find_map(|path| index.get(path));
-        // What is exported has no folders.
+        // What is exported has no folders, but that of a split.
         let exported = if parts.len() == 1 { file } else { "" };
+        let split = without_split(&text).unwrap_or_default();
         let found = match name {
             Name::File(_) => [
                 first(&self.paths),
                 self.exported.get(exported),
+                self.exported.get(split),
                 self.names.get(file),
                 self.stems.get(names::stem(file)),
             ],
             Name::Stem(_) => [
                 self.stems_of_exported.get(exported),
                 first(&self.stems_of_paths),
+                self.stems_of_exported.get(split),
                 self.names.get(file),
                 self.stems.get(file),
             ],
@@ -187,6 +230,12 @@ impl<'a> Pictures<'a> {
 fn is_frame(path: &str, video: &str) -> bool {
     let rest = path.strip_prefix(video);
     rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What is in the folder of a split, not in one below.
+fn without_split(path: &str) -> Option<&str> {
+    let (folder, file) = path.split_once('/')?;
+    (SPLITS.contains(&folder) && !file.contains('/')).then_some(file)
 }
 
 /// The file of a path.

@@ -1,20 +1,23 @@
 //! What will be added, before anything is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use samara_image::{Rle, coco_polygons_to_mask, one_line};
 
 use crate::Result;
+use crate::classes::MOST_LETTERS;
 use crate::error::ProjectError;
 use crate::import::pictures::{Name, Pictures};
-use crate::objects::Track;
+use crate::objects::{MOST_WORDS, Track};
 
 /// An object that will be added.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Planned {
     /// The name of its class.
     pub(super) label: Option<String>,
+    /// The name was longer.
+    is_cut: bool,
     pub(super) mask: Rle,
     pub(super) predicted_iou: Option<f32>,
     pub(super) attributes: BTreeMap<String, String>,
@@ -26,8 +29,10 @@ pub(super) struct Planned {
 
 impl Planned {
     pub(super) fn new(label: Option<&str>, mask: Rle) -> Self {
+        let (label, is_cut) = label.map(class_name).unwrap_or_default();
         Self {
-            label: label.and_then(class_name),
+            label,
+            is_cut,
             mask,
             predicted_iou: None,
             attributes: BTreeMap::new(),
@@ -56,17 +61,22 @@ impl Planned {
     }
 }
 
-/// A name of a class as projects have them.
-fn class_name(label: &str) -> Option<String> {
-    let name: String = one_line(label).chars().take(200).collect();
+/// A name of a class as projects have them, and whether it was longer.
+fn class_name(label: &str) -> (Option<String>, bool) {
+    let line = one_line(label);
+    let mut letters = line.trim().chars();
+    let name: String = letters.by_ref().take(MOST_LETTERS).collect();
     let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
+    let is_cut = letters.next().is_some();
+    ((!name.is_empty()).then(|| name.to_owned()), is_cut)
 }
 
 /// What will be added to which picture, and what will not.
 pub(super) struct Plan<'a> {
     pub(super) pictures: Pictures<'a>,
     planned: BTreeMap<usize, Vec<Planned>>,
+    /// What the pictures are called there.
+    named: HashMap<usize, String>,
     warnings: Vec<String>,
     /// Of each kind of warning, how often and where first.
     counted: BTreeMap<&'static str, (usize, String)>,
@@ -77,6 +87,7 @@ impl<'a> Plan<'a> {
         Self {
             pictures,
             planned: BTreeMap::new(),
+            named: HashMap::new(),
             warnings: Vec::new(),
             counted: BTreeMap::new(),
         }
@@ -92,7 +103,16 @@ impl<'a> Plan<'a> {
         entry.0 += 1;
     }
 
-    /// The picture that a file is about and its size in pixels; a warning, if there is none.
+    /// Tells which pictures there are: those whose paths these are go before those that are found otherwise.
+    pub(super) fn expect<'n>(&mut self, names: impl Iterator<Item = Name<'n>>) {
+        for name in names {
+            if let Some(index) = self.pictures.of_path(name) {
+                self.named.entry(index).or_insert_with(|| name.plain());
+            }
+        }
+    }
+
+    /// The picture that a file is about and its size in pixels; a warning, if there is none or another is the same.
     pub(super) fn picture(
         &mut self,
         name: Name<'_>,
@@ -100,7 +120,13 @@ impl<'a> Plan<'a> {
     ) -> Option<(usize, (u32, u32))> {
         let found = self.pictures.find(name).and_then(|index| {
             let size = self.pictures.size(index)?;
-            Ok((index, size))
+            let plain = name.plain();
+            let first = self.named.entry(index).or_insert_with(|| plain.clone());
+            if *first == plain {
+                Ok((index, size))
+            } else {
+                Err(format!("is the same picture here as {}", one_line(first)))
+            }
         });
         match found {
             Ok(found) => Some(found),
@@ -113,12 +139,22 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds an object to a picture whose size it has; it may be one without a pixel.
-    pub(super) fn add(&mut self, index: usize, object: Planned, place: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, index: usize, mut object: Planned, place: impl Fn() -> String) {
         if object.mask.area() == 0 {
             self.count("objects without a pixel in the picture are left out", place);
-        } else {
-            self.planned.entry(index).or_default().push(object);
+            return;
         }
+        if object.is_cut {
+            let what = "objects are of classes whose names are cut to 200 letters";
+            self.count(what, &place);
+        }
+        let json = serde_json::to_string(&object.attributes);
+        if json.map_or(true, |json| json.len() > MOST_WORDS) {
+            let what = "objects have attributes of more than 64 KiB, which are left out";
+            self.count(what, &place);
+            object.attributes.clear();
+        }
+        self.planned.entry(index).or_default().push(object);
     }
 
     pub(super) fn finish(self) -> (Pictures<'a>, BTreeMap<usize, Vec<Planned>>, Vec<String>) {

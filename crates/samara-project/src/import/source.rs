@@ -13,7 +13,7 @@ use crate::import::plan::{Plan, bytes, damaged, json};
 use crate::import::{coco, labelme, maps, yolo};
 
 const READ: &str = "is in no format that is read: COCO's or labelme's JSON, a folder with data.yaml or classes.txt and \
-                    labels of YOLO segmentation, or a folder of label maps";
+                    labels of YOLO, or a folder of label maps";
 
 /// Plans what a file or folder says.
 pub(super) fn read(path: &Path, plan: &mut Plan<'_>) -> Result<ImportFormat> {

@@ -1,4 +1,4 @@
-//! Data sets of YOLO segmentation.
+//! Data sets of YOLO: outlines or boxes.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use samara_image::coco_polygons_to_mask;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::Result;
@@ -48,6 +48,15 @@ fn name(folder: &Path, file: &Path) -> Option<String> {
 #[derive(Deserialize)]
 struct Data {
     names: Names,
+    kpt_shape: Option<IgnoredAny>,
+}
+
+/// What the values of the lines are.
+struct Format {
+    /// The names of the classes by their numbers.
+    names: BTreeMap<u64, String>,
+    /// After a box there are points on the object.
+    has_points: bool,
 }
 
 /// A list, or a map from numbers.
@@ -78,11 +87,13 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// The names of the classes by their numbers.
-fn names(list: &Path) -> Result<BTreeMap<u64, String>> {
+fn format(list: &Path) -> Result<Format> {
     if has_extension(list, "txt") {
         let text = text(list)?;
-        return Ok((0..).zip(text.lines().map(str::to_owned)).collect());
+        return Ok(Format {
+            names: (0..).zip(text.lines().map(str::to_owned)).collect(),
+            has_points: false,
+        });
     }
     let bytes = bytes(list)?;
     let data: Data = serde_saphyr::from_slice(text_of(&bytes)).map_err(|error| {
@@ -91,7 +102,10 @@ fn names(list: &Path) -> Result<BTreeMap<u64, String>> {
         let line = error.lines().next().unwrap_or_default();
         damaged(list, line.strip_prefix("error: ").unwrap_or(line))
     })?;
-    Ok(data.names.0)
+    Ok(Format {
+        names: data.names.0,
+        has_points: data.kpt_shape.is_some(),
+    })
 }
 
 /// Plans the objects of all files.
@@ -101,14 +115,22 @@ pub(super) fn read(
     texts: &[PathBuf],
     plan: &mut Plan<'_>,
 ) -> Result<()> {
-    let names = names(list)?;
-    for path in texts {
+    let format = format(list)?;
+    let below = |path: &PathBuf| {
+        let below = path.strip_prefix(folder).unwrap_or(path).with_extension("");
+        name(folder, path).unwrap_or_else(|| below.to_string_lossy().into_owned())
+    };
+    let stems = plan
+        .pictures
+        .without_splits(texts.iter().map(below).collect());
+    plan.expect(stems.iter().map(|stem| Name::Stem(stem)));
+    for (path, stem) in texts.iter().zip(&stems) {
         let text = text(path)?;
         let lines: Vec<(usize, Line<'_>)> = (1..)
             .zip(text.lines())
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(number, line)| {
-                let line = Line::parse(line, &names, list);
+                let line = Line::parse(line, &format, list);
                 Ok((
                     number,
                     line.map_err(|why| damaged(path, format!("line {number}: {why}")))?,
@@ -118,9 +140,7 @@ pub(super) fn read(
         if lines.is_empty() {
             continue;
         }
-        let below = path.strip_prefix(folder).unwrap_or(path).with_extension("");
-        let below = name(folder, path).unwrap_or_else(|| below.to_string_lossy().into_owned());
-        let Some((index, size)) = plan.picture(Name::Stem(&below), lines.len()) else {
+        let Some((index, size)) = plan.picture(Name::Stem(stem), lines.len()) else {
             continue;
         };
         for (number, line) in lines {
@@ -138,6 +158,9 @@ pub(super) fn read(
                     .map_err(|error| error.reason().to_owned())
             };
             let object = object.map_err(|why| damaged(path, format!("line {number}: {why}")))?;
+            if line.has_points {
+                plan.count("objects have key points, which are left out", place);
+            }
             plan.add(index, object, place);
         }
     }
@@ -149,21 +172,23 @@ struct Line<'a> {
     label: &'a str,
     /// Of width and height, in turns: the corners of a polygon; or the centre and the size of a box, which are 4 values.
     shares: Vec<f64>,
+    /// There were points after the box.
+    has_points: bool,
 }
 
 impl<'a> Line<'a> {
-    fn parse(line: &str, names: &'a BTreeMap<u64, String>, list: &Path) -> Result<Self, String> {
+    fn parse(line: &str, format: &'a Format, list: &Path) -> Result<Self, String> {
         let mut words = line.split_whitespace();
         let class = words.next().unwrap_or_default();
         let number = class.strip_suffix(".0").unwrap_or(class).parse::<u64>();
         let label = number
             .ok()
-            .and_then(|number| names.get(&number))
+            .and_then(|number| format.names.get(&number))
             .ok_or_else(|| {
                 let list = list.file_name().unwrap_or_default().to_string_lossy();
                 format!(
                     "{class:?} is no number of a class of {list}, which has {}",
-                    names.len()
+                    format.names.len()
                 )
             })?;
         let mut shares = Vec::new();
@@ -171,11 +196,25 @@ impl<'a> Line<'a> {
             let value = word.parse::<f64>().ok().filter(|value| value.is_finite());
             shares.push(value.ok_or_else(|| format!("{word:?} is no coordinate"))?);
         }
+        let has_points = format.has_points && shares.len() > 4;
         match shares.len() {
-            n if n >= 4 && n % 2 == 0 => Ok(Self { label, shares }),
-            n => Err(format!(
-                "{n} values are no polygon, which has pairs of x and y of at least 3 corners"
-            )),
+            n if n < 4 && format.has_points => {
+                return Err(format!("{n} values are no box, which has 4"));
+            }
+            // What predictions have after a box is how sure they are.
+            5 => shares.truncate(4),
+            _ if has_points => shares.truncate(4),
+            n if n >= 4 && n % 2 == 0 => {}
+            n => {
+                return Err(format!(
+                    "{n} values are no polygon, which has pairs of x and y of at least 3 corners"
+                ));
+            }
         }
+        Ok(Self {
+            label,
+            shares,
+            has_points,
+        })
     }
 }

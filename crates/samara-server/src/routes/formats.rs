@@ -1,7 +1,7 @@
 //! `/v1/project/export` and `/v1/project/import`: the project in the formats of other programs.
 
 use std::ops::ControlFlow;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -81,10 +81,7 @@ pub(crate) async fn export(
         tolerance,
         validation,
     } = request;
-    if !is_name(&folder) {
-        let detail = format!("{folder:?}: the name of one folder is expected");
-        return Err(Problem::field("folder", detail));
-    }
+    check_name("folder", "folder", &folder)?;
     if !(tolerance.is_finite() && tolerance >= 0.0) {
         let detail = format!("{tolerance}: pixels, 0 or more, are expected");
         return Err(Problem::field("tolerance", detail));
@@ -118,6 +115,24 @@ pub(crate) async fn export(
     });
     let exported = exported.await?;
     Ok(Answer(ExportAnswer { path, exported }))
+}
+
+/// Most bytes of the name of a file, as file systems have them.
+const MOST_NAME: usize = 255;
+
+/// Refuses what is no name of one folder or file, or is too long for one.
+fn check_name(field: &str, what: &str, name: &str) -> Result<()> {
+    if !is_name(name) {
+        let detail = format!("{name:?}: the name of one {what} is expected");
+        return Err(Problem::field(field, detail));
+    }
+    if name.len() > MOST_NAME {
+        let bytes = name.len();
+        let detail =
+            format!("the name of a {what} has at most {MOST_NAME} bytes; this one has {bytes}");
+        return Err(Problem::field(field, detail));
+    }
+    Ok(())
 }
 
 /// Whether a text is the name of one folder or file.
@@ -193,20 +208,25 @@ pub(crate) async fn import(
             .await?
     } else {
         let name = query.name.unwrap_or_else(|| "annotations.json".into());
-        if !is_name(&name) {
-            let detail = format!("{name:?}: the name of one file is expected");
-            return Err(Problem::field("name", detail));
-        }
+        check_name("name", "file", &name)?;
         open.change_classes(move |project| {
             let folder = tempfile::tempdir().map_err(|e| Problem::internal(e.to_string()))?;
             let path = folder.path().join(&name);
             std::fs::write(&path, &file.bytes).map_err(|e| Problem::internal(e.to_string()))?;
-            let shown = path.display().to_string();
-            project.import(&path, &author).map_err(|error| {
+            let folder = folder.path().display().to_string();
+            // As the client calls it.
+            let named = |line: &str| {
+                let line = line.replace(&format!("{folder}{MAIN_SEPARATOR}"), "");
+                line.replace(&folder, &name)
+            };
+            let mut imported = project.import(&path, &author).map_err(|error| {
                 let problem = Problem::from(error);
-                // As the client calls it.
-                Problem::new(problem.status(), problem.detail().replace(&shown, &name))
-            })
+                Problem::new(problem.status(), named(problem.detail()))
+            })?;
+            for warning in &mut imported.warnings {
+                *warning = named(warning);
+            }
+            Ok::<_, Problem>(imported)
         })
         .await?
     };
