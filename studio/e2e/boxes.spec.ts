@@ -23,6 +23,10 @@ test("boxes of another program become masks, all in one go", async ({ page, stud
   await page.getByLabel("A file", { exact: true }).setInputFiles(sent);
   await page.getByRole("dialog").getByRole("button", { name: "Import" }).click();
   await expect(page.locator(".told")).toHaveText("3 objects on 2 pictures");
+  await at.button("Take the import back").click();
+  await expect(page.locator(".told")).toHaveText("The import is taken back from 2 pictures.");
+  expect((await at.told("chelsea.jpg")).objects).toEqual([]);
+  await page.getByRole("dialog").getByRole("button", { name: "Import" }).click();
   await at.button("Make masks from 3 boxes").click();
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await expect(page.getByRole("status").filter({ hasText: "3 masks from boxes." })).toBeVisible();

@@ -57,22 +57,6 @@ pub struct Action {
     pub is_undone: bool,
 }
 
-/// A picture with its objects, all at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Opened {
-    /// The picture.
-    pub picture: Picture,
-    /// Its objects, the lowest first.
-    pub objects: Vec<Object>,
-    /// Whether there is an action to be undone.
-    pub can_undo: bool,
-    /// Who has done it.
-    pub last_author: Option<String>,
-    /// Whether there is one to be done again.
-    pub can_redo: bool,
-}
-
 /// What a picture is after an edit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -111,7 +95,7 @@ impl Applied {
 }
 
 /// Who has done what would be undone, and whether something can be done again.
-fn steps(
+pub(crate) fn steps(
     transaction: &Transaction<'_>,
     owner: PictureId,
 ) -> Result<(Option<String>, bool), Failure> {
@@ -270,24 +254,6 @@ impl Project {
             let other = changing.0.keys().next().copied().filter(|_| !is_here);
             changing.finish(transaction)?;
             Applied::of(transaction, other.unwrap_or(picture))
-        })
-    }
-
-    /// A picture with its objects, all at one moment.
-    ///
-    /// # Errors
-    /// There is no such picture, or the file of the project is damaged.
-    pub fn opened(&self, picture: PictureId) -> Result<Opened> {
-        self.read(|transaction| {
-            let picture = Picture::find(transaction, picture)?;
-            let (last_author, can_redo) = steps(transaction, picture.owner())?;
-            Ok(Opened {
-                objects: Object::all(transaction, picture.id)?,
-                picture,
-                can_undo: last_author.is_some(),
-                last_author,
-                can_redo,
-            })
         })
     }
 

@@ -146,6 +146,11 @@ fn boxes_without_an_outline_are_rectangles_with_a_prompt() {
     let imported = imported.unwrap();
     assert_eq!((imported.objects, imported.boxes), (2, 2));
     assert_eq!(imported.warnings, [""; 0]);
+    let took = &imported.took[..];
+    assert_eq!(took.len(), 1);
+    let undone = project.undo(took[0].picture, Some(took[0].revision));
+    assert_eq!(undone.unwrap().objects, []);
+    project.redo(took[0].picture, None).unwrap();
     let read = objects(&project);
     let [of_floats, clipped] = [&read[0].content, &read[1].content];
     assert_eq!(

@@ -154,6 +154,8 @@ export interface Imported {
   readonly objects: number;
   /** How many of them are rectangles, because nothing but a box was known. */
   readonly boxes: number;
+  /** Which pictures have got objects, in this order, and the revisions that they have since. */
+  readonly took: readonly { readonly picture: number; readonly revision: number }[];
   readonly warnings: readonly string[];
 }
 

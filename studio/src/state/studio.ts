@@ -9,7 +9,6 @@ import {
   type Applied,
   type Class,
   type Edit,
-  type Exported,
   type NewObject,
   type Opened,
   type Picture,
@@ -22,6 +21,7 @@ import { Assessment } from "./assessment";
 import { Boxes } from "./boxes";
 import { Clipboard } from "./clipboard";
 import { Everything } from "./everything";
+import { Exchange } from "./exchange";
 import { Prompting } from "./prompting";
 import { Queue } from "./queue";
 import { classBefore } from "./session";
@@ -72,8 +72,7 @@ export class Studio {
   readonly isReachable = signal(true);
   /** The server wants a token, or another one. */
   readonly needsToken = signal(false);
-  /** Names of folders beside that of the pictures which are there already. */
-  readonly exported = signal<ReadonlySet<string>>(new Set());
+  readonly exchange: Exchange;
   readonly hidden = signal<ReadonlySet<number>>(new Set());
   readonly queue = new Queue();
   readonly saving: Saving;
@@ -111,6 +110,7 @@ export class Studio {
     this.everything = new Everything(this);
     this.assessment = new Assessment(this);
     this.boxes = new Boxes(this);
+    this.exchange = new Exchange(this);
     this.clipboard = new Clipboard(this);
     this.video = new Video(this);
     this.training = new Training(this);
@@ -445,21 +445,6 @@ export class Studio {
   /** New objects, drawn by hand or copied. */
   async add(objects: readonly NewObject[]): Promise<boolean> {
     return this.edit(() => objects.map((add) => ({ add })));
-  }
-
-  /** Into a new folder; its name is taken afterwards, and also where it was before. */
-  async export(format: string, folder: string, checkedOnly: boolean, hasSplits: boolean): Promise<Exported> {
-    const take = (): void => {
-      this.exported.value = new Set([...this.exported.peek(), folder]);
-    };
-    try {
-      const exported = await this.api.export(format, folder, checkedOnly, hasSplits);
-      take();
-      return exported;
-    } catch (error) {
-      if (error instanceof Problem && error.status === 409) take();
-      throw error;
-    }
   }
 
   async addClass(name: string, colour: string): Promise<void> {

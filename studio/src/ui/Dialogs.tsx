@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { BINDINGS } from "./keys";
 import { Notices } from "./Notices";
+import type { Imported } from "../core/api";
 import { counted, freeName } from "../core/words";
 import { giveToken, token } from "../state/token";
 import { useStudio } from "./context";
@@ -98,7 +99,7 @@ function uniqueOf(group: string): readonly (readonly [string, readonly string[]]
 
 export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
   const studio = useStudio();
-  const { project, exported: taken } = studio;
+  const { project, exchange: { exported: taken } } = studio;
   const formats = project.value?.formats ?? [];
   const [typed, setTyped] = useState<string | null>(null);
   const [chosen, setFormat] = useState<string | null>(null);
@@ -114,7 +115,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
     setTold(null);
     studio.message.value = null;
     void studio
-      .attempt(() => studio.export(format, folder.trim(), fields.get("checked") !== null, fields.get("split") !== null))
+      .attempt(() => studio.exchange.export(format, folder.trim(), fields.get("checked") !== null, fields.get("split") !== null))
       .then((exported) => {
         setBusy(false);
         // Another name is offered where this one is taken.
@@ -166,7 +167,7 @@ export function ExportDialog({ onClose }: { readonly onClose: () => void }) {
 export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
   const studio = useStudio();
   const [told, setTold] = useState<string | null>(null);
-  const [boxes, setBoxes] = useState(0);
+  const [imported, setImported] = useState<Imported | null>(null);
   const [isBusy, setBusy] = useState(false);
   const start = (event: SubmitEvent & { currentTarget: HTMLFormElement }): void => {
     event.preventDefault();
@@ -180,7 +181,7 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
     }
     setBusy(true);
     setTold(null);
-    setBoxes(0);
+    setImported(null);
     studio.message.value = null;
     void studio
       .attempt(() => studio.api.import(from))
@@ -188,16 +189,25 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
         setBusy(false);
         if (imported !== undefined) {
           setTold([`${counted(imported.objects, "object")} on ${counted(imported.pictures, "picture")}`, ...imported.warnings].join("\n"));
-          setBoxes(imported.boxes);
+          setImported(imported);
         }
         void studio.reload();
       });
   };
+  const takeBack = (): void => {
+    if (imported === null) return;
+    setBusy(true);
+    void studio.exchange.takeBack(imported).then((told) => {
+      setBusy(false);
+      setImported(null);
+      setTold(told);
+    });
+  };
   return (
     <Dialog title="Import" onClose={onClose}>
       <p>
-        Annotations of these pictures: COCO, labelme, YOLO or label maps. What a file is, is told by its content. Every
-        picture&apos;s import can be undone.
+        Annotations of these pictures: COCO, labelme, YOLO or label maps. What a file is, is told by its content. The
+        import can be taken back as a whole, and undone picture by picture.
       </p>
       <form onSubmit={start} class="fields">
         <label>
@@ -213,10 +223,17 @@ export function ImportDialog({ onClose }: { readonly onClose: () => void }) {
         </button>
       </form>
       <output class="told">{told}</output>
-      {boxes > 0 && (
-        <button type="button" class="button main" onClick={() => { onClose(); void studio.boxes.makeAll(); }}>
-          Make masks from {counted(boxes, "box", "boxes")}
-        </button>
+      {imported !== null && imported.objects > 0 && (
+        <p class="row">
+          {imported.boxes > 0 && (
+            <button type="button" class="button main" onClick={() => { onClose(); void studio.boxes.makeAll(); }}>
+              Make masks from {counted(imported.boxes, "box", "boxes")}
+            </button>
+          )}
+          <button type="button" class="button" disabled={isBusy} onClick={takeBack}>
+            Take the import back
+          </button>
+        </p>
       )}
     </Dialog>
   );

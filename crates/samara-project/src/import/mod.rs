@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::Result;
 use crate::error::ProjectError;
 use crate::export::NO_CLASS;
-use crate::history::Edit;
+use crate::history::{Applied, Edit};
 use crate::ids::{ClassId, PictureId};
 use crate::objects::NewObject;
 use crate::project::Project;
@@ -42,8 +42,28 @@ pub struct Imported {
     pub boxes: usize,
     /// How many classes were made.
     pub classes: usize,
+    /// The pictures, in the order in which they have got their objects: undoing goes from the last to the first.
+    pub took: Vec<Took>,
     /// What was left out, a line each.
     pub warnings: Vec<String>,
+}
+
+/// A picture that has got objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Took {
+    /// Which.
+    pub picture: PictureId,
+    /// The revision that it has since.
+    pub revision: u64,
+}
+
+/// What a picture has got.
+struct Added {
+    objects: usize,
+    /// How many of them are boxes.
+    boxes: usize,
+    revision: u64,
 }
 
 /// Classes by their names, and the other way round.
@@ -126,6 +146,7 @@ impl Project {
             objects: 0,
             boxes: 0,
             classes: 0,
+            took: Vec::new(),
             warnings,
         };
         let labels = planned.values().flatten();
@@ -136,12 +157,16 @@ impl Project {
         let mut same = 0;
         for (index, objects) in planned {
             pictures.identify(index)?;
-            let all = objects.len();
-            let (added, boxes) = self.add(pictures.id(index), &objects, author, &mut classes)?;
-            imported.pictures += usize::from(added > 0);
-            imported.objects += added;
-            imported.boxes += boxes;
-            same += all - added;
+            let picture = pictures.id(index);
+            same += objects.len();
+            if let Some(added) = self.add(picture, &objects, author, &mut classes)? {
+                let revision = added.revision;
+                imported.took.push(Took { picture, revision });
+                imported.pictures += 1;
+                imported.objects += added.objects;
+                imported.boxes += added.boxes;
+                same -= added.objects;
+            }
         }
         imported.classes = classes.made;
         if same > 0 {
@@ -152,14 +177,14 @@ impl Project {
         Ok(imported)
     }
 
-    /// Adds the objects that are not there yet as one action, and tells how many, and how many of them are boxes.
+    /// Adds the objects that are not there yet as one action; `None` if all are.
     fn add(
         &self,
         picture: PictureId,
         objects: &[Planned],
         author: &str,
         classes: &mut Classes<'_>,
-    ) -> Result<(usize, usize)> {
+    ) -> Result<Option<Added>> {
         // Somebody else may change the picture meanwhile.
         const TRIES: usize = 20;
         let mut tries = 0;
@@ -209,11 +234,20 @@ impl Project {
                 }));
             }
             if edits.is_empty() {
-                return Ok((0, 0));
+                return Ok(None);
             }
             match self.apply(picture, author, &edits, Some(before.revision)) {
                 Err(ProjectError::Conflict { .. }) if tries < TRIES => tries += 1,
-                applied => return applied.map(|_| (edits.len(), boxes)),
+                applied => {
+                    let objects = edits.len();
+                    return applied.map(|Applied { revision, .. }| {
+                        Some(Added {
+                            objects,
+                            boxes,
+                            revision,
+                        })
+                    });
+                }
             }
         }
     }
