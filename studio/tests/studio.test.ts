@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 import { Brush } from "../src/canvas/tools/brush";
 import { Polygon } from "../src/canvas/tools/polygon";
@@ -134,4 +134,38 @@ it("the first change of the theme is seen, and all themes are in the round", () 
     const seen = round.map(() => (theme = themeAfter(theme, isDark)));
     expect(seen).toEqual(round);
   }
+});
+
+describe("an edit", () => {
+  it("that the server did not hear is sent again, also when nothing else shows that it is back", async () => {
+    vi.useFakeTimers();
+    let calls = 0;
+    const after: Applied = { picture: 1, revision: 2, objects: [], checked: true, can_undo: true, last_author: "me", can_redo: false };
+    const call = (): Promise<Response> => (++calls < 3 ? Promise.reject(new TypeError("network")) : Promise.resolve(Response.json(after)));
+    const studio = opened([]);
+    const away = new Studio(new Api("http://localhost:8765", undefined, call));
+    away.open.value = studio.open.peek();
+    away.queue.pictures.value = [PICTURE];
+    const checked = away.check(true);
+    await vi.advanceTimersByTimeAsync(100);
+    expect([away.saving.count.peek(), away.isReachable.peek()]).toEqual([1, false]);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(await checked).toBe(true);
+    expect([away.saving.count.peek(), away.isReachable.peek(), calls]).toEqual([0, true, 3]);
+    expect(away.open.peek()?.picture.checked).toBe(true);
+    vi.useRealTimers();
+  });
+
+  it("of another person is not undone unasked", async () => {
+    const after: Applied = { picture: 1, revision: 3, objects: [], checked: false, can_undo: false, last_author: null, can_redo: true };
+    const studio = opened([], { "/undo": after });
+    const open = studio.open.peek();
+    studio.open.value = open && { ...open, last_author: "ben" };
+    studio.project.value = { name: "p", folder: "/p", author: "anna", model: "lite", classes: [], formats: [] };
+    await studio.undo();
+    expect(studio.message.peek()?.text).toBe("The last change here is ben's. Once more takes it back.");
+    expect(studio.open.peek()?.picture.revision).toBe(PICTURE.revision);
+    await studio.undo();
+    expect(studio.open.peek()?.picture.revision).toBe(3);
+  });
 });

@@ -6,6 +6,9 @@ import { Problem, Unreachable, type Applied } from "../core/api";
 import type { Mask } from "../core/mask";
 import type { Open, Studio } from "./studio";
 
+/** Milliseconds after which it is tried again at the latest. */
+const AGAIN = 2000;
+
 export class Saving {
   /** Masks that were drawn and are not kept yet; null for other edits. */
   private readonly waiting = signal<readonly (Mask | null)[]>([]);
@@ -68,9 +71,10 @@ export class Saving {
     }
   }
 
-  /** Waits until the server answers. */
+  /** Waits until the server answers others, or for a while: one question alone may have failed. */
   private reached(): Promise<void> {
     return new Promise((resolve) => {
+      setTimeout(resolve, AGAIN);
       const end = this.studio.isReachable.subscribe((isReachable) => {
         if (!isReachable) return;
         resolve();
