@@ -380,7 +380,8 @@ export class Api {
   }
 
   private async *stream(path: string, signal: AbortSignal, body?: unknown): AsyncGenerator<ServerEvent> {
-    const response = await this.send(body === undefined ? "GET" : "POST", path, body, signal);
+    // Firefox lets a second window wait for the end of the first one's answer, which it could keep; this has none.
+    const response = await this.send(body === undefined ? "GET" : "POST", path, body, signal, "no-store");
     const lines = response.body?.pipeThrough(new TextDecoderStream());
     if (lines === undefined) return;
     yield { kind: "open", data: null };
@@ -407,7 +408,13 @@ export class Api {
     return (await this.send("GET", path, undefined, signal)).blob();
   }
 
-  private async send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  private async send(
+    method: string,
+    path: string,
+    body?: unknown,
+    signal?: AbortSignal,
+    cache: RequestCache = "default",
+  ): Promise<Response> {
     const headers: Record<string, string> = {};
     const isFile = body instanceof Blob;
     if (body !== undefined) headers["content-type"] = isFile ? "application/octet-stream" : "application/json";
@@ -417,6 +424,7 @@ export class Api {
       response = await this.call(this.base + path, {
         method,
         headers,
+        cache,
         // A token that is wrong is told by the page, and not asked for by the browser.
         credentials: "omit",
         ...(body !== undefined && { body: isFile ? body : JSON.stringify(body) }),
