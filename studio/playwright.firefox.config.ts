@@ -11,6 +11,8 @@ export default defineConfig(
     testIgnore: ["visual.spec.ts", "random.spec.ts"],
     // The system's colours cannot be chosen for it.
     grepInvert: /dark system/,
+    // The way of driving it is young.
+    retries: 1,
     use: {
       browserName: "firefox",
       channel: "moz-firefox",

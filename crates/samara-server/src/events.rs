@@ -61,10 +61,10 @@ pub(crate) fn frames<T: Send + 'static, A: Serialize>(
     )
 }
 
-/// A response of events.
+/// A response of events. It begins with a comment: Firefox tells a page of an answer when something of it has come.
 pub(crate) fn stream(events: impl Stream<Item = Event> + Send + 'static) -> Response {
-    let events = events.map(Ok::<Event, Infallible>);
-    Sse::new(events)
+    let begun = tokio_stream::once(Event::default().comment("begun"));
+    Sse::new(begun.chain(events).map(Ok::<Event, Infallible>))
         .keep_alive(KeepAlive::new().interval(KEPT_ALIVE))
         .into_response()
 }

@@ -7,7 +7,7 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Served, agent, picture};
 use samara::{ImageLimits, decode_image};
@@ -330,6 +330,20 @@ fn follow(server: &Served) -> Receiver<(String, Value)> {
     });
     is_there.recv().unwrap();
     events
+}
+
+#[test]
+fn a_stream_of_events_begins_at_once() {
+    let (server, _folder) = open(|_| {});
+    let begun = Instant::now();
+    let answer = agent().get(format!("{}/v1/project/events", server.url));
+    let mut answer = answer.call().unwrap();
+    let mut line = String::new();
+    let mut lines = BufReader::new(answer.body_mut().as_reader());
+    lines.read_line(&mut line).unwrap();
+    assert!(line.starts_with(':'), "{line:?}");
+    // The comments by which one that has gone is noticed come every ten seconds.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{begun:?}");
 }
 
 fn next(events: &Receiver<(String, Value)>) -> (String, Value) {
