@@ -138,8 +138,6 @@ export interface OpenedVideo {
 
 export interface Model {
   readonly name: string;
-  /** It answers where no other is named. */
-  readonly default: boolean;
 }
 
 export interface Exported {
