@@ -10,7 +10,7 @@ use samara_kernels::activation::Activation;
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::feed_forward::FeedForward;
-use samara_kernels::gemm::{self, Dense, Epilogue, ForRows, Layer, Matrix, Packed};
+use samara_kernels::gemm::{self, Dense, Epilogue, ForRows, Layer, Matrix, Packed, Precision};
 use samara_kernels::layer_norm::{Norm, layer_norm};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::meter;
@@ -99,6 +99,32 @@ fn matmul_packed_before(bencher: Bencher<'_, '_>, (rows, depth, columns): (usize
                 &Epilogue::default(),
                 black_box(&mut out),
             );
+        });
+}
+
+#[divan::bench(args = MATMULS)]
+fn matmul_bf16(bencher: Bencher<'_, '_>, size: (usize, usize, usize)) {
+    rounded_matmul(bencher, Precision::Bf16, size);
+}
+
+#[divan::bench(args = MATMULS)]
+fn matmul_int8(bencher: Bencher<'_, '_>, size: (usize, usize, usize)) {
+    rounded_matmul(bencher, Precision::Int8, size);
+}
+
+fn rounded_matmul(
+    bencher: Bencher<'_, '_>,
+    precision: Precision,
+    (rows, depth, columns): (usize, usize, usize),
+) {
+    let (a, b) = (values(rows * depth), values(depth * columns));
+    let right = Packed::with_precision(precision, Matrix::new(&b, depth, columns));
+    let mut out = vec![0.0; rows * columns];
+    bencher
+        .counter(ItemsCount::new(rows * depth * columns))
+        .bench_local(|| {
+            let rows = Dense::new(&a, depth);
+            gemm::linear_of_packed(&rows, &right, &Epilogue::default(), black_box(&mut out));
         });
 }
 
@@ -208,6 +234,7 @@ fn attention(bencher: Bencher<'_, '_>, window: usize) {
     let table = values((2 * extent - 1) * head_dim);
     let padding = values(width);
     let attention = Attention {
+        precision: Precision::Fp32,
         heads,
         head_dim,
         value_dim: head_dim,
@@ -251,6 +278,7 @@ fn attention_in_windows(
         window,
     };
     let attention = Attention {
+        precision: Precision::Fp32,
         heads,
         head_dim,
         value_dim: head_dim,
@@ -286,6 +314,7 @@ fn cross_attention(bencher: Bencher<'_, '_>) {
         bias: &bias,
     };
     let attention = TokensToImage {
+        precision: Precision::Fp32,
         key: value,
         value,
         heads,
@@ -321,6 +350,7 @@ fn cross_attention_of_image_tokens(bencher: Bencher<'_, '_>) {
         epsilon: 1e-5,
     };
     let attention = ImageToTokens {
+        precision: Precision::Fp32,
         query,
         output,
         norm,
@@ -352,7 +382,7 @@ fn upscaling(bencher: Bencher<'_, '_>) {
         second_bias: &bias[..last],
         features: None,
     };
-    let packed = upscaling.packed();
+    let packed = upscaling.packed(Precision::Fp32);
     let mut out = vec![0.0; masks * 16 * side * side];
     bencher.bench_local(|| packed.masks(&image, side, &hyper, black_box(&mut out)));
 }

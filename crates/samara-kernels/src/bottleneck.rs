@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::activation::{Activate, Activation};
 use crate::depthwise::Depthwise;
-use crate::gemm::{Dense, Epilogue, Layer, multiply};
+use crate::gemm::{Dense, Epilogue, Layer, Scratch as Rows, multiply};
 use crate::isa::Isa;
 
 /// Rows of the result per task. The rows above and below a stripe are widened twice.
@@ -38,7 +38,7 @@ pub struct Bottleneck<'a> {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
-    rows: Vec<f32>,
+    rows: Rows,
     ring: Vec<f32>,
     convolved: Vec<f32>,
     places: Vec<(usize, usize)>,

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::activation::Activation;
-use crate::gemm::{Dense, Epilogue, Layer, Normalised, multiply};
+use crate::gemm::{Dense, Epilogue, Layer, Normalised, Scratch as Rows, multiply};
 use crate::layer_norm::Norm;
 
 /// Rows of a task: a multiple of all tile heights. A block of 1280 expanded values takes 370 KB.
@@ -71,7 +71,7 @@ impl FeedForward<'_> {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
-    rows: Vec<f32>,
+    rows: Rows,
     expanded: Vec<f32>,
 }
 

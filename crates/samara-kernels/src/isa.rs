@@ -12,7 +12,7 @@ use pulp::Simd;
 pub enum Isa {
     /// AVX-512 (F, BW, CD, DQ, VL).
     #[cfg(target_arch = "x86_64")]
-    Avx512(pulp::x86::V4),
+    Avx512(Avx512),
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2(pulp::x86::V3),
@@ -23,6 +23,44 @@ pub enum Isa {
     Portable,
 }
 
+/// AVX-512, and whether it has the instructions that multiply bf16 and int8.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512 {
+    pub(crate) base: pulp::x86::V4,
+    bf16: bool,
+    vnni: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// What the processor has, all of it first, and then without what came after the base.
+    fn available() -> impl Iterator<Item = Self> {
+        let plain = pulp::x86::V4::try_new().map(|base| Self {
+            base,
+            bf16: false,
+            vnni: false,
+        });
+        let all = plain.map(|plain| Self {
+            bf16: is_x86_feature_detected!("avx512bf16"),
+            vnni: is_x86_feature_detected!("avx512vnni"),
+            ..plain
+        });
+        let more = all.filter(|all| all.bf16 || all.vnni);
+        more.into_iter().chain(plain)
+    }
+
+    /// Whether it has AVX512-BF16.
+    pub(crate) fn has_bf16(self) -> bool {
+        self.bf16
+    }
+
+    /// Whether it has AVX512-VNNI.
+    pub(crate) fn has_vnni(self) -> bool {
+        self.vnni
+    }
+}
+
 impl Isa {
     /// All that this processor has, the widest first; the last is [`Isa::Portable`].
     pub fn available() -> Vec<Self> {
@@ -31,7 +69,7 @@ impl Isa {
         if !cfg!(miri) {
             #[cfg(target_arch = "x86_64")]
             {
-                all.extend(pulp::x86::V4::try_new().map(Self::Avx512));
+                all.extend(Avx512::available().map(Self::Avx512));
                 all.extend(pulp::x86::V3::try_new().map(Self::Avx2));
             }
             #[cfg(target_arch = "aarch64")]
@@ -47,11 +85,25 @@ impl Isa {
         *BEST.get_or_init(|| Self::available()[0])
     }
 
+    /// Whether it has instructions for products of bf16.
+    pub fn multiplies_bf16(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.bf16,
+            _ => false,
+        }
+    }
+
     /// Its common name.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => "AVX-512",
+            Self::Avx512(isa) => match (isa.bf16, isa.vnni) {
+                (true, true) => "AVX-512 with BF16 and VNNI",
+                (true, false) => "AVX-512 with BF16",
+                (false, true) => "AVX-512 with VNNI",
+                (false, false) => "AVX-512",
+            },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "AVX2",
             #[cfg(target_arch = "aarch64")]
@@ -66,7 +118,7 @@ impl Isa {
     pub(crate) fn run<R>(self, kernel: impl FnOnce(Fma) -> R) -> R {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(isa) => isa.vectorize(
+            Self::Avx512(isa) => isa.base.vectorize(
                 #[inline(always)]
                 || kernel(Fma::SOME),
             ),
@@ -89,9 +141,9 @@ impl Isa {
     pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(isa) => isa.vectorize(
+            Self::Avx512(isa) => isa.base.vectorize(
                 #[inline(always)]
-                || kernel.run(isa, Fma::SOME),
+                || kernel.run(isa.base, Fma::SOME),
             ),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.vectorize(

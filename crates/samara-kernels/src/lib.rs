@@ -6,8 +6,8 @@
 //! plain scalar oracle with each of them.
 //!
 //! The speed comes from the order in which memory is walked, and from code that the compiler turns
-//! into vector instructions; `unsafe` are the innermost loop of products ([`gemm`]), a processor flag
-//! ([`denormals`]), the C library's memory ([`memory`]) and the system's threads ([`threads`]).
+//! into vector instructions; `unsafe` are the innermost loop of products and their instructions for small
+//! numbers ([`gemm`]), a processor flag ([`denormals`]), the C library's memory ([`memory`]) and the system's threads ([`threads`]).
 #![allow(
     clippy::inline_always,
     reason = "helpers must be compiled for the instruction set of the kernel that calls them"

@@ -15,7 +15,7 @@ use std::ops::Range;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::gemm::{Left, Matrix, Packed, Pass, Right, multiply_block, shape};
+use crate::gemm::{Left, Matrix, Panels, Pass, Side, multiply_block, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::exp_lanes;
 use crate::meter;
@@ -240,18 +240,15 @@ impl Block<'_> {
         scratch.queries.extend(queries.iter().map(|q| q * scale));
         scratch.queries.resize(lanes * dim, 0.0);
         let queries = Matrix::new(&scratch.queries, lanes, dim).transposed();
-        let queries = Packed::for_isa(self.isa, queries);
+        let queries: Panels = Panels::new(self.isa, queries);
 
         let rows = side * (width + 1);
         scratch.columns.resize(rows * lanes, 0.0);
         scratch.rows.resize(rows * lanes, 0.0);
         let place = |table, channels, out: &mut [f32]| {
             let stride = half + SKEW;
-            let left = Left {
-                values: table,
-                stride,
-            };
-            multiply_block(left, queries.right(), channels, PLAIN, out);
+            let left = Left::new(table, stride);
+            multiply_block(left, queries.side(), channels, PLAIN, out);
         };
         place(&self.prepared.columns, 0..half, &mut scratch.columns);
         place(&self.prepared.rows, half..dim, &mut scratch.rows);
@@ -278,23 +275,17 @@ impl Block<'_> {
                     out: &mut scratch.scores[..keys * lanes],
                 });
                 meter::count(lanes, width, keys);
-                let values = Left { values, stride };
+                let values = Left::new(values, stride);
                 self.add(values, keys, scratch);
             }
         }
         let extra = self.attention.extra_keys.len() / dim;
         if extra > 0 {
             scratch.scores.resize(extra * lanes, 0.0);
-            let keys = Left {
-                values: &self.prepared.extra_keys,
-                stride: dim,
-            };
+            let keys = Left::new(&self.prepared.extra_keys, dim);
             let scores = &mut scratch.scores[..extra * lanes];
-            multiply_block(keys, queries.right(), 0..dim, PLAIN, scores);
-            let values = Left {
-                values: &self.prepared.extra_values,
-                stride: extra,
-            };
+            multiply_block(keys, queries.side(), 0..dim, PLAIN, scores);
+            let values = Left::new(&self.prepared.extra_values, extra);
             self.add(values, extra, scratch);
         }
         for (lane, out) in out.chunks_exact_mut(width).take(count).enumerate() {
@@ -316,7 +307,7 @@ impl Block<'_> {
             total: &mut scratch.total,
         });
         // The scores are a panel already.
-        if let Some(right) = Right::in_place_for(self.isa, scores, keys, self.lanes) {
+        if let Some(right) = Side::in_place(self.isa, scores, keys, self.lanes) {
             let pass = Pass {
                 first: false,
                 epilogue: None,

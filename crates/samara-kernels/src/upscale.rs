@@ -11,7 +11,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::{Activate, Activation};
-use crate::gemm::{Epilogue, ForRows, Matrix, Packed, multiply_rows};
+use crate::gemm::{Epilogue, ForRows, Matrix, Packed, Precision, Scratch, multiply_rows};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::layer_norm::Norm;
 
@@ -133,15 +133,15 @@ pub struct PackedUpscaling<'a> {
 
 impl<'a> Upscaling<'a> {
     /// The weights for this processor.
-    pub fn packed(&self) -> PackedUpscaling<'a> {
-        self.packed_for(Isa::best())
+    pub fn packed(&self, precision: Precision) -> PackedUpscaling<'a> {
+        self.packed_for(Isa::best(), precision)
     }
 
-    fn packed_for(&self, isa: Isa) -> PackedUpscaling<'a> {
+    fn packed_for(&self, isa: Isa, precision: Precision) -> PackedUpscaling<'a> {
         let pack = |weight: &[f32], outputs| {
             let inputs = weight.len() / (4 * outputs);
             let weight = pixels_first(weight, outputs);
-            let weight = Packed::for_isa(isa, Matrix::new(&weight, inputs, 4 * outputs));
+            let weight = Packed::for_isa(isa, precision, Matrix::new(&weight, inputs, 4 * outputs));
             // An image has thousands of cells.
             ForRows::new(weight, usize::MAX)
         };
@@ -184,8 +184,8 @@ impl PackedUpscaling<'_> {
             .zip(cells.par_chunks(CELLS * channels));
         blocks.enumerate().for_each_init(
             Default::default,
-            |buffers: &mut [Vec<f32>; 3], (block, (logits, cells))| {
-                let [scratch, coarse, fine] = buffers;
+            |buffers: &mut (Scratch, [Vec<f32>; 2]), (block, (logits, cells))| {
+                let (scratch, [coarse, fine]) = buffers;
                 let count = cells.len() / channels;
                 coarse.resize(count * 4 * middle, 0.0);
                 let epilogue = Epilogue {
@@ -327,7 +327,7 @@ mod tests {
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; expected.len()];
             upscaling
-                .packed_for(isa)
+                .packed_for(isa, Precision::Fp32)
                 .masks(&cells, width, &hyper, &mut out);
             assert!(close(&out, &expected, 1e-5), "{isa:?}");
         }

@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use pulp::Simd;
+use pulp::bytemuck::Zeroable;
 
 use super::head::Head;
 use super::layer::{Attention, Bias};
 use super::sequences::{Query, Tokens};
-use crate::gemm::{Left, Packed, Pass, multiply_block, shape};
+use crate::gemm::{Float, Left, Panels, Pass, multiply_block, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::{exp, exp_lanes};
 
@@ -18,50 +19,67 @@ pub(super) const QUERIES: usize = 72;
 const KEYS: usize = 256;
 
 /// Buffers of one thread.
-#[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct Scratch<F: Float> {
     /// Scaled queries, [`QUERIES`] rows every `stride`.
-    queries: Vec<f32>,
+    queries: Vec<F::Lane>,
     stride: usize,
+    /// A scaled query.
+    query: Vec<f32>,
     /// Products of the queries with the relative positions.
     position: Vec<f32>,
     /// Rows of a block of keys, up to a whole panel.
     scores: Vec<f32>,
+    /// The exponentials of the scores, where the second matmul does not take them as they are.
+    weights: Vec<F::Lane>,
     /// Sums of weighted values, `[queries, value_dim]`.
     sums: Vec<f32>,
 }
 
+impl<F: Float> Default for Scratch<F> {
+    fn default() -> Self {
+        Self {
+            queries: Vec::new(),
+            stride: 0,
+            query: Vec::new(),
+            position: Vec::new(),
+            scores: Vec::new(),
+            weights: Vec::new(),
+            sums: Vec::new(),
+        }
+    }
+}
+
 /// A block of queries of one head.
-pub(super) struct Block<'a, 'out> {
+pub(super) struct Block<'a, 'out, F: Float> {
     pub isa: Isa,
     pub attention: &'a Attention<'a>,
-    pub position: Option<&'a Packed>,
+    pub position: Option<&'a Panels<F>>,
     pub index: usize,
-    pub head: &'a Head,
+    pub head: &'a Head<F>,
     pub queries: &'a mut [Query<'out>],
 }
 
-impl Block<'_, '_> {
+impl<F: Float> Block<'_, '_, F> {
     /// Attends to all keys and writes the head's part of the result.
-    pub(super) fn attend(mut self, q: Tokens<'_>, scratch: &mut Scratch) {
+    pub(super) fn attend(mut self, q: Tokens<'_>, scratch: &mut Scratch<F>) {
         self.gather(q, scratch);
         let Scratch {
             queries,
             stride,
             position,
             scores,
+            weights,
             sums,
+            ..
         } = scratch;
+        let steps = |n: usize| n.div_ceil(F::VALUES);
         let Attention {
             head_dim,
             value_dim,
             ..
         } = *self.attention;
         let (isa, count, panel) = (self.isa, self.queries.len(), shape(self.isa).1);
-        let left = Left {
-            values: queries,
-            stride: *stride,
-        };
+        let left = Left::new(queries, *stride);
         let pass = |first| Pass {
             first,
             epilogue: None,
@@ -69,7 +87,7 @@ impl Block<'_, '_> {
         if let Some(table) = self.position {
             position.resize(QUERIES * table.columns(), 0.0);
             let out = &mut position[..count * table.columns()];
-            multiply_block(left, table.right(), 0..head_dim, pass(true), out);
+            multiply_block(left, table.side(), 0..steps(head_dim), pass(true), out);
         }
         sums.resize(QUERIES * value_dim, 0.0);
         let sums = &mut sums[..count * value_dim];
@@ -86,7 +104,7 @@ impl Block<'_, '_> {
             multiply_block(
                 left,
                 keys.part(start..start + stride, panel),
-                0..head_dim,
+                0..steps(head_dim),
                 pass(true),
                 &mut scores[..count * stride],
             );
@@ -99,29 +117,42 @@ impl Block<'_, '_> {
                 rows: &mut rows,
                 sums,
             });
-            let left = Left {
-                values: scores,
-                stride,
-            };
+            let tiles = count.next_multiple_of(shape(isa).0);
+            let scores = &scores[..tiles * stride];
+            let left = F::left(isa, scores, stride, range.len(), weights);
+            let range = start / F::VALUES..steps(range.end);
             multiply_block(left, values, range, pass(start == 0), sums);
         }
         self.write(sums, &rows);
     }
 
     /// Copies and scales the queries.
-    fn gather(&self, q: Tokens<'_>, scratch: &mut Scratch) {
+    fn gather(&self, q: Tokens<'_>, scratch: &mut Scratch<F>) {
         let Attention {
             head_dim, scale, ..
         } = *self.attention;
         // The skew keeps the rows apart in the first-level cache.
-        scratch.stride = head_dim + 16;
-        scratch.queries.resize(QUERIES * scratch.stride, 0.0);
+        let steps = head_dim.div_ceil(F::VALUES);
+        scratch.stride = steps + 16;
+        let length = QUERIES * scratch.stride;
+        scratch.queries.resize(length, F::Lane::zeroed());
         let rows = scratch.queries.chunks_exact_mut(scratch.stride);
         for (query, row) in self.queries.iter().zip(rows) {
             let query = q.get(query.token, self.index, head_dim);
-            row.iter_mut()
-                .zip(query)
-                .for_each(|(row, query)| *row = query * scale);
+            let scaled = |row: &mut [f32]| {
+                let pairs = row.iter_mut().zip(query);
+                self.isa.run(
+                    #[inline(always)]
+                    |_| pairs.for_each(|(row, query)| *row = query * scale),
+                );
+            };
+            F::row(
+                self.isa,
+                head_dim,
+                scaled,
+                &mut scratch.query,
+                &mut row[..steps],
+            );
         }
     }
 
@@ -190,8 +221,8 @@ impl Row {
 
 /// Turns the scores of the keys `range` into exponentials relative to the largest so far, and
 /// scales down what has been summed with a smaller one.
-struct Exponentials<'a, 'out> {
-    block: &'a Block<'a, 'out>,
+struct Exponentials<'a, 'out, F: Float> {
+    block: &'a Block<'a, 'out, F>,
     range: Range<usize>,
     position: &'a [f32],
     scores: &'a mut [f32],
@@ -201,7 +232,7 @@ struct Exponentials<'a, 'out> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for Exponentials<'_, '_> {
+impl<F: Float> Kernel for Exponentials<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]

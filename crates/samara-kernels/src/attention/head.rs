@@ -1,23 +1,38 @@
 //! Keys and values of one head of one sequence in the order in which they are read.
 
+use pulp::bytemuck::Zeroable;
+
 use super::layer::Attention;
 use super::sequences::Tokens;
-use crate::gemm::{Right, shape};
+use crate::gemm::{Float, Side, shape};
 use crate::isa::Isa;
 
 /// The right sides of the two products of one head, in buffers that are used again.
-#[derive(Debug, Default)]
-pub(super) struct Head {
+#[derive(Debug)]
+pub(super) struct Head<F: Float> {
     /// Number of keys.
     pub length: usize,
     /// The transposed keys, `[head_dim, length]` in panels. The columns behind the last key hold
     /// anything.
-    keys: Vec<f32>,
+    keys: Vec<F::Lane>,
     /// `[length, value_dim]` in panels.
-    values: Vec<f32>,
+    values: Vec<F::Lane>,
+    /// A key.
+    column: Vec<F::Lane>,
 }
 
-impl Head {
+impl<F: Float> Default for Head<F> {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            keys: Vec::new(),
+            values: Vec::new(),
+            column: Vec::new(),
+        }
+    }
+}
+
+impl<F: Float> Head<F> {
     /// Packs keys and values of `tokens`; `None` is padding.
     pub(super) fn pack(
         &mut self,
@@ -30,39 +45,42 @@ impl Head {
         let (length, panel) = (tokens.len(), shape(isa).1);
         let [depth, width] = [attention.head_dim, attention.value_dim];
         let padding = attention.padding.unwrap_or_default();
+        let [key_steps, value_steps] = [depth, length].map(|n| n.div_ceil(F::VALUES));
         self.length = length;
+        let zero = F::Lane::zeroed();
         self.keys
-            .resize(length.next_multiple_of(panel) * depth, 0.0);
+            .resize(length.next_multiple_of(panel) * key_steps, zero);
         self.values
-            .resize(width.next_multiple_of(panel) * length, 0.0);
-        let panels = self.keys.chunks_exact_mut(depth * panel);
+            .resize(width.next_multiple_of(panel) * value_steps, zero);
+        let panels = self.keys.chunks_exact_mut(key_steps * panel);
         for (out, tokens) in panels.zip(tokens.chunks(panel)) {
             for (i, token) in tokens.iter().enumerate() {
                 let key = row(k, padding.0, *token, head, depth);
-                let column = out[i..].iter_mut().step_by(panel);
-                column.zip(key).for_each(|(out, x)| *out = *x);
+                let out = out[i..].iter_mut().step_by(panel);
+                F::column(isa, key, &mut self.column, out);
             }
         }
-        for (place, token) in tokens.iter().enumerate() {
-            let value = row(v, padding.1, *token, head, width);
-            for (part, out) in value
-                .chunks(panel)
-                .zip(self.values.chunks_exact_mut(length * panel))
-            {
-                out[place * panel..][..part.len()].copy_from_slice(part);
+        for (step, tokens) in tokens.chunks(F::VALUES).enumerate() {
+            let value = |token: &Option<usize>| row(v, padding.1, *token, head, width);
+            let rows = [tokens.first().map(value), tokens.get(1).map(value)];
+            let panels = self.values.chunks_exact_mut(value_steps * panel);
+            for (from, out) in (0..width).step_by(panel).zip(panels) {
+                let part = from..width.min(from + panel);
+                let out = &mut out[step * panel..][..part.len()];
+                F::interleave(isa, rows.map(|row| row.map(|row| &row[part.clone()])), out);
             }
         }
     }
 
     /// The transposed keys, with columns up to a whole panel.
-    pub(super) fn keys(&self, isa: Isa, depth: usize) -> Right<'_> {
+    pub(super) fn keys(&self, isa: Isa, depth: usize) -> Side<'_, F> {
         let columns = self.length.next_multiple_of(shape(isa).1);
-        Right::from_panels(isa, &self.keys, depth, columns)
+        Side::from_panels(isa, &self.keys, depth, columns)
     }
 
     /// The values.
-    pub(super) fn values(&self, isa: Isa, columns: usize) -> Right<'_> {
-        Right::from_panels(isa, &self.values, self.length, columns)
+    pub(super) fn values(&self, isa: Isa, columns: usize) -> Side<'_, F> {
+        Side::from_panels(isa, &self.values, self.length, columns)
     }
 }
 

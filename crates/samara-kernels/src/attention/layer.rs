@@ -1,5 +1,7 @@
 //! What an attention layer is, without its projections.
 
+use crate::gemm::Precision;
+
 /// What is added to the scores.
 #[derive(Debug, Clone, Copy)]
 pub enum Bias<'a> {
@@ -34,6 +36,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// Added to the scaled scores.
     pub bias: Bias<'a>,
+    /// The numbers of its two matmuls: `f32`, or bf16 for all others. The softmax is `f32`.
+    pub precision: Precision,
     /// Key and value of a padding token, `[heads, head_dim]` and `[heads, value_dim]` with the
     /// head strides of `k` and `v`. Needed for windows that reach over the edge.
     pub padding: Option<(&'a [f32], &'a [f32])>,

@@ -12,7 +12,7 @@ mod sequences;
 
 use rayon::prelude::*;
 
-use crate::gemm::{Matrix, Packed};
+use crate::gemm::{Bf16, Float, Fp32, Matrix, Panels, Precision};
 use crate::isa::Isa;
 use block::{Block, QUERIES, Scratch};
 use head::Head;
@@ -29,7 +29,13 @@ const MANY: usize = 4;
 #[derive(Debug)]
 pub struct PackedKeys {
     isa: Isa,
-    heads: Vec<Head>,
+    heads: PackedHeads,
+}
+
+#[derive(Debug)]
+enum PackedHeads {
+    Fp32(Vec<Head<Fp32>>),
+    Bf16(Vec<Head<Bf16>>),
 }
 
 impl Attention<'_> {
@@ -57,6 +63,23 @@ impl Attention<'_> {
         keys: Sequences,
         out: &mut [f32],
     ) {
+        match self.precision {
+            Precision::Fp32 => self.forward_in::<Fp32>(isa, q, queries, kv, keys, out),
+            Precision::Bf16 | Precision::Int8 => {
+                self.forward_in::<Bf16>(isa, q, queries, kv, keys, out);
+            }
+        }
+    }
+
+    fn forward_in<F: Float>(
+        &self,
+        isa: Isa,
+        q: Tokens<'_>,
+        queries: Sequences,
+        kv: [Tokens<'_>; 2],
+        keys: Sequences,
+        out: &mut [f32],
+    ) {
         let (count, width) = (queries.count(), self.heads * self.value_dim);
         assert_eq!(count, keys.count(), "sequences of queries and keys");
         assert_eq!(out.len(), queries.tokens() * width);
@@ -66,25 +89,26 @@ impl Attention<'_> {
         if out.is_empty() {
             return;
         }
-        let position = self.position(isa);
-        let attend = |index, head: &Head, queries: &mut [Query<'_>], scratch: &mut Scratch| {
-            let block = Block {
-                isa,
-                attention: self,
-                position: position.as_ref(),
-                index,
-                head,
-                queries,
+        let position = self.position::<F>(isa);
+        let attend =
+            |index, head: &Head<F>, queries: &mut [Query<'_>], scratch: &mut Scratch<F>| {
+                let block = Block {
+                    isa,
+                    attention: self,
+                    position: position.as_ref(),
+                    index,
+                    head,
+                    queries,
+                };
+                block.attend(q, scratch);
             };
-            block.attend(q, scratch);
-        };
         let many = count >= MANY * rayon::current_num_threads();
         let sequences = queries.queries(out, width).into_par_iter().enumerate();
         sequences.for_each_init(
             Default::default,
-            |(head, scratch), (sequence, mut queries)| {
+            |(head, scratch): &mut (Head<F>, Scratch<F>), (sequence, mut queries)| {
                 let tokens = keys.tokens_of(sequence);
-                let pack = |index, head: &mut Head| head.pack(isa, self, index, &tokens, kv);
+                let pack = |index, head: &mut Head<F>| head.pack(isa, self, index, &tokens, kv);
                 if many {
                     for index in 0..self.heads {
                         pack(index, head);
@@ -93,7 +117,7 @@ impl Attention<'_> {
                         }
                     }
                 } else {
-                    let heads = self.pack_heads(isa, &tokens, kv);
+                    let heads = self.pack_heads::<F>(isa, &tokens, kv);
                     let blocks = queries.par_chunks_mut(QUERIES);
                     blocks.for_each_init(Scratch::default, |scratch, queries| {
                         for (index, head) in heads.iter().enumerate() {
@@ -105,8 +129,13 @@ impl Attention<'_> {
         );
     }
 
-    fn pack_heads(&self, isa: Isa, tokens: &[Option<usize>], kv: [Tokens<'_>; 2]) -> Vec<Head> {
-        let mut heads: Vec<Head> = Vec::new();
+    fn pack_heads<F: Float>(
+        &self,
+        isa: Isa,
+        tokens: &[Option<usize>],
+        kv: [Tokens<'_>; 2],
+    ) -> Vec<Head<F>> {
+        let mut heads: Vec<Head<F>> = Vec::new();
         heads.resize_with(self.heads, Head::default);
         let each = heads.par_iter_mut().enumerate();
         each.for_each(|(index, head)| head.pack(isa, self, index, tokens, kv));
@@ -121,7 +150,12 @@ impl Attention<'_> {
     fn pack_for(&self, isa: Isa, kv: [Tokens<'_>; 2], length: usize) -> PackedKeys {
         assert!(length > 0, "nothing to attend to");
         let tokens = Sequences::Whole { count: 1, length }.tokens_of(0);
-        let heads = self.pack_heads(isa, &tokens, kv);
+        let heads = match self.precision {
+            Precision::Fp32 => PackedHeads::Fp32(self.pack_heads(isa, &tokens, kv)),
+            Precision::Bf16 | Precision::Int8 => {
+                PackedHeads::Bf16(self.pack_heads(isa, &tokens, kv))
+            }
+        };
         PackedKeys { isa, heads }
     }
 
@@ -131,16 +165,23 @@ impl Attention<'_> {
     /// # Panics
     /// When sizes do not match, or with relative positions.
     pub fn forward_packed(&self, q: Tokens<'_>, keys: &PackedKeys, out: &mut [f32]) {
+        match &keys.heads {
+            PackedHeads::Fp32(heads) => self.forward_heads(q, keys.isa, heads, out),
+            PackedHeads::Bf16(heads) => self.forward_heads(q, keys.isa, heads, out),
+        }
+    }
+
+    fn forward_heads<F: Float>(&self, q: Tokens<'_>, isa: Isa, heads: &[Head<F>], out: &mut [f32]) {
         let width = self.heads * self.value_dim;
-        assert!(out.len().is_multiple_of(width) && keys.heads.len() == self.heads);
+        assert!(out.len().is_multiple_of(width) && heads.len() == self.heads);
         assert!(matches!(self.bias, Bias::None), "relative positions");
         let (count, length) = (1, out.len() / width);
         for queries in &mut (Sequences::Whole { count, length }).queries(out, width) {
             let blocks = queries.par_chunks_mut(QUERIES);
             blocks.for_each_init(Scratch::default, |scratch, queries| {
-                for (index, head) in keys.heads.iter().enumerate() {
+                for (index, head) in heads.iter().enumerate() {
                     let block = Block {
-                        isa: keys.isa,
+                        isa,
                         attention: self,
                         position: None,
                         index,
@@ -155,7 +196,7 @@ impl Attention<'_> {
 
     /// The relative positions as the right side of a product with scaled queries: both tables,
     /// last distance first, so that the biases of one query to a row of keys lie in order.
-    fn position(&self, isa: Isa) -> Option<Packed> {
+    fn position<F: Float>(&self, isa: Isa) -> Option<Panels<F>> {
         let Bias::Decomposed {
             rows,
             columns,
@@ -173,7 +214,7 @@ impl Attention<'_> {
         };
         let table = [rows_of(h), rows_of(w)].concat();
         let table = Matrix::new(&table, table.len() / self.head_dim, self.head_dim);
-        Some(Packed::for_isa(isa, table.transposed()))
+        Some(Panels::new(isa, table.transposed()))
     }
 }
 
@@ -214,6 +255,15 @@ mod tests {
             .collect()
     }
 
+    /// All instruction sets and precisions, and how far their results may be off: the scores of bf16 are by some
+    /// hundredths.
+    fn all_ways() -> impl Iterator<Item = (Isa, (Precision, f32))> {
+        let precisions = [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.08)];
+        Isa::available()
+            .into_iter()
+            .flat_map(move |isa| precisions.map(|precision| (isa, precision)))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -232,13 +282,15 @@ mod tests {
             let attention = Attention {
                 heads, head_dim, value_dim, scale,
                 bias: if table { Bias::Table(&bias) } else { Bias::None },
-                padding: None,
+                precision: Precision::Fp32,
+            padding: None,
             };
             let tokens = |values, width: usize| Tokens {
                 values, token_stride: heads * width, head_stride: width,
             };
             let whole = |length| Sequences::Whole { count, length };
-            for isa in Isa::available() {
+            for (isa, (precision, tolerance)) in all_ways() {
+                let attention = Attention { precision, ..attention };
                 let mut out = vec![f32::NAN; count * queries * heads * value_dim];
                 attention.forward_for(
                     isa, tokens(&q, head_dim), whole(queries),
@@ -264,7 +316,7 @@ mod tests {
                         &side(&k, head_dim), &side(&v, value_dim), scale,
                         |key| if table { f64::from(bias[row + key]) } else { 0.0 },
                     );
-                    prop_assert!(close(out, &expected, 1e-5), "{isa:?}");
+                    prop_assert!(close(out, &expected, tolerance), "{isa:?} {precision:?}");
                 }
             }
         }
@@ -292,6 +344,14 @@ mod tests {
         table: bool,
         /// `[heads, 3, head_dim]`, or `[3, heads, head_dim]`.
         by_head: bool,
+    }
+
+    /// Few sequences for many threads, and many for one.
+    fn few_and_many_threads() -> [rayon::ThreadPool; 2] {
+        [16, 1].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap()
+        })
     }
 
     impl Grid {
@@ -333,6 +393,7 @@ mod tests {
                 value_dim: head_dim,
                 scale,
                 bias,
+                precision: Precision::Fp32,
                 padding: Some((&padding[part..], &padding[2 * part..])),
             };
             let [q, k, v] = [0, 1, 2].map(|i| Tokens {
@@ -376,12 +437,12 @@ mod tests {
                         .copy_from_slice(&result);
                 }
             }
-            // Few sequences for many threads, and many for one.
-            let pools = [16, 1].map(|threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                pool.build().unwrap()
-            });
-            for isa in Isa::available() {
+            let pools = few_and_many_threads();
+            for (isa, (precision, tolerance)) in all_ways() {
+                let attention = Attention {
+                    precision,
+                    ..attention
+                };
                 let results = pools.each_ref().map(|pool| {
                     let mut out = vec![f32::NAN; expected.len()];
                     pool.install(|| {
@@ -389,7 +450,10 @@ mod tests {
                     });
                     out
                 });
-                assert!(close(&results[0], &expected, 1e-5), "{isa:?}, {self:?}");
+                assert!(
+                    close(&results[0], &expected, tolerance),
+                    "{isa:?}, {precision:?}, {self:?}"
+                );
                 assert_eq!(results[0], results[1], "{isa:?}, {self:?}");
             }
         }
@@ -434,6 +498,7 @@ mod tests {
             value_dim: 3,
             scale: 2.0,
             bias: Bias::None,
+            precision: Precision::Fp32,
             padding: Some((&[0.1, 0.2, 0.3], &[0.4, 0.5, 0.6])),
         };
         let [q, k, v] = [25, 100, 100].map(|count| values(3 * count, count));
@@ -477,6 +542,7 @@ mod tests {
             value_dim: 1,
             scale: 1.0,
             bias: Bias::None,
+            precision: Precision::Fp32,
             padding: None,
         };
         let whole = |length| Sequences::Whole { count: 1, length };

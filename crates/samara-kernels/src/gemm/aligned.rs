@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pulp::bytemuck::Pod;
 use rayon::prelude::*;
 
 /// Bytes of a line of the cache. A register of AVX-512 is as wide, and is loaded in one go where a
@@ -9,21 +10,21 @@ use rayon::prelude::*;
 const CACHE_LINE: usize = 64;
 
 /// Values that begin with a line of the cache.
-pub(super) struct Aligned {
-    values: Vec<f32>,
+pub(super) struct Aligned<T> {
+    values: Vec<T>,
     start: usize,
     length: usize,
 }
 
-impl Aligned {
+impl<T: Pod + Send + Sync> Aligned<T> {
     /// Parts of `length` values one after the other, zeros that `fill` changes.
     pub(super) fn of_parts(
         count: usize,
         length: usize,
-        fill: impl Fn(usize, &mut [f32]) + Sync,
+        fill: impl Fn(usize, &mut [T]) + Sync,
     ) -> Self {
         let all = count * length;
-        let mut values = vec![0.0; all + CACHE_LINE / size_of::<f32>()];
+        let mut values = vec![T::zeroed(); all + CACHE_LINE / size_of::<T>()];
         let start = values.as_ptr().align_offset(CACHE_LINE);
         let start = start.min(values.len() - all);
         if length > 0 {
@@ -37,12 +38,12 @@ impl Aligned {
         }
     }
 
-    pub(super) fn as_slice(&self) -> &[f32] {
+    pub(super) fn as_slice(&self) -> &[T] {
         &self.values[self.start..][..self.length]
     }
 }
 
-impl fmt::Debug for Aligned {
+impl<T> fmt::Debug for Aligned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} values", self.length)
     }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Dense, Epilogue, Matrix, Packed, Planes, Rows, linear_of_packed, multiply};
+use super::{Dense, Epilogue, Matrix, Packed, Planes, Rows, Scratch, linear_of_packed, multiply};
 use crate::add_in_order;
 
 /// Rows of a part of a sum over all rows. A part's result is as large as the weight and is added up on
@@ -34,7 +34,7 @@ pub fn backward_weight(x: &[f32], gradient: &[f32], [depth, columns]: [usize; 2]
         let rows = Planes::new(x, depth);
         let right = Packed::new(Matrix::new(gradient, gradient.len() / columns, columns));
         let mut out = vec![0.0; depth * columns];
-        let (plain, scratch) = (Epilogue::default(), &mut Vec::new());
+        let (plain, scratch) = (Epilogue::default(), &mut Scratch::default());
         multiply(&rows, 0, right.right(), &plain, scratch, &mut out);
         out
     });

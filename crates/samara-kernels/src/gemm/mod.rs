@@ -6,27 +6,48 @@
 //! matmul is done on the tile before it is written, so that the result goes through memory once.
 
 mod aligned;
+mod bf16;
 mod blocking;
+mod dispatch;
 mod epilogue;
+mod float;
+mod format;
 mod gradients;
+mod int8;
+mod left;
+mod matrix;
 mod packed;
+mod products;
 mod rows;
 mod strassen;
 mod strassen_sums;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::ops::Range;
 
+use pulp::bytemuck::Zeroable;
 use rayon::prelude::*;
 
 use blocking::{BLOCK_ROWS, DEPTH, SKEW};
+use dispatch::Dispatch;
 
 pub(crate) use blocking::shape;
 pub use epilogue::Epilogue;
+pub(crate) use float::Float;
+use format::Buffers;
+pub use format::Precision;
+pub(crate) use format::{Bf16, Format, Fp32, Scratch};
 pub use gradients::{backward_input, backward_weight};
-pub use packed::{ForRows, Matrix, Packed, Right};
+use int8::RowScale;
+pub(crate) use left::Left;
+pub use matrix::Matrix;
+use packed::RightAs;
+pub use packed::{ForRows, Packed, Right};
+pub(crate) use packed::{Panels, Side};
 pub use rows::{Dense, Normalised, Patches, Planes, Rows};
-pub(crate) use tile::{Left, Pass, multiply_block};
+pub(crate) use tile::{Pass, multiply_block};
 
 /// A linear layer.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +80,7 @@ pub fn gemm(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, out: &m
     let block_rows = right.block_rows(BLOCK_ROWS);
     out.par_chunks_mut(block_rows * columns)
         .enumerate()
-        .for_each_init(Vec::new, |scratch, (block, out)| {
+        .for_each_init(Scratch::default, |scratch, (block, out)| {
             let first = block * block_rows;
             let epilogue = epilogue.at(first * columns, out.len());
             multiply(rows, first, right, &epilogue, scratch, out);
@@ -73,21 +94,25 @@ pub(crate) fn multiply(
     first: usize,
     right: Right<'_>,
     epilogue: &Epilogue<'_>,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
     out: &mut [f32],
 ) {
+    match right.0 {
+        RightAs::Bf16(side) => return multiply_rounded(rows, first, side, epilogue, scratch, out),
+        RightAs::Int8(side) => return multiply_rounded(rows, first, side, epilogue, scratch, out),
+        RightAs::Fp32(_) | RightAs::Strassen(..) => {}
+    }
     let (columns, depth) = (right.columns(), right.depth());
     // Rows that are multiplied where they are: whole tiles of them.
     let mut done = 0;
-    let may_stay = may_stay(depth) && !right.by_strassen();
-    if let Some(values) = rows.in_place().filter(|_| may_stay) {
+    if let RightAs::Fp32(right) = right.0
+        && may_stay(depth)
+        && let Some(values) = rows.in_place()
+    {
         let tile = shape(right.isa()).0;
         done = out.len() / columns / tile * tile;
         let out = &mut out[..done * columns];
-        let left = Left {
-            values: &values[first * depth..],
-            stride: depth,
-        };
+        let left = Left::new(&values[first * depth..], depth);
         let pass = Pass {
             first: true,
             epilogue: Some(&epilogue.at(0, out.len())),
@@ -100,6 +125,26 @@ pub(crate) fn multiply(
         let gather = |row, range, to: &mut [f32]| rows.gather(first + done + row, range, to);
         multiply_rows(gather, right, &epilogue, scratch, rest);
     }
+}
+
+/// [`multiply`] for rows that have to be rounded: from where they are, if they lie in memory.
+fn multiply_rounded<F: Dispatch>(
+    rows: &impl Rows,
+    first: usize,
+    right: Side<'_, F>,
+    epilogue: &Epilogue<'_>,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let (isa, depth) = (right.isa(), right.depth());
+    let Some(values) = rows.in_place() else {
+        let gather = |row, range, to: &mut [f32]| rows.gather(first + row, range, to);
+        return multiply_rows_of(gather, right, epilogue, scratch, out);
+    };
+    let round = |row: usize, range, _: &mut Vec<f32>, lanes: &mut [F::Lane]| {
+        F::round(isa, &values[(first + row) * depth..][range], lanes)
+    };
+    multiply_lanes(round, right, epilogue, scratch, out);
 }
 
 /// Values of a right side from which on threads share the columns of a matmul that has too few rows
@@ -126,7 +171,7 @@ fn gemm_by_columns(rows: &impl Rows, right: Right<'_>, epilogue: &Epilogue<'_>, 
             let mut out = vec![0.0; count * part.len()];
             let gather = |row, range, to: &mut [f32]| rows.gather(row, range, to);
             let right = right.part(part, panel);
-            multiply_rows(gather, right, &epilogue, &mut Vec::new(), &mut out);
+            multiply_rows(gather, right, &epilogue, &mut Scratch::default(), &mut out);
             out
         })
         .collect();
@@ -152,33 +197,70 @@ pub(crate) fn multiply_rows(
     gather: impl Fn(usize, Range<usize>, &mut [f32]),
     right: Right<'_>,
     epilogue: &Epilogue<'_>,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    if right.by_strassen() {
-        return strassen::multiply_rows(gather, right, epilogue, scratch, out);
+    match right.0 {
+        RightAs::Fp32(side) => multiply_rows_of(gather, side, epilogue, scratch, out),
+        RightAs::Strassen(side, sums) => {
+            let scratch = &mut scratch.values;
+            strassen::multiply_rows(gather, (side, sums), epilogue, scratch, out);
+        }
+        RightAs::Bf16(side) => multiply_rows_of(gather, side, epilogue, scratch, out),
+        RightAs::Int8(side) => multiply_rows_of(gather, side, epilogue, scratch, out),
     }
-    let (depth, count) = (right.depth(), out.len() / right.columns());
-    let padded = count.next_multiple_of(shape(right.isa()).0);
+}
+
+/// [`multiply_rows`] with numbers of one format.
+pub(crate) fn multiply_rows_of<F: Dispatch>(
+    gather: impl Fn(usize, Range<usize>, &mut [f32]),
+    right: Side<'_, F>,
+    epilogue: &Epilogue<'_>,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let isa = right.isa();
+    let round = |row, range: Range<usize>, values: &mut Vec<f32>, lanes: &mut [F::Lane]| {
+        let gather = |to: &mut [f32]| gather(row, range.clone(), to);
+        F::row(isa, range.len(), gather, values, lanes)
+    };
+    multiply_lanes(round, right, epilogue, scratch, out);
+}
+
+/// The same; `round` makes lanes of a part of a row, with a buffer for its values.
+fn multiply_lanes<F: Dispatch>(
+    round: impl Fn(usize, Range<usize>, &mut Vec<f32>, &mut [F::Lane]) -> RowScale,
+    right: Side<'_, F>,
+    epilogue: &Epilogue<'_>,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let (isa, depth, count) = (right.isa(), right.depth(), out.len() / right.columns());
+    let padded = count.next_multiple_of(shape(isa).0);
+    let Buffers { lanes, row, scales } = F::buffers(scratch);
+    scales.resize(padded, RowScale::ONE);
     // An empty sum is still followed by its epilogue.
-    let passes = depth.div_ceil(DEPTH).max(1);
+    let passes = depth.div_ceil(DEPTH * F::VALUES).max(1);
     for pass in 0..passes {
-        let range = pass * DEPTH..depth.min((pass + 1) * DEPTH);
-        let stride = range.len() + SKEW;
-        scratch.resize(padded * stride, 0.0);
-        for (i, row) in scratch.chunks_exact_mut(stride).take(count).enumerate() {
-            gather(i, range.clone(), &mut row[..range.len()]);
+        let values = pass * DEPTH * F::VALUES..depth.min((pass + 1) * DEPTH * F::VALUES);
+        let steps = pass * DEPTH..values.end.div_ceil(F::VALUES);
+        let stride = steps.len() + SKEW;
+        lanes.resize(padded * stride, F::Lane::zeroed());
+        let rows = lanes.chunks_exact_mut(stride).zip(&mut *scales);
+        for (i, (lanes, scale)) in rows.take(count).enumerate() {
+            *scale = round(i, values.clone(), row, &mut lanes[..steps.len()]);
         }
         let last = pass + 1 == passes;
         let left = Left {
-            values: scratch,
+            lanes,
             stride,
+            scales,
         };
         let pass = Pass {
             first: pass == 0,
             epilogue: last.then_some(epilogue),
         };
-        multiply_block(left, right, range, pass, out);
+        multiply_block(left, right, steps, pass, out);
     }
 }
 
@@ -275,11 +357,11 @@ mod tests {
             let transposed: Vec<f32> = (0..b.len()).map(|i| b[i % depth * columns + i / depth]).collect();
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; rows * columns];
-                let right = Packed::for_isa(isa, Matrix::new(&b, depth, columns));
+                let right = Packed::for_isa(isa, Precision::Fp32, Matrix::new(&b, depth, columns));
                 gemm(&Dense::new(&a, depth), right.right(), &Epilogue::default(), &mut out);
                 prop_assert!(close(&out, &plain, 1e-5), "{isa:?}");
                 let right = Matrix::new(&transposed, columns, depth).transposed();
-                let right = Packed::for_isa(isa, right);
+                let right = Packed::for_isa(isa, Precision::Fp32, right);
                 let epilogue = Epilogue {
                     bias: Some(&bias),
                     activation: Activation::Rectifier(Rectifier::Relu),
@@ -389,7 +471,8 @@ mod tests {
         for (depth, columns) in [(0, 3), (3, 0), (1, 1), (7, 32), (5, 33), (40, 100)] {
             let matrix = values(depth * columns, 1);
             for isa in Isa::available() {
-                let packed = Packed::for_isa(isa, Matrix::new(&matrix, depth, columns));
+                let packed =
+                    Packed::for_isa(isa, Precision::Fp32, Matrix::new(&matrix, depth, columns));
                 assert_eq!(packed.unpacked(), matrix, "{isa:?}");
             }
         }
@@ -401,7 +484,7 @@ mod tests {
         let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
         let expected = oracle(&a, &b, depth, columns);
         for isa in Isa::available() {
-            let right = Packed::for_isa(isa, Matrix::new(&b, depth, columns));
+            let right = Packed::for_isa(isa, Precision::Fp32, Matrix::new(&b, depth, columns));
             let mut out = vec![f32::NAN; rows * columns];
             gemm(
                 &Dense::new(&a, depth),
@@ -445,7 +528,7 @@ mod tests {
 
         // What is no number stays in its row.
         for isa in Isa::available() {
-            let right = Packed::for_isa(isa, Matrix::new(&[1.0; 20], 1, 20));
+            let right = Packed::for_isa(isa, Precision::Fp32, Matrix::new(&[1.0; 20], 1, 20));
             let mut out = [0.0; 60];
             let rows = Dense::new(&[f32::NAN, 1.0, f32::INFINITY], 1);
             gemm(&rows, right.right(), &Epilogue::default(), &mut out);

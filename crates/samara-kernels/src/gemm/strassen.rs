@@ -22,11 +22,15 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::blocking::{DEPTH, SKEW, shape};
+use super::dispatch::{Dispatch, WithTile};
 use super::epilogue::Epilogue;
-use super::packed::Right;
+use super::format::Fp32;
+use super::left::Left;
+use super::packed::Side;
+use super::products::{Products, Singles};
 use super::strassen_sums::Quarter::{self, BottomLeft, BottomRight, TopLeft, TopRight};
 use super::strassen_sums::{LEFT, MATMULS, sum};
-use super::tile::{self, Ahead, Left, Pass, Tile, WithTile};
+use super::tile::{self, Ahead, Pass, Tile};
 use crate::isa::Fma;
 use crate::meter;
 
@@ -52,7 +56,7 @@ const RESULT: [&[Deposit]; MATMULS] = [
 /// As many rows as `out` holds, on this thread; `gather` copies a part of one of them.
 pub(super) fn multiply_rows(
     gather: impl Fn(usize, Range<usize>, &mut [f32]),
-    right: Right<'_>,
+    (right, right_sums): (Side<'_>, &[f32]),
     epilogue: &Epilogue<'_>,
     scratch: &mut Vec<f32>,
     out: &mut [f32],
@@ -93,15 +97,13 @@ pub(super) fn multiply_rows(
         }
         meter::count(count, range.len(), right.columns());
         let last = range.end == depth;
-        tile::dispatch(
+        Fp32::run(
             isa,
             Matmuls {
-                left: Left {
-                    values: left,
-                    stride,
-                },
+                left: Left::new(left, stride),
                 half,
                 right,
+                right_sums,
                 range,
                 pass: Pass {
                     first: start == 0,
@@ -120,7 +122,9 @@ struct Matmuls<'a> {
     left: Left<'a>,
     /// Rows of each.
     half: usize,
-    right: Right<'a>,
+    right: Side<'a>,
+    /// The right sides of all matmuls.
+    right_sums: &'a [f32],
     /// Steps of the pass.
     range: Range<usize>,
     pass: Pass<'a>,
@@ -129,13 +133,19 @@ struct Matmuls<'a> {
     out: &'a mut [f32],
 }
 
-impl WithTile for Matmuls<'_> {
+impl WithTile<Fp32> for Matmuls<'_> {
     #[inline(always)]
-    fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma) {
+    fn run<S: Simd, P: Products<S, Lane = f32>, const R: usize, const C: usize>(
+        self,
+        simd: S,
+        fma: Fma,
+        _: P,
+    ) {
         let Self {
             left,
             half,
             right,
+            right_sums,
             range,
             pass,
             sums,
@@ -145,15 +155,20 @@ impl WithTile for Matmuls<'_> {
         let quarter = half * C;
         for pair in 0..columns.div_ceil(2 * C) {
             for (matmul, deposits) in RESULT.iter().enumerate() {
-                let panel = right.strassen_side(pair, matmul, range.clone());
+                let panel = right.strassen_side(right_sums, pair, matmul, range.clone());
                 for tile in 0..half / R {
-                    let left = Left {
-                        values: &left.values[(matmul * half + tile * R) * left.stride..],
-                        ..left
-                    };
+                    let left = left.at_row(matmul * half + tile * R);
                     let zero = [simd.splat_f32s(0.0); 2];
                     let ahead = Ahead::of(panel, steps, tile);
-                    let result = tile::sums::<S, R, C>(simd, fma, zero, left, steps, panel, ahead);
+                    let result = tile::sums_of_tile::<Fp32, S, Singles, R, C>(
+                        simd,
+                        Singles(fma),
+                        zero,
+                        left,
+                        steps,
+                        panel,
+                        ahead,
+                    );
                     for deposit in *deposits {
                         let (Set(to) | Add(to) | Subtract(to)) = *deposit;
                         let place = &mut sums[to as usize * quarter + tile * R * C..][..R * C];
@@ -214,7 +229,7 @@ mod tests {
     use super::*;
     use crate::activation::{Activation, Rectifier};
     use crate::gemm::strassen_sums::pays;
-    use crate::gemm::{Dense, ForRows, Matrix, Packed, gemm};
+    use crate::gemm::{Dense, ForRows, Matrix, Packed, Precision, gemm};
     use crate::isa::Isa;
     use crate::testing::{close, values};
 
@@ -226,7 +241,7 @@ mod tests {
         );
         let (a, b) = (Dense::new(&a, depth), Matrix::new(&b, depth, columns));
         let [mut plain, mut fast] = [(); 2].map(|()| vec![f32::NAN; rows * columns]);
-        let packed = Packed::for_isa(isa, b);
+        let packed = Packed::for_isa(isa, Precision::Fp32, b);
         gemm(&a, packed.right(), epilogue, &mut plain);
         let packed = ForRows::strassen(packed);
         gemm(&a, packed.right(), epilogue, &mut fast);

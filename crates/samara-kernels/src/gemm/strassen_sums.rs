@@ -66,7 +66,7 @@ pub(super) fn pair_length(depth: usize, width: usize) -> usize {
 
 /// The right sides of all seven matmuls of every pair of panels of `width` columns, pass by pass. What is
 /// missing in the last pair is zero.
-pub(super) fn right_sides(isa: Isa, panels: &[f32], depth: usize, width: usize) -> Aligned {
+pub(super) fn right_sides(isa: Isa, panels: &[f32], depth: usize, width: usize) -> Aligned<f32> {
     let panel = (depth * width).max(1);
     let pairs = panels.len().div_ceil(2 * panel);
     Aligned::of_parts(pairs, pair_length(depth, width), |pair, out| {

@@ -8,18 +8,16 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::dispatch::{Dispatch, WithTile};
 use super::epilogue::Epilogue;
-use super::packed::{Panel, Right};
+use super::format::Format;
+use super::int8::RowScale;
+use super::left::Left;
+use super::packed::{Panel, Side};
+use super::products::{Columns, Products};
 use crate::activation::{Activation, Rectifier};
-use crate::isa::{Fma, Isa};
+use crate::isa::Fma;
 use crate::meter;
-
-/// Rows for a whole number of tiles, gathered or where they are.
-#[derive(Clone, Copy)]
-pub(crate) struct Left<'a> {
-    pub values: &'a [f32],
-    pub stride: usize,
-}
 
 /// Which part of the sums a block adds.
 #[derive(Clone, Copy)]
@@ -44,11 +42,11 @@ impl Pass<'_> {
     }
 }
 
-/// Multiplies rows with the steps `range` of `right` and adds the result to `out`,
-/// which has as many columns as `right`.
-pub(crate) fn multiply_block(
-    left: Left<'_>,
-    right: Right<'_>,
+/// Multiplies rows with the steps `range` of `right`, lanes along the inner dimension, and adds the result
+/// to `out`, which has as many columns as `right`.
+pub(crate) fn multiply_block<F: Dispatch>(
+    left: Left<'_, F>,
+    right: Side<'_, F>,
     range: Range<usize>,
     pass: Pass<'_>,
     out: &mut [f32],
@@ -56,7 +54,7 @@ pub(crate) fn multiply_block(
     let isa = right.isa();
     meter::count(
         out.len() / right.columns().max(1),
-        range.len(),
+        range.len() * F::VALUES,
         right.columns(),
     );
     let block = Block {
@@ -66,50 +64,26 @@ pub(crate) fn multiply_block(
         pass,
         out,
     };
-    dispatch(isa, block);
-}
-
-/// Code that works on tiles.
-pub(super) trait WithTile {
-    /// With tiles of `R` rows and `C` columns. Must be `#[inline(always)]`, as must be what it calls.
-    fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma);
-}
-
-/// Runs code with the tiles of an instruction set; see [`shape`].
-#[inline(always)]
-pub(super) fn dispatch(isa: Isa, kernel: impl WithTile) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(isa) => isa.vectorize(
-            #[inline(always)]
-            || kernel.run::<_, 12, 32>(isa, Fma::SOME),
-        ),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(isa) => isa.vectorize(
-            #[inline(always)]
-            || kernel.run::<_, 6, 16>(isa, Fma::SOME),
-        ),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon(isa) => isa.vectorize(
-            #[inline(always)]
-            || kernel.run::<_, 12, 8>(isa, Fma::SOME),
-        ),
-        Isa::Portable => kernel.run::<_, 4, 8>(pulp::Scalar128b, Fma::NONE),
-    }
+    F::run(isa, block);
 }
 
 /// A matmul of rows with panels.
-struct Block<'a> {
-    left: Left<'a>,
-    right: Right<'a>,
+struct Block<'a, F: Format> {
+    left: Left<'a, F>,
+    right: Side<'a, F>,
     range: Range<usize>,
     pass: Pass<'a>,
     out: &'a mut [f32],
 }
 
-impl WithTile for Block<'_> {
+impl<F: Format> WithTile<F> for Block<'_, F> {
     #[inline(always)]
-    fn run<S: Simd, const R: usize, const C: usize>(self, simd: S, fma: Fma) {
+    fn run<S: Simd, P: Products<S, Lane = F::Lane>, const R: usize, const C: usize>(
+        self,
+        simd: S,
+        fma: Fma,
+        products: P,
+    ) {
         let Self {
             left,
             right,
@@ -117,25 +91,55 @@ impl WithTile for Block<'_> {
             pass,
             out,
         } = self;
-        let (columns, depth) = (right.columns(), range.len());
+        let (columns, steps) = (right.columns(), range.len());
         let bias = pass.epilogue.and_then(|epilogue| epilogue.bias);
+        let residual = pass.epilogue.and_then(|epilogue| epilogue.residual);
         let simple = pass.simple();
-        for panel in 0..columns.div_ceil(C) {
-            let from = panel * C;
+        for index in 0..columns.div_ceil(C) {
+            let from = index * C;
             let width = C.min(columns - from);
-            let start = match bias {
+            let zero = [simd.splat_f32s(0.0); 2];
+            let bias = match bias {
                 Some(bias) => load::<S, C, false>(simd, &bias[from..from + width]),
-                None => [simd.splat_f32s(0.0); 2],
+                None => zero,
             };
+            let [scales, sums] = right.scales(index, C, range.start);
+            let of_columns = Columns {
+                scales: if F::SCALED {
+                    load::<S, C, true>(simd, scales)
+                } else {
+                    zero
+                },
+                sums: if F::SCALED {
+                    load::<S, C, true>(simd, sums)
+                } else {
+                    zero
+                },
+                bias,
+            };
+            let start = [products.start(simd, bias[0]), products.start(simd, bias[1])];
             for (tile, out) in out.chunks_mut(R * columns).enumerate() {
-                let left = Left {
-                    values: &left.values[tile * R * left.stride..],
-                    ..left
-                };
-                let right = right.panel(panel, range.clone());
-                let ahead = Ahead::of(right, depth, tile);
+                let panel = right.panel(index, range.clone());
+                let ahead = Ahead::of(panel, steps, tile);
+                fetch_tile::<R, C>(out, columns, from);
+                if let Some(residual) = residual {
+                    fetch_tile::<R, C>(&residual[tile * R * columns..], columns, from);
+                }
+                let rows = left.at_row(tile * R);
+                let sums =
+                    sums_of_tile::<F, S, P, R, C>(simd, products, start, rows, steps, panel, ahead);
+                // A loop and no `map`, whose closure would be a call.
+                let mut results = [zero; R];
+                for (i, result) in results.iter_mut().enumerate() {
+                    let row = if F::SCALED {
+                        left.scales[tile * R + i]
+                    } else {
+                        RowScale::ONE
+                    };
+                    *result = products.results(simd, sums[i], row, &of_columns);
+                }
                 let mut tile = Tile::<S, R> {
-                    sums: sums::<S, R, C>(simd, fma, start, left, depth, right, ahead),
+                    sums: results,
                     columns,
                     from,
                     width,
@@ -158,76 +162,102 @@ impl WithTile for Block<'_> {
 /// it takes a tenth of the time.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
-    start: *const f32,
-    /// Values per step.
+    start: *const u8,
+    /// Bytes per step.
     stride: usize,
 }
 
 impl Ahead {
     /// The part of it that tile number `tile` fetches.
     #[inline(always)]
-    pub(super) fn of(panel: Panel<'_>, depth: usize, tile: usize) -> Self {
-        /// Values of a line of the cache.
-        const LINE: usize = 16;
-        let (length, share) = (depth * panel.stride, depth * LINE);
+    pub(super) fn of<L: Copy>(panel: Panel<'_, L>, steps: usize, tile: usize) -> Self {
+        /// Bytes of a line of the cache.
+        const LINE: usize = 64;
+        let (length, share) = (steps * panel.stride * size_of::<L>(), steps * LINE);
         let needed = tile * share < length;
+        let start = panel.lanes.as_ptr().cast::<u8>();
         Self {
-            start: panel.values.as_ptr().wrapping_add(length + tile * share),
+            start: start.wrapping_add(length + tile * share),
             stride: if needed { LINE } else { 0 },
         }
     }
 
     #[inline(always)]
     fn fetch(self, step: usize) {
-        let line = self.start.wrapping_add(step * self.stride);
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-        let _ = line;
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            // SAFETY: a hint; it does nothing where there is no memory.
-            #[expect(unsafe_code, reason = "the instruction has no other form")]
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(line.cast());
-            }
+        fetch(self.start.wrapping_add(step * self.stride));
+    }
+}
+
+/// Fetches a line into the second-level cache.
+#[inline(always)]
+fn fetch(line: *const u8) {
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it does nothing where there is no memory.
+        #[expect(unsafe_code, reason = "the instruction has no other form")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(line.cast());
         }
     }
 }
 
-/// One tile of a matmul: `start` in every row, and the first `depth` values of `R` rows of `left`
+/// Fetches the places of a tile in a matrix: what will be written comes from memory first, and would be waited
+/// for row by row.
+#[inline(always)]
+fn fetch_tile<const R: usize, const C: usize>(rows: &[f32], columns: usize, from: usize) {
+    /// Values of a line of the cache.
+    const LINE: usize = 16;
+    for row in 0..R.min(rows.len() / columns) {
+        let start = rows.as_ptr().wrapping_add(row * columns + from);
+        for at in (0..C).step_by(LINE) {
+            fetch(start.wrapping_add(at).cast());
+        }
+        fetch(start.wrapping_add(C - 1).cast());
+    }
+}
+
+/// One tile of a matmul: `start` in every row, and the first `steps` lanes of `R` rows of `left`
 /// times the rows of a panel.
 ///
 /// By pointers: a core that does two multiply-adds at a time has no time for checks between them
 /// (a tenth of the speed).
 #[expect(unsafe_code, reason = "no instruction to spare in the loop")]
 #[inline(always)]
-pub(super) fn sums<S: Simd, const R: usize, const C: usize>(
+pub(super) fn sums_of_tile<
+    F: Format,
+    S: Simd,
+    P: Products<S, Lane = F::Lane>,
+    const R: usize,
+    const C: usize,
+>(
     simd: S,
-    fma: Fma,
-    start: [S::f32s; 2],
-    left: Left<'_>,
-    depth: usize,
-    right: Panel<'_>,
+    products: P,
+    start: [P::Sums; 2],
+    left: Left<'_, F>,
+    steps: usize,
+    right: Panel<'_, F::Lane>,
     ahead: Ahead,
-) -> [[S::f32s; 2]; R] {
+) -> [[P::Sums; 2]; R] {
     let mut sums = [start; R];
-    if depth == 0 {
+    if steps == 0 {
         return sums;
     }
-    assert!(left.values.len() >= (R - 1) * left.stride + depth);
-    assert!(right.values.len() >= (depth - 1) * right.stride + C);
-    let (values, panel) = (left.values.as_ptr(), right.values.as_ptr());
-    for k in 0..depth {
-        // SAFETY: row `k` of the panel has `C` values, which lie in `right.values` by the assertion.
-        let right: &[f32; C] = unsafe { &*panel.add(k * right.stride).cast() };
-        let right = S::as_simd_f32s(right).0;
-        let right = [right[0], right[1]];
+    assert!(left.lanes.len() >= (R - 1) * left.stride + steps);
+    assert!(right.lanes.len() >= (steps - 1) * right.stride + C);
+    let (lanes, panel) = (left.lanes.as_ptr(), right.lanes.as_ptr());
+    for k in 0..steps {
+        // SAFETY: row `k` of the panel has `C` lanes, which lie in `right.lanes` by the assertion.
+        let right: &[F::Lane; C] = unsafe { &*panel.add(k * right.stride).cast() };
+        let right = products.load(right);
         ahead.fetch(k);
         for (i, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: value `k` of row `i` lies in `left.values` by the assertion.
-            let value = simd.splat_f32s(unsafe { *values.add(i * left.stride + k) });
+            // SAFETY: lane `k` of row `i` lies in `left.lanes` by the assertion.
+            let lane = products.splat(simd, unsafe { *lanes.add(i * left.stride + k) });
             for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = fma.multiply_add_lanes(simd, value, right, *sum);
+                *sum = products.multiply_add(simd, lane, right, *sum);
             }
         }
     }

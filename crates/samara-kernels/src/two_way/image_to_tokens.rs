@@ -5,7 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{ImageTokens, Projection, ROWS, heads_apart, heads_apart_as_right, in_image_space};
-use crate::gemm::{Epilogue, Left, Matrix, Packed, Pass, multiply_block, multiply_rows};
+use crate::gemm::{
+    Bf16, Epilogue, Float, Fp32, Matrix, Panels, Pass, Precision, Scratch, multiply_block,
+    multiply_rows_of,
+};
 use crate::isa::{Fma, Isa};
 use crate::layer_norm::Norm;
 use crate::math::exp;
@@ -21,6 +24,8 @@ pub struct ImageToTokens<'a> {
     pub norm: Norm<'a>,
     /// Heads.
     pub heads: usize,
+    /// The numbers of the matmuls with all image tokens: `f32`, or bf16 for all others.
+    pub precision: Precision,
 }
 
 impl ImageToTokens<'_> {
@@ -40,10 +45,20 @@ impl ImageToTokens<'_> {
         [keys, values]: [&[f32]; 2],
         out: &mut [f32],
     ) {
-        let keys = heads_apart_as_right(isa, keys, [self.query.outputs(), self.heads]);
-        let (keys, bias) = in_image_space(self.query, &keys);
+        let inner = [self.query.outputs(), self.heads];
         let gather = |token, part, out: &mut [f32]| image.gather(token, part, out);
-        self.attend([image.values, values], (&keys, bias), gather, out);
+        let images = [image.values, values];
+        let keys = heads_apart_as_right(isa, keys, inner);
+        match self.precision {
+            Precision::Fp32 => {
+                let (keys, bias) = in_image_space::<Fp32>(self.query, &keys);
+                self.attend(images, (&keys, bias), gather, out);
+            }
+            Precision::Bf16 | Precision::Int8 => {
+                let (keys, bias) = in_image_space::<Bf16>(self.query, &keys);
+                self.attend(images, (&keys, bias), gather, out);
+            }
+        }
     }
 
     /// As [`forward`](Self::forward), for image tokens whose `queries` are projected already,
@@ -69,35 +84,44 @@ impl ImageToTokens<'_> {
         out: &mut [f32],
     ) {
         let inner = self.query.outputs();
-        let keys = heads_apart_as_right(isa, keys, [inner, self.heads]);
         let gather = |token: usize, part: Range<usize>, out: &mut [f32]| {
             out.copy_from_slice(&queries[token * inner..][part]);
         };
-        self.attend([image, values], (&keys, Vec::new()), gather, out);
+        let (images, inner) = ([image, values], [inner, self.heads]);
+        match self.precision {
+            Precision::Fp32 => {
+                let keys: Panels<Fp32> = heads_apart_as_right(isa, keys, inner);
+                self.attend(images, (&keys, Vec::new()), gather, out);
+            }
+            Precision::Bf16 | Precision::Int8 => {
+                let keys: Panels<Bf16> = heads_apart_as_right(isa, keys, inner);
+                self.attend(images, (&keys, Vec::new()), gather, out);
+            }
+        }
     }
 
     /// The attention of rows that `gather` gives, to keys that they can be multiplied with, with a bias
     /// of every score.
-    fn attend(
+    fn attend<F: Float>(
         &self,
         [image, values]: [&[f32]; 2],
-        (keys, mut bias): (&Packed, Vec<f32>),
+        (keys, mut bias): (&Panels<F>, Vec<f32>),
         gather: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
         out: &mut [f32],
     ) {
-        let (isa, heads, columns) = (keys.right().isa(), self.heads, keys.columns());
+        let (isa, heads, columns) = (keys.side().isa(), self.heads, keys.columns());
         let (width, inner) = (self.output.outputs(), self.output.inputs());
         // What the scores mix.
         let rows = heads_apart(values, [inner, heads], 1.0);
         let outputs = self.output.multiply(isa, &rows, &Epilogue::default());
-        let outputs = Packed::for_isa(isa, Matrix::new(&outputs, columns, width));
+        let outputs: Panels<F> = Panels::new(isa, Matrix::new(&outputs, columns, width));
         // Scores of an image token, up to a whole panel.
         let stride = keys.whole_panels().columns();
         bias.resize(stride, 0.0);
         let blocks = out.par_chunks_mut(ROWS * width).enumerate();
         blocks.for_each_init(
-            || (Vec::new(), vec![0.0; ROWS * stride]),
-            |(scratch, scores), (block, out)| {
+            || (Scratch::default(), vec![0.0; ROWS * stride], Vec::new()),
+            |(scratch, scores, weights), (block, out)| {
                 let (first, count) = (block * ROWS, out.len() / width);
                 let gather = |token, part, out: &mut [f32]| gather(first + token, part, out);
                 let epilogue = Epilogue {
@@ -105,7 +129,7 @@ impl ImageToTokens<'_> {
                     ..Epilogue::default()
                 };
                 let rows = &mut scores[..count * stride];
-                multiply_rows(gather, keys.whole_panels(), &epilogue, scratch, rows);
+                multiply_rows_of(gather, keys.whole_panels(), &epilogue, scratch, rows);
                 isa.run(
                     #[inline(always)]
                     |fma| {
@@ -120,15 +144,13 @@ impl ImageToTokens<'_> {
                     ..Epilogue::default()
                 };
                 // Rows up to the height of a tile are multiplied along, whatever they hold.
-                let left = Left {
-                    values: scores,
-                    stride,
-                };
+                let left = F::left(isa, scores, stride, columns, weights);
                 let pass = Pass {
                     first: true,
                     epilogue: Some(&epilogue),
                 };
-                multiply_block(left, outputs.right(), 0..columns, pass, out);
+                let steps = columns.div_ceil(F::VALUES);
+                multiply_block(left, outputs.side(), 0..steps, pass, out);
                 isa.run(
                     #[inline(always)]
                     |_| self.norm.rows(out),

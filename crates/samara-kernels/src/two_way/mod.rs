@@ -15,7 +15,7 @@ mod tokens_to_image;
 
 use std::ops::Range;
 
-use crate::gemm::{Dense, Epilogue, Matrix, Packed, Right, Rows, multiply};
+use crate::gemm::{Dense, Epilogue, Format, Matrix, Panels, Rows, Scratch, Side, multiply};
 use crate::isa::Isa;
 
 pub use image_to_tokens::ImageToTokens;
@@ -79,19 +79,25 @@ impl Projection<'_> {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         let rows = Dense::new(rows, inputs);
         let product = |right| product(&rows, right, epilogue);
-        match Right::in_place_for(isa, self.weight, inputs, outputs) {
-            Some(right) => product(right),
-            None => {
-                product(Packed::for_isa(isa, Matrix::new(self.weight, inputs, outputs)).right())
-            }
+        if let Some(right) = Side::in_place(isa, self.weight, inputs, outputs) {
+            return product(right);
         }
+        let weight = Matrix::new(self.weight, inputs, outputs);
+        product(Panels::new(isa, weight).side())
     }
 }
 
 /// A product on this thread.
-fn product(rows: &Dense<'_>, right: Right<'_>, epilogue: &Epilogue<'_>) -> Vec<f32> {
+fn product(rows: &Dense<'_>, right: Side<'_>, epilogue: &Epilogue<'_>) -> Vec<f32> {
     let mut out = vec![0.0; rows.count() * right.columns()];
-    multiply(rows, 0, right, epilogue, &mut Vec::new(), &mut out);
+    multiply(
+        rows,
+        0,
+        right.into(),
+        epilogue,
+        &mut Scratch::default(),
+        &mut out,
+    );
     out
 }
 
@@ -111,25 +117,29 @@ fn heads_apart(tokens: &[f32], [inner, heads]: [usize; 2], scale: f32) -> Vec<f3
 }
 
 /// [`heads_apart`] as the right side of a product, `[inner, tokens · heads]`.
-fn heads_apart_as_right(isa: Isa, tokens: &[f32], [inner, heads]: [usize; 2]) -> Packed {
+fn heads_apart_as_right<F: Format>(
+    isa: Isa,
+    tokens: &[f32],
+    [inner, heads]: [usize; 2],
+) -> Panels<F> {
     let scale = ((inner / heads) as f32).powf(-0.5);
     let rows = heads_apart(tokens, [inner, heads], scale);
     let rows = Matrix::new(&rows, rows.len() / inner, inner);
-    Packed::for_isa(isa, rows.transposed())
+    Panels::new(isa, rows.transposed())
 }
 
 /// The same in the space of the image tokens: `[inputs of layer, tokens · heads]`, and what the layer's bias adds.
-fn in_image_space(layer: Projection<'_>, right: &Packed) -> (Packed, Vec<f32>) {
+fn in_image_space<F: Format>(layer: Projection<'_>, right: &Panels) -> (Panels<F>, Vec<f32>) {
     let transpose = |rows| {
         product(
             &Dense::new(rows, layer.outputs()),
-            right.right(),
+            right.side(),
             &Epilogue::default(),
         )
     };
     let (transposed, bias) = (transpose(layer.weight), transpose(layer.bias));
     let transposed = Matrix::new(&transposed, layer.inputs(), right.columns());
-    (Packed::for_isa(right.right().isa(), transposed), bias)
+    (Panels::new(right.side().isa(), transposed), bias)
 }
 
 #[cfg(test)]
@@ -137,6 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gemm::Precision;
     use crate::layer_norm::{Norm, layer_norm};
     use crate::testing::{close, values};
 
@@ -178,6 +189,13 @@ mod tests {
         out
     }
 
+    /// All instruction sets and precisions, and how far their results may be off.
+    fn all_ways(fp32: f32) -> impl Iterator<Item = (Isa, (Precision, f32))> {
+        let precisions = [(Precision::Fp32, fp32), (Precision::Bf16, 0.1)];
+        let with_precisions = move |isa| precisions.map(|precision| (isa, precision));
+        Isa::available().into_iter().flat_map(with_precisions)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -197,10 +215,10 @@ mod tests {
             let value = Projection { weight: &wv, bias: &b };
             let q = values(tokens * inner, seed + 5);
             let expected = attention(&q, &project(&with_position, key), &project(&x, value), inner, heads);
-            for isa in Isa::available() {
+            for (isa, (precision, tolerance)) in all_ways(2e-5) {
                 let mut out = vec![f32::NAN; q.len()];
-                TokensToImage { key, value, heads }.forward_for(isa, &q, seen, &mut out);
-                prop_assert!(close(&out, &expected, 2e-5), "{isa:?}");
+                TokensToImage { key, value, heads, precision }.forward_for(isa, &q, seen, &mut out);
+                prop_assert!(close(&out, &expected, tolerance), "{isa:?} {precision:?}");
             }
 
             let (wo, bo) = (values(inner * width, seed + 6), values(width, seed + 7));
@@ -212,14 +230,14 @@ mod tests {
             let norm = Norm { gamma: &gamma, beta: &beta, epsilon: 1e-2 };
             let mut expected = vec![0.0; sum.len()];
             layer_norm(&sum, &gamma, &beta, 1e-2, &mut expected);
-            let attention = ImageToTokens { query: key, output: out, norm, heads };
-            for isa in Isa::available() {
+            for (isa, (precision, tolerance)) in all_ways(1e-4) {
+                let attention = ImageToTokens { query: key, output: out, norm, heads, precision };
                 let mut result = vec![f32::NAN; x.len()];
                 attention.forward_for(isa, seen, [&q, &v], &mut result);
-                prop_assert!(close(&result, &expected, 1e-4), "{isa:?}");
+                prop_assert!(close(&result, &expected, tolerance), "{isa:?} {precision:?}");
                 let queries = project(&with_position, key);
                 attention.forward_projected_for(isa, [&x, &queries], [&q, &v], &mut result);
-                prop_assert!(close(&result, &expected, 1e-4), "{isa:?}, projected");
+                prop_assert!(close(&result, &expected, tolerance), "{isa:?} {precision:?}, projected");
             }
         }
     }

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::{ImageTokens, Projection, ROWS, heads_apart_as_right, in_image_space};
 use crate::gemm::{
-    Epilogue, Left, Matrix, Packed, Pass, Right, multiply_block, multiply_rows, shape,
+    Bf16, Epilogue, Float, Fp32, Panels, Pass, Precision, Scratch, multiply_block,
+    multiply_rows_of, shape,
 };
 use crate::isa::{Fma, Isa};
 use crate::math::exp;
@@ -24,6 +25,8 @@ pub struct TokensToImage<'a> {
     pub value: Projection<'a>,
     /// Heads.
     pub heads: usize,
+    /// The numbers of the matmuls with all image tokens: `f32`, or bf16 for all others.
+    pub precision: Precision,
 }
 
 impl TokensToImage<'_> {
@@ -43,11 +46,20 @@ impl TokensToImage<'_> {
         image: ImageTokens<'_>,
         out: &mut [f32],
     ) {
-        let Self { key, value, heads } = *self;
+        let Self {
+            key,
+            value,
+            heads,
+            precision,
+        } = *self;
         let (inner, head_dim) = (value.outputs(), value.outputs() / heads);
         let right = heads_apart_as_right(isa, queries, [inner, heads]);
-        let (right, _) = in_image_space(key, &right);
-        let attended = attend(isa, &right, image);
+        let attended = match precision {
+            Precision::Fp32 => attend::<Fp32>(isa, &in_image_space(key, &right).0, image),
+            Precision::Bf16 | Precision::Int8 => {
+                attend::<Bf16>(isa, &in_image_space(key, &right).0, image)
+            }
+        };
         let epilogue = Epilogue {
             bias: Some(value.bias),
             ..Epilogue::default()
@@ -63,16 +75,37 @@ impl TokensToImage<'_> {
 
 /// `softmax((image tokens + position) · queries)ᵀ · image tokens`: many image tokens, few queries, which are
 /// `[width, queries]`.
-fn attend(isa: Isa, queries: &Packed, image: ImageTokens<'_>) -> Vec<f32> {
+fn attend<F: Float>(isa: Isa, queries: &Panels<F>, image: ImageTokens<'_>) -> Vec<f32> {
     let parts = image.count().div_ceil(TOKENS_OF_A_TASK);
     let parts: Vec<Partial> = (0..parts)
         .into_par_iter()
-        .map_init(Default::default, |scratch, part| {
+        .map_init(Buffers::default, |buffers, part| {
             let part = part * TOKENS_OF_A_TASK..image.count().min((part + 1) * TOKENS_OF_A_TASK);
-            Partial::new(isa, queries, image, part, scratch)
+            Partial::new(isa, queries, image, part, buffers)
         })
         .collect();
     Partial::join(isa, &parts, queries.columns(), image.width)
+}
+
+/// Buffers of one thread.
+struct Buffers<F: Float> {
+    rows: Scratch,
+    /// Weights of the image tokens, query by query, and as a left side.
+    weights: Vec<f32>,
+    left: Vec<F::Lane>,
+    /// The image tokens as a right side.
+    panels: Vec<F::Lane>,
+}
+
+impl<F: Float> Default for Buffers<F> {
+    fn default() -> Self {
+        Self {
+            rows: Scratch::default(),
+            weights: Vec::new(),
+            left: Vec::new(),
+            panels: Vec::new(),
+        }
+    }
 }
 
 /// The softmax over some of the image tokens.
@@ -86,13 +119,19 @@ struct Partial {
 }
 
 impl Partial {
-    fn new(
+    fn new<F: Float>(
         isa: Isa,
-        queries: &Packed,
+        queries: &Panels<F>,
         image: ImageTokens<'_>,
         range: Range<usize>,
-        [scratch, panels]: &mut [Vec<f32>; 2],
+        buffers: &mut Buffers<F>,
     ) -> Self {
+        let Buffers {
+            rows,
+            weights,
+            left,
+            panels,
+        } = buffers;
         let (count, width) = (queries.columns(), image.width);
         // One row of scores per image token, up to a whole panel: the image tokens are the left side, which needs
         // no packing.
@@ -102,7 +141,7 @@ impl Partial {
             let first = range.start + block * ROWS;
             let gather = |token, part, out: &mut [f32]| image.gather(first + token, part, out);
             let queries = queries.whole_panels();
-            multiply_rows(gather, queries, &Epilogue::default(), scratch, scores);
+            multiply_rows_of(gather, queries, &Epilogue::default(), rows, scores);
         }
         let mut largest = vec![f32::NEG_INFINITY; columns];
         let mut sum = vec![0.0; columns];
@@ -113,29 +152,26 @@ impl Partial {
         // One row of weights per query for the second product.
         let stride = range.len() + 16;
         let padded = count.next_multiple_of(shape(isa).0);
-        scratch.clear();
-        scratch.resize(padded * stride, 0.0);
+        weights.clear();
+        weights.resize(padded * stride, 0.0);
         for (token, scores) in scores.chunks_exact(columns).enumerate() {
-            let weights = scratch[token..].iter_mut().step_by(stride);
-            weights
+            let column = weights[token..].iter_mut().step_by(stride);
+            column
                 .zip(&scores[..count])
                 .for_each(|(weight, score)| *weight = *score);
         }
         let mut weighted = vec![0.0; count * width];
-        let left = Left {
-            values: scratch,
-            stride,
-        };
+        let left = F::left(isa, weights, stride, range.len(), left);
         let pass = Pass {
             first: true,
             epilogue: None,
         };
-        // Packed, because a panel is read for every tile of queries, and the rows of an image are
+        // Panels, because a panel is read for every tile of queries, and the rows of an image are
         // powers of two apart: they would fall on the same places of the first-level cache.
         let values = &image.values[range.start * width..range.end * width];
-        let values = Matrix::new(values, range.len(), width);
-        let right = Right::pack(isa, values, panels);
-        multiply_block(left, right, 0..range.len(), pass, &mut weighted);
+        let right = F::side(isa, values, width, panels);
+        let steps = range.len().div_ceil(F::VALUES);
+        multiply_block(left, right, 0..steps, pass, &mut weighted);
         Self {
             largest,
             sum,

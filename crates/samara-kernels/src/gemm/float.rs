@@ -1,0 +1,120 @@
+//! Both sides of a matmul made on the way, of numbers that need no scales.
+
+use pulp::bytemuck::Zeroable;
+
+use super::bf16;
+use super::blocking::{SKEW, shape};
+use super::dispatch::Dispatch;
+use super::format::{Bf16, Format, Fp32};
+use super::left::Left;
+use super::packed::Side;
+use crate::isa::Isa;
+
+/// A format whose numbers stand for themselves, so that both sides of a matmul can be made on the way.
+pub(crate) trait Float: Dispatch {
+    /// Rows of `length` values every `stride` as a left side.
+    fn left<'a>(
+        isa: Isa,
+        values: &'a [f32],
+        stride: usize,
+        length: usize,
+        lanes: &'a mut Vec<Self::Lane>,
+    ) -> Left<'a, Self>;
+
+    /// A column of a right side, one lane after the other.
+    fn column<'a>(
+        isa: Isa,
+        column: &[f32],
+        lanes: &mut Vec<Self::Lane>,
+        out: impl Iterator<Item = &'a mut Self::Lane>,
+    );
+
+    /// Packs a matrix that lies in memory row by row on this thread, into memory that is used again. What the
+    /// last panel has beyond the columns is left as it is.
+    fn side<'a>(
+        isa: Isa,
+        values: &[f32],
+        columns: usize,
+        lanes: &'a mut Vec<Self::Lane>,
+    ) -> Side<'a, Self> {
+        let (depth, width) = (values.len() / columns, shape(isa).1);
+        let steps = depth.div_ceil(Self::VALUES);
+        lanes.resize(columns.div_ceil(width) * width * steps, Zeroable::zeroed());
+        for (step, rows) in values.chunks(Self::VALUES * columns).enumerate() {
+            let (first, second) = rows.split_at(columns);
+            let second = (!second.is_empty()).then_some(second);
+            let panels = lanes.chunks_exact_mut(steps * width);
+            for (from, panel) in (0..columns).step_by(width).zip(panels) {
+                let part = from..columns.min(from + width);
+                let out = &mut panel[step * width..][..part.len()];
+                let rows = [Some(first), second].map(|row| row.map(|row| &row[part.clone()]));
+                Self::interleave(isa, rows, out);
+            }
+        }
+        Side::from_panels(isa, lanes, depth, columns)
+    }
+
+    /// A row of a panel: as many rows of values as a lane holds, or fewer, the others being zero.
+    fn interleave(isa: Isa, rows: [Option<&[f32]>; 2], out: &mut [Self::Lane]);
+}
+
+impl Float for Fp32 {
+    fn left<'a>(
+        _: Isa,
+        values: &'a [f32],
+        stride: usize,
+        _: usize,
+        _: &'a mut Vec<f32>,
+    ) -> Left<'a, Self> {
+        Left::new(values, stride)
+    }
+
+    fn column<'a>(
+        _: Isa,
+        column: &[f32],
+        _: &mut Vec<f32>,
+        out: impl Iterator<Item = &'a mut f32>,
+    ) {
+        out.zip(column).for_each(|(out, x)| *out = *x);
+    }
+
+    fn interleave(_: Isa, [row, _]: [Option<&[f32]>; 2], out: &mut [f32]) {
+        if let Some(row) = row {
+            out.copy_from_slice(row);
+        }
+    }
+}
+
+impl Float for Bf16 {
+    fn left<'a>(
+        isa: Isa,
+        values: &'a [f32],
+        stride: usize,
+        length: usize,
+        lanes: &'a mut Vec<u32>,
+    ) -> Left<'a, Self> {
+        let steps = length.div_ceil(Self::VALUES);
+        let lanes_stride = steps + SKEW;
+        let rows = values.chunks_exact(stride);
+        lanes.resize(rows.len() * lanes_stride, 0);
+        for (row, lanes) in rows.zip(lanes.chunks_exact_mut(lanes_stride)) {
+            bf16::round(isa, &row[..length], &mut lanes[..steps]);
+        }
+        Left::new(lanes, lanes_stride)
+    }
+
+    fn column<'a>(
+        isa: Isa,
+        column: &[f32],
+        lanes: &mut Vec<u32>,
+        out: impl Iterator<Item = &'a mut u32>,
+    ) {
+        lanes.resize(column.len().div_ceil(2), 0);
+        bf16::round(isa, column, lanes);
+        out.zip(lanes).for_each(|(out, lane)| *out = *lane);
+    }
+
+    fn interleave(isa: Isa, [first, second]: [Option<&[f32]>; 2], out: &mut [u32]) {
+        bf16::interleave(isa, [first, second].map(Option::unwrap_or_default), out);
+    }
+}

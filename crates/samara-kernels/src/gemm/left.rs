@@ -1,0 +1,33 @@
+//! The left side of a matmul as a tile reads it.
+
+use super::format::{Format, Fp32};
+use super::int8::RowScale;
+
+/// Rows for a whole number of tiles, gathered or where they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a, F: Format = Fp32> {
+    pub lanes: &'a [F::Lane],
+    pub stride: usize,
+    /// What the integers of every row stand for, where they are integers.
+    pub scales: &'a [RowScale],
+}
+
+impl<'a, F: Format> Left<'a, F> {
+    /// Rows of numbers that stand for themselves.
+    pub(crate) fn new(lanes: &'a [F::Lane], stride: usize) -> Self {
+        Self {
+            lanes,
+            stride,
+            scales: &[],
+        }
+    }
+
+    /// The rows from `row` on.
+    #[inline(always)]
+    pub(super) fn at_row(self, row: usize) -> Self {
+        Self {
+            lanes: &self.lanes[row * self.stride..],
+            ..self
+        }
+    }
+}
