@@ -10,7 +10,7 @@ use burn::tensor::{Device, Distribution, Tensor, activation};
 use samara_kernels::depthwise::Depthwise;
 use samara_model::burn;
 use samara_model::common::LayerNorm2d;
-use samara_model::ops::{self, Activation, LAYER_NORM_EPSILON, Linear, Upscaling};
+use samara_model::ops::{self, Activation, LAYER_NORM_EPSILON, Linear, Precision, Upscaling};
 
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad()
@@ -139,6 +139,7 @@ fn upscaling() {
     ];
     for (prompts, finer) in [(&[0, 1, 2][..], None), (&[2, 0], Some(finer))] {
         let layers = Upscaling {
+            precision: Precision::Fp32,
             first: &first,
             norm: &norm,
             second: &second,
@@ -181,6 +182,7 @@ fn upscaling() {
         let (first, second) = (first.clone().valid(), second.clone().valid());
         let norm = norm.clone().valid();
         let layers = Upscaling {
+            precision: Precision::Fp32,
             first: &first,
             norm: &norm,
             second: &second,

@@ -81,6 +81,7 @@ pub struct CheckpointInfo {
 }
 
 /// An opened checkpoint: names and shapes are known, data is read when a model is built.
+#[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
     format: Format,

@@ -5,18 +5,18 @@ use std::ops::ControlFlow;
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{
-    BatchNorm, BatchNormConfig, Initializer, LayerNorm, LayerNormConfig, PaddingConfig2d,
-};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{BatchNorm, BatchNormConfig, Initializer, LayerNorm, LayerNormConfig};
+use burn::tensor::module::conv2d as burn_conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Int, Tensor};
 
 use samara_kernels::depthwise::Depthwise;
 
 use crate::common::never;
 use crate::ops::{
-    self, Activation, AttentionBias, Bottleneck, Convolution, GridAttention, LAYER_NORM_EPSILON,
-    Linear, QkvLayout,
+    self, Activation, AttentionBias, Bottleneck, Conv2d, Convolution, GridAttention,
+    LAYER_NORM_EPSILON, Linear, QkvLayout,
 };
 use crate::sam::{Neck, NeckConfig};
 
@@ -173,6 +173,10 @@ fn learns(x: &Tensor<4>) -> bool {
 struct Conv2dBn {
     c: Conv2d,
     bn: BatchNorm,
+    #[module(skip)]
+    stride: usize,
+    #[module(skip)]
+    groups: usize,
 }
 
 impl Conv2dBn {
@@ -183,38 +187,46 @@ impl Conv2dBn {
         groups: usize,
         device: &Device,
     ) -> Self {
-        let pad = kernel / 2;
+        let config = Conv2dConfig::new(channels, [kernel, kernel]).with_groups(groups);
         Self {
-            c: Conv2dConfig::new(channels, [kernel, kernel])
-                .with_stride([stride, stride])
-                .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
-                .with_groups(groups)
-                .with_bias(false)
-                .init(device),
+            c: config.with_bias(false).init(device).into(),
             bn: BatchNormConfig::new(channels[1]).init(device),
+            stride,
+            groups,
         }
     }
 
     /// `[batch, height, width, in]` → `[batch, height / stride, width / stride, out]`.
     fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
         if learns(&x) {
-            let y = self.bn.forward(self.c.forward(x.permute([0, 3, 1, 2])));
+            let y = self.bn.forward(self.convolve(x.permute([0, 3, 1, 2])));
             return activation.apply(y.permute([0, 2, 3, 1]));
         }
-        let (weight, bias) = self.folded();
-        let [outputs, inputs, kernel, _] = weight.dims();
-        let stride = self.c.stride[0];
-        if self.c.groups == 1 {
-            let folded = (weight, bias).into();
-            return ops::conv2d(x, &folded, [stride, kernel / 2], activation);
+        let ([outputs, inputs, kernel, _], stride) = (self.c.weight.dims(), self.stride);
+        if self.groups == 1 {
+            return ops::conv2d(x, &self.layer(), [stride, kernel / 2], activation);
         }
         debug_assert_eq!(inputs, 1, "a depthwise convolution");
+        let (weight, bias) = self.folded();
         let shape = Depthwise::padded(x.dims(), kernel, stride, kernel / 2);
         let weight = weight.reshape([outputs, kernel * kernel]).swap_dims(0, 1);
         ops::depthwise(x, weight, bias, shape, activation)
     }
 
-    /// Weight and bias of the convolution with the batch norm in it.
+    /// The convolution alone, `[batch, in, height, width]` → `[batch, out, ..]`, in tensor operations.
+    fn convolve(&self, x: Tensor<4>) -> Tensor<4> {
+        let weight = self.c.weight.val();
+        let (stride, pad) = (self.stride, weight.dims()[2] / 2);
+        let options = ConvOptions::new([stride; 2], [pad; 2], [1, 1], self.groups);
+        burn_conv2d(x, weight, None, options)
+    }
+
+    /// The convolution with the batch norm in it.
+    fn layer(&self) -> Conv2d {
+        Conv2d::from(self.folded()).with_precision(self.c.weight.precision())
+    }
+
+    /// Its weight and bias.
     fn folded(&self) -> Convolution {
         let (mean, variance) = (self.bn.running_mean.value(), self.bn.running_var.value());
         let factor = self.bn.gamma.val() / (variance + self.bn.epsilon).sqrt();
@@ -271,7 +283,6 @@ impl Stage {
 
 /// A block of a stage: convolutional in the first, attention in the others.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are a dozen of them")]
 enum Block {
     MbConv(MbConv),
     TinyViT(TinyViTBlock),
@@ -310,10 +321,10 @@ fn bottleneck(
         };
     }
     let bottleneck = Bottleneck {
-        expand: expand.folded().into(),
+        expand: expand.layer(),
         convolve: convolve.folded(),
-        stride: convolve.c.stride[0],
-        project: project.folded().into(),
+        stride: convolve.stride,
+        project: project.layer(),
         activation,
         shortcut,
     };
@@ -377,6 +388,7 @@ impl Attention {
             window: self.window,
             layout: QkvLayout::ByHead,
             bias: AttentionBias::Table(offset_biases(self.attention_biases.val(), self.window)),
+            precision: self.qkv.precision(),
         };
         ops::linear_add(
             attention.forward(project(x.clone()), padding),

@@ -3,14 +3,20 @@
 use burn::tensor::{Int, Tensor, activation};
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 
-use super::Linear;
 use super::values::{Values, tensor};
+use super::{Linear, Precision};
 use crate::common::{window_partition, window_unpartition};
 
 /// Multi-head attention `softmax(q kᵀ / √head_dim) v`: `q` `[batch, queries, heads · head_dim]`,
 /// `k` `[batch, keys, heads · head_dim]`, `v` `[batch, keys, heads · value_dim]`; gives
 /// `[batch, queries, heads · value_dim]`.
-pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
+pub fn attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    heads: usize,
+    precision: Precision,
+) -> Tensor<3> {
     let [batch, queries, width] = q.dims();
     let [_, keys, values] = v.dims();
     let device = q.device();
@@ -22,6 +28,7 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tens
             value_dim: values / heads,
             scale: (width as f32 / heads as f32).powf(-0.5),
             bias: Bias::None,
+            precision,
             padding: None,
         };
         let tokens = |x, width| Tokens {
@@ -85,6 +92,8 @@ pub struct GridAttention {
     pub layout: QkvLayout,
     /// Added to the scores of a window, or of the grid.
     pub bias: AttentionBias,
+    /// The numbers of its matmuls.
+    pub precision: Precision,
 }
 
 /// The projection of a padded token. Padding comes after the norm, so the token is a zero vector and
@@ -164,6 +173,7 @@ impl GridAttention {
             value_dim: head_dim,
             scale: (head_dim as f32).powf(-0.5),
             bias,
+            precision: self.precision,
             padding: Some((&padding[part..], &padding[2 * part..])),
         };
         let mut out = vec![0.0; sequences.tokens() * dim];

@@ -11,7 +11,7 @@ use samara_kernels::depthwise::Depthwise;
 use samara_kernels::gemm::{Dense, Epilogue, Patches, linear_of_packed};
 
 use super::values::{Values, tensor};
-use super::{Activation, Weight};
+use super::{Activation, Precision, Weight};
 #[cfg(feature = "flex")]
 use super::{fused, is_cpu};
 
@@ -25,6 +25,16 @@ pub struct Conv2d {
     pub weight: Weight<4>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Conv2d {
+    /// The same, multiplied in these numbers.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self {
+            weight: self.weight.with_precision(precision),
+            ..self
+        }
+    }
 }
 
 impl From<nn::conv::Conv2d> for Conv2d {

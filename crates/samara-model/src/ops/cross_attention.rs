@@ -68,6 +68,7 @@ impl CrossAttention<'_> {
             value_dim: head_dim,
             scale: (head_dim as f32).powf(-0.5),
             bias: Bias::None,
+            precision: self.q_proj.precision(),
             padding: None,
         }
     }
@@ -104,7 +105,8 @@ pub fn tokens_to_image(
         );
         let v = linear(image.clone(), layers.v_proj, Activation::Identity);
         let [batch, ..] = q.dims();
-        attention(q, for_each(k, batch), for_each(v, batch), layers.heads)
+        let (k, v) = (for_each(k, batch), for_each(v, batch));
+        attention(q, k, v, layers.heads, layers.q_proj.precision())
     });
     linear(attended, layers.out_proj, Activation::Identity)
 }
@@ -167,6 +169,7 @@ fn tokens_with_kernel(
         key: key.projection(),
         value: value.projection(),
         heads: layers.heads,
+        precision: layers.q_proj.precision(),
     };
     let mut out = vec![0.0; batch * tokens * inner];
     out.par_chunks_exact_mut(tokens * inner)
@@ -207,7 +210,7 @@ pub fn image_to_tokens(
         layers.q_proj,
         Activation::Identity,
     );
-    let attended = attention(q, k, v, layers.heads);
+    let attended = attention(q, k, v, layers.heads, layers.q_proj.precision());
     let attended = linear(attended, layers.out_proj, Activation::Identity);
     layer_norm(image + attended, norm, epsilon)
 }
@@ -234,6 +237,7 @@ fn image_with_kernel(
         output: output.projection(),
         norm: norm.norm(),
         heads: layers.heads,
+        precision: layers.q_proj.precision(),
     };
     let mut out = vec![0.0; batch * count * width];
     out.par_chunks_exact_mut(count * width)

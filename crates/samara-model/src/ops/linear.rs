@@ -11,7 +11,7 @@ use samara_kernels::activation::Rectifier;
 use samara_kernels::gemm::{Dense, Epilogue, linear_of_packed};
 
 use super::values::{Values, tensor};
-use super::{Activation, Weight};
+use super::{Activation, Precision, Weight};
 #[cfg(feature = "flex")]
 use super::{fused, is_cpu};
 
@@ -28,6 +28,11 @@ impl Linear {
     /// A layer with random weights and a bias.
     pub fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
         LinearConfig::new(inputs, outputs).init(device).into()
+    }
+
+    /// The numbers in which it multiplies.
+    pub fn precision(&self) -> Precision {
+        self.weight.precision()
     }
 }
 

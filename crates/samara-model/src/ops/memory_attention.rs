@@ -6,7 +6,7 @@ use samara_kernels::rope::Rotations;
 
 use super::layer_values::LayerValues;
 use super::values::{Values, tensor};
-use super::{Activation, Linear, attention, linear};
+use super::{Activation, Linear, Precision, attention, linear};
 
 /// Rotary positions of the cells of a square grid.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub fn attention_to_memories(
     } else {
         Tensor::cat(vec![rotated, k.narrow(1, placed, unplaced)], 1)
     };
-    attention(q, k, tokens.clone(), 1)
+    attention(q, k, tokens.clone(), 1, Precision::Fp32)
 }
 
 fn with_kernel(

@@ -41,6 +41,7 @@ impl PooledAttention {
             value_dim: head_dim,
             scale: (head_dim as f32).powf(-0.5),
             bias: Bias::None,
+            precision: self.0.precision,
             padding: Some((&padding[dim..], &padding[2 * dim..])),
         };
         let tokens = |values, token_stride| Tokens {
@@ -64,7 +65,13 @@ impl PooledAttention {
         let window = self.0.window;
         if window == 0 {
             let kv = flat(qkv);
-            let out = attention(flat(q), part(&kv, 1), part(&kv, 2), self.0.heads);
+            let out = attention(
+                flat(q),
+                part(&kv, 1),
+                part(&kv, 2),
+                self.0.heads,
+                self.0.precision,
+            );
             return out.reshape(shape);
         }
         // Windows are filled up with zeros, so the padding is taken off and put back.
@@ -72,7 +79,13 @@ impl PooledAttention {
         let kv = flat(window_partition(qkv - padding.clone(), window) + padding);
         let q = window_partition(q, window / 2);
         let windows = q.dims();
-        let out = attention(flat(q), part(&kv, 1), part(&kv, 2), self.0.heads);
+        let out = attention(
+            flat(q),
+            part(&kv, 1),
+            part(&kv, 2),
+            self.0.heads,
+            self.0.precision,
+        );
         window_unpartition(out.reshape(windows), height, width)
     }
 }

@@ -8,7 +8,7 @@ use samara_kernels::upscale as kernel;
 use super::linear::affine;
 use super::norm::NormValues;
 use super::values::{Values, tensor};
-use super::{Activation, select_rows};
+use super::{Activation, Precision, select_rows};
 use crate::common::LayerNorm2d;
 
 /// The layers of an upscaling: transposed convolutions with a window and a stride of 2, and the norm
@@ -24,6 +24,8 @@ pub struct Upscaling<'a> {
     /// Finer features of the image that are added to what the two convolutions give (SAM 2):
     /// `[1, 2 · height, 2 · width, dim / 4]` and `[1, 4 · height, 4 · width, dim / 8]`.
     pub features: Option<[Tensor<4>; 2]>,
+    /// The numbers of its matmuls.
+    pub precision: Precision,
 }
 
 /// `hyper · gelu(second(gelu(norm(first(cells)))))`: cells `[batch, height · width, dim]` and
@@ -96,6 +98,7 @@ fn with_kernel(
         norm,
         second,
         features,
+        precision,
     } = layers;
     let features = match features {
         Some([middle, last]) => Some([Values::of(middle.clone())?, Values::of(last.clone())?]),
@@ -119,7 +122,7 @@ fn with_kernel(
             .map(|f| f.each_ref().map(Values::as_slice)),
     };
     let mut out = vec![0.0; prompts.len() * masks * count * 16];
-    let upscaling = upscaling.packed();
+    let upscaling = upscaling.packed(*precision);
     out.par_chunks_exact_mut(masks * count * 16)
         .zip(prompts)
         .for_each(|(out, &i)| {

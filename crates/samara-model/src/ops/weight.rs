@@ -10,6 +10,7 @@ use burn::module::{
 use burn::tensor::{Device, Tensor, TensorData};
 use samara_kernels::gemm::{Matrix, Packed};
 
+use super::precision::{Precision, Rounding};
 use super::values::Values;
 
 /// The weight of a linear layer, `[in, out]`, or of a convolution, `[out, in, kernel, kernel]`.
@@ -23,6 +24,7 @@ use super::values::Values;
 #[derive(Clone)]
 pub struct Weight<const D: usize> {
     state: Arc<RwLock<State<D>>>,
+    rounding: Rounding,
 }
 
 #[derive(Clone)]
@@ -41,10 +43,23 @@ struct PackedParam<const D: usize> {
 }
 
 impl<const D: usize> Weight<D> {
-    fn plain(param: Param<Tensor<D>>) -> Self {
+    fn plain(param: Param<Tensor<D>>, rounding: Rounding) -> Self {
         Self {
             state: Arc::new(RwLock::new(State::Plain(param))),
+            rounding,
         }
+    }
+
+    /// The same, multiplied in these numbers.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        let rounding = Rounding::default();
+        rounding.set(precision);
+        Self::plain(self.into_param(), rounding)
+    }
+
+    /// The numbers in which it is multiplied.
+    pub fn precision(&self) -> Precision {
+        self.rounding.precision()
     }
 
     fn state(&self) -> State<D> {
@@ -58,7 +73,7 @@ impl<const D: usize> Weight<D> {
         let packed = match self.state() {
             State::Packed(packed) => return Some(packed.values),
             // Without the lock: a thread that waits for others may come here again.
-            State::Plain(param) => PackedParam::of(&param)?,
+            State::Plain(param) => PackedParam::of(&param, self.precision())?,
         };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have packed it meanwhile.
@@ -97,7 +112,10 @@ impl<const D: usize> Weight<D> {
         // A parameter that nobody else has can be changed in place.
         let state = match Arc::try_unwrap(self.state) {
             Ok(state) => state.into_inner().unwrap_or_else(PoisonError::into_inner),
-            Err(shared) => Self { state: shared }.state(),
+            Err(shared) => {
+                let state = shared.read();
+                state.unwrap_or_else(PoisonError::into_inner).clone()
+            }
         };
         match state {
             State::Plain(param) => param,
@@ -110,10 +128,10 @@ impl<const D: usize> Weight<D> {
 }
 
 impl<const D: usize> PackedParam<D> {
-    fn of(param: &Param<Tensor<D>>) -> Option<Self> {
+    fn of(param: &Param<Tensor<D>>, precision: Precision) -> Option<Self> {
         let (shape, device) = (param.dims(), param.device());
         Some(Self {
-            values: Arc::new(pack(param.val())?),
+            values: Arc::new(pack(param.val(), precision)?),
             param: param.clone().map(|_| Tensor::empty([0; D], &device)),
             shape,
         })
@@ -138,7 +156,7 @@ impl<const D: usize> PackedParam<D> {
 
 /// Packs `[in, out]`, or `[out, in, kernel, kernel]` as the matrix `[kernel · kernel · in, out]`: the channels
 /// of a tap lie side by side in the image.
-fn pack<const D: usize>(weight: Tensor<D>) -> Option<Packed> {
+fn pack<const D: usize>(weight: Tensor<D>, precision: Precision) -> Option<Packed> {
     let shape = weight.dims();
     let by_output = D == 4;
     let values = if by_output {
@@ -149,11 +167,12 @@ fn pack<const D: usize>(weight: Tensor<D>) -> Option<Packed> {
     };
     let values = values.as_slice();
     let matrix = Matrix::new(values, shape[0], values.len() / shape[0].max(1));
-    Some(Packed::new(if by_output {
+    let matrix = if by_output {
         matrix.transposed()
     } else {
         matrix
-    }))
+    };
+    Some(Packed::with_precision(precision, matrix))
 }
 
 /// The tensor of this shape that was packed.
@@ -170,7 +189,7 @@ fn unpack<const D: usize>(values: &Packed, shape: [usize; D], device: &Device) -
 
 impl<const D: usize> From<Param<Tensor<D>>> for Weight<D> {
     fn from(param: Param<Tensor<D>>) -> Self {
-        Self::plain(param)
+        Self::plain(param, Rounding::default())
     }
 }
 
@@ -184,38 +203,45 @@ impl<const D: usize> Module for Weight<D> {
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        match self.state() {
-            State::Plain(param) => param.visit(visitor),
-            State::Packed(packed) => packed.lazy().visit(visitor),
-        }
+        let param = match self.state() {
+            State::Plain(param) => param,
+            State::Packed(packed) => packed.lazy(),
+        };
+        self.rounding.met(param.id);
+        param.visit(visitor);
     }
 
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        Self::plain(Module::map(self.into_param(), mapper))
+        let rounding = self.rounding.clone();
+        Self::plain(Module::map(self.into_param(), mapper), rounding)
     }
 
     fn to_device(self, device: &Device) -> Self {
-        Self::plain(self.into_param().to_device(device))
+        let rounding = self.rounding.clone();
+        Self::plain(self.into_param().to_device(device), rounding)
     }
 
     fn fork(self, device: &Device) -> Self {
-        Self::plain(self.into_param().fork(device))
+        let rounding = self.rounding.clone();
+        Self::plain(self.into_param().fork(device), rounding)
     }
 
     fn valid(&self) -> Self {
         match self.state() {
-            State::Plain(param) => Self::plain(param.valid()),
+            State::Plain(param) => Self::plain(param.valid(), self.rounding.clone()),
             // Without gradients it is already.
             State::Packed(_) => self.clone(),
         }
     }
 
     fn train(self) -> Self {
-        Self::plain(self.into_param().train())
+        let rounding = self.rounding.clone();
+        Self::plain(self.into_param().train(), rounding)
     }
 
     fn materialize(self) -> Self {
-        Self::plain(self.into_param().materialize())
+        let rounding = self.rounding.clone();
+        Self::plain(self.into_param().materialize(), rounding)
     }
 }
 

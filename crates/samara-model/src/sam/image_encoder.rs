@@ -212,6 +212,7 @@ impl Attention {
                 h: self.rel_pos_h.val(),
                 w: self.rel_pos_w.val(),
             },
+            precision: self.qkv.precision(),
         };
         ops::linear_add(attention.forward(qkv, padding), &self.proj, x)
     }

@@ -11,7 +11,7 @@ use super::image_tokens::ImageTokens;
 use super::prompt_encoder::PromptEmbeddings;
 use super::transformer::{TwoWayTransformer, TwoWayTransformerConfig};
 use crate::common::LayerNorm2d;
-use crate::ops::{self, Activation, Linear, Upscaling};
+use crate::ops::{self, Activation, Linear, Precision, Upscaling};
 
 /// Configuration of [`MaskDecoder`].
 #[derive(Config, Debug)]
@@ -146,9 +146,10 @@ impl MaskDecoder {
     /// The masks of the prompts at these positions of the batch, with their scores.
     pub fn decode_masks(&self, scored: &ScoredPrompts, prompts: &[usize]) -> DecodedMasks {
         let (cells, hyper) = (scored.cells.clone(), scored.hyper.clone());
+        let upscaling = &self.output_upscaling;
+        let precision = self.transformer.precision();
         let low_res_logits =
-            self.output_upscaling
-                .forward(cells, scored.grid, hyper, prompts, None);
+            upscaling.forward(cells, scored.grid, hyper, prompts, (None, precision));
         DecodedMasks {
             low_res_logits,
             iou: ops::select_rows(scored.iou.clone(), prompts),
@@ -187,13 +188,14 @@ impl OutputUpscaling {
         grid: [usize; 2],
         hyper: Tensor<3>,
         prompts: &[usize],
-        features: Option<[Tensor<4>; 2]>,
+        (features, precision): (Option<[Tensor<4>; 2]>, Precision),
     ) -> Tensor<4> {
         let layers = Upscaling {
             first: &self.conv1,
             norm: &self.norm,
             second: &self.conv2,
             features,
+            precision,
         };
         ops::upscale_masks(cells, grid, &layers, hyper, prompts)
     }

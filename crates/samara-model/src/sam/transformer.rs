@@ -7,7 +7,9 @@ use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::common::{MlpBlock, MlpBlockConfig};
-use crate::ops::{self, Activation, CrossAttention, LAYER_NORM_EPSILON, Linear, ProjectedImage};
+use crate::ops::{
+    self, Activation, CrossAttention, LAYER_NORM_EPSILON, Linear, Precision, ProjectedImage,
+};
 
 /// Configuration of [`TwoWayTransformer`].
 #[derive(Config, Debug)]
@@ -78,6 +80,11 @@ pub struct TwoWayTransformer {
 }
 
 impl TwoWayTransformer {
+    /// The numbers in which it multiplies.
+    pub(crate) fn precision(&self) -> Precision {
+        self.final_attn_token_to_image.q_proj.precision()
+    }
+
     /// Runs the transformer.
     ///
     /// `image` is `[batch, cells, dim]`, or `[1, cells, dim]` when all prompts begin with the same;
@@ -244,6 +251,8 @@ impl Attention {
         let project = |x, layer| ops::linear(x, layer, Activation::Identity);
         let (q, k) = (project(q, &self.q_proj), project(k, &self.k_proj));
         let v = project(v, &self.v_proj);
-        project(ops::attention(q, k, v, self.num_heads), &self.out_proj)
+        let precision = self.q_proj.precision();
+        let attended = ops::attention(q, k, v, self.num_heads, precision);
+        project(attended, &self.out_proj)
     }
 }

@@ -274,6 +274,7 @@ impl MultiScaleAttention {
             window: self.window,
             layout: QkvLayout::ByPart,
             bias: ops::AttentionBias::None,
+            precision: self.qkv.precision(),
         };
         let attended = if self.pooled {
             PooledAttention(grid).forward(qkv, padding)

@@ -137,8 +137,9 @@ impl MaskDecoder {
         prompts: &[usize],
     ) -> Tensor<4> {
         let (cells, hyper) = (scored.cells.clone(), scored.hyper.clone());
+        let features = (Some(high_res), self.transformer.precision());
         self.output_upscaling
-            .forward(cells, scored.grid, hyper, prompts, Some(high_res))
+            .forward(cells, scored.grid, hyper, prompts, features)
     }
 }
 

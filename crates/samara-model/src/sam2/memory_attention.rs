@@ -128,7 +128,8 @@ impl RopeAttention {
     /// Self-attention of `[1, grid², d]`.
     fn to_itself(&self, x: &Tensor<3>, rope: &Rope) -> Tensor<3> {
         let rotated = |layer| rope.rotate(project(x.clone(), layer));
-        let attended = ops::attention(rotated(&self.q_proj), rotated(&self.k_proj), x.clone(), 1);
+        let (q, k) = (rotated(&self.q_proj), rotated(&self.k_proj));
+        let attended = ops::attention(q, k, x.clone(), 1, self.q_proj.precision());
         self.output(attended)
     }
 

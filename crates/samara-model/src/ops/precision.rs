@@ -1,0 +1,77 @@
+//! What the weights of layers are rounded to.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+pub use samara_kernels::gemm::Precision;
+
+use crate::ModulePath;
+
+/// What a weight is rounded to when it is packed. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rounding(Arc<RwLock<Precision>>);
+
+impl Rounding {
+    pub(super) fn precision(&self) -> Precision {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, precision: Precision) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = precision;
+    }
+
+    /// Called by a weight that is visited.
+    pub(super) fn met(&self, id: ParamId) {
+        MET.with_borrow_mut(|met| {
+            if let Some(met) = met {
+                met.insert(id, self.clone());
+            }
+        });
+    }
+}
+
+thread_local! {
+    /// The weights that a visit on this thread has met. Burn's visitors see parameters, which do not know
+    /// what they are part of.
+    static MET: RefCell<Option<HashMap<ParamId, Rounding>>> = const { RefCell::new(None) };
+}
+
+/// Asks `precision_of` what the weights of all layers of a module are to be rounded to, by their path in it and
+/// their shape: those of linear layers and convolutions, but not of depthwise and transposed ones. For a
+/// module that has not computed anything yet: what is packed already stays as it is.
+pub fn set_precision(module: &impl Module, precision_of: impl Fn(&str, &[usize]) -> Precision) {
+    MET.set(Some(HashMap::new()));
+    let mut paths = Paths::default();
+    module.visit(&mut paths);
+    let met = MET.take().unwrap_or_default();
+    for (path, id, shape) in paths.found {
+        if let Some(rounding) = met.get(&id) {
+            rounding.set(precision_of(&path, &shape));
+        }
+    }
+}
+
+/// All parameters by their path.
+#[derive(Default)]
+struct Paths {
+    path: ModulePath,
+    found: Vec<(String, ParamId, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Paths {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let shape = param.lazy_shape().to_vec();
+        self.found.push((self.path.name(), param.id, shape));
+    }
+}
