@@ -14,6 +14,7 @@ use samara_model::{FeaturesError, ImageFeatures};
 use sha2::{Digest, Sha256};
 
 use crate::error::DeviceError;
+use crate::precision::Precision;
 use crate::preprocess::normalise_values;
 use crate::segmenter::Segmenter;
 use crate::zoom::LastView;
@@ -22,6 +23,7 @@ use crate::{Error, Result};
 const FINGERPRINT: &str = "samara.fingerprint";
 const ARCHITECTURE: &str = "samara.architecture";
 const FRAME: &str = "samara.frame";
+const PRECISION: &str = "samara.precision";
 const IMAGE: &str = "samara.image_sha256";
 
 /// What a model knows of one image. Prompts are answered from it in milliseconds.
@@ -31,6 +33,7 @@ pub struct Embedding {
     frame: Frame,
     pub(crate) features: ImageFeatures,
     image: String,
+    precision: Precision,
     /// What prompts without a mask share, made for the first of them.
     pub(crate) shared: Arc<OnceLock<ImageTokens>>,
     /// The crop that was looked at last.
@@ -45,6 +48,7 @@ impl Embedding {
         image: String,
     ) -> Self {
         Self {
+            precision: segmenter.precision(),
             segmenter,
             frame,
             features,
@@ -62,6 +66,11 @@ impl Embedding {
     /// The model that made the embedding.
     pub fn segmenter(&self) -> &Segmenter {
         &self.segmenter
+    }
+
+    /// The numbers in which it was computed. Prompts are answered in those of the [segmenter](Self::segmenter).
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Width and height of the image, in original pixels.
@@ -159,6 +168,7 @@ impl Embedding {
             ),
             (ARCHITECTURE.to_owned(), self.segmenter.architecture()),
             (FRAME.to_owned(), frame),
+            (PRECISION.to_owned(), self.precision.to_string()),
             (IMAGE.to_owned(), self.image.clone()),
         ]);
         let file = self.features.to_safetensors(metadata);
@@ -224,7 +234,15 @@ impl Embedding {
         let shapes = config.feature_shapes();
         let features = ImageFeatures::from_safetensors(bytes, &shapes, segmenter.device())
             .map_err(|e| damaged(&e))?;
-        Ok(Self::new(segmenter.clone(), frame, features, image))
+        // Files from before there were others have none.
+        let precision = match metadata.get(PRECISION) {
+            Some(name) => name.parse().map_err(|e| damaged(&e))?,
+            None => Precision::Fp32,
+        };
+        Ok(Self {
+            precision,
+            ..Self::new(segmenter.clone(), frame, features, image)
+        })
     }
 }
 

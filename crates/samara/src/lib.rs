@@ -30,6 +30,7 @@ mod logits;
 mod mask_tokens;
 mod mlp;
 mod model_prompt;
+mod precision;
 mod predict;
 mod preprocess;
 mod prompt;
@@ -69,6 +70,7 @@ pub use logits::Logits;
 pub use mask_tokens::MaskTokens;
 pub use mlp::{DenseLayer, Mlp};
 pub use model_prompt::ModelPrompt;
+pub use precision::Precision;
 pub use prompt::{Click, MaskPrompt, Prompt};
 pub use score::{MatchProbability, PredictedIou, StabilityScore};
 pub use segmenter::Segmenter;
@@ -110,8 +112,8 @@ pub mod prelude {
     pub use crate::{
         Candidate, Candidates, DeviceKind, Embedding, Granularity, Hierarchy, ImageLimits, Intent,
         Mask, MaskGenerator, MaskGeneratorOptions, OriginalBox, OriginalPx, OutputMode,
-        PixelFormat, Pixels, Prompt, Segmenter, SegmenterOptions, Select, Selection, decode_image,
-        read_image, read_mask,
+        PixelFormat, Pixels, Precision, Prompt, Segmenter, SegmenterOptions, Select, Selection,
+        decode_image, read_image, read_mask,
     };
     #[cfg(feature = "video")]
     pub use crate::{Direction, VideoOptions, VideoSession, open_video};

@@ -15,6 +15,7 @@ use crate::calibration::Calibration;
 use crate::candidate_head::CandidateHead;
 use crate::error::DeviceError;
 use crate::everything::MaskThresholds;
+use crate::precision::Precision;
 use crate::score::PredictedIou;
 use crate::segmenter_options::SegmenterOptions;
 
@@ -47,7 +48,24 @@ struct Inner {
     config: ModelConfig,
     device: Device,
     threads: Threads,
+    precision: Precision,
+    /// Where the weights are that `model` has rounded.
+    unrounded: Option<Checkpoint>,
     fingerprint: OnceLock<String>,
+}
+
+impl Inner {
+    fn new(model: Model, config: ModelConfig, device: &Device, threads: Threads) -> Self {
+        Self {
+            model,
+            config,
+            device: device.clone(),
+            threads,
+            precision: Precision::Fp32,
+            unrounded: None,
+            fingerprint: OnceLock::new(),
+        }
+    }
 }
 
 impl Segmenter {
@@ -74,13 +92,16 @@ impl Segmenter {
         options: impl Into<SegmenterOptions>,
     ) -> Result<Self> {
         let options = options.into();
-        Self::on_device(checkpoint, &options.device().open()?, options.threads()?)
+        let device = options.device().open()?;
+        let precision = options.precision().resolved(options.device());
+        Self::on_device(checkpoint, &device, options.threads()?, precision)
     }
 
     pub(crate) fn on_device(
         checkpoint: &Checkpoint,
         device: &Device,
         threads: Threads,
+        precision: Precision,
     ) -> Result<Self> {
         let config = checkpoint.config()?;
         let model = threads.run(|| Model::load_with(checkpoint, &config, device))?;
@@ -98,10 +119,16 @@ impl Segmenter {
             return Err(invalid(format!("bad {key} in its metadata: {name:?} is no name")).into());
         }
         let thresholds = MaskThresholds::of_checkpoint(checkpoint)?;
+        model.set_precision(precision.of_model());
+        let inner = Inner {
+            precision,
+            unrounded: (precision != Precision::Fp32).then(|| checkpoint.clone()),
+            ..Inner::new(model, config, device, threads)
+        };
         Ok(Self {
             name: name.map(|name| name.as_str().into()),
             thresholds,
-            ..Self::from_model(model, config, device, threads)
+            ..Self::from_inner(inner)
                 .with_candidate_head(head)
                 .with_calibration(calibration)
         })
@@ -114,16 +141,12 @@ impl Segmenter {
         device: &Device,
         threads: Threads,
     ) -> Self {
-        let device = device.clone();
-        let fingerprint = OnceLock::new();
+        Self::from_inner(Inner::new(model, config, device, threads))
+    }
+
+    fn from_inner(inner: Inner) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                model,
-                config,
-                device,
-                threads,
-                fingerprint,
-            }),
+            inner: Arc::new(inner),
             candidate_head: None,
             calibration: None,
             name: None,
@@ -214,16 +237,29 @@ impl Segmenter {
         })
     }
 
+    /// The numbers that the model multiplies: anything but [`Precision::Auto`].
+    pub fn precision(&self) -> Precision {
+        self.inner.precision
+    }
+
     /// SHA-256 over the names, shapes and values of all weights, in hexadecimal. Computed on
-    /// first use; the same weights give the same fingerprint whatever file they came from.
+    /// first use; the same weights give the same fingerprint whatever file they came from, and whatever they
+    /// are rounded to.
     ///
     /// # Errors
-    /// The device failed.
+    /// The device failed; or the model computes in another precision than `f32`, and its checkpoint cannot be read
+    /// any more.
     pub fn fingerprint(&self) -> Result<&str> {
         if let Some(known) = self.inner.fingerprint.get() {
             return Ok(known);
         }
-        let fingerprint = self.inner.model.fingerprint();
+        let fingerprint = match &self.inner.unrounded {
+            Some(checkpoint) => {
+                let Inner { config, device, .. } = &*self.inner;
+                Model::load_with(checkpoint, config, device)?.fingerprint()
+            }
+            None => self.inner.model.fingerprint(),
+        };
         let fingerprint = fingerprint.map_err(|e| DeviceError::Failed(e.to_string()))?;
         Ok(self.inner.fingerprint.get_or_init(|| fingerprint))
     }

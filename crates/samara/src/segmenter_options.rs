@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 use samara_kernels::threads::Threads;
 
-use crate::{DeviceKind, Error, OptionError, Result};
+use crate::{DeviceKind, Error, OptionError, Precision, Result};
 
 /// Where a model runs. By default on the processor, on threads that all models of the program share and
 /// that nothing else uses: rayon's global pool is left alone, and no thread is bound to a processor.
@@ -22,6 +22,7 @@ use crate::{DeviceKind, Error, OptionError, Result};
 #[derive(Debug, Clone, Default)]
 pub struct SegmenterOptions {
     device: DeviceKind,
+    precision: Precision,
     pool: PoolChoice,
     pinned: bool,
 }
@@ -76,6 +77,17 @@ impl SegmenterOptions {
     pub fn with_pinned_threads(mut self, pinned: bool) -> Self {
         self.pinned = pinned;
         self
+    }
+
+    /// Multiplies in these numbers on the processor.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// The numbers in which it multiplies.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The device.

@@ -11,7 +11,9 @@ use samara_model::checkpoint::Checkpoint;
 use samara_model::sam::PromptBatch;
 use samara_model::{ImageFeatures, Model, ModelConfig, TokenAttention};
 
-use crate::{DeviceKind, Embedding, ModelPrompt, Prompt, PromptError, Result, Segmenter};
+use crate::{
+    DeviceKind, Embedding, ModelPrompt, Precision, Prompt, PromptError, Result, Segmenter,
+};
 
 /// The device of this kind.
 ///
@@ -26,7 +28,7 @@ pub fn open_device(kind: DeviceKind) -> Result<Device> {
 /// # Errors
 /// As [`Segmenter::from_checkpoint`].
 pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Segmenter> {
-    Segmenter::on_device(checkpoint, device, Threads::global())
+    Segmenter::on_device(checkpoint, device, Threads::global(), Precision::Fp32)
 }
 
 /// A segmenter of a model that is already there, without a candidate head or a calibration.
