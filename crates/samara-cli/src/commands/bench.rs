@@ -68,7 +68,7 @@ const MEMORIES: usize = 7;
 /// Measures the model that the flags name.
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     Files::new()
         .read_all("the input image", &flags.image)
         .read("the checkpoint", checkpoint.path())

@@ -96,7 +96,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
 }
 
 fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(checkpoint, place)
     })?;
@@ -182,7 +182,7 @@ fn video(flags: &EvalFlags) -> Result<()> {
     let mut model = None;
     if flags.predictions.is_none() {
         let checkpoint = checkpoint(&flags.model)?;
-        let place = flags.model.device.options();
+        let place = flags.model.options();
         let segmenter = progress::spin("loading the model", || {
             Segmenter::from_checkpoint(&checkpoint, place)
         })?;

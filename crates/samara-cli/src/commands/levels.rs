@@ -22,7 +22,7 @@ pub(crate) fn run(flags: &LevelsFlags) -> Result<()> {
         .write("--out", Kind::Json, Some(&flags.out))
         .check()?;
 
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;

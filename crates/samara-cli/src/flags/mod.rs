@@ -23,7 +23,7 @@ mod video;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara::{DeviceKind, ImageLimits, Intent, SegmenterOptions};
+use samara::{DeviceKind, ImageLimits, Intent, Precision, SegmenterOptions};
 use samara_image::{ReadOptions, Stretch};
 
 pub(crate) use attention::AttentionFlags;
@@ -251,8 +251,25 @@ pub(crate) struct ModelFlags {
     #[arg(long, help_heading = "Model", hide_short_help = true)]
     pub(crate) unchecked_weights: bool,
 
+    /// Numbers that are multiplied on the processor: fp32, bf16, int8, or auto: bf16 where the processor has
+    /// instructions for it, otherwise fp32
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        default_value = "fp32",
+        help_heading = "Model"
+    )]
+    pub(crate) precision: Precision,
+
     #[command(flatten)]
     pub(crate) device: DeviceFlag,
+}
+
+impl ModelFlags {
+    /// How the model is loaded.
+    pub(crate) fn options(&self) -> SegmenterOptions {
+        self.device.options().with_precision(self.precision)
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -33,7 +33,7 @@ const PEAK_DISTANCE: f64 = 0.05;
 pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let outputs = Outputs::resolve(flags);
     Files::new()
         .read("the input image", &flags.image)

@@ -44,7 +44,7 @@ const WAITING: usize = 1;
 pub(crate) fn run(flags: &EverythingFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let options = flags.generator.options()?;
     let options = options.with_output_mode(flags.output_mode);
     let options_of_images = flags.read.options();

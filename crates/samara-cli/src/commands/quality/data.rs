@@ -58,7 +58,7 @@ pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     check_keep(flags, &data)?;
     let head = load_head(flags.head.as_deref())?;
 
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(&checkpoint, place)
     })?;

@@ -56,7 +56,7 @@ struct Report<'a> {
 pub(super) fn run(flags: &QualityFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     Files::new()
         .read("the input image", &flags.input)
         .read_all("the mask of --mask", &flags.masks)

@@ -73,7 +73,7 @@ pub(super) fn run(flags: &SegmentFlags, prompts: &Prompts) -> Result<()> {
     };
     refuse_single(flags)?;
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let inside = results(flags, jobs)?;
     let masks = jobs
         .iter()

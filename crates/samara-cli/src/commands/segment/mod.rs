@@ -53,7 +53,7 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
         ));
     }
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let outputs = Outputs::resolve(flags, path, asked.len())?;
     outputs
         .files(flags, path, asked)

@@ -40,7 +40,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(20);
 pub(crate) fn run(flags: &VideoFlags) -> Result<()> {
     // Everything that can be wrong is looked at before the expensive work starts.
     let checkpoint = checkpoint(&flags.model)?;
-    let place = flags.model.device.options();
+    let place = flags.model.options();
     let limits = ImageLimits::from(&flags.limits);
     files(flags)
         .read("the checkpoint", checkpoint.path())
