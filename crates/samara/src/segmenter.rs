@@ -135,6 +135,7 @@ impl Segmenter {
     }
 
     /// Wraps a model that is already there.
+    #[cfg(feature = "tensors")]
     pub(crate) fn from_model(
         model: Model,
         config: ModelConfig,
