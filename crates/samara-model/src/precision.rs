@@ -6,13 +6,13 @@ use crate::ops::{self, Precision};
 impl Model {
     /// Makes the layers of a model that has not computed anything yet multiply in fewer bits.
     pub fn set_precision(&self, precision: Precision) {
-        ops::set_precision(self, |path, shape| layer_precision(precision, path, shape));
+        ops::set_precision(self, |path| layer_precision(precision, path));
     }
 }
 
 /// What a layer computes in. Beside the encoder the attention between prompts and image has nearly all products;
 /// what scores and hyper-networks are computed from keeps its bits.
-fn layer_precision(precision: Precision, path: &str, _shape: &[usize]) -> Precision {
+fn layer_precision(precision: Precision, path: &str) -> Precision {
     let within = |module: &str| path.starts_with(module);
     match precision {
         Precision::Fp32 => Precision::Fp32,

@@ -27,7 +27,8 @@ pub enum Precision {
     Fp32,
     /// bf16: `f32` with 8 bits of precision. Half the memory of weights.
     Bf16,
-    /// 8-bit integers with scales, and bf16 in layers that lose too much. A quarter of the memory of weights.
+    /// 8-bit integers with scales in the image encoder, and bf16 in its first layer, its attention and the
+    /// decoder's. A quarter of the memory of weights.
     Int8,
 }
 

@@ -119,10 +119,13 @@ impl Segmenter {
             return Err(invalid(format!("bad {key} in its metadata: {name:?} is no name")).into());
         }
         let thresholds = MaskThresholds::of_checkpoint(checkpoint)?;
-        model.set_precision(precision.of_model());
+        let rounds = precision != Precision::Fp32;
+        if rounds {
+            model.set_precision(precision.of_model());
+        }
         let inner = Inner {
             precision,
-            unrounded: (precision != Precision::Fp32).then(|| checkpoint.clone()),
+            unrounded: rounds.then(|| checkpoint.clone()),
             ..Inner::new(model, config, device, threads)
         };
         Ok(Self {

@@ -62,13 +62,8 @@ impl<F: Float> Head<F> {
         }
         for (step, tokens) in tokens.chunks(F::VALUES).enumerate() {
             let value = |token: &Option<usize>| row(v, padding.1, *token, head, width);
-            let rows = [tokens.first().map(value), tokens.get(1).map(value)];
-            let panels = self.values.chunks_exact_mut(value_steps * panel);
-            for (from, out) in (0..width).step_by(panel).zip(panels) {
-                let part = from..width.min(from + panel);
-                let out = &mut out[step * panel..][..part.len()];
-                F::interleave(isa, rows.map(|row| row.map(|row| &row[part.clone()])), out);
-            }
+            let rows = (value(&tokens[0]), tokens.get(1).map(value));
+            F::step(isa, rows, step..value_steps, &mut self.values);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Both sides of a matmul made on the way, of numbers that need no scales.
 
+use std::ops::Range;
+
 use pulp::bytemuck::Zeroable;
 
 use super::bf16;
@@ -43,19 +45,31 @@ pub(crate) trait Float: Dispatch {
         for (step, rows) in values.chunks(Self::VALUES * columns).enumerate() {
             let (first, second) = rows.split_at(columns);
             let second = (!second.is_empty()).then_some(second);
-            let panels = lanes.chunks_exact_mut(steps * width);
-            for (from, panel) in (0..columns).step_by(width).zip(panels) {
-                let part = from..columns.min(from + width);
-                let out = &mut panel[step * width..][..part.len()];
-                let rows = [Some(first), second].map(|row| row.map(|row| &row[part.clone()]));
-                Self::interleave(isa, rows, out);
-            }
+            Self::step(isa, (first, second), step..steps, lanes);
         }
         Side::from_panels(isa, lanes, depth, columns)
     }
 
-    /// A row of a panel: as many rows of values as a lane holds, or fewer, the others being zero.
-    fn interleave(isa: Isa, rows: [Option<&[f32]>; 2], out: &mut [Self::Lane]);
+    /// Packs the rows of one step into all panels, `[steps, width]` each: a row, and a second one where a lane
+    /// holds two and there is one. `steps` begins with this step and ends with their number.
+    fn step(
+        isa: Isa,
+        (first, second): (&[f32], Option<&[f32]>),
+        steps: Range<usize>,
+        panels: &mut [Self::Lane],
+    ) {
+        let (columns, width) = (first.len(), shape(isa).1);
+        let panels = panels.chunks_exact_mut(steps.end * width);
+        for (from, panel) in (0..columns).step_by(width).zip(panels) {
+            let part = from..columns.min(from + width);
+            let out = &mut panel[steps.start * width..][..part.len()];
+            let second = second.map(|row| &row[part.clone()]);
+            Self::interleave(isa, (&first[part], second), out);
+        }
+    }
+
+    /// A row of a panel. A second row that is missing is zero.
+    fn interleave(isa: Isa, rows: (&[f32], Option<&[f32]>), out: &mut [Self::Lane]);
 }
 
 impl Float for Fp32 {
@@ -78,10 +92,8 @@ impl Float for Fp32 {
         out.zip(column).for_each(|(out, x)| *out = *x);
     }
 
-    fn interleave(_: Isa, [row, _]: [Option<&[f32]>; 2], out: &mut [f32]) {
-        if let Some(row) = row {
-            out.copy_from_slice(row);
-        }
+    fn interleave(_: Isa, (row, _): (&[f32], Option<&[f32]>), out: &mut [f32]) {
+        out.copy_from_slice(row);
     }
 }
 
@@ -114,7 +126,7 @@ impl Float for Bf16 {
         out.zip(lanes).for_each(|(out, lane)| *out = *lane);
     }
 
-    fn interleave(isa: Isa, [first, second]: [Option<&[f32]>; 2], out: &mut [u32]) {
-        bf16::interleave(isa, [first, second].map(Option::unwrap_or_default), out);
+    fn interleave(isa: Isa, (first, second): (&[f32], Option<&[f32]>), out: &mut [u32]) {
+        bf16::interleave(isa, [first, second.unwrap_or_default()], out);
     }
 }

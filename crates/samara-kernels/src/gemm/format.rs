@@ -33,7 +33,7 @@ pub(crate) trait Format: Copy + fmt::Debug + Send + Sync + 'static {
     /// A thread's buffers for left sides.
     fn buffers(scratch: &mut Scratch) -> Buffers<'_, Self::Lane>;
 
-    /// A row of the left side in lanes. What is missing in the last one is zero.
+    /// A row of the left side in lanes. What is missing in the last one is a number, which meets zeros.
     fn round(isa: Isa, row: &[f32], lanes: &mut [Self::Lane]) -> RowScale;
 
     /// The same of a row of `length` values that `gather` writes.

@@ -62,16 +62,12 @@ impl PooledAttention {
             x.reshape([count, height * width, channels])
         };
         let part = |kv: &Tensor<3>, part: usize| kv.clone().narrow(2, part * dim, dim);
+        let (heads, precision) = (self.0.heads, self.0.precision);
+        let attend = |q, kv: &Tensor<3>| attention(q, part(kv, 1), part(kv, 2), heads, precision);
         let window = self.0.window;
         if window == 0 {
             let kv = flat(qkv);
-            let out = attention(
-                flat(q),
-                part(&kv, 1),
-                part(&kv, 2),
-                self.0.heads,
-                self.0.precision,
-            );
+            let out = attend(flat(q), &kv);
             return out.reshape(shape);
         }
         // Windows are filled up with zeros, so the padding is taken off and put back.
@@ -79,13 +75,7 @@ impl PooledAttention {
         let kv = flat(window_partition(qkv - padding.clone(), window) + padding);
         let q = window_partition(q, window / 2);
         let windows = q.dims();
-        let out = attention(
-            flat(q),
-            part(&kv, 1),
-            part(&kv, 2),
-            self.0.heads,
-            self.0.precision,
-        );
+        let out = attend(flat(q), &kv);
         window_unpartition(out.reshape(windows), height, width)
     }
 }

@@ -39,17 +39,17 @@ thread_local! {
     static MET: RefCell<Option<HashMap<ParamId, Rounding>>> = const { RefCell::new(None) };
 }
 
-/// Asks `precision_of` what the weights of all layers of a module are to be rounded to, by their path in it and
-/// their shape: those of linear layers and convolutions, but not of depthwise and transposed ones. For a
-/// module that has not computed anything yet: what is packed already stays as it is.
-pub fn set_precision(module: &impl Module, precision_of: impl Fn(&str, &[usize]) -> Precision) {
+/// Asks `precision_of` what the weights of all layers of a module are to be rounded to, by their path in it:
+/// those of linear layers and convolutions, but not of transposed ones; depthwise ones are multiplied as they
+/// are. For a module that has not computed anything yet: what is packed already stays as it is.
+pub fn set_precision(module: &impl Module, precision_of: impl Fn(&str) -> Precision) {
     MET.set(Some(HashMap::new()));
     let mut paths = Paths::default();
     module.visit(&mut paths);
     let met = MET.take().unwrap_or_default();
-    for (path, id, shape) in paths.found {
+    for (path, id) in paths.found {
         if let Some(rounding) = met.get(&id) {
-            rounding.set(precision_of(&path, &shape));
+            rounding.set(precision_of(&path));
         }
     }
 }
@@ -58,7 +58,7 @@ pub fn set_precision(module: &impl Module, precision_of: impl Fn(&str, &[usize])
 #[derive(Default)]
 struct Paths {
     path: ModulePath,
-    found: Vec<(String, ParamId, Vec<usize>)>,
+    found: Vec<(String, ParamId)>,
 }
 
 impl ModuleVisitor for Paths {
@@ -71,7 +71,6 @@ impl ModuleVisitor for Paths {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let shape = param.lazy_shape().to_vec();
-        self.found.push((self.path.name(), param.id, shape));
+        self.found.push((self.path.name(), param.id));
     }
 }
