@@ -1,10 +1,12 @@
 """Measures Samara beside its peers, turn by turn in one run, and writes a table.
 
-    python compare.py [--rounds 7] [--models vit_b mobile_sam] [--threads N] [--json FILE] [--markdown FILE]
+    python compare.py [--rounds 7] [--models vit_b mobile_sam] [--precisions fp32 bf16 int8] [--threads N]
+        [--json FILE] [--markdown FILE]
 
 Everyone has the same random weights and takes turns: one measurement of each, then the next round, so that whatever
 else the machine does meets all alike. The first round warms up and does not count. Times are medians in milliseconds;
-a ratio is the median over the rounds of peer / Samara, with the smallest and the largest.
+a ratio is the median over the rounds of peer / Samara at the same precision, with the smallest and the largest. An
+error is the norm of what an embedding is off by that of the embedding in fp32, the median over the pictures.
 """
 
 import argparse
@@ -19,7 +21,19 @@ from pathlib import Path
 from time import sleep
 
 HERE = Path(__file__).resolve().parent
-PEERS = ["torch", "onnxruntime", "openvino"]
+# What everyone can compute in, the fastest way of each.
+PRECISIONS = {
+    "samara": ["fp32", "bf16", "int8"],
+    "openvino": ["fp32", "bf16", "int8"],
+    "torch": ["fp32", "bf16"],
+    "onnxruntime": ["fp32", "int8"],
+}
+NAMES = {"samara": "Samara", "openvino": "OpenVINO", "torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+DEFAULTS = (
+    "Without being told, OpenVINO computes in bf16 where the processor has instructions for it and in fp32 elsewhere, "
+    "PyTorch and ONNX Runtime in fp32, Samara in fp32."
+)
+PICTURES = sorted([*(HERE.parent / "docs/gallery").glob("*.jpg"), HERE.parent / "docs/coffee.png"])
 WORKS = ["embed", "prompt", "batch"]
 BATCH = 64
 # Seconds before every measurement: the threads of a runtime go on spinning for a while when they have answered, and
@@ -69,36 +83,56 @@ def weights(model: str, folder: Path) -> Path:
     return path
 
 
-def measure(model: str, samara: str, threads: int, rounds: int) -> dict:
+def measure(model: str, samara: str, precisions: list[str], threads: int, rounds: int) -> dict:
+    """Times, memory and errors by program and precision."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = str(weights(model, Path(folder)))
         peers = [sys.executable, str(HERE / "peers.py")]
-        subprocess.run([*peers, "export", model, checkpoint, folder, str(BATCH)], check=True)
-        inputs = {"torch": [model, checkpoint], "onnxruntime": [model, folder], "openvino": [model, folder]}
-        workers = {
-            "samara": Worker(
-                [samara, "bench", "--checkpoint", checkpoint, "--turns", "--prompts", str(BATCH), "--threads", str(threads)],
-                {},
-            )
-        } | {
-            peer: Worker([*peers, peer, *inputs[peer], str(threads)], {"OMP_NUM_THREADS": str(threads)})
-            for peer in PEERS
-        }
-        times = {name: {work: [] for work in WORKS} for name in workers}
+        pictures = [str(picture) for picture in PICTURES]
+        subprocess.run([*peers, "export", model, checkpoint, folder, str(BATCH), *pictures], check=True)
+        workers = {}
+        for program, all_precisions in PRECISIONS.items():
+            for precision in filter(precisions.__contains__, all_precisions):
+                if program == "samara":
+                    own = ["bench", "--checkpoint", checkpoint, "--precision", precision, "--turns"]
+                    command = [samara, *own, "--prompts", str(BATCH), "--threads", str(threads)]
+                else:
+                    source = checkpoint if program == "torch" else folder
+                    command = [*peers, program, model, source, str(threads), precision]
+                workers[program, precision] = Worker(command, {"OMP_NUM_THREADS": str(threads)})
+        times = {key: {work: [] for work in WORKS} for key in workers}
         for number in range(rounds + 1):
             for work in WORKS:
-                for name, worker in workers.items():
-                    line = f"batch {BATCH}" if work == "batch" and name != "samara" else work
+                for key, worker in workers.items():
+                    if work != "embed" and is_same_decoder(*key):
+                        continue
+                    line = f"batch {BATCH}" if work == "batch" and key[0] != "samara" else work
                     sleep(SETTLE)
                     time = worker.ask(line)
                     if number > 0:
-                        times[name][work].append(time)
-                    print(f"\r{model}: round {number} of {rounds}, {work}, {name}: {time:.0f} ms    ", end="", file=sys.stderr)
-        print(file=sys.stderr)
-        memory = {name: worker.memory() for name, worker in workers.items()}
-        for worker in workers.values():
+                        times[key][work].append(time)
+                    show(f"{model}: round {number} of {rounds}, {work}, {key[0]} {key[1]}: {time:.0f} ms")
+        memory = {key: worker.memory() for key, worker in workers.items()}
+        errors = {}
+        for key, worker in workers.items():
+            errors[key] = statistics.median(worker.ask(f"error {picture}") for picture in pictures)
+            show(f"{model}: error, {key[0]} {key[1]}")
             worker.end()
-    return {"times": times, "memory": memory}
+        print(file=sys.stderr)
+    return {
+        f"{program} {precision}": {"times": times[key], "memory": memory[key], "error": errors[key]}
+        for key in workers
+        for program, precision in [key]
+    }
+
+
+def is_same_decoder(program: str, precision: str) -> bool:
+    """Whether the decoder is that of another precision, which has been measured already."""
+    return precision == "int8"
+
+
+def show(text: str) -> None:
+    print(f"\r{text:<78}", end="", file=sys.stderr)
 
 
 def ratio(peer: list[float], own: list[float]) -> str:
@@ -107,25 +141,42 @@ def ratio(peer: list[float], own: list[float]) -> str:
 
 
 def table(results: dict) -> str:
-    lines = ["| Work | Samara | PyTorch | ONNX Runtime | OpenVINO |", "|---|---|---|---|---|"]
+    lines = [DEFAULTS, ""]
+    lines += [f"| Work | precision | {' | '.join(NAMES.values())} |", "|---" * (2 + len(NAMES)) + "|"]
     labels = {"embed": "image embedding", "prompt": "one click", "batch": f"{BATCH} clicks, one batch"}
     for model, result in results.items():
-        for work, label in labels.items():
-            own = result["times"]["samara"][work]
-            cells = [f"**{statistics.median(own):.1f} ms**"]
-            for peer in PEERS:
-                other = result["times"][peer][work]
-                cells.append(f"{statistics.median(other):.1f} ms · {ratio(other, own)}")
-            lines.append(f"| {model}, {label} | " + " | ".join(cells) + " |")
-        memory = [f"{result['memory'][name]:.0f} MB" for name in ["samara", *PEERS]]
-        lines.append(f"| {model}, most memory in all | " + " | ".join(memory) + " |")
+        for label, cell in [
+            *((labels[work], time_cell(work)) for work in WORKS),
+            ("error of the embedding", lambda of, own: f"{of['error']:.4f}"),
+            ("most memory in all", lambda of, own: f"{of['memory']:.0f} MB"),
+        ]:
+            for precision in PRECISIONS["samara"]:
+                of = [result.get(f"{program} {precision}") for program in NAMES]
+                cells = [cell(of_program, of[0]) if of_program else "" for of_program in of]
+                if any(cells):
+                    lines.append(f"| {model}, {label} | {precision} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def time_cell(work: str):
+    """What a table says of a program's time, beside Samara's."""
+
+    def cell(of: dict, own: dict | None) -> str:
+        times = of["times"][work]
+        if not times:
+            return ""
+        text = f"{statistics.median(times):.1f} ms"
+        if of is own:
+            return f"**{text}**"
+        return f"{text} · {ratio(times, own['times'][work])}" if own else text
+
+    return cell
 
 
 def versions() -> str:
     from importlib.metadata import version
 
-    return ", ".join(f"{name} {version(name)}" for name in ["torch", "onnxruntime", "openvino"])
+    return ", ".join(f"{name} {version(name)}" for name in ["torch", "onnxruntime", "openvino", "nncf"])
 
 
 def cpu() -> str:
@@ -145,11 +196,14 @@ def main() -> None:
     parser.add_argument("--samara", default="samara", help="the program")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--models", nargs="+", default=["vit_b", "mobile_sam"])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS["samara"], default=PRECISIONS["samara"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     flags = parser.parse_args()
-    results = {model: measure(model, flags.samara, flags.threads, flags.rounds) for model in flags.models}
+    results = {}
+    for model in flags.models:
+        results[model] = measure(model, flags.samara, flags.precisions, flags.threads, flags.rounds)
     facts = f"{cpu()}, {flags.threads} threads, {flags.rounds} rounds, commit {commit()}; {versions()}."
     text = f"{table(results)}\n\n{facts}\n"
     print(text)

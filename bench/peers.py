@@ -1,12 +1,18 @@
 """The peers of `samara bench --turns`: PyTorch, ONNX Runtime and OpenVINO on the same weights.
 
-    python peers.py export MODEL CHECKPOINT FOLDER BATCH
-    python peers.py torch MODEL CHECKPOINT THREADS
-    python peers.py onnxruntime|openvino MODEL FOLDER THREADS
+    python peers.py export MODEL CHECKPOINT FOLDER BATCH PICTURE...
+    python peers.py torch MODEL CHECKPOINT THREADS fp32|bf16
+    python peers.py onnxruntime MODEL FOLDER THREADS fp32|int8
+    python peers.py openvino MODEL FOLDER THREADS fp32|bf16|int8
 
-MODEL is vit_b, vit_l, vit_h, mobile_sam, or one of SAM 2 such as sam2.1_tiny. `export` writes the graphs that ONNX Runtime and OpenVINO take: the image
-encoder, and the decoder for one click and for BATCH clicks. A runtime reads lines that name the work (embed, prompt,
-batch N) and answers every one with the milliseconds it took.
+MODEL is vit_b, vit_l, vit_h, mobile_sam, or one of SAM 2 such as sam2.1_tiny. `export` writes the graphs that ONNX Runtime
+and OpenVINO take: the image encoder, and the decoder for one click and for BATCH clicks; and the encoder in int8 as NNCF
+(for OpenVINO, over the pictures) and ONNX Runtime's dynamic quantisation make it. A runtime reads lines that name the
+work (embed, prompt, batch N) and answers every one with the milliseconds it took; `error PICTURE` is answered with the
+relative error of its embedding against that of PyTorch in fp32, whose embeddings `export` keeps.
+
+With int8, what is not quantised is computed in bf16 by OpenVINO, as it does by default, and the decoder is the one of
+fp32, which both compute as they do by default.
 
 The image encoder gets pixels that are resized and normalised already, which `samara bench` does inside of its
 measurement. The decoder is the prompt encoder and the mask decoder of single clicks up to logits and scores: one graph
@@ -115,10 +121,47 @@ def load(model: str, checkpoint: str):
     return sam.image_encoder, Decoder(sam).eval()
 
 
-def export(model: str, checkpoint: str, folder: str, batch: str) -> None:
+def pixels_of(path: str) -> np.ndarray:
+    """A picture as the encoders take it, by its longest side and with zeros to the right or below."""
+    from PIL import Image
+
+    image = Image.open(path).convert("RGB")
+    scale = SIDE / max(image.size)
+    image = image.resize([round(x * scale) for x in image.size], Image.Resampling.BILINEAR)
+    values = (np.asarray(image, np.float32) - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    pixels = np.zeros((1, 3, SIDE, SIDE), np.float32)
+    pixels[0, :, : image.height, : image.width] = values.transpose(2, 0, 1)
+    return pixels
+
+
+def reference(folder: str, picture: str) -> Path:
+    """Where `export` keeps the embedding of a picture."""
+    return Path(folder) / f"{Path(picture).stem}.npy"
+
+
+def quantise(folder: str, pictures: list[str]) -> None:
+    """The encoder in int8, for both runtimes."""
+    import nncf
+    import openvino
+    from onnxruntime.quantization import quantize_dynamic
+
+    encoder = str(Path(folder) / "encoder.onnx")
+    data = nncf.Dataset([pixels_of(picture) for picture in pictures])
+    model = openvino.Core().read_model(encoder)
+    model = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(pictures))
+    openvino.save_model(model, str(Path(folder) / "encoder-int8.xml"), compress_to_fp16=False)
+    # Its convolutions in integers are slower than in fp32, so only matrix products.
+    quantize_dynamic(encoder, str(Path(folder) / "encoder-int8.onnx"), op_types_to_quantize=["MatMul"])
+
+
+def export(model: str, checkpoint: str, folder: str, batch: str, *pictures: str) -> None:
     import torch
 
     encoder, decoder = load(model, checkpoint)
+    for picture in pictures:
+        with torch.inference_mode():
+            embedding = encoder(torch.from_numpy(pixels_of(picture)))
+        np.save(reference(folder, picture), main_output(embedding))
     graphs = {"encoder": (encoder, [PIXELS])}
     for count in {1, int(batch)}:
         graphs[f"decoder{count}"] = (decoder, [*features(model), *clicks(count)])
@@ -127,28 +170,43 @@ def export(model: str, checkpoint: str, folder: str, batch: str) -> None:
         inputs = tuple(torch.from_numpy(x) for x in inputs)
         path = str(Path(folder) / f"{name}.onnx")
         torch.onnx.export(module, inputs, path, input_names=names, opset_version=17, dynamo=False)
+    quantise(folder, list(pictures))
+
+
+def main_output(outputs) -> np.ndarray:
+    """The embedding among what an encoder gives, as fp32."""
+    first = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+    return np.asarray(first.float() if hasattr(first, "float") else first, np.float32)
 
 
 class Torch:
-    def __init__(self, model: str, checkpoint: str, threads: str):
+    def __init__(self, model: str, checkpoint: str, threads: str, precision: str):
         import torch
 
-        self.torch, self.model = torch, model
+        self.torch, self.model, self.bf16 = torch, model, precision == "bf16"
+        self.folder = str(Path(checkpoint).parent)
         torch.set_num_threads(int(threads))
         encoder, decoder = load(model, checkpoint)
         self.modules = {"encoder": encoder, "decoder": decoder}
 
     def run(self, name: str, inputs: list[np.ndarray]):
-        with self.torch.inference_mode():
+        autocast = self.torch.autocast("cpu", self.torch.bfloat16, enabled=self.bf16)
+        with self.torch.inference_mode(), autocast:
             return self.modules[name.rstrip("0123456789")](*map(self.torch.from_numpy, inputs))
 
 
 class Exported:
     """A runtime that takes ONNX files."""
 
-    def __init__(self, model: str, folder: str, threads: str):
-        self.model, self.threads = model, int(threads)
-        self.graphs = {path.stem: self.compile(str(path)) for path in Path(folder).glob("*.onnx")}
+    # What a file with the encoder in int8 ends with.
+    INT8 = ".onnx"
+
+    def __init__(self, model: str, folder: str, threads: str, precision: str):
+        self.model, self.folder, self.threads, self.precision = model, folder, int(threads), precision
+        paths = {path.stem: path for path in Path(folder).glob("*.onnx") if "-int8" not in path.stem}
+        if precision == "int8":
+            paths["encoder"] = Path(folder) / f"encoder-int8{self.INT8}"
+        self.graphs = {name: self.compile(str(path)) for name, path in paths.items()}
 
 
 class OnnxRuntime(Exported):
@@ -164,11 +222,14 @@ class OnnxRuntime(Exported):
 
 
 class OpenVino(Exported):
+    INT8 = ".xml"
+
     def compile(self, path: str):
         import openvino
 
-        # The default on a CPU with bf16 would be another precision than that of the others.
-        config = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": "f32"}
+        # Without a hint: bf16 where the processor has it.
+        hint = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}[self.precision]
+        config = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": hint}
         return openvino.Core().compile_model(path, "CPU", config)
 
     def run(self, name: str, inputs: list[np.ndarray]):
@@ -180,7 +241,13 @@ RUNTIMES = {"torch": Torch, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
 
 def answer(runtime) -> None:
     for line in sys.stdin:
-        work, *count = line.split()
+        work, *count = line.split(maxsplit=1)
+        if work == "error":
+            picture = count[0].rstrip("\n")
+            exact = np.load(reference(runtime.folder, picture))
+            error = main_output(runtime.run("encoder", [pixels_of(picture)])) - exact
+            print(np.linalg.norm(error) / np.linalg.norm(exact), flush=True)
+            continue
         count = int(count[0]) if count else 1
         prompts = [*features(runtime.model), *clicks(count)]
         name, inputs = ("encoder", [PIXELS]) if work == "embed" else (f"decoder{count}", prompts)

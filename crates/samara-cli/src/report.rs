@@ -154,6 +154,8 @@ pub(crate) struct Report {
     /// What the model calls itself.
     pub(crate) model: String,
     pub(crate) architecture: String,
+    /// The numbers in which the image was embedded.
+    pub(crate) precision: &'static str,
     /// What a click was taken to mean.
     pub(crate) intent: Intent,
     /// In the order of the prompts.

@@ -82,6 +82,9 @@ fn stages_are_measured_by_turns() {
     assert_eq!(times.len(), 4);
     assert!(times.iter().all(|&time| time > 0.0));
     assert_fails(&run("dance\n"), 2, &["dance", "embed"]);
+    // Against itself a model in fp32 is exact.
+    assert_eq!(stdout(&run("error photo.png\n")), "0.000000\n");
+    assert_fails(&run("error none.png\n"), 1, &["none.png"]);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct ModelDescription {
     pub architecture: String,
     /// SHA-256 over its weights.
     pub fingerprint: String,
+    /// The numbers that it multiplied, such as `fp32`.
+    pub precision: &'static str,
     /// Where it ran.
     pub device: String,
 }
@@ -315,6 +317,7 @@ pub(super) mod tests {
             model: name.into(),
             architecture: "sam-vit-b".into(),
             fingerprint: "00ff".into(),
+            precision: "fp32",
             device: "cpu".into(),
         }
     }

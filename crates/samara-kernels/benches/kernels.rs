@@ -10,10 +10,11 @@ use samara_kernels::activation::Activation;
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::feed_forward::FeedForward;
-use samara_kernels::gemm::{self, Dense, Epilogue, ForRows, Layer, Matrix, Packed, Precision};
+use samara_kernels::gemm::{self, Dense, Epilogue, ForRows, Layer, Matrix, Packed};
 use samara_kernels::layer_norm::{Norm, layer_norm};
 use samara_kernels::math::gelu_in_place;
 use samara_kernels::meter;
+use samara_kernels::precision::Precision;
 use samara_kernels::two_way::{ImageToTokens, ImageTokens, Projection, TokensToImage};
 use samara_kernels::upscale::Upscaling;
 

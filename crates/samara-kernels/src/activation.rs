@@ -4,7 +4,8 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::isa::{Fma, Isa, Kernel};
-use crate::math::gelu_lanes;
+use crate::math::{gelu_lanes, rough_gelu_lanes};
+use crate::precision::Precision;
 use crate::{add_in_order, rows_per_part};
 
 /// What follows a linear map.
@@ -23,6 +24,8 @@ pub enum Activation {
     Rectifier(Rectifier),
     /// x · Φ(x) with the exact error function, see [`gelu_in_place`](crate::math::gelu_in_place).
     Gelu,
+    /// The same with an error of at most 1e-4, for what is rounded to bf16.
+    RoughGelu,
 }
 
 impl Default for Activation {
@@ -32,6 +35,14 @@ impl Default for Activation {
 }
 
 impl Activation {
+    /// A GELU that is as exact as these numbers.
+    pub fn gelu(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Gelu,
+            Precision::Bf16 | Precision::Int8 => Self::RoughGelu,
+        }
+    }
+
     /// The activation in every lane of a register. A rectifier keeps what is no number.
     #[inline(always)]
     pub(crate) fn apply_lanes<S: Simd>(self, simd: S, fma: Fma, x: S::f32s) -> S::f32s {
@@ -40,6 +51,7 @@ impl Activation {
             Self::Rectifier(Rectifier::Identity) => x,
             Self::Rectifier(Rectifier::Relu) => simd.max_f32s(zero, x),
             Self::Gelu => gelu_lanes(simd, fma, x),
+            Self::RoughGelu => rough_gelu_lanes(simd, fma, x),
         }
     }
 }

@@ -15,7 +15,7 @@ pub enum Isa {
     Avx512(Avx512),
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
-    Avx2(pulp::x86::V3),
+    Avx2(Avx2),
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon(pulp::aarch64::Neon),
@@ -61,6 +61,33 @@ impl Avx512 {
     }
 }
 
+/// AVX2, and whether it has the instructions that multiply int8.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2 {
+    pub(crate) base: pulp::x86::V3,
+    vnni: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// As [`Avx512::available`].
+    fn available() -> impl Iterator<Item = Self> {
+        let plain = pulp::x86::V3::try_new().map(|base| Self { base, vnni: false });
+        let all = plain.filter(|_| is_x86_feature_detected!("avxvnni"));
+        let all = all.map(|plain| Self {
+            vnni: true,
+            ..plain
+        });
+        all.into_iter().chain(plain)
+    }
+
+    /// Whether it has AVX-VNNI.
+    pub(crate) fn has_vnni(self) -> bool {
+        self.vnni
+    }
+}
+
 impl Isa {
     /// All that this processor has, the widest first; the last is [`Isa::Portable`].
     pub fn available() -> Vec<Self> {
@@ -70,7 +97,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             {
                 all.extend(Avx512::available().map(Self::Avx512));
-                all.extend(pulp::x86::V3::try_new().map(Self::Avx2));
+                all.extend(Avx2::available().map(Self::Avx2));
             }
             #[cfg(target_arch = "aarch64")]
             all.extend(pulp::aarch64::Neon::try_new().map(Self::Neon));
@@ -105,6 +132,8 @@ impl Isa {
                 (false, false) => "AVX-512",
             },
             #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) if isa.vnni => "AVX2 with VNNI",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "AVX2",
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => "NEON",
@@ -123,7 +152,7 @@ impl Isa {
                 || kernel(Fma::SOME),
             ),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(isa) => isa.vectorize(
+            Self::Avx2(isa) => isa.base.vectorize(
                 #[inline(always)]
                 || kernel(Fma::SOME),
             ),
@@ -146,9 +175,9 @@ impl Isa {
                 || kernel.run(isa.base, Fma::SOME),
             ),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(isa) => isa.vectorize(
+            Self::Avx2(isa) => isa.base.vectorize(
                 #[inline(always)]
-                || kernel.run(isa, Fma::SOME),
+                || kernel.run(isa.base, Fma::SOME),
             ),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(isa) => isa.vectorize(

@@ -29,6 +29,7 @@ pub mod memory_attention;
 pub mod meter;
 pub mod pool;
 pub mod position;
+pub mod precision;
 pub mod rope;
 #[cfg(test)]
 mod testing;

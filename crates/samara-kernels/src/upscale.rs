@@ -11,9 +11,10 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::{Activate, Activation};
-use crate::gemm::{Epilogue, ForRows, Matrix, Packed, Precision, Scratch, multiply_rows};
+use crate::gemm::{Epilogue, ForRows, Matrix, Packed, Scratch, multiply_rows};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::layer_norm::Norm;
+use crate::precision::Precision;
 
 /// Cells of a task: their 1 536 pixels of 32 channels take 200 KB.
 const CELLS: usize = 96;
@@ -121,6 +122,7 @@ impl Kernel for DotProducts<'_> {
 #[derive(Debug)]
 pub struct PackedUpscaling<'a> {
     isa: Isa,
+    gelu: Activation,
     first: ForRows<Packed>,
     /// Of all four pixels.
     first_bias: Vec<f32>,
@@ -147,6 +149,7 @@ impl<'a> Upscaling<'a> {
         };
         PackedUpscaling {
             isa,
+            gelu: Activation::gelu(precision),
             first: pack(self.first, self.first_bias.len()),
             first_bias: self.first_bias.repeat(4),
             norm: self.norm,
@@ -170,6 +173,7 @@ impl PackedUpscaling<'_> {
             second,
             first_bias,
             second_bias,
+            gelu,
             ..
         } = self;
         let [first, second] = [first, second].map(ForRows::right);
@@ -205,10 +209,10 @@ impl PackedUpscaling<'_> {
                         self.norm.rows(coarse);
                     },
                 );
-                isa.dispatch(Activate(Activation::Gelu, coarse));
+                isa.dispatch(Activate(*gelu, coarse));
                 fine.resize(count * 16 * last, 0.0);
                 let activation = match self.features {
-                    None => Activation::Gelu,
+                    None => *gelu,
                     // There is something to be added first.
                     Some(_) => Activation::default(),
                 };
@@ -229,7 +233,7 @@ impl PackedUpscaling<'_> {
                             });
                         },
                     );
-                    isa.dispatch(Activate(Activation::Gelu, fine));
+                    isa.dispatch(Activate(*gelu, fine));
                 }
                 isa.dispatch(DotProducts {
                     rows: fine,

@@ -6,8 +6,10 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use samara::checkpoint::Checkpoint;
 use samara::{
-    Direction, Embedding, ImageLimits, Prompt, Segmenter, VideoOptions, VideoSession, read_image,
+    Direction, Embedding, ImageLimits, Prompt, Segmenter, SegmenterOptions, VideoOptions,
+    VideoSession, read_image,
 };
 use samara_image::{Rgb, RgbImage, write_atomic};
 use samara_kernels::isa::Isa;
@@ -31,6 +33,7 @@ struct Report {
     image: [u32; 2],
     threads: usize,
     instruction_set: &'static str,
+    precision: &'static str,
     peak_gflops: f64,
     peak_memory_mb: Option<f64>,
     stages: Vec<Stage>,
@@ -48,6 +51,7 @@ struct Stage {
 
 /// The work that is measured.
 struct Work {
+    checkpoint: Checkpoint,
     segmenter: Segmenter,
     image: RgbImage,
     embedding: Embedding,
@@ -84,6 +88,7 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let embedding = segmenter.embed(&image)?;
     let prompts = grid(&image, flags.prompts);
     let work = Work {
+        checkpoint,
         segmenter,
         image,
         embedding,
@@ -205,6 +210,7 @@ impl Work {
             image: [self.image.width(), self.image.height()],
             threads: rayon::current_num_threads(),
             instruction_set: Isa::best().name(),
+            precision: self.segmenter.precision().name(),
             peak_gflops: peak / 1e9,
             peak_memory_mb: peak_memory(),
             stages,
@@ -217,24 +223,48 @@ impl Work {
         for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|e| CliError::failed(format!("standard input: {e}")))?;
             let start = Instant::now();
-            match line.trim() {
+            let line = line.trim();
+            if let Some(picture) = line.strip_prefix("error ") {
+                let error = self.error(Path::new(picture))?;
+                answer(&mut out, error)?;
+                continue;
+            }
+            match line {
                 "embed" => self.embed()?,
                 "prompt" => self.decode(&self.prompts[..1])?,
                 "batch" => self.decode(&self.prompts)?,
                 "track" => self.track()?,
                 other => {
                     return Err(CliError::usage(format!(
-                        "standard input: {other:?} is none of embed, prompt, batch, track"
+                        "standard input: {other:?} is none of embed, prompt, batch, track, error FILE"
                     )));
                 }
             }
-            let time = milliseconds(start);
-            writeln!(out, "{time:.3}")
-                .and_then(|()| out.flush())
-                .map_err(|e| CliError::failed(format!("standard output: {e}")))?;
+            answer(&mut out, milliseconds(start))?;
         }
         Ok(())
     }
+
+    /// How far the embedding of a picture is from that in fp32: the norm of the difference by that of the exact one.
+    fn error(&self, picture: &Path) -> Result<f64> {
+        let image = read_image(picture, &ImageLimits::default())?;
+        let options = SegmenterOptions::new().with_global_thread_pool();
+        let exact = Segmenter::from_checkpoint(&self.checkpoint, options)?;
+        let values = |segmenter: &Segmenter| -> Result<Vec<f32>> {
+            Ok(segmenter.embed(&image)?.values()?.0)
+        };
+        let (exact, own) = (values(&exact)?, values(&self.segmenter)?);
+        let norm = |x: f64, y: f32| x + f64::from(y).powi(2);
+        let error = own.iter().zip(&exact).map(|(a, b)| a - b).fold(0.0, norm);
+        Ok((error / exact.into_iter().fold(0.0, norm)).sqrt())
+    }
+}
+
+/// Answers a line of standard input.
+fn answer(out: &mut impl Write, number: f64) -> Result<()> {
+    writeln!(out, "{number:.6}")
+        .and_then(|()| out.flush())
+        .map_err(|e| CliError::failed(format!("standard output: {e}")))
 }
 
 impl Video {
@@ -249,8 +279,9 @@ impl Video {
 impl Report {
     fn table(&self) -> String {
         let mut text = format!(
-            "{} · {}×{} pixels · {} threads · {} · peak {:.0} GFLOP/s",
+            "{} · {} · {}×{} pixels · {} threads · {} · peak {:.0} GFLOP/s in fp32",
             self.model,
+            self.precision,
             self.image[0],
             self.image[1],
             self.threads,

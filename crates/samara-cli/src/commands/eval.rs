@@ -316,6 +316,7 @@ fn describe_as(
         model,
         architecture: segmenter.architecture(),
         fingerprint: segmenter.fingerprint()?.to_owned(),
+        precision: segmenter.precision().name(),
         device: flags.device.device.to_string(),
     })
 }

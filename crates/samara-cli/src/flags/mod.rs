@@ -142,7 +142,8 @@ pub(crate) struct BenchFlags {
     pub(crate) json: Option<PathBuf>,
 
     /// Measure one stage whenever a line on standard input names it, to take turns with others:
-    /// embed, prompt, batch or track (a frame of a video); the milliseconds go to standard output
+    /// embed, prompt, batch or track (a frame of a video); the milliseconds go to standard output.
+    /// `error FILE` is answered with the relative error of a picture's embedding against fp32
     #[arg(long, conflicts_with = "json", hide_short_help = true)]
     pub(crate) turns: bool,
 }

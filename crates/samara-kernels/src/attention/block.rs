@@ -10,7 +10,7 @@ use super::layer::{Attention, Bias};
 use super::sequences::{Query, Tokens};
 use crate::gemm::{Float, Left, Panels, Pass, multiply_block, shape};
 use crate::isa::{Fma, Isa, Kernel};
-use crate::math::{exp, exp_lanes};
+use crate::math::exp;
 
 /// Queries of a block: a multiple of all tile heights that holds a window of 8 × 8.
 pub(super) const QUERIES: usize = 72;
@@ -269,7 +269,7 @@ impl<F: Float> Kernel for Exponentials<'_, '_, F> {
             }
             row.largest = largest;
             let scores = S::as_mut_simd_f32s(&mut scores[..whole]).0;
-            row.sum += exponentials(simd, fma, scores, largest);
+            row.sum += exponentials::<F, S>(simd, fma, scores, largest);
         }
     }
 }
@@ -302,10 +302,10 @@ fn maximum<S: Simd>(simd: S, values: &[S::f32s]) -> f32 {
 
 /// exp(x − largest) in place, and the sum.
 #[inline(always)]
-fn exponentials<S: Simd>(simd: S, fma: Fma, values: &mut [S::f32s], largest: f32) -> f32 {
+fn exponentials<F: Float, S: Simd>(simd: S, fma: Fma, values: &mut [S::f32s], largest: f32) -> f32 {
     let (mut lanes, shift) = (simd.splat_f32s(0.0), simd.splat_f32s(largest));
     for value in values {
-        *value = exp_lanes(simd, fma, simd.sub_f32s(*value, shift));
+        *value = F::exp_lanes(simd, fma, simd.sub_f32s(*value, shift));
         lanes = simd.add_f32s(lanes, *value);
     }
     simd.reduce_sum_f32s(lanes)

@@ -1,6 +1,6 @@
 //! What an attention layer is, without its projections.
 
-use crate::gemm::Precision;
+use crate::precision::Precision;
 
 /// What is added to the scores.
 #[derive(Debug, Clone, Copy)]

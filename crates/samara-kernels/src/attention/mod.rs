@@ -12,8 +12,9 @@ mod sequences;
 
 use rayon::prelude::*;
 
-use crate::gemm::{Bf16, Float, Fp32, Matrix, Panels, Precision};
+use crate::gemm::{Bf16, Float, Fp32, Matrix, Panels};
 use crate::isa::Isa;
+use crate::precision::Precision;
 use block::{Block, QUERIES, Scratch};
 use head::Head;
 use sequences::Query;

@@ -2,12 +2,12 @@
 
 use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
-use pulp::x86::V4;
+use pulp::x86::{V3, V4};
 
 use super::format::{Bf16, Format, Fp32, Int8};
 use super::products::{Pairs, Products, Quads, Singles, Widening};
 #[cfg(target_arch = "x86_64")]
-use super::x86::{Avx512Bf16, Avx512Vnni, Words};
+use super::x86::{Avx512Bf16, Avx512Vnni, AvxVnni, Words};
 use crate::isa::{Fma, Isa};
 
 /// Code that works on tiles of the result, whose shape is that of [`shape`](super::shape).
@@ -47,9 +47,9 @@ fn run_plain<F: Dispatch>(isa: Isa, kernel: impl WithTile<F>) {
             || F::run_with::<_, 12, 32>(isa.base, Fma::SOME, kernel),
         ),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(isa) => isa.vectorize(
+        Isa::Avx2(isa) => isa.base.vectorize(
             #[inline(always)]
-            || F::run_with::<_, 6, 16>(isa, Fma::SOME, kernel),
+            || F::run_with::<_, 6, 16>(isa.base, Fma::SOME, kernel),
         ),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(isa) => isa.vectorize(
@@ -127,9 +127,14 @@ impl Dispatch for Int8 {
                 || kernel.run::<_, _, 12, 32>(isa.base, Fma::SOME, Quads(Words)),
             ),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(isa) => isa.vectorize(
+            Isa::Avx2(isa) if isa.has_vnni() => {
+                // SAFETY: the processor has the base and VNNI.
+                unsafe { run_avx_vnni(isa.base, kernel) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(isa) => isa.base.vectorize(
                 #[inline(always)]
-                || kernel.run::<_, _, 6, 16>(isa, Fma::SOME, Quads(Words)),
+                || kernel.run::<_, _, 6, 16>(isa.base, Fma::SOME, Quads(Words)),
             ),
             _ => run_plain(isa, kernel),
         }
@@ -153,4 +158,13 @@ fn run_avx512_vnni(base: V4, kernel: impl WithTile<Int8>) {
     // SAFETY: this function is compiled for them.
     let products = Quads(unsafe { Avx512Vnni::new() });
     kernel.run::<V4, _, 12, 32>(base, Fma::SOME, products);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avxvnni,fma,bmi1,bmi2,lzcnt,popcnt")]
+#[expect(unsafe_code, reason = "instructions that `pulp` does not have")]
+fn run_avx_vnni(base: V3, kernel: impl WithTile<Int8>) {
+    // SAFETY: this function is compiled for them.
+    let products = Quads(unsafe { AvxVnni::new() });
+    kernel.run::<V3, _, 6, 16>(base, Fma::SOME, products);
 }

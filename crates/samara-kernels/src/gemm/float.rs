@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use pulp::Simd;
 use pulp::bytemuck::Zeroable;
 
 use super::bf16;
@@ -10,7 +11,8 @@ use super::dispatch::Dispatch;
 use super::format::{Bf16, Format, Fp32};
 use super::left::Left;
 use super::packed::Side;
-use crate::isa::Isa;
+use crate::isa::{Fma, Isa};
+use crate::math::{exp_lanes, rough_exp_lanes};
 
 /// A format whose numbers stand for themselves, so that both sides of a matmul can be made on the way.
 pub(crate) trait Float: Dispatch {
@@ -22,6 +24,9 @@ pub(crate) trait Float: Dispatch {
         length: usize,
         lanes: &'a mut Vec<Self::Lane>,
     ) -> Left<'a, Self>;
+
+    /// exp(x) for x ≤ 88 in every lane of a register, as exact as the format.
+    fn exp_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s;
 
     /// A column of a right side, one lane after the other.
     fn column<'a>(
@@ -73,6 +78,11 @@ pub(crate) trait Float: Dispatch {
 }
 
 impl Float for Fp32 {
+    #[inline(always)]
+    fn exp_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
+        exp_lanes(simd, fma, x)
+    }
+
     fn left<'a>(
         _: Isa,
         values: &'a [f32],
@@ -98,6 +108,11 @@ impl Float for Fp32 {
 }
 
 impl Float for Bf16 {
+    #[inline(always)]
+    fn exp_lanes<S: Simd>(simd: S, fma: Fma, x: S::f32s) -> S::f32s {
+        rough_exp_lanes(simd, fma, x)
+    }
+
     fn left<'a>(
         isa: Isa,
         values: &'a [f32],

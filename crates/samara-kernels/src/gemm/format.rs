@@ -7,19 +7,8 @@ use pulp::bytemuck::Pod;
 use super::bf16;
 use super::int8::{self, RowScale};
 use crate::isa::Isa;
-
-/// The numbers that a matmul multiplies. Its sums and what follows it are `f32` whatever they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Precision {
-    /// `f32`.
-    #[default]
-    Fp32,
-    /// Both sides in bf16, rounded to the nearest: 8 bits of precision and the range of `f32`.
-    Bf16,
-    /// The right side in integers from −127 to 127 with a scale for each column, the left side in integers
-    /// from 0 to 255 with a scale and an offset for each row.
-    Int8,
-}
+#[cfg(doc)]
+use crate::precision::Precision;
 
 /// [`Precision`] as a type.
 pub(crate) trait Format: Copy + fmt::Debug + Send + Sync + 'static {
@@ -203,6 +192,7 @@ mod tests {
     use super::*;
     use crate::activation::{Activation, Rectifier};
     use crate::gemm::{DEPTH, Dense, Epilogue, Matrix, Packed, gemm};
+    use crate::precision::Precision;
     use crate::testing::{close, values};
 
     /// What the rows of a left side stand for once they are in lanes.

@@ -37,7 +37,6 @@ pub(crate) use blocking::shape;
 pub use epilogue::Epilogue;
 pub(crate) use float::Float;
 use format::Buffers;
-pub use format::Precision;
 pub(crate) use format::{Bf16, Format, Fp32, Scratch};
 pub use gradients::{backward_input, backward_weight};
 use int8::RowScale;
@@ -329,6 +328,7 @@ mod tests {
     use super::*;
     use crate::activation::{Activation, Rectifier};
     use crate::isa::Isa;
+    use crate::precision::Precision;
     use crate::testing::{close, values};
 
     fn oracle(a: &[f32], b: &[f32], depth: usize, columns: usize) -> Vec<f32> {

@@ -8,10 +8,11 @@ use rayon::prelude::*;
 
 use super::aligned::Aligned;
 use super::blocking::{DEPTH, shape};
-use super::format::{Bf16, Format, Fp32, Int8, Precision};
+use super::format::{Bf16, Format, Fp32, Int8};
 use super::matrix::Matrix;
 use super::strassen_sums;
 use crate::isa::Isa;
+use crate::precision::Precision;
 
 /// The right side of a matmul in the order in which it is read: panels as wide as a tile, each row by
 /// row, the last one filled up with zeros. A row holds as many values of every column as a lane does.

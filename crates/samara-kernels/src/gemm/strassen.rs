@@ -229,8 +229,9 @@ mod tests {
     use super::*;
     use crate::activation::{Activation, Rectifier};
     use crate::gemm::strassen_sums::pays;
-    use crate::gemm::{Dense, ForRows, Matrix, Packed, Precision, gemm};
+    use crate::gemm::{Dense, ForRows, Matrix, Packed, gemm};
     use crate::isa::Isa;
+    use crate::precision::Precision;
     use crate::testing::{close, values};
 
     /// Both ways of the same matmul.

@@ -1,6 +1,6 @@
 //! The instructions of x86-64 that multiply small numbers.
 
-use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps, _mm512_dpbusd_epi32};
+use std::arch::x86_64::{__m512bh, _mm256_dpbusd_avx_epi32, _mm512_dpbf16_ps, _mm512_dpbusd_epi32};
 use std::mem::transmute;
 
 use pulp::x86::{V3, V4};
@@ -61,6 +61,34 @@ impl DotInt8<V4> for Avx512Vnni {
     #[inline(always)]
     fn to_f32s(self, isa: V4, x: i32x16) -> f32x16 {
         cast(isa.avx512f._mm512_cvtepi32_ps(cast(x)))
+    }
+}
+
+/// AVX-VNNI. A value is the proof that code is compiled for it.
+#[derive(Clone, Copy)]
+pub(super) struct AvxVnni(());
+
+impl AvxVnni {
+    /// # Safety
+    /// The processor must have the instructions, and the caller must be compiled for them.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a proof")]
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+impl DotInt8<V3> for AvxVnni {
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "an instruction that `pulp` does not have")]
+    fn dot(self, _: V3, left: u32x8, right: u32x8, sums: i32x8) -> i32x8 {
+        // SAFETY: a value of this type is the proof that the processor has the instruction.
+        unsafe { cast(_mm256_dpbusd_avx_epi32(cast(sums), cast(left), cast(right))) }
+    }
+
+    #[inline(always)]
+    fn to_f32s(self, isa: V3, x: i32x8) -> f32x8 {
+        cast(isa.avx._mm256_cvtepi32_ps(cast(x)))
     }
 }
 

@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use super::{ImageTokens, Projection, ROWS, heads_apart, heads_apart_as_right, in_image_space};
 use crate::gemm::{
-    Bf16, Epilogue, Float, Fp32, Matrix, Panels, Pass, Precision, Scratch, multiply_block,
-    multiply_rows_of,
+    Bf16, Epilogue, Float, Fp32, Matrix, Panels, Pass, Scratch, multiply_block, multiply_rows_of,
 };
 use crate::isa::{Fma, Isa};
 use crate::layer_norm::Norm;
 use crate::math::exp;
+use crate::precision::Precision;
 
 /// The attention of image tokens to tokens with the norm after it.
 #[derive(Debug, Clone, Copy)]

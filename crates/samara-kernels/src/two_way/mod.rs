@@ -147,8 +147,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gemm::Precision;
     use crate::layer_norm::{Norm, layer_norm};
+    use crate::precision::Precision;
     use crate::testing::{close, values};
 
     fn project(x: &[f32], p: Projection<'_>) -> Vec<f32> {

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use super::{ImageTokens, Projection, ROWS, heads_apart_as_right, in_image_space};
 use crate::gemm::{
-    Bf16, Epilogue, Float, Fp32, Panels, Pass, Precision, Scratch, multiply_block,
-    multiply_rows_of, shape,
+    Bf16, Epilogue, Float, Fp32, Panels, Pass, Scratch, multiply_block, multiply_rows_of, shape,
 };
 use crate::isa::{Fma, Isa};
 use crate::math::exp;
+use crate::precision::Precision;
 
 /// Image tokens of one task. Their values and the scores of 56 queries take 320 KB, so a
 /// second-level cache holds the image tokens for both products.

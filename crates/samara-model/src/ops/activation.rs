@@ -4,6 +4,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Tensor, activation};
 use samara_kernels::activation::{self as kernel, Rectifier};
+use samara_kernels::precision::Precision;
 
 #[cfg(feature = "flex")]
 use super::{backend::is_cpu, fused};
@@ -49,9 +50,11 @@ impl Activation {
         }
     }
 
-    /// The activation as the kernels of inference know it.
-    pub(super) fn kernel(self) -> kernel::Activation {
-        self.rectifier()
-            .map_or(kernel::Activation::Gelu, kernel::Activation::Rectifier)
+    /// The activation as the kernels of inference know it, after matmuls in these numbers.
+    pub(super) fn kernel(self, precision: Precision) -> kernel::Activation {
+        match self.rectifier() {
+            Some(rectifier) => kernel::Activation::Rectifier(rectifier),
+            None => kernel::Activation::gelu(precision),
+        }
     }
 }

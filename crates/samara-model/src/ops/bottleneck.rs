@@ -63,7 +63,7 @@ impl Bottleneck {
             weight: weight.as_slice(),
             bias: bias.as_slice(),
             project: project.layer(),
-            activation: self.activation.kernel(),
+            activation: self.activation.kernel(self.expand.weight.precision()),
             shortcut: self.shortcut,
         };
         let [batch, height, width, _] = shape.out_shape();

@@ -83,7 +83,7 @@ fn conv2d_with_kernel(
     let bias = Values::optional(layer.bias.as_ref().map(Param::val))?;
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Values::as_slice),
-        activation: activation.kernel(),
+        activation: activation.kernel(weight.precision()),
         residual: None,
     };
     let [_, inputs, kernel, _] = layer.weight.dims();
@@ -118,7 +118,8 @@ pub fn depthwise(
     if let (Some(x), Some(weight), Some(bias)) = sides {
         let mut out = vec![0.0; shape.out_shape().iter().product()];
         let [x, weight, bias] = [&x, &weight, &bias].map(Values::as_slice);
-        shape.forward(x, weight, bias, activation.kernel(), &mut out);
+        let activation = activation.kernel(Precision::Fp32);
+        shape.forward(x, weight, bias, activation, &mut out);
         return tensor(out, shape.out_shape(), &device);
     }
     #[cfg(feature = "flex")]

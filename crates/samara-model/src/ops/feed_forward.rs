@@ -69,12 +69,13 @@ fn feed_forward_with_kernel<const D: usize>(
     let (x, residual) = (Values::of(x.clone())?, Values::of(residual.clone())?);
     let norm = NormValues::of(norm)?;
     let rows = dims[..D - 1].iter().product();
+    let activation = activation.kernel(first.precision());
     let [first, second] = [first, second].map(|layer| PackedLayer::linear(layer, rows));
     let (first, second) = (first?, second?);
     let block = FeedForward {
         norm: norm.norm(),
         expand: first.layer(),
-        activation: activation.kernel(),
+        activation,
         project: second.layer(),
     };
     let mut out = vec![0.0; dims.iter().product()];

@@ -117,7 +117,7 @@ fn with_kernel<const D: usize>(
     dims[D - 1] = weight.columns();
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Values::as_slice),
-        activation: activation.kernel(),
+        activation: activation.kernel(weight.precision()),
         residual: residual.as_ref().map(Values::as_slice),
     };
     let mut out = vec![0.0; dims.iter().product()];

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
-pub use samara_kernels::gemm::Precision;
+pub use samara_kernels::precision::Precision;
 
 use crate::ModulePath;
 

@@ -27,6 +27,7 @@ pub(super) struct Analysis {
     pub(super) options: AttentionOptions,
     pub(super) found: Vec<Vec<AttentionLevel>>,
     pub(super) model: String,
+    pub(super) precision: &'static str,
     pub(super) timing: Timing,
 }
 

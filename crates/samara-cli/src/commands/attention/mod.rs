@@ -72,6 +72,7 @@ pub(crate) fn run(flags: &AttentionFlags) -> Result<()> {
         options,
         found,
         model: segmenter.name(),
+        precision: segmenter.precision().name(),
         timing,
     };
     outputs.write(flags, &analysis)?;

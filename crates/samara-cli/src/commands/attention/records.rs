@@ -18,6 +18,7 @@ struct Report<'a> {
     image: ImageRecord,
     map: String,
     model: &'a str,
+    precision: &'static str,
     stretch: bool,
     resampling: Resampling,
     thresholds: Thresholds,
@@ -93,6 +94,7 @@ pub(super) fn json(flags: &AttentionFlags, analysis: &Analysis) -> Result<Vec<u8
         image: ImageRecord::new(&flags.image, &analysis.image, &analysis.warnings),
         map: flags.map.display().to_string(),
         model: &analysis.model,
+        precision: analysis.precision,
         stretch: analysis.options.stretch,
         resampling: analysis.options.resampling,
         thresholds: Thresholds {

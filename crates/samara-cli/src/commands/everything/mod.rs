@@ -270,6 +270,7 @@ fn header(flags: &EverythingFlags, generator: &MaskGenerator) -> Result<Value> {
         "samara": env!("CARGO_PKG_VERSION"),
         "model": segmenter.name(),
         "weights": segmenter.fingerprint()?,
+        "precision": segmenter.precision().name(),
         "options": generator.options(),
         "page": flags.read.page,
         "stretch": flags.read.depth.stretch.to_string(),

@@ -49,6 +49,7 @@ struct Record<'a> {
 struct Report<'a> {
     image: ImageRecord,
     model: String,
+    precision: &'static str,
     estimate: EstimateSource,
     masks: Vec<Record<'a>>,
 }
@@ -164,6 +165,7 @@ fn write(
     let report = Report {
         image: record_of_image,
         model: segmenter.name(),
+        precision: segmenter.precision().name(),
         estimate: source,
         masks: all().map(|(mask, quality)| record(mask, quality)).collect(),
     };

@@ -90,6 +90,7 @@ fn one(flags: &SegmentFlags, path: &Path, asked: &[Asked]) -> Result<()> {
         image: ImageRecord::new(path, &image, &warnings),
         model: segmenter.name(),
         architecture: segmenter.architecture(),
+        precision: embedding.precision().name(),
         intent: flags.meaning.intent,
         objects: objects.iter().map(Object::record).collect(),
         timing_ms: timing,

@@ -271,6 +271,7 @@ fn header(
         "samara": env!("CARGO_PKG_VERSION"),
         "model": segmenter.name(),
         "weights": segmenter.fingerprint()?,
+        "precision": segmenter.precision().name(),
         "video": flags.input,
         "options": options,
         "from": flags.from,
