@@ -121,6 +121,17 @@ impl Isa {
         }
     }
 
+    /// Whether it has instructions for products of 8-bit integers.
+    pub fn multiplies_int8(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.vnni,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.vnni,
+            _ => false,
+        }
+    }
+
     /// Its common name.
     pub fn name(self) -> &'static str {
         match self {

@@ -236,7 +236,10 @@ impl Embedding {
             .map_err(|e| damaged(&e))?;
         // Files from before there were others have none.
         let precision = match metadata.get(PRECISION) {
-            Some(name) => name.parse().map_err(|e| damaged(&e))?,
+            Some(name) => match name.parse().map_err(|e| damaged(&e))? {
+                Precision::Auto => return Err(damaged(&format!("{PRECISION} is {name:?}"))),
+                precision => precision,
+            },
             None => Precision::Fp32,
         };
         Ok(Self {

@@ -25,6 +25,8 @@ mod error;
 mod everything;
 mod expected_iou;
 mod granularity;
+mod int8_model;
+mod int8_report;
 mod intent;
 mod logits;
 mod mask_tokens;
@@ -65,6 +67,8 @@ pub use everything::{
     PointGrid, Segmentation,
 };
 pub use granularity::Granularity;
+pub use int8_model::{Int8Model, Int8Options, Int8Stage};
+pub use int8_report::Int8Report;
 pub use intent::Intent;
 pub use logits::Logits;
 pub use mask_tokens::MaskTokens;

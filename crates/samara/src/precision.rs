@@ -20,7 +20,8 @@ use crate::{DeviceKind, Error, Result};
 )]
 #[non_exhaustive]
 pub enum Precision {
-    /// [`Bf16`](Self::Bf16) where the processor has instructions for it, or else [`Fp32`](Self::Fp32).
+    /// What the processor has instructions for: [`Int8`](Self::Int8) for an [`Int8Model`](crate::Int8Model),
+    /// or else [`Bf16`](Self::Bf16), or else [`Fp32`](Self::Fp32).
     Auto,
     /// 32-bit floating point.
     #[default]
@@ -46,10 +47,12 @@ impl Precision {
         }
     }
 
-    /// What it is on this processor, or on a GPU: anything but [`Auto`](Self::Auto).
-    pub fn resolved(self, device: DeviceKind) -> Self {
+    /// What it is on this processor, or on a GPU, for an [`Int8Model`](crate::Int8Model) or another one: anything but
+    /// [`Auto`](Self::Auto).
+    pub(crate) fn resolved(self, device: DeviceKind, is_int8: bool) -> Self {
         match self {
             _ if device != DeviceKind::Cpu => Self::Fp32,
+            Self::Auto if is_int8 && Isa::best().multiplies_int8() => Self::Int8,
             Self::Auto if Isa::best().multiplies_bf16() => Self::Bf16,
             Self::Auto => Self::Fp32,
             _ => self,

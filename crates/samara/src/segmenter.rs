@@ -10,14 +10,15 @@ use samara_model::burn::tensor::Device;
 use samara_model::checkpoint::{CANDIDATE_HEAD, Checkpoint, CheckpointError};
 use samara_model::{Model, ModelConfig};
 
-use crate::Result;
 use crate::calibration::Calibration;
 use crate::candidate_head::CandidateHead;
-use crate::error::DeviceError;
+use crate::error::{DeviceError, OptionError};
 use crate::everything::MaskThresholds;
+use crate::int8_report::Int8Report;
 use crate::precision::Precision;
 use crate::score::PredictedIou;
 use crate::segmenter_options::SegmenterOptions;
+use crate::{DeviceKind, Result};
 
 /// A promptable segmentation model, ready to use. Cheap to clone; clones share the weights.
 ///
@@ -75,7 +76,8 @@ impl Segmenter {
     /// Loads a checkpoint of any supported format; the architecture is recognised from its keys.
     ///
     /// # Errors
-    /// The checkpoint is unreadable or does not fit, or the device is not available.
+    /// The checkpoint is unreadable or does not fit, the device is not available, or it is a GPU and the precision
+    /// is none that it computes in.
     pub fn load(
         checkpoint: impl AsRef<Path>,
         options: impl Into<SegmenterOptions>,
@@ -92,8 +94,15 @@ impl Segmenter {
         options: impl Into<SegmenterOptions>,
     ) -> Result<Self> {
         let options = options.into();
+        if options.device() != DeviceKind::Cpu
+            && let precision @ (Precision::Bf16 | Precision::Int8) = options.precision()
+        {
+            let why = format!("{precision}: a GPU computes in fp32; {precision} is for the CPU");
+            return Err(OptionError::new("precision", why).into());
+        }
         let device = options.device().open()?;
-        let precision = options.precision().resolved(options.device());
+        let is_int8 = Int8Report::of_checkpoint(checkpoint)?.is_some();
+        let precision = options.precision().resolved(options.device(), is_int8);
         Self::on_device(checkpoint, &device, options.threads()?, precision)
     }
 
@@ -121,7 +130,7 @@ impl Segmenter {
         let thresholds = MaskThresholds::of_checkpoint(checkpoint)?;
         let rounds = precision != Precision::Fp32;
         if rounds {
-            model.set_precision(precision.of_model());
+            model.set_precision(precision.of_model(), checkpoint);
         }
         let inner = Inner {
             precision,

@@ -14,7 +14,9 @@ use super::file::{file_dtype, invalid, io_error};
 use super::finite::FiniteCheck;
 use crate::tensor_file::order_header;
 
-use super::{CONFIG_KEY, Checkpoint, CheckpointError, HeadTensors, OUR_KEYS, heads, int8};
+use super::{
+    CONFIG_KEY, Checkpoint, CheckpointError, HeadTensors, INT8_KEY, OUR_KEYS, heads, int8,
+};
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub enum StorageType {
     /// bfloat16.
     BF16,
     /// The weights of linear, convolution and transposed convolution layers as 8-bit integers with one
-    /// scale for every output channel, `f32` again once loaded; everything else, and layers of fewer
-    /// than 1024 weights, as it was.
+    /// scale for every output channel, `f32` again once loaded; everything else, and layers of few
+    /// weights, as it was. A model whose encoder is [quantised](Checkpoint::convert_quantised) stays as it is.
     I8,
 }
 
@@ -70,18 +72,43 @@ impl Checkpoint {
         entries: &[(&str, String)],
         heads: &[(&str, HeadTensors)],
     ) -> Result<(), CheckpointError> {
+        let all = count_values(self.tensors.values());
+        let is_quantised = self.metadata.contains_key(INT8_KEY);
+        let mut source = self.clone();
+        let storage = match storage {
+            // Its other layers have been found to lose too much.
+            Some(StorageType::I8) if is_quantised => None,
+            // Without integers it is none of these any more.
+            Some(_) if is_quantised => {
+                source.metadata.remove(INT8_KEY);
+                storage
+            }
+            _ => storage,
+        };
+        source.write(out, entries, heads, |key, tensor| {
+            match (self.quantised.get(key), storage) {
+                (Some(pair), None | Some(StorageType::I8)) => {
+                    Ok(pair.clone().into_tensors(key).into())
+                }
+                _ => stored(key, tensor, storage, all),
+            }
+        })
+    }
+
+    /// Writes every tensor of the model as what it `becomes`, or tells why it cannot be that.
+    pub(super) fn write(
+        &self,
+        out: &Path,
+        entries: &[(&str, String)],
+        heads: &[(&str, HeadTensors)],
+        becomes: impl Fn(&str, &StoredTensor) -> Result<Vec<(String, StoredTensor)>, String>,
+    ) -> Result<(), CheckpointError> {
         let unreadable = |reason: String| invalid(&self.path, &reason);
         let config = serde_json::to_string(&self.config()?);
         let config = config.map_err(|e| unreadable(e.to_string()))?;
         let mut tensors = Vec::new();
-        let all = count_values(self.tensors.values());
         for (key, tensor) in &self.tensors {
-            match (self.quantised.get(key), storage) {
-                (Some(pair), None | Some(StorageType::I8)) => {
-                    tensors.extend(pair.clone().into_tensors(key));
-                }
-                _ => tensors.extend(stored(key, tensor, storage, all).map_err(unreadable)?),
-            }
+            tensors.extend(becomes(key, tensor).map_err(unreadable)?);
         }
         tensors.extend(heads::stored(&self.heads, heads).map_err(|e| invalid(out, &e))?);
         let finite = FiniteCheck::default();

@@ -110,12 +110,17 @@ pub(super) fn quantise(
     tensor: &StoredTensor,
     all: usize,
 ) -> Result<Option<Quantised>, String> {
-    let shape = tensor.shape.clone();
     let fewest = FEWEST.min(all / SMALLEST_SHARE);
-    let worth_it = shape.iter().product::<usize>() >= fewest;
-    if !tensor.dtype.is_float() || !is_layer_weight(key, shape.len()) || !worth_it {
+    let worth_it = tensor.shape.iter().product::<usize>() >= fewest;
+    if !tensor.dtype.is_float() || !is_layer_weight(key, tensor.shape.len()) || !worth_it {
         return Ok(None);
     }
+    integers(key, tensor).map(Some)
+}
+
+/// The weight of a layer in integers; or why it cannot be.
+pub(super) fn integers(key: &str, tensor: &StoredTensor) -> Result<Quantised, String> {
+    let shape = tensor.shape.clone();
     let channels = Channels::of(key, &shape);
     let values = floats(tensor).map_err(|e| format!("key {key}: {e}"))?;
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
@@ -136,10 +141,10 @@ pub(super) fn quantise(
         channels.for_each_run((&mut integers, &values), &scales, round);
         Ok(TensorData::new(integers, source.shape.clone()))
     };
-    Ok(Some(Quantised {
+    Ok(Quantised {
         integers: bridge::deferred(key.to_owned(), DType::I8, shape, None, read),
         scales: bridge::from_data(data, format!("{key}{SCALE}"), None),
-    }))
+    })
 }
 
 /// The integer that stands for a value.

@@ -70,18 +70,20 @@ impl Model {
     }
 }
 
+/// The official key of the parameter with this path in a model.
+pub(crate) fn official(path: &str) -> String {
+    let path = keys::OFFICIAL.restore(path);
+    // Our layer norms call scale and shift gamma and beta.
+    match path.rsplit_once('.') {
+        // That of SAM 2's fuser is one.
+        Some((module, "gamma")) if !module.contains(".fuser.") => format!("{module}.weight"),
+        Some((module, "beta")) => format!("{module}.bias"),
+        _ => path,
+    }
+}
+
 /// Translates the outcome of a load to official keys.
 fn mismatch(result: &ApplyResult, transposed: &Transposed) -> Mismatch {
-    let official = |path: &str| {
-        let path = keys::OFFICIAL.restore(path);
-        // Our layer norms call scale and shift gamma and beta.
-        match path.rsplit_once('.') {
-            // That of SAM 2's fuser is one.
-            Some((module, "gamma")) if !module.contains(".fuser.") => format!("{module}.weight"),
-            Some((module, "beta")) => format!("{module}.bias"),
-            _ => path,
-        }
-    };
     let mut mismatch = Mismatch {
         missing: result
             .missing

@@ -18,6 +18,7 @@ mod int8;
 mod keys;
 mod load;
 mod nesting;
+mod quantise;
 pub mod registry;
 mod transposed;
 mod weights;
@@ -33,6 +34,7 @@ pub use convert::StorageType;
 pub use error::{CheckpointError, Mismatch, WrongShape};
 pub use file::Format;
 pub use heads::{CANDIDATE_HEAD, HeadTensor, HeadTensors};
+pub(crate) use load::official;
 pub use weights::{Weights, save_model};
 
 use crate::ModelConfig;
@@ -42,6 +44,8 @@ use keys::KeyTable;
 
 /// Metadata key under which our own files keep the model's configuration as JSON.
 const CONFIG_KEY: &str = "samara.config";
+/// Metadata key of what was found when the encoder was [quantised](Checkpoint::convert_quantised).
+pub const INT8_KEY: &str = "samara.int8";
 /// What our own metadata keys begin with.
 const OUR_KEYS: &str = "samara.";
 

@@ -9,6 +9,7 @@ use super::activation::Activation;
 use super::layer_values::PackedLayer;
 use super::linear::{Linear, linear, linear_add};
 use super::norm::{NormLayer, NormValues, layer_norm};
+use super::observed::observe;
 use super::values::{Values, tensor};
 
 /// `norm(x) · W + b` over the last axis: `[.., d_in]` → `[.., d_out]`.
@@ -17,6 +18,7 @@ pub fn linear_of_norm<const D: usize>(
     (norm, epsilon): NormLayer<'_>,
     layer: &Linear,
 ) -> Tensor<D> {
+    observe(norm, || layer_norm(x.clone(), norm, epsilon));
     linear_of_norm_with_kernel(&x, (norm, epsilon), layer)
         .unwrap_or_else(|| linear(layer_norm(x, norm, epsilon), layer, Activation::Identity))
 }
@@ -49,6 +51,7 @@ pub fn feed_forward<const D: usize>(
     activation: Activation,
     residual: Tensor<D>,
 ) -> Tensor<D> {
+    observe(norm, || layer_norm(x.clone(), norm, epsilon));
     let layers = [first, second];
     feed_forward_with_kernel(&x, (norm, epsilon), layers, activation, &residual).unwrap_or_else(
         || {

@@ -6,6 +6,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 use samara_kernels::layer_norm::Norm;
 
+use super::observed::observe;
 use super::values::Values;
 #[cfg(feature = "flex")]
 use super::{backend::is_cpu, fused};
@@ -19,10 +20,12 @@ pub const LAYER_NORM_EPSILON: f64 = 1e-5;
 /// Layer norm over the last axis, any rank. `epsilon` must be the layer's own, which it does not
 /// tell.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, layer: &LayerNorm, epsilon: f64) -> Tensor<D> {
-    match &layer.beta {
+    let normed = match &layer.beta {
         Some(beta) => normalise(x, layer.gamma.val(), beta.val(), epsilon),
         None => layer.forward(x),
-    }
+    };
+    observe(layer, || normed.clone());
+    normed
 }
 
 /// `(x − mean) / √(variance + epsilon) · gamma + beta` over the last axis.

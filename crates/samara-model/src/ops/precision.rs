@@ -12,14 +12,15 @@ use crate::ModulePath;
 
 /// What a weight is rounded to when it is packed. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rounding(Arc<RwLock<Precision>>);
+pub(crate) struct Rounding(Arc<RwLock<Precision>>);
 
 impl Rounding {
-    pub(super) fn precision(&self) -> Precision {
+    pub(crate) fn precision(&self) -> Precision {
         *self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set(&self, precision: Precision) {
+    /// For a weight that was not multiplied yet: what is packed already stays as it is.
+    pub(crate) fn set(&self, precision: Precision) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = precision;
     }
 
@@ -39,22 +40,23 @@ thread_local! {
     static MET: RefCell<Option<HashMap<ParamId, Rounding>>> = const { RefCell::new(None) };
 }
 
-/// Asks `precision_of` what the weights of all layers of a module are to be rounded to, by their path in it:
-/// those of linear layers and convolutions, but not of transposed ones; depthwise ones are multiplied as they
-/// are. For a module that has not computed anything yet: what is packed already stays as it is.
-pub fn set_precision(module: &impl Module, precision_of: impl Fn(&str) -> Precision) {
+/// What all layers of a module multiply, with the path of each weight in it: those of linear layers and
+/// convolutions, but not of transposed ones, nor depthwise ones, which are multiplied as they are.
+pub(crate) fn weights(module: &impl Module) -> Vec<(String, Rounding)> {
     MET.set(Some(HashMap::new()));
-    let mut paths = Paths::default();
-    module.visit(&mut paths);
-    let met = MET.take().unwrap_or_default();
-    for (path, id) in paths.found {
-        if let Some(rounding) = met.get(&id) {
-            rounding.set(precision_of(&path));
-        }
-    }
+    let parameters = parameters(module);
+    let mut met = MET.take().unwrap_or_default();
+    let weight = |(path, id)| Some((path, met.remove(&id)?));
+    parameters.into_iter().filter_map(weight).collect()
 }
 
 /// All parameters by their path.
+pub(super) fn parameters(module: &impl Module) -> Vec<(String, ParamId)> {
+    let mut paths = Paths::default();
+    module.visit(&mut paths);
+    paths.found
+}
+
 #[derive(Default)]
 struct Paths {
     path: ModulePath,
