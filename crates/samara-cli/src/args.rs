@@ -73,6 +73,13 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A share: more than 0 and less than 1.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    let share = share.filter(|share| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| "expected a number between 0 and 1".into())
+}
+
 /// A count of threads.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     let most = SegmenterOptions::MOST_THREADS;

@@ -57,6 +57,23 @@ pub(crate) fn named_checkpoint(flag: &str, name: &str) -> Result<Checkpoint> {
     Checkpoint::open(path).map_err(|e| CliError::failed(format!("{flag}: {e}")))
 }
 
+/// The checkpoint of a file, or else of the embedded or a downloaded model of that name.
+pub(crate) fn of_name(model: &str) -> Result<Checkpoint> {
+    if Path::new(model).exists() {
+        return Checkpoint::open(model).map_err(CliError::failed);
+    }
+    #[cfg(feature = "embedded")]
+    if model == samara::EMBEDDED_MODEL {
+        return Ok(samara::embedded_checkpoint()?);
+    }
+    let Ok(release) = registry::find(model) else {
+        return Err(CliError::failed(format!(
+            "{model}: neither a file nor a model of 'samara models list'"
+        )));
+    };
+    Checkpoint::open(downloaded(release.name)?).map_err(CliError::failed)
+}
+
 /// Whether a file with this extension may be a checkpoint.
 fn is_checkpoint(extension: &OsStr) -> bool {
     ["pt", "pth", "safetensors", "bin", "ckpt"]

@@ -73,6 +73,7 @@ fn stages_are_measured_by_turns() {
                 "2",
             ])
             .current_dir(bench.path(""))
+            .env("SAMARA_PRECISION", "fp32")
             .write_stdin(input.to_owned())
             .output()
             .unwrap()

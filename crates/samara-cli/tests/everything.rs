@@ -273,6 +273,7 @@ fn a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
         command
             .current_dir(bench.folder.path())
+            .env("SAMARA_PRECISION", "fp32")
             .args(["everything", "--checkpoint", &model]);
         command.args(KEEP).args(args).arg("--out=killed");
         if i > 0 {

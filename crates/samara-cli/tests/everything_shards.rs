@@ -44,7 +44,9 @@ fn fails(bench: &Bench, line: &str, status: i32, words: &[&str]) {
 /// Starts a run and kills it as soon as `it_is_time`.
 fn kill(bench: &Bench, line: &str, it_is_time: impl Fn() -> bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
-    command.current_dir(bench.folder.path());
+    command
+        .current_dir(bench.folder.path())
+        .env("SAMARA_PRECISION", "fp32");
     command.args(["everything", "photos", FORMATS, "--checkpoint", &model()]);
     command.args(KEEP).args(line.split(' '));
     let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());

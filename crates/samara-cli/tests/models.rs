@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -58,14 +59,14 @@ fn info_recognises_a_checkpoint() {
 #[test]
 fn info_says_which_weights_are_taken() {
     let bench = Bench::new();
-    let bytes = std::fs::read(golden("sam_hf.safetensors")).unwrap();
+    let bytes = fs::read(golden("sam_hf.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = ["ema", "model"].into_iter().flat_map(|set| {
         let tensors = file.tensors().into_iter();
         tensors.map(move |(name, tensor)| (format!("{set}.{name}"), tensor))
     });
     let both = safetensors::serialize(tensors, None).unwrap();
-    std::fs::write(bench.path("both.safetensors"), both).unwrap();
+    fs::write(bench.path("both.safetensors"), both).unwrap();
     let text = stdout(&bench.run(&["models", "info", "both.safetensors"]));
     let line = "  weights       those under ema., not those under model.\n";
     assert!(text.contains(line), "{text}");
@@ -111,7 +112,7 @@ fn a_converted_checkpoint_answers_the_same() {
             .status
             .success()
     );
-    let size = |name: &str| std::fs::metadata(bench.path(name)).unwrap().len();
+    let size = |name: &str| fs::metadata(bench.path(name)).unwrap().len();
     assert!(size("half.safetensors") < size("same.safetensors") * 6 / 10);
     let score = |json: &Value| {
         json["objects"][0]["selected"]["predicted_iou"]
@@ -227,4 +228,90 @@ fn help_has_examples_and_usage_errors_are_one_line() {
         &["--pint"],
     );
     assert_fails(&bench.run(&["segmnt"]), 2, &["segmnt"]);
+}
+
+#[test]
+fn a_quantized_model_computes_in_integers() {
+    let bench = Bench::new().with_data(&["train", "val"], &[]);
+    let quantize = |args: &[&str]| bench.run(&[&["models", "quantize"], args].concat());
+    let output = quantize(&[&model(), "data", "photo.png", "-o", "int8.safetensors"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("pictures      3\n") && said.contains("smoothing"),
+        "{said}"
+    );
+    let answer = |model: &str, precision: &str| {
+        let prompt = ["--point", "50,30", "--json", "-"];
+        let model = ["--checkpoint", model, "--precision", precision];
+        let output = bench.run(&[&["segment", "photo.png"], &prompt[..], &model].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let int8 = answer("int8.safetensors", "int8");
+    assert_eq!(int8["precision"], "int8");
+    let scores = |answer: &Value| answer["objects"][0]["candidates"].to_string();
+    assert_ne!(scores(&int8), scores(&answer("int8.safetensors", "fp32")));
+    // With auto it is int8 or, without instructions for that, never more than the machine has.
+    let auto = answer("int8.safetensors", "auto");
+    let plain = answer(&model(), "auto");
+    assert!(auto["precision"] == "int8" || auto["precision"] == plain["precision"]);
+    assert_ne!(plain["precision"], "int8");
+    let info = bench.run(&["models", "info", "int8.safetensors", "--json"]);
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+    let report: Value =
+        serde_json::from_str(info["metadata"]["samara.int8"].as_str().unwrap()).unwrap();
+    assert!(report["error"].as_f64().unwrap() <= 0.025, "{report}");
+    // What was found to lose too much does not become integers afterwards; without integers it is no such model.
+    let convert = |output: &str, dtype: &str| {
+        let files = [
+            "models",
+            "convert",
+            "int8.safetensors",
+            output,
+            "--dtype",
+            dtype,
+        ];
+        let output = bench.run(&files);
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    convert("again.safetensors", "i8");
+    convert("half.safetensors", "f16");
+    assert_eq!(scores(&int8), scores(&answer("again.safetensors", "int8")));
+    let half = bench.run(&["models", "info", "half.safetensors", "--json"]);
+    let half: Value = serde_json::from_slice(&half.stdout).unwrap();
+    assert_eq!(half["metadata"]["samara.int8"], Value::Null);
+}
+
+#[test]
+fn what_cannot_be_quantized_is_told() {
+    let bench = Bench::new();
+    bench.write("text.png", b"no picture");
+    fs::create_dir(bench.path("empty")).unwrap();
+    let before = bench.files();
+    let model = model();
+    let quantize = ["models", "quantize", &model, "-o", "a.safetensors"];
+    for (args, status, why) in [
+        (&["nowhere"][..], 1, "nowhere"),
+        (&["empty"], 1, "empty: no picture"),
+        (&["text.png"], 1, "text.png"),
+        (&["photo.png", "--max-error", "0"], 2, "--max-error"),
+        (&["photo.png", "--max-error", "0.000001"], 2, "bf16 alone"),
+        (&["photo.png", "--max-error", "x"], 2, "--max-error"),
+        (&["photo.png", "--most", "0"], 2, "--most"),
+        (&[], 2, "PICTURES"),
+    ] {
+        let output = bench.run(&[&quantize, args].concat());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
+        assert!(
+            said.contains(why) && !said.contains("panic"),
+            "{args:?}: {said}"
+        );
+    }
+    for output in ["a.pth", "photo.png"] {
+        let output = bench.run(&["models", "quantize", &model, "photo.png", "-o", output]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+    assert_eq!(bench.files(), before);
 }

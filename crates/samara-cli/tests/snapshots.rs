@@ -26,6 +26,7 @@ fn help_of_every_command() {
         &["models"],
         &["models", "download"],
         &["models", "convert"],
+        &["models", "quantize"],
         &["completions"],
     ] {
         let output = bench.run(&[command, &["--help"]].concat());

@@ -89,8 +89,9 @@ fn about(letter: &str, report: &ModelReport) -> String {
         letter => format!("<b>{letter}</b>: {}. ", escape(&model.model)),
     };
     format!(
-        "<p class='quiet'>{name}{}, on {}, {:.0} s. Weights {}</p>\n",
+        "<p class='quiet'>{name}{} in {}, on {}, {:.0} s. Weights {}</p>\n",
         escape(&model.architecture),
+        model.precision,
         escape(&model.device),
         report.seconds,
         escape(&model.fingerprint)

@@ -199,12 +199,17 @@ impl Report {
             let _ = match letter {
                 "" => writeln!(
                     text,
-                    "{}, {}, {}",
+                    "{}, {} in {}, {}",
                     model.model,
                     model.architecture,
+                    model.precision,
                     self.asked()
                 ),
-                _ => writeln!(text, "{letter}: {}, {}", model.model, model.architecture),
+                _ => writeln!(
+                    text,
+                    "{letter}: {}, {} in {}",
+                    model.model, model.architecture, model.precision
+                ),
             };
         }
         if self.compared_with.is_some() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use samara::Precision;
 use samara_image::Stretch;
 use serde::Deserialize;
 
@@ -41,6 +42,8 @@ pub struct Config {
     /// Hosts from which images are fetched when a request gives a URL, with their port if it is not the usual
     /// one; none by default.
     pub image_hosts: Vec<String>,
+    /// Numbers that models multiply; by default what the processor is best at.
+    pub precision: Precision,
     /// Threads of the models; without it, one for every core.
     pub threads: Option<usize>,
     /// Bounds.
@@ -132,6 +135,7 @@ impl Default for Config {
             cors: Vec::new(),
             hosts: Vec::new(),
             image_hosts: Vec::new(),
+            precision: Precision::Auto,
             threads: None,
             limits: Limits::default(),
             label_studio: None,

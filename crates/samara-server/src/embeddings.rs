@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use prometheus_client::metrics::histogram::Histogram;
-use samara::{Embedding, RgbImage};
+use samara::{Embedding, Precision, RgbImage};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ const CLIENTS: u64 = 1000;
 struct Key {
     image: ImageId,
     fingerprint: Arc<str>,
+    precision: Precision,
 }
 
 impl Key {
@@ -43,11 +44,17 @@ impl Key {
         Self {
             image: image.clone(),
             fingerprint: Arc::clone(&model.fingerprint),
+            precision: model.segmenter().precision(),
         }
     }
 
     fn file(&self) -> String {
-        format!("{}-{}.safetensors", &self.fingerprint[..16], self.image)
+        let Self {
+            image,
+            fingerprint,
+            precision,
+        } = self;
+        format!("{}-{precision}-{image}.safetensors", &fingerprint[..16])
     }
 }
 
@@ -56,7 +63,11 @@ fn is_file(name: &str) -> bool {
     let parts = name
         .strip_suffix(".safetensors")
         .and_then(|stem| stem.split_once('-'));
-    parts.is_some_and(|(fingerprint, image)| is_hex(fingerprint, 16) && is_image_id(image))
+    parts.is_some_and(|(fingerprint, rest)| {
+        // Files from before there were others name no precision; they are told from those of other programs, too.
+        let (precision, image) = rest.split_once('-').unwrap_or(("fp32", rest));
+        is_hex(fingerprint, 16) && precision.parse::<Precision>().is_ok() && is_image_id(image)
+    })
 }
 
 /// How far an embedding is.

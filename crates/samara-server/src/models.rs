@@ -65,6 +65,8 @@ pub(crate) struct ModelInfo {
     fingerprint: Option<String>,
     /// Side of its square input, in model pixels; null if it is not loaded.
     input_side: Option<u32>,
+    /// Numbers that it multiplies: `fp32`, `bf16` or `int8`; null if it is not loaded.
+    precision: Option<String>,
     /// Whether it remembers the frames of videos (SAM 2); null if it is not loaded.
     video_memory: Option<bool>,
     /// Requests that wait for it; null if it is not loaded.
@@ -119,7 +121,8 @@ impl Models {
             // One pool for all models, which take turns on the processor.
             options: shared_pool(config.threads)
                 .unwrap_or(own_pool)
-                .with_pinned_threads(true),
+                .with_pinned_threads(true)
+                .with_precision(config.precision),
             queue: config.limits.queue,
             most: config.limits.models,
             metrics,
@@ -291,6 +294,7 @@ impl Models {
                     architecture: None,
                     fingerprint: None,
                     input_side: None,
+                    precision: None,
                     video_memory: None,
                     queue: None,
                 });
@@ -310,6 +314,7 @@ impl Models {
             architecture: Some(segmenter.architecture()),
             fingerprint: Some(model.fingerprint.to_string()),
             input_side: Some(segmenter.input_side()),
+            precision: Some(segmenter.precision().to_string()),
             video_memory: Some(segmenter.has_memory()),
             queue: Some(QueueInfo {
                 click: waiting(Urgency::Click),

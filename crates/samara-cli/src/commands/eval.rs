@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use samara::checkpoint::{Checkpoint, StorageType};
-use samara::{Calibration, MaskGenerator, Segmenter};
+use samara::{Calibration, MaskGenerator, Segmenter, SegmenterOptions};
 use samara_data::DataSet;
 use samara_data::prompts::Placement;
 use samara_eval::{
@@ -47,11 +47,16 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
         );
     data_sets.iter().fold(files, Files::read_data).check()?;
 
-    let segmenter = load(&checkpoint, flags)?;
+    let own = flags.model.options();
+    let segmenter = load(&checkpoint, own.clone())?;
     if flags.everything {
         return everything(flags, &segmenter, &data_sets);
     }
-    let other = other.map(|other| load(&other, flags).map(|segmenter| (other, segmenter)));
+    let place = match flags.compare_precision {
+        Some(precision) => own.with_precision(precision),
+        None => own,
+    };
+    let other = other.map(|other| load(&other, place).map(|segmenter| (other, segmenter)));
     let other = other.transpose()?;
     let mut evaluations = evaluate_all(
         &segmenter,
@@ -95,8 +100,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<()> {
     left_out(&failed.collect::<Vec<_>>(), "image")
 }
 
-fn load(checkpoint: &Checkpoint, flags: &EvalFlags) -> Result<Segmenter> {
-    let place = flags.model.options();
+fn load(checkpoint: &Checkpoint, place: SegmenterOptions) -> Result<Segmenter> {
     let segmenter = progress::spin("loading the model", || {
         Segmenter::from_checkpoint(checkpoint, place)
     })?;

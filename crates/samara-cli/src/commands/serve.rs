@@ -118,6 +118,7 @@ impl ServerFlags {
             config.model.clone_from(&self.model);
             config.checkpoint.clone_from(&self.checkpoint);
         }
+        config.precision = self.precision.unwrap_or(config.precision);
         if let Some(path) = &self.token_file {
             read_tokens(path, config)?;
         }

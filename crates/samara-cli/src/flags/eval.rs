@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Args, ValueEnum};
-use samara::{Intent, Zoom};
+use samara::{Intent, Precision, Zoom};
 use samara_data::prompts::Placement;
 
 use super::{DataFlags, GeneratorFlags, ModelFlags};
@@ -165,6 +165,15 @@ pub(crate) struct EvalFlags {
     /// model by name, or a checkpoint file
     #[arg(long, value_name = "NAME|FILE", help_heading = "Model")]
     pub(crate) compare: Option<String>,
+
+    /// Numbers that the model of --compare multiplies [default: as --precision]
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        requires = "compare",
+        help_heading = "Model"
+    )]
+    pub(crate) compare_precision: Option<Precision>,
 
     /// Clicks on every object, 1 to 20
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=20),

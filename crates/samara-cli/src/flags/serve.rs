@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use samara::Precision;
 use samara_server::LogFormat;
 
 #[derive(Debug, Args)]
@@ -14,7 +15,7 @@ docs/x-anylabeling.md, docs/label-studio.md and docs/cvat.md say how each is poi
 --config has more: limits, several tokens, Label Studio's address; flags override it. Ctrl-C ends the
 server when what runs is answered; a second one ends it at once.
 
-Environment: SAMARA_TOKEN, LABEL_STUDIO_URL with LABEL_STUDIO_API_KEY.
+Environment: SAMARA_TOKEN, SAMARA_PRECISION, LABEL_STUDIO_URL with LABEL_STUDIO_API_KEY.
 
 Examples:
   For this machine:
@@ -78,6 +79,17 @@ pub(crate) struct ServerFlags {
     /// A checkpoint file in its place
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub(crate) checkpoint: Option<PathBuf>,
+
+    /// Numbers that models multiply: fp32, bf16, int8, or auto: what the processor has instructions for, int8
+    /// for a model of `samara models quantize`, or else bf16, or else fp32 [default: auto]
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        env = "SAMARA_PRECISION",
+        hide_env_values = true,
+        help_heading = "Model"
+    )]
+    pub(crate) precision: Option<Precision>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -72,6 +72,7 @@ impl Bench {
             .current_dir(self.path(folder))
             .env("SAMARA_HOME", self.path("home"))
             .env_remove("SAMARA_BASE_URL")
+            .env("SAMARA_PRECISION", "fp32")
             .args(args)
             .output()
             .unwrap()

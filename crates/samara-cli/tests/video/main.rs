@@ -81,6 +81,7 @@ fn command(bench: &Bench, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
     command
         .current_dir(bench.folder.path())
+        .env("SAMARA_PRECISION", "fp32")
         .env("PATH", nothing);
     command.arg("video").args(args);
     command

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use samara::Precision;
 use samara_server::{Config, Server};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -50,6 +51,7 @@ impl Served {
         let mut config = Config::default();
         config.listen = ([127, 0, 0, 1], 0).into();
         config.state = Some(state.to_path_buf());
+        config.precision = Precision::Fp32;
         change(&mut config);
         let (started, address) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();

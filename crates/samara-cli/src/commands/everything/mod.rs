@@ -128,11 +128,12 @@ fn one(
         written.push(path);
     }
     let mut text = format!(
-        "{} {}×{}, {}: {} masks ({}) in {seconds:.1} s\n",
+        "{} {}×{}, {} in {}: {} masks ({}) in {seconds:.1} s\n",
         terminal::name(&input.path),
         image.width(),
         image.height(),
         generator.segmenter().name(),
+        generator.segmenter().precision(),
         records.len(),
         results::levels(&tree),
     );

@@ -140,5 +140,12 @@ fn embedding(flags: &SegmentFlags, segmenter: &Segmenter, image: &RgbImage) -> R
             flags.image.as_deref().unwrap_or(path).display()
         )));
     }
+    let (made_in, asked) = (embedding.precision(), segmenter.precision());
+    if made_in != asked {
+        let path = path.display();
+        let told =
+            format!("--embedding {path}: computed in {made_in}; prompts are answered in {asked}");
+        terminal::tell("notice", &told);
+    }
     Ok(embedding)
 }

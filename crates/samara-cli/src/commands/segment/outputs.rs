@@ -183,11 +183,12 @@ impl Outputs {
     ) -> Result<()> {
         let timing = &report.timing_ms;
         let mut text = format!(
-            "{} {}×{}, {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms{}\n",
+            "{} {}×{}, {} in {}: load {:.0} ms, embed {:.0} ms, decode {:.0} ms, masks {:.0} ms{}\n",
             terminal::shown(&report.image.path),
             report.image.width,
             report.image.height,
             report.model,
+            report.precision,
             timing.load,
             timing.embed,
             timing.decode,

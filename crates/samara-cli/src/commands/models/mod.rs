@@ -1,5 +1,7 @@
 //! `samara models`.
 
+mod quantize;
+
 use std::fmt::Write;
 use std::path::Path;
 
@@ -7,13 +9,13 @@ use indicatif::HumanBytes;
 use samara::checkpoint::cache::ModelCache;
 use samara::checkpoint::download::{DownloadOptions, Stage, download};
 use samara::checkpoint::registry::{Release, find, releases};
-use samara::checkpoint::{Checkpoint, CheckpointInfo, Naming, StorageType};
+use samara::checkpoint::{CheckpointInfo, Naming, StorageType};
 use serde_json::json;
 
 use crate::error::{CliError, Result};
 use crate::files::{Files, Kind};
 use crate::flags::{DtypeFlag, ModelsCommand};
-use crate::model::downloaded;
+use crate::model::of_name;
 use crate::progress::{self, Bar};
 use crate::terminal;
 
@@ -34,6 +36,7 @@ pub(crate) fn run(command: ModelsCommand) -> Result<()> {
             input_side,
             unchecked_weights,
         } => convert(&input, &output, dtype, input_side, unchecked_weights),
+        ModelsCommand::Quantize(flags) => quantize::run(&flags),
     }
 }
 
@@ -87,24 +90,8 @@ fn embedded_parameters() -> Result<f64> {
     Ok(info.map_err(CliError::failed)?.parameters as f64)
 }
 
-/// The checkpoint of a file, or else of the embedded or a downloaded model of that name.
-fn named(model: &str) -> Result<Checkpoint> {
-    if Path::new(model).exists() {
-        return Checkpoint::open(model).map_err(CliError::failed);
-    }
-    #[cfg(feature = "embedded")]
-    if model == samara::EMBEDDED_MODEL {
-        return Ok(samara::embedded_checkpoint()?);
-    }
-    let path = match find(model) {
-        Ok(release) => downloaded(release.name)?,
-        Err(_) => model.into(),
-    };
-    Checkpoint::open(path).map_err(CliError::failed)
-}
-
 fn info(model: &str, as_json: bool) -> Result<()> {
-    let checkpoint = named(model)?;
+    let checkpoint = of_name(model)?;
     let info = checkpoint.info().map_err(CliError::failed)?;
     let path = checkpoint.path();
     let naming = match info.naming {
@@ -207,7 +194,7 @@ fn convert(
         DtypeFlag::Bf16 => StorageType::BF16,
         DtypeFlag::I8 => StorageType::I8,
     });
-    let mut checkpoint = named(&input.to_string_lossy())?;
+    let mut checkpoint = of_name(&input.to_string_lossy())?;
     files(checkpoint.path()).check()?;
     if unchecked_weights {
         checkpoint = checkpoint.with_unchecked_weights();
