@@ -115,6 +115,12 @@ impl PyEmbedding {
         self.embedding.size()
     }
 
+    /// The numbers in which it was computed: ``"fp32"``, ``"bf16"`` or ``"int8"``.
+    #[getter]
+    fn precision(&self) -> &'static str {
+        self.embedding.precision().name()
+    }
+
     /// The values, ``float32`` of shape (1, channels, rows, columns), as the official code has them.
     #[getter]
     fn features<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray4<f32>>> {

@@ -56,7 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(flags: argparse.Namespace) -> int:
     names = [*GENERATOR, "use_m2m", "adaptive"]
     options = {name: value for name in names if (value := getattr(flags, name)) is not None}
-    segment: dict[str, Any] = {"mode": flags.mode, "model": flags.checkpoint or flags.model, **options}
+    segment: dict[str, Any] = {
+        "mode": flags.mode,
+        "model": flags.checkpoint or flags.model,
+        "precision": flags.precision,
+        **options,
+    }
     if flags.checkpoint:
         segment["model"] = os.path.abspath(flags.checkpoint)
     if flags.select:
@@ -70,6 +75,7 @@ def _run(flags: argparse.Namespace) -> int:
             "samara": samara.__version__,
             "model": segmenter.name,
             "weights": segmenter.fingerprint,
+            "precision": segmenter.precision,
             "mode": flags.mode,
             **({"select": flags.select} if flags.select else {}),
             "options": options,
@@ -80,6 +86,8 @@ def _run(flags: argparse.Namespace) -> int:
     done = output.done()
     parts = [part for part in range(len(sizes)) if part not in done]
     fingerprint = segmenter.fingerprint
+    # The same on every node, whatever its processor is best at.
+    segment["precision"] = segmenter.precision
     del segmenter, found
     now = Done()
     if parts:
@@ -146,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", metavar="NAME", help="a released model by name, on every node (default: lite)")
     model.add_argument("--checkpoint", metavar="FILE", help="file of a checkpoint, the same on every node")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "int8"),
+        default="auto",
+        help="numbers that are multiplied; auto is what this machine's processor is best at (default: auto)",
+    )
     parser.add_argument("--mode", choices=("everything", "prompts", "embed"), default="everything")
     parser.add_argument("--select", choices=SELECT, help="which candidate is the mask of a prompt (default: best)")
     parser.add_argument("--actors", metavar="N", type=_at_least_one, help="processes with a model (default: all CPUs)")

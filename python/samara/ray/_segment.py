@@ -14,6 +14,7 @@ from samara import Embedding, MaskGenerator, Prompt, Segmenter
 from samara.errors import OptionError, PromptError
 
 Mode: TypeAlias = Literal["everything", "prompts", "embed"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
 
 SELECT = (
     *("best", "learned", "score", "whole", "part", "subpart", "largest", "smallest"),
@@ -61,6 +62,8 @@ class Segment:
     threads : int, optional
         Threads to work on; without it, as many as Ray gave CPUs to the actor (``num_cpus`` of ``map_batches``), so
         that actors share a node as Ray counts its CPUs.
+    precision : {"auto", "fp32", "bf16", "int8"}, default "auto"
+        As of :class:`samara.Segmenter`; ``"auto"`` may be another one on another node.
     select : str, default "best"
         Which candidate is the mask of a prompt, by its name in :meth:`samara.Candidates.select`.
     **options
@@ -97,6 +100,7 @@ class Segment:
         *,
         model: str | os.PathLike[str] | None = None,
         threads: int | None = None,
+        precision: Precision = "auto",
         select: str | None = None,
         **options: Any,
     ) -> None:
@@ -108,7 +112,9 @@ class Segment:
         if select is not None and select not in SELECT:
             raise OptionError(f"select {select!r}: expected one of {', '.join(SELECT)}")
         self.mode: Mode = mode
-        self.segmenter = Segmenter(model, threads=_assigned_cpus() if threads is None else threads)
+        self.segmenter = Segmenter(
+            model, threads=_assigned_cpus() if threads is None else threads, precision=precision
+        )
         self._select = select or "best"
         self._generator = MaskGenerator(self.segmenter, **options) if mode == "everything" else None
 

@@ -157,7 +157,7 @@ def _load(config_file: str, checkpoint: Checkpoint | None, mode: str) -> Segment
     architecture = _architecture(config_file)
     if checkpoint is None:
         raise ValueError(f"{config_file}: no checkpoint given, and a model of random weights finds nothing")
-    segmenter = Segmenter(checkpoint)
+    segmenter = Segmenter(checkpoint, precision="fp32")
     if segmenter.architecture != architecture:
         raise RuntimeError(
             f"{os.fspath(checkpoint)}: a checkpoint of {segmenter.architecture}, and '{config_file}' is {architecture}"

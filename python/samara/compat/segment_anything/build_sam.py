@@ -58,7 +58,7 @@ def load(key: str, architecture: str, checkpoint: Checkpoint | None) -> Sam:
     """
     if checkpoint is None:
         raise ValueError(f"{key}: no checkpoint given, and a model of random weights finds nothing; give checkpoint=")
-    segmenter = Segmenter(checkpoint)
+    segmenter = Segmenter(checkpoint, precision="fp32")
     if segmenter.architecture != architecture:
         raise RuntimeError(
             f"{os.fspath(checkpoint)}: a checkpoint of {segmenter.architecture}, and '{key}' is {architecture}"
