@@ -30,8 +30,8 @@ PRECISIONS = {
 }
 NAMES = {"samara": "Samara", "openvino": "OpenVINO", "torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
 DEFAULTS = (
-    "Without being told, OpenVINO computes in bf16 where the processor has instructions for it and in fp32 elsewhere, "
-    "PyTorch and ONNX Runtime in fp32, Samara in fp32."
+    "Without being told, OpenVINO and Samara's programs compute in bf16 where the processor has instructions for it and "
+    "in fp32 elsewhere; PyTorch, ONNX Runtime and Samara's Rust library in fp32."
 )
 PICTURES = sorted([*(HERE.parent / "docs/gallery").glob("*.jpg"), HERE.parent / "docs/coffee.png"])
 WORKS = ["embed", "prompt", "batch"]

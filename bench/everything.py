@@ -1,8 +1,8 @@
 """Segment everything beside the official generator: same weights, photograph, points, thresholds.
 
-    python bench/everything.py CHECKPOINT PHOTO [--model vit_b] [--rounds 1]
+    python bench/everything.py CHECKPOINT PHOTO [--model vit_b] [--rounds 1] [--precision fp32|bf16]
 
-Takes turns in processes of their own; seconds are those of embedding and masks, without loading. The
+In bf16 the official generator runs within `torch.autocast`. Takes turns in processes of their own; seconds are those of embedding and masks, without loading. The
 binary is target/release/samara or $SAMARA. `tests/golden/compare_everything.py` makes weights with
 local masks. Needs the packages of tests/golden/requirements.txt.
 """
@@ -41,8 +41,12 @@ def official(args: argparse.Namespace) -> None:
     sam = registry(checkpoint=args.checkpoint).eval()
     generator = package.SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **THRESHOLDS)
     photo = np.array(Image.open(args.photo).convert("RGB"))
+    # The generator turns logits into NumPy arrays, which have no bf16.
+    decode = sam.mask_decoder.forward
+    sam.mask_decoder.forward = lambda **inputs: tuple(output.float() for output in decode(**inputs))
     start = time.perf_counter()
-    masks = generator.generate(photo)
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+        masks = generator.generate(photo)
     print(json.dumps({"seconds": time.perf_counter() - start, "masks": len(masks)}))
 
 
@@ -62,6 +66,7 @@ def main() -> None:
     parser.add_argument("photo")
     parser.add_argument("--model", default="vit_b")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--official", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.official:
@@ -73,6 +78,7 @@ def main() -> None:
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as out:
             command = [binary, "everything", args.photo, "--checkpoint", args.checkpoint]
+            command += ["--precision", args.precision]
             text, memory = turn([*command, *flags, "--format", "json", "--out", out])
             masks, seconds = re.search(r": (\d+) masks .* in ([\d.]+) s", text).groups()
             rows["samara"].append((float(seconds), memory, int(masks)))

@@ -73,7 +73,7 @@ def main() -> None:
     if args.official:
         return official(args)
     binary = os.environ.get("SAMARA", "target/release/samara")
-    samara = start([binary, "bench", args.photo, "--checkpoint", args.checkpoint, "--turns"])
+    samara = start([binary, "bench", args.photo, "--checkpoint", args.checkpoint, "--precision", "fp32", "--turns"])
     turn(samara, "track")  # fills the memory
     peer = start([sys.executable, *sys.argv, "--official"])
     peer.stdout.readline()

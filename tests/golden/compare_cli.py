@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, prompt: Tensors, flags: list[str]) -> Tensors:
     """Call the binary; gather what it writes to --raw and the masks in its JSON."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.safetensors"
-        command = [args.samara, "segment", args.out / "photo.png"]
+        command = [args.samara, "segment", args.out / "photo.png", "--precision", "fp32"]
         command += ["--checkpoint", args.out / f"{args.model}.pth", "--raw", raw, "--json", "-"]
         command += prompt_flags(prompt, Path(folder)) + flags + args.flags
         done = subprocess.run(command, check=True, capture_output=True, text=True)

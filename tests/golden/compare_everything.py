@@ -64,7 +64,7 @@ def ours(binary: str, checkpoint: Path, photo: Path, options: dict) -> list[dict
         if value is not False
     ]
     with tempfile.TemporaryDirectory() as out:
-        command = [binary, "everything", photo, "--checkpoint", checkpoint, "--format", "json"]
+        command = [binary, "everything", photo, "--checkpoint", checkpoint, "--precision", "fp32", "--format", "json"]
         subprocess.run([*command, *flags, "--out", out], check=True, stdout=subprocess.DEVNULL)
         return json.loads((Path(out) / f"{photo.name}.json").read_text())
 

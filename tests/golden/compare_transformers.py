@@ -74,7 +74,7 @@ def theirs(out: Path, photo: Image.Image, point: list[int]) -> dict[str, np.ndar
 
 def ours(args: argparse.Namespace, point: list[int]) -> dict[str, np.ndarray]:
     raw = args.out / "raw.safetensors"
-    command = [args.samara, "segment", PHOTO, "--checkpoint", args.out / "model.safetensors"]
+    command = [args.samara, "segment", PHOTO, "--checkpoint", args.out / "model.safetensors", "--precision", "fp32"]
     subprocess.run([*command, "--point", f"{point[0]},{point[1]}", "--raw", raw], check=True)
     found = load_file(raw)
     names = {"embedding": "image_embedding", "logits": "low_res_logits", "iou": "iou"}
