@@ -1,10 +1,11 @@
 """Measures Samara beside its peers, turn by turn in one run, and writes a table.
 
     python compare.py [--rounds 7] [--models vit_b mobile_sam] [--precisions fp32 bf16 int8] [--threads N]
-        [--json FILE] [--markdown FILE]
+        [--programs samara openvino torch onnxruntime] [--json FILE] [--markdown FILE]
 
-Everyone has the same random weights and takes turns: one measurement of each, then the next round, so that whatever
-else the machine does meets all alike. The first round warms up and does not count. Times are medians in milliseconds;
+Everyone has the same random weights. All programs of a precision take turns: one measurement of each, then the next
+round, so that whatever else the machine does meets all alike; then the next precision, as all at once would need more
+memory than many machines have. The first round warms up and does not count. Times are medians in milliseconds;
 a ratio is the median over the rounds of peer / Samara at the same precision, with the smallest and the largest. An
 error is the norm of what an embedding is off by that of the embedding in fp32, the median over the pictures.
 """
@@ -83,52 +84,57 @@ def weights(model: str, folder: Path) -> Path:
     return path
 
 
-def measure(model: str, samara: str, precisions: list[str], threads: int, rounds: int) -> dict:
+def measure(model: str, flags: argparse.Namespace) -> dict:
     """Times, memory and errors by program and precision."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = str(weights(model, Path(folder)))
         peers = [sys.executable, str(HERE / "peers.py")]
         pictures = [str(picture) for picture in PICTURES]
         subprocess.run([*peers, "export", model, checkpoint, folder, str(BATCH), *pictures], check=True)
-        workers = {}
-        for program, all_precisions in PRECISIONS.items():
-            for precision in filter(precisions.__contains__, all_precisions):
-                if program == "samara":
-                    own = ["bench", "--checkpoint", checkpoint, "--precision", precision, "--turns"]
-                    command = [samara, *own, "--prompts", str(BATCH), "--threads", str(threads)]
-                else:
-                    source = checkpoint if program == "torch" else folder
-                    command = [*peers, program, model, source, str(threads), precision]
-                workers[program, precision] = Worker(command, {"OMP_NUM_THREADS": str(threads)})
-        times = {key: {work: [] for work in WORKS} for key in workers}
-        for number in range(rounds + 1):
-            for work in WORKS:
-                for key, worker in workers.items():
-                    if work != "embed" and is_same_decoder(*key):
-                        continue
-                    line = f"batch {BATCH}" if work == "batch" and key[0] != "samara" else work
-                    sleep(SETTLE)
-                    time = worker.ask(line)
-                    if number > 0:
-                        times[key][work].append(time)
-                    show(f"{model}: round {number} of {rounds}, {work}, {key[0]} {key[1]}: {time:.0f} ms")
-        memory = {key: worker.memory() for key, worker in workers.items()}
-        errors = {}
-        for key, worker in workers.items():
-            errors[key] = statistics.median(worker.ask(f"error {picture}") for picture in pictures)
-            show(f"{model}: error, {key[0]} {key[1]}")
-            worker.end()
-        print(file=sys.stderr)
-    return {
-        f"{program} {precision}": {"times": times[key], "memory": memory[key], "error": errors[key]}
-        for key in workers
-        for program, precision in [key]
-    }
+
+        def command(program: str, precision: str) -> list[str]:
+            threads = str(flags.threads)
+            if program == "samara":
+                own = ["bench", "--checkpoint", checkpoint, "--precision", precision, "--turns"]
+                return [flags.samara, *own, "--prompts", str(BATCH), "--threads", threads]
+            return [*peers, program, model, checkpoint if program == "torch" else folder, threads, precision]
+
+        results = {}
+        for precision in flags.precisions:
+            commands = {
+                program: command(program, precision)
+                for program in flags.programs
+                if precision in PRECISIONS[program]
+            }
+            results |= measure_side_by_side(model, precision, commands, pictures, flags)
+    return results
 
 
-def is_same_decoder(program: str, precision: str) -> bool:
-    """Whether the decoder is that of another precision, which has been measured already."""
-    return precision == "int8"
+def measure_side_by_side(
+    model: str, precision: str, commands: dict[str, list[str]], pictures: list[str], flags: argparse.Namespace
+) -> dict:
+    """The same of the programs of one precision, by turns."""
+    # In int8 the decoder is that of another precision, which has been measured already.
+    works = WORKS[:1] if precision == "int8" else WORKS
+    environment = {"OMP_NUM_THREADS": str(flags.threads)}
+    workers = {program: Worker(command, environment) for program, command in commands.items()}
+    results = {program: {"times": {work: [] for work in WORKS}} for program in workers}
+    for number in range(flags.rounds + 1):
+        for work in works:
+            for program, worker in workers.items():
+                line = f"batch {BATCH}" if work == "batch" and program != "samara" else work
+                sleep(SETTLE)
+                time = worker.ask(line)
+                if number > 0:
+                    results[program]["times"][work].append(time)
+                show(f"{model}: round {number} of {flags.rounds}, {work}, {program} {precision}: {time:.0f} ms")
+    for program, worker in workers.items():
+        results[program]["memory"] = worker.memory()
+        results[program]["error"] = statistics.median(worker.ask(f"error {picture}") for picture in pictures)
+        show(f"{model}: error, {program} {precision}")
+        worker.end()
+    print(file=sys.stderr)
+    return {f"{program} {precision}": result for program, result in results.items()}
 
 
 def show(text: str) -> None:
@@ -197,16 +203,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--models", nargs="+", default=["vit_b", "mobile_sam"])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS["samara"], default=PRECISIONS["samara"])
+    parser.add_argument("--programs", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     flags = parser.parse_args()
     results = {}
     for model in flags.models:
-        results[model] = measure(model, flags.samara, flags.precisions, flags.threads, flags.rounds)
+        results[model] = measure(model, flags)
+        # What is done is not lost if a later model fails.
+        print(table(results))
     facts = f"{cpu()}, {flags.threads} threads, {flags.rounds} rounds, commit {commit()}; {versions()}."
     text = f"{table(results)}\n\n{facts}\n"
-    print(text)
+    print(facts)
     if flags.markdown:
         flags.markdown.write_text(text)
     if flags.json:
