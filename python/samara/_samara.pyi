@@ -49,7 +49,12 @@ _Level: TypeAlias = Literal["whole", "part", "subpart"]
 @final
 class Segmenter:
     def __new__(
-        cls, model: _Path | None = None, *, threads: int | None = None, device: str = "cpu", precision: _Precision = "auto"
+        cls,
+        model: _Path | None = None,
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        precision: _Precision = "auto",
     ) -> Segmenter: ...
     @property
     def name(self) -> str: ...

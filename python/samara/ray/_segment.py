@@ -112,9 +112,7 @@ class Segment:
         if select is not None and select not in SELECT:
             raise OptionError(f"select {select!r}: expected one of {', '.join(SELECT)}")
         self.mode: Mode = mode
-        self.segmenter = Segmenter(
-            model, threads=_assigned_cpus() if threads is None else threads, precision=precision
-        )
+        self.segmenter = Segmenter(model, threads=_assigned_cpus() if threads is None else threads, precision=precision)
         self._select = select or "best"
         self._generator = MaskGenerator(self.segmenter, **options) if mode == "everything" else None
 
