@@ -170,6 +170,21 @@ def test_models_that_are_not_there_are_named(tmp_path: Path) -> None:
             samara.Segmenter(threads=threads)
 
 
+def test_precisions_are_told_and_kept() -> None:
+    assert samara.Segmenter().precision in ("fp32", "bf16")
+    exact = samara.Segmenter(precision="fp32").embed(picture())
+    assert exact.precision == "fp32"
+    rounded = samara.Segmenter(precision="bf16")
+    embedding = rounded.embed(picture())
+    again = pickle.loads(pickle.dumps(embedding))
+    assert [embedding.precision, again.precision, again.segmenter.precision] == ["bf16"] * 3
+    error = np.linalg.norm(embedding.features - exact.features) / np.linalg.norm(exact.features)
+    assert 1e-4 < error < 0.05
+    assert rounded.fingerprint == exact.segmenter.fingerprint
+    with pytest.raises(samara.OptionError, match="fp8"):
+        samara.Segmenter(precision="fp8")  # type: ignore[arg-type]
+
+
 class Mirror(http.server.BaseHTTPRequestHandler):
     """Has files as large as SAM 2.1 tiny, of zeros."""
 
