@@ -324,7 +324,7 @@ mod tests {
     fn a_comparison_has_both_models_and_their_difference() {
         let text = comparison().to_text();
         assert!(
-            text.contains("A: m.pth, sam-vit-b\nB: b<c.pth, sam-vit-b\n"),
+            text.contains("A: m.pth, sam-vit-b in fp32\nB: b<c.pth, sam-vit-b in fp32\n"),
             "{text}"
         );
         let blocks: Vec<&str> = text.split("First click: ").collect();
