@@ -252,8 +252,17 @@ pub(crate) struct ModelFlags {
     #[arg(long, help_heading = "Model", hide_short_help = true)]
     pub(crate) unchecked_weights: bool,
 
-    #[command(flatten)]
-    pub(crate) precision: PrecisionFlag,
+    /// Numbers that are multiplied on the CPU: fp32, bf16, int8, or auto: what the processor has instructions
+    /// for, int8 for a model of `samara models quantize`, or else bf16, or else fp32
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        env = "SAMARA_PRECISION",
+        hide_env_values = true,
+        default_value = "auto",
+        help_heading = "Model"
+    )]
+    pub(crate) precision: Precision,
 
     #[command(flatten)]
     pub(crate) device: DeviceFlag,
@@ -262,9 +271,7 @@ pub(crate) struct ModelFlags {
 impl ModelFlags {
     /// How the model is loaded.
     pub(crate) fn options(&self) -> SegmenterOptions {
-        self.device
-            .options()
-            .with_precision(self.precision.precision)
+        self.device.options().with_precision(self.precision)
     }
 }
 
@@ -391,22 +398,6 @@ pub(crate) struct TrainFlags {
 
     #[command(flatten)]
     pub(crate) device: DeviceFlag,
-}
-
-/// What a model multiplies.
-#[derive(Debug, Args)]
-pub(crate) struct PrecisionFlag {
-    /// Numbers that are multiplied on the CPU: fp32, bf16, int8, or auto: what the processor has instructions
-    /// for, int8 for a model of `samara models quantize`, or else bf16, or else fp32
-    #[arg(
-        long,
-        value_name = "PRECISION",
-        env = "SAMARA_PRECISION",
-        hide_env_values = true,
-        default_value = "auto",
-        help_heading = "Model"
-    )]
-    pub(crate) precision: Precision,
 }
 
 #[derive(Debug, Args)]
