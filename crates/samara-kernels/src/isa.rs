@@ -23,31 +23,36 @@ pub enum Isa {
     Portable,
 }
 
-/// AVX-512, and whether it has the instructions that multiply bf16 and int8.
+/// AVX-512, and whether it has the instructions that multiply bf16 and int8: those of its registers, and those of
+/// AMX, which come with the former.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub struct Avx512 {
     pub(crate) base: pulp::x86::V4,
     bf16: bool,
     vnni: bool,
+    amx: bool,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512 {
-    /// What the processor has, all of it first, and then without what came after the base.
+    /// What the processor has, all of it first, and then without what came later.
     fn available() -> impl Iterator<Item = Self> {
         let plain = pulp::x86::V4::try_new().map(|base| Self {
             base,
             bf16: false,
             vnni: false,
+            amx: false,
         });
-        let all = plain.map(|plain| Self {
+        let more = plain.map(|plain| Self {
             bf16: is_x86_feature_detected!("avx512bf16"),
             vnni: is_x86_feature_detected!("avx512vnni"),
             ..plain
         });
-        let more = all.filter(|all| all.bf16 || all.vnni);
-        more.into_iter().chain(plain)
+        let more = more.filter(|more| more.bf16 || more.vnni);
+        let all = more.filter(|more| more.bf16 && more.vnni && amx::allowed());
+        let all = all.map(|all| Self { amx: true, ..all });
+        all.into_iter().chain(more).chain(plain)
     }
 
     /// Whether it has AVX512-BF16.
@@ -58,6 +63,38 @@ impl Avx512 {
     /// Whether it has AVX512-VNNI.
     pub(crate) fn has_vnni(self) -> bool {
         self.vnni
+    }
+
+    /// Whether it has AMX for bf16 and for int8.
+    pub(crate) fn has_amx(self) -> bool {
+        self.amx
+    }
+}
+
+/// AMX: whether it is there, and the system's leave to use it.
+#[cfg(target_arch = "x86_64")]
+mod amx {
+    /// Whether the processor has AMX with bf16 and int8, and the system lets this process use it: its registers
+    /// are large, and a process has to ask for them.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "a system call without another form")]
+    pub(super) fn allowed() -> bool {
+        use std::arch::x86_64::__cpuid_count;
+        /// `ARCH_REQ_XCOMP_PERM` of `arch_prctl`.
+        const ASK: libc::c_long = 0x1023;
+        /// `XFEATURE_XTILEDATA`.
+        const REGISTERS: libc::c_long = 18;
+        /// AMX-BF16, AMX-TILE and AMX-INT8 in EDX of leaf 7.
+        const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+        let features = __cpuid_count(7, 0).edx;
+        // SAFETY: the call changes nothing but what this process may use.
+        features & FEATURES == FEATURES
+            && unsafe { libc::syscall(libc::SYS_arch_prctl, ASK, REGISTERS) } == 0
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn allowed() -> bool {
+        false
     }
 }
 
@@ -135,6 +172,8 @@ impl Isa {
     /// Its common name.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) if isa.amx => "AVX-512 with BF16 and VNNI, AMX",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(isa) => match (isa.bf16, isa.vnni) {
                 (true, true) => "AVX-512 with BF16 and VNNI",

@@ -4,6 +4,8 @@ use pulp::Simd;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
 
+#[cfg(target_arch = "x86_64")]
+use super::amx::{self, Amx};
 use super::format::{Bf16, Format, Fp32, Int8};
 use super::products::{Pairs, Products, Quads, Singles, Widening};
 #[cfg(target_arch = "x86_64")]
@@ -80,6 +82,11 @@ impl Dispatch for Bf16 {
     fn run(isa: Isa, kernel: impl WithTile<Self>) {
         match isa {
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(isa) if isa.has_amx() => {
+                // SAFETY: the processor has the base, BF16 and AMX.
+                unsafe { run_amx_bf16(isa.base, kernel) }
+            }
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512(isa) if isa.has_bf16() => {
                 // SAFETY: the processor has the base and BF16.
                 unsafe { run_avx512_bf16(isa.base, kernel) }
@@ -108,6 +115,16 @@ fn run_avx512_bf16(base: V4, kernel: impl WithTile<Bf16>) {
     kernel.run::<V4, _, 12, 32>(base, Fma::SOME, products);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+#[target_feature(enable = "fma,bmi1,bmi2,lzcnt,popcnt")]
+#[expect(unsafe_code, reason = "instructions that the language does not have")]
+unsafe fn run_amx_bf16(base: V4, kernel: impl WithTile<Bf16>) {
+    // SAFETY: this function is compiled for AVX512-BF16, and the caller has AMX.
+    let products = unsafe { Amx::new(Pairs(Avx512Bf16::new())) };
+    kernel.run::<V4, _, { amx::PART }, 32>(base, Fma::SOME, products);
+}
+
 impl Dispatch for Int8 {
     #[inline(always)]
     #[cfg_attr(
@@ -116,6 +133,11 @@ impl Dispatch for Int8 {
     )]
     fn run(isa: Isa, kernel: impl WithTile<Self>) {
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(isa) if isa.has_amx() => {
+                // SAFETY: the processor has the base, VNNI and AMX.
+                unsafe { run_amx_int8(isa.base, kernel) }
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(isa) if isa.has_vnni() => {
                 // SAFETY: the processor has the base and VNNI.
@@ -158,6 +180,16 @@ fn run_avx512_vnni(base: V4, kernel: impl WithTile<Int8>) {
     // SAFETY: this function is compiled for them.
     let products = Quads(unsafe { Avx512Vnni::new() });
     kernel.run::<V4, _, 12, 32>(base, Fma::SOME, products);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "fma,bmi1,bmi2,lzcnt,popcnt")]
+#[expect(unsafe_code, reason = "instructions that the language does not have")]
+unsafe fn run_amx_int8(base: V4, kernel: impl WithTile<Int8>) {
+    // SAFETY: this function is compiled for AVX512-VNNI, and the caller has AMX.
+    let products = unsafe { Amx::new(Quads(Avx512Vnni::new())) };
+    kernel.run::<V4, _, { amx::PART }, 32>(base, Fma::SOME, products);
 }
 
 #[cfg(target_arch = "x86_64")]

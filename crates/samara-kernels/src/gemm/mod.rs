@@ -6,6 +6,8 @@
 //! matmul is done on the tile before it is written, so that the result goes through memory once.
 
 mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod bf16;
 mod blocking;
 mod dispatch;

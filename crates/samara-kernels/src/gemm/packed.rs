@@ -443,7 +443,7 @@ impl<'a, F: Format> Side<'a, F> {
 
 /// Rows as wide as a tile.
 #[derive(Clone, Copy)]
-pub(super) struct Panel<'a, L = f32> {
+pub(crate) struct Panel<'a, L = f32> {
     pub lanes: &'a [L],
     /// Distance between rows.
     pub stride: usize,

@@ -3,7 +3,11 @@
 use pulp::Simd;
 use pulp::bytemuck::{Pod, cast_slice, cast_slice_mut};
 
+use super::format::Format;
 use super::int8::RowScale;
+use super::left::Left;
+use super::packed::Panel;
+use super::tile::{Ahead, sums_of_tile};
 use crate::isa::Fma;
 
 /// What the lanes of a register stand for, in columns of the right side.
@@ -23,6 +27,10 @@ pub(crate) trait Products<S: Simd>: Copy {
     type Lanes: Copy;
     /// Sums, one a lane.
     type Sums: Copy;
+    /// What a thread keeps from tile to tile.
+    type Kept: Default;
+    /// Tiles, one below the other, that are summed at a time.
+    const TILES: usize;
 
     /// What sums begin with.
     fn start(self, simd: S, bias: S::f32s) -> Self::Sums;
@@ -50,6 +58,37 @@ pub(crate) trait Products<S: Simd>: Copy {
         row: RowScale,
         columns: &Columns<S>,
     ) -> [S::f32s; 2];
+
+    /// Sums the tiles of `rows` rows of `left`, up to [`TILES`](Self::TILES) of them, and hands each with its number
+    /// to `finish`. Rows of the last one that are missing hold anything.
+    #[inline(always)]
+    fn sum<F: Format<Lane = Self::Lane>, const R: usize, const C: usize>(
+        self,
+        simd: S,
+        Tiles {
+            start,
+            left,
+            rows: _,
+            steps,
+            right,
+            ahead,
+        }: Tiles<'_, F, Self::Sums>,
+        _kept: &mut Self::Kept,
+        mut finish: impl FnMut(usize, &[[Self::Sums; 2]; R]),
+    ) {
+        let sums = sums_of_tile::<F, S, Self, R, C>(simd, self, start, left, steps, right, ahead);
+        finish(0, &sums);
+    }
+}
+
+/// Tiles to be summed: `start` in every row, and `steps` lanes of rows times the rows of a panel.
+pub(crate) struct Tiles<'a, F: Format, A> {
+    pub start: [A; 2],
+    pub left: Left<'a, F>,
+    pub rows: usize,
+    pub steps: usize,
+    pub right: Panel<'a, F::Lane>,
+    pub ahead: Ahead,
 }
 
 /// [`Fp32`](super::format::Fp32), value by value.
@@ -60,6 +99,8 @@ impl<S: Simd> Products<S> for Singles {
     type Lane = f32;
     type Lanes = S::f32s;
     type Sums = S::f32s;
+    type Kept = ();
+    const TILES: usize = 1;
 
     #[inline(always)]
     fn start(self, _: S, bias: S::f32s) -> S::f32s {
@@ -96,6 +137,8 @@ impl<S: Simd, D: DotBf16<S>> Products<S> for Pairs<D> {
     type Lane = u32;
     type Lanes = S::u32s;
     type Sums = S::f32s;
+    type Kept = ();
+    const TILES: usize = 1;
 
     #[inline(always)]
     fn start(self, _: S, bias: S::f32s) -> S::f32s {
@@ -132,6 +175,8 @@ impl<S: Simd, D: DotInt8<S>> Products<S> for Quads<D> {
     type Lane = u32;
     type Lanes = S::u32s;
     type Sums = S::i32s;
+    type Kept = ();
+    const TILES: usize = 1;
 
     #[inline(always)]
     fn start(self, simd: S, _: S::f32s) -> S::i32s {

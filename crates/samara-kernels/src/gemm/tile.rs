@@ -14,7 +14,7 @@ use super::format::Format;
 use super::int8::RowScale;
 use super::left::Left;
 use super::packed::{Panel, Side};
-use super::products::{Columns, Products};
+use super::products::{Columns, Products, Tiles};
 use crate::activation::{Activation, Rectifier};
 use crate::isa::Fma;
 use crate::meter;
@@ -92,6 +92,7 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
             out,
         } = self;
         let (columns, steps) = (right.columns(), range.len());
+        let mut kept = P::Kept::default();
         let bias = pass.epilogue.and_then(|epilogue| epilogue.bias);
         let residual = pass.epilogue.and_then(|epilogue| epilogue.residual);
         let simple = pass.simple();
@@ -118,40 +119,58 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
                 bias,
             };
             let start = [products.start(simd, bias[0]), products.start(simd, bias[1])];
-            for (tile, out) in out.chunks_mut(R * columns).enumerate() {
+            for (group, out) in out.chunks_mut(P::TILES * R * columns).enumerate() {
+                let (first, rows) = (group * P::TILES * R, out.len() / columns);
                 let panel = right.panel(index, range.clone());
-                let ahead = Ahead::of(panel, steps, tile);
-                fetch_tile::<R, C>(out, columns, from);
+                fetch_tile::<C>(out, rows, columns, from);
                 if let Some(residual) = residual {
-                    fetch_tile::<R, C>(&residual[tile * R * columns..], columns, from);
+                    fetch_tile::<C>(&residual[first * columns..], rows, columns, from);
                 }
-                let rows = left.at_row(tile * R);
-                let sums =
-                    sums_of_tile::<F, S, P, R, C>(simd, products, start, rows, steps, panel, ahead);
-                // A loop and no `map`, whose closure would be a call.
-                let mut results = [zero; R];
-                for (i, result) in results.iter_mut().enumerate() {
-                    let row = if F::SCALED {
-                        left.scales[tile * R + i]
-                    } else {
-                        RowScale::ONE
-                    };
-                    *result = products.results(simd, sums[i], row, &of_columns);
-                }
-                let mut tile = Tile::<S, R> {
-                    sums: results,
-                    columns,
-                    from,
-                    width,
-                    first: tile * R,
+                let tiles = Tiles {
+                    start,
+                    left: left.at_row(first),
+                    rows,
+                    steps,
+                    right: panel,
+                    ahead: Ahead::of(panel, steps, group),
                 };
-                match simple {
-                    Some(rectifier) if tile.is_whole::<C>(out) => {
-                        tile.activate(simd, fma, Activation::Rectifier(rectifier));
-                        tile.write::<C, true>(simd, out);
-                    }
-                    _ => tile.finish::<C>(simd, fma, pass, out),
-                }
+                products.sum::<F, R, C>(
+                    simd,
+                    tiles,
+                    &mut kept,
+                    #[inline(always)]
+                    |tile, sums| {
+                        let out = match P::TILES {
+                            1 => &mut *out,
+                            _ => &mut out[tile * R * columns..rows.min((tile + 1) * R) * columns],
+                        };
+                        let first = first + tile * R;
+                        // A loop and no `map`, whose closure would be a call.
+                        let mut results = [zero; R];
+                        for (i, result) in results.iter_mut().enumerate() {
+                            let row = if F::SCALED {
+                                left.scales.get(first + i).copied().unwrap_or(RowScale::ONE)
+                            } else {
+                                RowScale::ONE
+                            };
+                            *result = products.results(simd, sums[i], row, &of_columns);
+                        }
+                        let mut tile = Tile::<S, R> {
+                            sums: results,
+                            columns,
+                            from,
+                            width,
+                            first,
+                        };
+                        match simple {
+                            Some(rectifier) if tile.is_whole::<C>(out) => {
+                                tile.activate(simd, fma, Activation::Rectifier(rectifier));
+                                tile.write::<C, true>(simd, out);
+                            }
+                            _ => tile.finish::<C>(simd, fma, pass, out),
+                        }
+                    },
+                );
             }
         }
     }
@@ -161,7 +180,7 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
 /// every step. Without, the first tile of a panel waits for the third level, and with few tiles a panel
 /// it takes a tenth of the time.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     start: *const u8,
     /// Bytes per step.
     stride: usize,
@@ -183,7 +202,7 @@ impl Ahead {
     }
 
     #[inline(always)]
-    fn fetch(self, step: usize) {
+    pub(super) fn fetch(self, step: usize) {
         fetch(self.start.wrapping_add(step * self.stride));
     }
 }
@@ -204,14 +223,14 @@ fn fetch(line: *const u8) {
     }
 }
 
-/// Fetches the places of a tile in a matrix: what will be written comes from memory first, and would be waited
+/// Fetches the places of tiles in a matrix: what will be written comes from memory first, and would be waited
 /// for row by row.
 #[inline(always)]
-fn fetch_tile<const R: usize, const C: usize>(rows: &[f32], columns: usize, from: usize) {
+fn fetch_tile<const C: usize>(values: &[f32], rows: usize, columns: usize, from: usize) {
     /// Values of a line of the cache.
     const LINE: usize = 16;
-    for row in 0..R.min(rows.len() / columns) {
-        let start = rows.as_ptr().wrapping_add(row * columns + from);
+    for row in 0..rows {
+        let start = values.as_ptr().wrapping_add(row * columns + from);
         for at in (0..C).step_by(LINE) {
             fetch(start.wrapping_add(at).cast());
         }
