@@ -3,12 +3,11 @@
 use std::ops::Range;
 
 use pulp::Simd;
-use pulp::bytemuck::Zeroable;
 
 use super::head::Head;
 use super::layer::{Attention, Bias};
 use super::sequences::{Query, Tokens};
-use crate::gemm::{Float, Left, Panels, Pass, multiply_block, shape};
+use crate::gemm::{Aligned, Float, Left, Panels, Pass, multiply_block, row_stride, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::exp;
 
@@ -21,7 +20,7 @@ const KEYS: usize = 256;
 /// Buffers of one thread.
 pub(super) struct Scratch<F: Float> {
     /// Scaled queries, [`QUERIES`] rows every `stride`.
-    queries: Vec<F::Lane>,
+    queries: Aligned<F::Lane>,
     stride: usize,
     /// A scaled query.
     query: Vec<f32>,
@@ -30,7 +29,7 @@ pub(super) struct Scratch<F: Float> {
     /// Rows of a block of keys, up to a whole panel.
     scores: Vec<f32>,
     /// The exponentials of the scores, where the second matmul does not take them as they are.
-    weights: Vec<F::Lane>,
+    weights: Aligned<F::Lane>,
     /// Sums of weighted values, `[queries, value_dim]`.
     sums: Vec<f32>,
 }
@@ -38,12 +37,12 @@ pub(super) struct Scratch<F: Float> {
 impl<F: Float> Default for Scratch<F> {
     fn default() -> Self {
         Self {
-            queries: Vec::new(),
+            queries: Aligned::new(),
             stride: 0,
             query: Vec::new(),
             position: Vec::new(),
             scores: Vec::new(),
-            weights: Vec::new(),
+            weights: Aligned::new(),
             sums: Vec::new(),
         }
     }
@@ -131,11 +130,10 @@ impl<F: Float> Block<'_, '_, F> {
         let Attention {
             head_dim, scale, ..
         } = *self.attention;
-        // The skew keeps the rows apart in the first-level cache.
         let steps = head_dim.div_ceil(F::VALUES);
-        scratch.stride = steps + 16;
+        scratch.stride = row_stride(steps);
         let length = QUERIES * scratch.stride;
-        scratch.queries.resize(length, F::Lane::zeroed());
+        scratch.queries.resize(length);
         let rows = scratch.queries.chunks_exact_mut(scratch.stride);
         for (query, row) in self.queries.iter().zip(rows) {
             let query = q.get(query.token, self.index, head_dim);

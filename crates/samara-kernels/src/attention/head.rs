@@ -1,10 +1,8 @@
 //! Keys and values of one head of one sequence in the order in which they are read.
 
-use pulp::bytemuck::Zeroable;
-
 use super::layer::Attention;
 use super::sequences::Tokens;
-use crate::gemm::{Float, Side, shape};
+use crate::gemm::{Aligned, Float, Side, shape};
 use crate::isa::Isa;
 
 /// The right sides of the two products of one head, in buffers that are used again.
@@ -14,20 +12,20 @@ pub(super) struct Head<F: Float> {
     pub length: usize,
     /// The transposed keys, `[head_dim, length]` in panels. The columns behind the last key hold
     /// anything.
-    keys: Vec<F::Lane>,
+    keys: Aligned<F::Lane>,
     /// `[length, value_dim]` in panels.
-    values: Vec<F::Lane>,
+    values: Aligned<F::Lane>,
     /// A key.
-    column: Vec<F::Lane>,
+    column: Aligned<F::Lane>,
 }
 
 impl<F: Float> Default for Head<F> {
     fn default() -> Self {
         Self {
             length: 0,
-            keys: Vec::new(),
-            values: Vec::new(),
-            column: Vec::new(),
+            keys: Aligned::new(),
+            values: Aligned::new(),
+            column: Aligned::new(),
         }
     }
 }
@@ -47,11 +45,9 @@ impl<F: Float> Head<F> {
         let padding = attention.padding.unwrap_or_default();
         let [key_steps, value_steps] = [depth, length].map(|n| n.div_ceil(F::VALUES));
         self.length = length;
-        let zero = F::Lane::zeroed();
-        self.keys
-            .resize(length.next_multiple_of(panel) * key_steps, zero);
+        self.keys.resize(length.next_multiple_of(panel) * key_steps);
         self.values
-            .resize(width.next_multiple_of(panel) * value_steps, zero);
+            .resize(width.next_multiple_of(panel) * value_steps);
         let panels = self.keys.chunks_exact_mut(key_steps * panel);
         for (out, tokens) in panels.zip(tokens.chunks(panel)) {
             for (i, token) in tokens.iter().enumerate() {

@@ -1,22 +1,32 @@
 //! Values that begin with a line of the cache.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use pulp::bytemuck::Pod;
 use rayon::prelude::*;
 
-/// Bytes of a line of the cache. A register of AVX-512 is as wide, and is loaded in one go where a
-/// line begins.
+/// Bytes of a line of the cache. A register of AVX-512 is as wide, as is a row of one of AMX, and is loaded in one
+/// go where a line begins.
 const CACHE_LINE: usize = 64;
 
 /// Values that begin with a line of the cache.
-pub(super) struct Aligned<T> {
+pub(crate) struct Aligned<T> {
     values: Vec<T>,
     start: usize,
     length: usize,
 }
 
 impl<T: Pod + Send + Sync> Aligned<T> {
+    /// No values.
+    pub(crate) fn new() -> Self {
+        Self {
+            values: Vec::new(),
+            start: 0,
+            length: 0,
+        }
+    }
+
     /// Parts of `length` values one after the other, zeros that `fill` changes.
     pub(super) fn of_parts(
         count: usize,
@@ -38,8 +48,32 @@ impl<T: Pod + Send + Sync> Aligned<T> {
         }
     }
 
-    pub(super) fn as_slice(&self) -> &[T] {
+    /// Makes place for as many values, which hold anything.
+    pub(crate) fn resize(&mut self, length: usize) {
+        if self.values.len() < length + CACHE_LINE / size_of::<T>() {
+            *self = Self::of_parts(1, length, |_, _| ());
+        }
+        self.length = length;
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
         &self.values[self.start..][..self.length]
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.start..][..self.length]
+    }
+}
+
+impl<T: Pod + Send + Sync> Default for Aligned<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

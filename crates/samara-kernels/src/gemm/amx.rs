@@ -259,9 +259,7 @@ impl<P: Instruction> Amx<P> {
                 stride: SIDE * lane,
             },
         ];
-        for step in 0..steps {
-            ahead.fetch(step);
-        }
+        ahead.fetch_all(steps);
         let out = kept.sums.as_mut_ptr();
         // SAFETY: a value of `Self` is the proof that the instructions may be used. What is read lies in the slices by
         // the assertions, and in the buffers; the sums have 32 rows of 128 bytes, and begin with the same row of `start`.
@@ -353,7 +351,7 @@ impl<P: Instruction> Products<V4> for Amx<P> {
     fn sum<F: Format<Lane = u32>, const R: usize, const C: usize>(
         self,
         _: V4,
-        tiles: &Tiles<'_, F, P::Sums>,
+        tiles: Tiles<'_, F, P::Sums>,
         kept: &mut Kept<P::Sums>,
         mut finish: impl FnMut(usize, &[[P::Sums; 2]; R]),
     ) {

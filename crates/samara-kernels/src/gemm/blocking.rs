@@ -9,9 +9,14 @@ pub(super) const BLOCK_ROWS: usize = 144;
 /// Steps along the inner dimension per pass. A longer one writes the tile less often; this one
 /// does the width of a ViT-B token in one pass.
 pub(super) const DEPTH: usize = 768;
-/// Distance between gathered rows beyond their length: keeps rows of 4 KB and its multiples from
-/// falling on the same places of the first-level cache.
-pub(super) const SKEW: usize = 16;
+
+/// Distance between gathered rows of `steps` lanes. All begin with a line of the cache, and those of 4 KB and
+/// its multiples do not fall on the same places of the first level.
+pub(crate) fn row_stride(steps: usize) -> usize {
+    /// Lanes of a line.
+    const LINE: usize = 16;
+    steps.next_multiple_of(LINE) + LINE
+}
 
 /// Rows and columns of a tile. The columns are two registers wide; the rows fill 24 of the 32
 /// registers of AVX-512 and NEON, 12 of the 16 of AVX2 and 8 of the 16 of SSE2, and the others

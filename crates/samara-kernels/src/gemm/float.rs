@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use pulp::Simd;
-use pulp::bytemuck::Zeroable;
 
+use super::aligned::Aligned;
 use super::bf16;
-use super::blocking::{SKEW, shape};
+use super::blocking::{row_stride, shape};
 use super::dispatch::Dispatch;
 use super::format::{Bf16, Format, Fp32};
 use super::left::Left;
@@ -22,7 +22,7 @@ pub(crate) trait Float: Dispatch {
         values: &'a [f32],
         stride: usize,
         length: usize,
-        lanes: &'a mut Vec<Self::Lane>,
+        lanes: &'a mut Aligned<Self::Lane>,
     ) -> Left<'a, Self>;
 
     /// exp(x) for x ≤ 88 in every lane of a register, as exact as the format.
@@ -32,7 +32,7 @@ pub(crate) trait Float: Dispatch {
     fn column<'a>(
         isa: Isa,
         column: &[f32],
-        lanes: &mut Vec<Self::Lane>,
+        lanes: &mut Aligned<Self::Lane>,
         out: impl Iterator<Item = &'a mut Self::Lane>,
     );
 
@@ -42,11 +42,11 @@ pub(crate) trait Float: Dispatch {
         isa: Isa,
         values: &[f32],
         columns: usize,
-        lanes: &'a mut Vec<Self::Lane>,
+        lanes: &'a mut Aligned<Self::Lane>,
     ) -> Side<'a, Self> {
         let (depth, width) = (values.len() / columns, shape(isa).1);
         let steps = depth.div_ceil(Self::VALUES);
-        lanes.resize(columns.div_ceil(width) * width * steps, Zeroable::zeroed());
+        lanes.resize(columns.div_ceil(width) * width * steps);
         for (step, rows) in values.chunks(Self::VALUES * columns).enumerate() {
             let (first, second) = rows.split_at(columns);
             let second = (!second.is_empty()).then_some(second);
@@ -88,7 +88,7 @@ impl Float for Fp32 {
         values: &'a [f32],
         stride: usize,
         _: usize,
-        _: &'a mut Vec<f32>,
+        _: &'a mut Aligned<f32>,
     ) -> Left<'a, Self> {
         Left::new(values, stride)
     }
@@ -96,7 +96,7 @@ impl Float for Fp32 {
     fn column<'a>(
         _: Isa,
         column: &[f32],
-        _: &mut Vec<f32>,
+        _: &mut Aligned<f32>,
         out: impl Iterator<Item = &'a mut f32>,
     ) {
         out.zip(column).for_each(|(out, x)| *out = *x);
@@ -118,12 +118,12 @@ impl Float for Bf16 {
         values: &'a [f32],
         stride: usize,
         length: usize,
-        lanes: &'a mut Vec<u32>,
+        lanes: &'a mut Aligned<u32>,
     ) -> Left<'a, Self> {
         let steps = length.div_ceil(Self::VALUES);
-        let lanes_stride = steps + SKEW;
+        let lanes_stride = row_stride(steps);
         let rows = values.chunks_exact(stride);
-        lanes.resize(rows.len() * lanes_stride, 0);
+        lanes.resize(rows.len() * lanes_stride);
         for (row, lanes) in rows.zip(lanes.chunks_exact_mut(lanes_stride)) {
             bf16::round(isa, &row[..length], &mut lanes[..steps]);
         }
@@ -133,12 +133,12 @@ impl Float for Bf16 {
     fn column<'a>(
         isa: Isa,
         column: &[f32],
-        lanes: &mut Vec<u32>,
+        lanes: &mut Aligned<u32>,
         out: impl Iterator<Item = &'a mut u32>,
     ) {
-        lanes.resize(column.len().div_ceil(2), 0);
+        lanes.resize(column.len().div_ceil(2));
         bf16::round(isa, column, lanes);
-        out.zip(lanes).for_each(|(out, lane)| *out = *lane);
+        out.zip(&**lanes).for_each(|(out, lane)| *out = *lane);
     }
 
     fn interleave(isa: Isa, (first, second): (&[f32], Option<&[f32]>), out: &mut [u32]) {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use pulp::bytemuck::Pod;
 
+use super::aligned::Aligned;
 use super::bf16;
 use super::int8::{self, RowScale};
 use crate::isa::Isa;
@@ -60,15 +61,15 @@ pub(crate) trait Format: Copy + fmt::Debug + Send + Sync + 'static {
 /// Buffers of one thread, for left sides.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    pub values: Vec<f32>,
+    pub values: Aligned<f32>,
     row: Vec<f32>,
-    lanes: Vec<u32>,
+    lanes: Aligned<u32>,
     scales: Vec<RowScale>,
 }
 
 /// The parts of [`Scratch`] that a format uses.
 pub(crate) struct Buffers<'a, L> {
-    pub lanes: &'a mut Vec<L>,
+    pub lanes: &'a mut Aligned<L>,
     /// A row before it becomes lanes.
     pub row: &'a mut Vec<f32>,
     pub scales: &'a mut Vec<RowScale>,

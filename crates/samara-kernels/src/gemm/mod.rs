@@ -29,13 +29,13 @@ mod x86;
 
 use std::ops::Range;
 
-use pulp::bytemuck::Zeroable;
 use rayon::prelude::*;
 
-use blocking::{BLOCK_ROWS, DEPTH, SKEW};
+use blocking::{BLOCK_ROWS, DEPTH};
 use dispatch::Dispatch;
 
-pub(crate) use blocking::shape;
+pub(crate) use aligned::Aligned;
+pub(crate) use blocking::{row_stride, shape};
 pub use epilogue::Epilogue;
 pub(crate) use float::Float;
 use format::Buffers;
@@ -245,8 +245,8 @@ fn multiply_lanes<F: Dispatch>(
     for pass in 0..passes {
         let values = pass * DEPTH * F::VALUES..depth.min((pass + 1) * DEPTH * F::VALUES);
         let steps = pass * DEPTH..values.end.div_ceil(F::VALUES);
-        let stride = steps.len() + SKEW;
-        lanes.resize(padded * stride, F::Lane::zeroed());
+        let stride = row_stride(steps.len());
+        lanes.resize(padded * stride);
         let rows = lanes.chunks_exact_mut(stride).zip(&mut *scales);
         for (i, (lanes, scale)) in rows.take(count).enumerate() {
             *scale = round(i, values.clone(), row, &mut lanes[..steps.len()]);

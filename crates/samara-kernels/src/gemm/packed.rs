@@ -49,7 +49,7 @@ impl<F: Format> Panels<F> {
         });
         let mut sums = Vec::new();
         for start in (0..length).step_by(DEPTH * width) {
-            for lanes in lanes.as_slice().chunks_exact(length) {
+            for lanes in lanes.chunks_exact(length) {
                 let end = length.min(start + DEPTH * width);
                 sums.append(&mut F::sums(&lanes[start..end], width));
             }
@@ -72,7 +72,7 @@ impl<F: Format> Panels<F> {
     fn unpacked(&self) -> Vec<f32> {
         let (depth, columns, width) = (self.depth, self.columns, shape(self.isa).1);
         let mut values = vec![0.0; depth * columns];
-        let panels = self.lanes.as_slice();
+        let panels = &self.lanes;
         let panels = panels.chunks_exact((depth.div_ceil(F::VALUES) * width).max(1));
         for (index, lanes) in panels.enumerate() {
             let scales = self.scales.chunks_exact(width).nth(index);
@@ -105,7 +105,7 @@ impl<F: Format> Panels<F> {
             scales: &self.scales,
             sums: &self.sums,
             sums_stride: self.scales.len(),
-            ..Side::from_panels(self.isa, self.lanes.as_slice(), self.depth, self.columns)
+            ..Side::from_panels(self.isa, &self.lanes, self.depth, self.columns)
         }
     }
 }
@@ -211,7 +211,7 @@ impl<P: Borrow<Packed>> ForRows<P> {
             return Self { packed, sums: None };
         };
         let (isa, depth, width) = (panels.isa, panels.depth, shape(panels.isa).1);
-        let sums = strassen_sums::right_sides(isa, panels.lanes.as_slice(), depth, width);
+        let sums = strassen_sums::right_sides(isa, &panels.lanes, depth, width);
         Self {
             packed,
             sums: Some(sums),
@@ -221,7 +221,7 @@ impl<P: Borrow<Packed>> ForRows<P> {
     /// The matrix as the right side of a matmul.
     pub fn right(&self) -> Right<'_> {
         match (self.packed.borrow().right().0, &self.sums) {
-            (RightAs::Fp32(side), Some(sums)) => Right(RightAs::Strassen(side, sums.as_slice())),
+            (RightAs::Fp32(side), Some(sums)) => Right(RightAs::Strassen(side, sums)),
             (right, _) => Right(right),
         }
     }

@@ -21,7 +21,8 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::blocking::{DEPTH, SKEW, shape};
+use super::aligned::Aligned;
+use super::blocking::{DEPTH, row_stride, shape};
 use super::dispatch::{Dispatch, WithTile};
 use super::epilogue::Epilogue;
 use super::format::Fp32;
@@ -58,7 +59,7 @@ pub(super) fn multiply_rows(
     gather: impl Fn(usize, Range<usize>, &mut [f32]),
     (right, right_sums): (Side<'_>, &[f32]),
     epilogue: &Epilogue<'_>,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Aligned<f32>,
     out: &mut [f32],
 ) {
     let (isa, depth) = (right.isa(), right.depth());
@@ -67,9 +68,9 @@ pub(super) fn multiply_rows(
     // Row i and row i + half are in one pair of quarters; what is missing below is zero.
     let half = count.div_ceil(2).next_multiple_of(height);
     let longest = depth.min(DEPTH);
-    let stride = longest / 2 + SKEW;
+    let stride = row_stride(longest / 2);
     let (sums, rows) = (4 * half * width, MATMULS * half * stride);
-    scratch.resize(scratch.len().max(sums + rows + 2 * longest), 0.0);
+    scratch.resize(sums + rows + 2 * longest);
     let (sums, rest) = scratch.split_at_mut(sums);
     let (left, pair) = rest.split_at_mut(rows);
     for start in (0..depth).step_by(DEPTH) {

@@ -201,8 +201,15 @@ impl Ahead {
         }
     }
 
+    /// Fetches what all of `steps` steps would.
     #[inline(always)]
-    pub(super) fn fetch(self, step: usize) {
+    pub(super) fn fetch_all(self, steps: usize) {
+        let needed = if self.stride > 0 { steps } else { 0 };
+        (0..needed).for_each(|step| self.fetch(step));
+    }
+
+    #[inline(always)]
+    fn fetch(self, step: usize) {
         fetch(self.start.wrapping_add(step * self.stride));
     }
 }

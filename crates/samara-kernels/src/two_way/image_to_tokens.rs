@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::{ImageTokens, Projection, ROWS, heads_apart, heads_apart_as_right, in_image_space};
 use crate::gemm::{
-    Bf16, Epilogue, Float, Fp32, Matrix, Panels, Pass, Scratch, multiply_block, multiply_rows_of,
+    Aligned, Bf16, Epilogue, Float, Fp32, Matrix, Panels, Pass, Scratch, multiply_block,
+    multiply_rows_of,
 };
 use crate::isa::{Fma, Isa};
 use crate::layer_norm::Norm;
@@ -120,7 +121,7 @@ impl ImageToTokens<'_> {
         bias.resize(stride, 0.0);
         let blocks = out.par_chunks_mut(ROWS * width).enumerate();
         blocks.for_each_init(
-            || (Scratch::default(), vec![0.0; ROWS * stride], Vec::new()),
+            || (Scratch::default(), vec![0.0; ROWS * stride], Aligned::new()),
             |(scratch, scores, weights), (block, out)| {
                 let (first, count) = (block * ROWS, out.len() / width);
                 let gather = |token, part, out: &mut [f32]| gather(first + token, part, out);

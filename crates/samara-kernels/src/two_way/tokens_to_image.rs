@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::{ImageTokens, Projection, ROWS, heads_apart_as_right, in_image_space};
 use crate::gemm::{
-    Bf16, Epilogue, Float, Fp32, Panels, Pass, Scratch, multiply_block, multiply_rows_of, shape,
+    Aligned, Bf16, Epilogue, Float, Fp32, Panels, Pass, Scratch, multiply_block, multiply_rows_of,
+    row_stride, shape,
 };
 use crate::isa::{Fma, Isa};
 use crate::math::exp;
@@ -92,9 +93,9 @@ struct Buffers<F: Float> {
     rows: Scratch,
     /// Weights of the image tokens, query by query, and as a left side.
     weights: Vec<f32>,
-    left: Vec<F::Lane>,
+    left: Aligned<F::Lane>,
     /// The image tokens as a right side.
-    panels: Vec<F::Lane>,
+    panels: Aligned<F::Lane>,
 }
 
 impl<F: Float> Default for Buffers<F> {
@@ -102,8 +103,8 @@ impl<F: Float> Default for Buffers<F> {
         Self {
             rows: Scratch::default(),
             weights: Vec::new(),
-            left: Vec::new(),
-            panels: Vec::new(),
+            left: Aligned::new(),
+            panels: Aligned::new(),
         }
     }
 }
@@ -150,7 +151,7 @@ impl Partial {
             |fma| column_exponentials(fma, &mut scores, &mut largest, &mut sum),
         );
         // One row of weights per query for the second product.
-        let stride = range.len() + 16;
+        let stride = row_stride(range.len());
         let padded = count.next_multiple_of(shape(isa).0);
         weights.clear();
         weights.resize(padded * stride, 0.0);
