@@ -13,6 +13,7 @@ use pulp::x86::V4;
 use super::format::Format;
 use super::int8::RowScale;
 use super::products::{Columns, Pairs, Products, Quads, Tiles};
+use super::tile::Ahead;
 use super::x86::{Avx512Bf16, Avx512Vnni};
 
 /// Rows of a register, and the steps that an instruction multiplies.
@@ -47,7 +48,7 @@ pub(super) trait Instruction: Products<V4, Lane = u32, Sums: Pod> {
     /// As [`Amx::new`], with registers that [`Kept::configure`] has set up for as many rows, and all that is read must
     /// be there.
     #[expect(unsafe_code, reason = "instructions that the language does not have")]
-    unsafe fn add<const BOTH: bool>(left: Strided, right: Strided, count: usize);
+    unsafe fn add<const BOTH: bool>(left: Strided, right: Strided, count: usize, ahead: Ahead);
 }
 
 /// Rows in memory.
@@ -63,7 +64,12 @@ macro_rules! instruction {
         impl Instruction for $products {
             #[inline(always)]
             #[expect(unsafe_code, reason = "instructions that the language does not have")]
-            unsafe fn add<const BOTH: bool>(left: Strided, right: Strided, count: usize) {
+            unsafe fn add<const BOTH: bool>(
+                left: Strided,
+                right: Strided,
+                count: usize,
+                ahead: Ahead,
+            ) {
                 if count == 0 {
                     return;
                 }
@@ -75,11 +81,31 @@ macro_rules! instruction {
                             "tileloadd tmm6, [{right} + {right_stride}]",
                             "tileloadd tmm4, [{left} + {left_stride}]",
                             concat!($name, " tmm0, tmm4, tmm6"),
+                            "prefetcht1 [{ahead}]",
+                            "prefetcht1 [{ahead} + {ahead_stride}]",
+                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
+                            "prefetcht1 [{ahead} + {ahead_three}]",
+                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
                             "tileloadd tmm7, [{right} + {right_stride} + 64]",
                             concat!($name, " tmm1, tmm4, tmm7"),
+                            "prefetcht1 [{ahead}]",
+                            "prefetcht1 [{ahead} + {ahead_stride}]",
+                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
+                            "prefetcht1 [{ahead} + {ahead_three}]",
+                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
                             "tileloadd tmm5, [{lower} + {left_stride}]",
                             concat!($name, " tmm2, tmm5, tmm6"),
+                            "prefetcht1 [{ahead}]",
+                            "prefetcht1 [{ahead} + {ahead_stride}]",
+                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
+                            "prefetcht1 [{ahead} + {ahead_three}]",
+                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
                             concat!($name, " tmm3, tmm5, tmm7"),
+                            "prefetcht1 [{ahead}]",
+                            "prefetcht1 [{ahead} + {ahead_stride}]",
+                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
+                            "prefetcht1 [{ahead} + {ahead_three}]",
+                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
                             "add {left}, 64",
                             "add {lower}, 64",
                             "add {right}, {right_step}",
@@ -92,6 +118,9 @@ macro_rules! instruction {
                             left_stride = in(reg) left.stride,
                             right_stride = in(reg) right.stride,
                             right_step = in(reg) ROWS * right.stride,
+                            ahead = inout(reg) ahead.start => _,
+                            ahead_stride = in(reg) ahead.stride,
+                            ahead_three = in(reg) 3 * ahead.stride,
                             options(nostack, readonly),
                         );
                     } else {
@@ -100,8 +129,18 @@ macro_rules! instruction {
                             "tileloadd tmm6, [{right} + {right_stride}]",
                             "tileloadd tmm4, [{left} + {left_stride}]",
                             concat!($name, " tmm0, tmm4, tmm6"),
+                            "prefetcht1 [{ahead}]",
+                            "prefetcht1 [{ahead} + {ahead_stride}]",
+                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
+                            "prefetcht1 [{ahead} + {ahead_three}]",
+                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
                             "tileloadd tmm7, [{right} + {right_stride} + 64]",
                             concat!($name, " tmm1, tmm4, tmm7"),
+                            "prefetcht1 [{ahead}]",
+                            "prefetcht1 [{ahead} + {ahead_stride}]",
+                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
+                            "prefetcht1 [{ahead} + {ahead_three}]",
+                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
                             "add {left}, 64",
                             "add {right}, {right_step}",
                             "dec {count}",
@@ -112,6 +151,9 @@ macro_rules! instruction {
                             left_stride = in(reg) left.stride,
                             right_stride = in(reg) right.stride,
                             right_step = in(reg) ROWS * right.stride,
+                            ahead = inout(reg) ahead.start => _,
+                            ahead_stride = in(reg) ahead.stride,
+                            ahead_three = in(reg) 3 * ahead.stride,
                             options(nostack, readonly),
                         );
                     }
@@ -259,7 +301,6 @@ impl<P: Instruction> Amx<P> {
                 stride: SIDE * lane,
             },
         ];
-        ahead.fetch_all(steps);
         let out = kept.sums.as_mut_ptr();
         // SAFETY: a value of `Self` is the proof that the instructions may be used. What is read lies in the slices by
         // the assertions, and in the buffers; the sums have 32 rows of 128 bytes, and begin with the same row of `start`.
@@ -275,8 +316,8 @@ impl<P: Instruction> Amx<P> {
                     stride = in(reg) 0_usize,
                     options(nostack, readonly),
                 );
-                P::add::<true>(long[0], long[1], whole);
-                P::add::<true>(short[0], short[1], usize::from(rest > 0));
+                P::add::<true>(long[0], long[1], whole, ahead);
+                P::add::<true>(short[0], short[1], usize::from(rest > 0), Ahead::NOTHING);
                 asm!(
                     "tilestored [{out} + {stride}], tmm0",
                     "tilestored [{out} + {stride} + 64], tmm1",
@@ -295,8 +336,8 @@ impl<P: Instruction> Amx<P> {
                     stride = in(reg) 0_usize,
                     options(nostack, readonly),
                 );
-                P::add::<false>(long[0], long[1], whole);
-                P::add::<false>(short[0], short[1], usize::from(rest > 0));
+                P::add::<false>(long[0], long[1], whole, ahead);
+                P::add::<false>(short[0], short[1], usize::from(rest > 0), Ahead::NOTHING);
                 asm!(
                     "tilestored [{out} + {stride}], tmm0",
                     "tilestored [{out} + {stride} + 64], tmm1",

@@ -301,10 +301,10 @@ impl<'a> Right<'a> {
 
     /// Rows of the left side per task: what [`strassen`] needs, or else as many as given.
     pub(crate) fn block_rows(&self, plain: usize) -> usize {
-        if self.by_strassen() {
-            strassen_sums::BLOCK_ROWS
-        } else {
-            plain
+        match self.0 {
+            RightAs::Strassen(..) => strassen_sums::BLOCK_ROWS,
+            RightAs::Fp32(_) => plain,
+            RightAs::Bf16(_) | RightAs::Int8(_) => 2 * plain,
         }
     }
 }

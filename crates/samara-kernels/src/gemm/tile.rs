@@ -181,12 +181,18 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
 /// it takes a tenth of the time.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    start: *const u8,
+    pub start: *const u8,
     /// Bytes per step.
-    stride: usize,
+    pub stride: usize,
 }
 
 impl Ahead {
+    /// Fetches nothing that is not there.
+    pub(super) const NOTHING: Self = Self {
+        start: std::ptr::null(),
+        stride: 0,
+    };
+
     /// The part of it that tile number `tile` fetches.
     #[inline(always)]
     pub(super) fn of<L: Copy>(panel: Panel<'_, L>, steps: usize, tile: usize) -> Self {
@@ -199,13 +205,6 @@ impl Ahead {
             start: start.wrapping_add(length + tile * share),
             stride: if needed { LINE } else { 0 },
         }
-    }
-
-    /// Fetches what all of `steps` steps would.
-    #[inline(always)]
-    pub(super) fn fetch_all(self, steps: usize) {
-        let needed = if self.stride > 0 { steps } else { 0 };
-        (0..needed).for_each(|step| self.fetch(step));
     }
 
     #[inline(always)]
