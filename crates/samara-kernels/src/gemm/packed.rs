@@ -304,7 +304,7 @@ impl<'a> Right<'a> {
         match self.0 {
             RightAs::Strassen(..) => strassen_sums::BLOCK_ROWS,
             RightAs::Fp32(_) => plain,
-            RightAs::Bf16(_) | RightAs::Int8(_) => 2 * plain,
+            RightAs::Bf16(_) | RightAs::Int8(_) => plain.next_power_of_two(),
         }
     }
 }
