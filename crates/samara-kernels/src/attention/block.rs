@@ -7,7 +7,7 @@ use pulp::Simd;
 use super::head::Head;
 use super::layer::{Attention, Bias};
 use super::sequences::{Query, Tokens};
-use crate::gemm::{Aligned, Float, Left, Panels, Pass, multiply_block, row_stride, shape};
+use crate::gemm::{Aligned, Float, Left, Panels, Pass, end_row, multiply_block, row_stride, shape};
 use crate::isa::{Fma, Isa, Kernel};
 use crate::math::exp;
 
@@ -151,6 +151,7 @@ impl<F: Float> Block<'_, '_, F> {
                 &mut scratch.query,
                 &mut row[..steps],
             );
+            end_row(row, steps);
         }
     }
 

@@ -1,17 +1,21 @@
 //! AMX: registers that hold 16 rows of 64 bytes, and an instruction that multiplies two of them.
 //!
 //! Rows of lanes are what such a register reads: 16 rows of the left side, 16 lanes of each, and 16 rows of a
-//! panel, 16 of its columns. Two by two of them make 32 rows and 32 columns of the result.
+//! panel, 16 of its columns. Two by two of them make 32 rows and 32 columns of the result. Behind the last step
+//! both sides go on with zeros: those of the left side lie there, those of a panel are added.
 
 use std::arch::asm;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
-use pulp::bytemuck::{Pod, Zeroable};
+use pulp::bytemuck::Pod;
 use pulp::f32x16;
 use pulp::x86::V4;
 
 use super::format::Format;
 use super::int8::RowScale;
+use super::left::Left;
+use super::packed::Panel;
 use super::products::{Columns, Pairs, Products, Quads, Tiles};
 use super::tile::Ahead;
 use super::x86::{Avx512Bf16, Avx512Vnni};
@@ -22,6 +26,11 @@ const ROWS: usize = 16;
 const SIDE: usize = 2 * ROWS;
 /// Rows of the result that are finished at a time.
 pub(super) const PART: usize = 8;
+/// Rows of the result that are summed at a time, chunk by chunk of their steps.
+const BLOCK: usize = 256;
+/// Most instructions along a chunk: that much of a panel takes 16 KB and stays in the first-level cache while all
+/// rows pass by.
+const CHUNK: usize = 8;
 
 /// [`Products`] of registers of AMX. A value is the proof that the processor has the instructions and that the
 /// system allows them.
@@ -45,7 +54,7 @@ pub(super) trait Instruction: Products<V4, Lane = u32, Sums: Pod> {
     /// `left_stride` bytes, with `right`, a row every `right_stride` bytes.
     ///
     /// # Safety
-    /// As [`Amx::new`], with registers that [`Kept::configure`] has set up for as many rows, and all that is read must
+    /// As [`Amx::new`], with registers that [`Setup::of_rows`] has set up for as many rows, and all that is read must
     /// be there.
     #[expect(unsafe_code, reason = "instructions that the language does not have")]
     unsafe fn add<const BOTH: bool>(left: Strided, right: Strided, count: usize, ahead: Ahead);
@@ -57,6 +66,15 @@ pub(super) struct Strided {
     start: *const u32,
     /// Bytes.
     stride: usize,
+}
+
+impl Strided {
+    fn new(lanes: &[u32], stride: usize) -> Self {
+        Self {
+            start: lanes.as_ptr(),
+            stride: stride * size_of::<u32>(),
+        }
+    }
 }
 
 macro_rules! instruction {
@@ -166,14 +184,12 @@ macro_rules! instruction {
 instruction!(Pairs<Avx512Bf16>, "tdpbf16ps");
 instruction!(Quads<Avx512Vnni>, "tdpbusd");
 
-/// What a thread keeps from tile to tile: buffers, and how its registers are set up.
+/// What a thread keeps from block to block.
 pub(super) struct Kept<S> {
-    /// Rows that the registers are set up for.
-    rows: usize,
-    sums: Lines<[[S; 2]; SIDE]>,
-    /// The last steps of rows and panel, filled up with zeros.
-    left: Lines<[[u32; ROWS]; SIDE]>,
-    right: Lines<[[u32; SIDE]; ROWS]>,
+    setup: Setup,
+    sums: Lines<[MaybeUninit<[S; 2]>; BLOCK]>,
+    /// The last steps of a panel, filled up with zeros.
+    end: Lines<[[u32; SIDE]; ROWS]>,
 }
 
 /// Values that begin with a line of the cache.
@@ -194,33 +210,37 @@ impl<T> DerefMut for Lines<T> {
     }
 }
 
-impl<S: Pod> Default for Kept<S> {
+impl<S: Copy> Default for Kept<S> {
+    #[inline(always)]
     fn default() -> Self {
         Self {
-            rows: 0,
-            sums: Lines(Zeroable::zeroed()),
-            left: Lines([[0; ROWS]; SIDE]),
-            right: Lines([[0; SIDE]; ROWS]),
+            setup: Setup(None),
+            sums: Lines([const { MaybeUninit::uninit() }; BLOCK]),
+            end: Lines([[0; SIDE]; ROWS]),
         }
     }
 }
 
-impl<S> Kept<S> {
+/// How the registers of this thread are set up: rows of the upper and of the lower half of up to 32.
+struct Setup(Option<[u8; 2]>);
+
+impl Setup {
     /// Sets the registers up for up to 32 rows: 0 to 3 are sums, 4 and 5 rows, 6 and 7 a panel.
     ///
     /// # Safety
     /// As [`Amx::new`].
     #[inline(always)]
     #[expect(unsafe_code, reason = "instructions that the language does not have")]
-    unsafe fn configure(&mut self, rows: usize) {
-        if self.rows == rows {
-            return;
-        }
-        self.rows = rows;
-        let (upper, lower) = (rows.min(ROWS) as u8, rows.saturating_sub(ROWS) as u8);
-        // A register of which nothing is used has a row nevertheless: none would be a fault.
-        let lower = lower.max(1);
+    unsafe fn of_rows(&mut self, rows: usize) {
         let full = ROWS as u8;
+        let [upper, lower] = [rows.min(ROWS) as u8, rows.saturating_sub(ROWS) as u8];
+        match self.0 {
+            Some([a, b]) if a == upper && (b == lower || lower == 0) => return,
+            _ => {}
+        }
+        // A register of which nothing is used has rows nevertheless: none would be a fault.
+        let lower = if lower == 0 { full } else { lower };
+        self.0 = Some([upper, lower]);
         let registers = [upper, upper, lower, lower, upper, lower, full, full];
         let mut setup = [0_u8; 64];
         setup[0] = 1;
@@ -235,10 +255,10 @@ impl<S> Kept<S> {
     }
 }
 
-impl<S> Drop for Kept<S> {
+impl Drop for Setup {
     #[expect(unsafe_code, reason = "an instruction that the language does not have")]
     fn drop(&mut self) {
-        if self.rows > 0 {
+        if self.0.is_some() {
             // SAFETY: only a processor with the instruction has set registers up.
             unsafe { asm!("tilerelease", options(nostack, nomem)) }
         }
@@ -246,103 +266,85 @@ impl<S> Drop for Kept<S> {
 }
 
 impl<P: Instruction> Amx<P> {
-    /// Sums of up to 32 rows of the left side and a panel.
+    /// Adds `steps` of up to 32 rows of the left side and a panel to `start`, or else to what `sums` hold, which
+    /// are as many rows and hold the result. `end` are 16 rows more.
     #[inline(always)]
     #[expect(unsafe_code, reason = "instructions that the language does not have")]
-    fn sum_registers<F: Format<Lane = u32>>(
-        kept: &mut Kept<P::Sums>,
-        tiles: &Tiles<'_, F, P::Sums>,
+    fn add<F: Format<Lane = u32>>(
+        setup: &mut Setup,
+        (left, right): (Left<'_, F>, Panel<'_, u32>),
+        (steps, end): (usize, Option<&[[u32; SIDE]; ROWS]>),
+        start: Option<&[P::Sums; 2]>,
+        sums: &mut [MaybeUninit<[P::Sums; 2]>],
+        ahead: Ahead,
     ) {
-        let Tiles {
-            start,
-            left,
-            rows,
-            steps,
-            right,
-            ahead,
-        } = *tiles;
-        assert!((1..=SIDE).contains(&rows));
-        assert!(steps == 0 || left.lanes.len() >= (rows - 1) * left.stride + steps);
+        let rows = sums.len();
+        assert!((1..=SIDE).contains(&rows) && steps.is_multiple_of(ROWS));
+        let all = steps + if end.is_some() { ROWS } else { 0 };
+        assert!(all == 0 || left.lanes.len() >= (rows - 1) * left.stride + all);
         assert!(steps == 0 || right.lanes.len() >= (steps - 1) * right.stride + SIDE);
-        let (whole, rest) = (steps / ROWS, steps % ROWS);
-        if rest > 0 {
-            let start = whole * ROWS;
-            for (i, row) in kept.left.iter_mut().take(rows).enumerate() {
-                row[..rest].copy_from_slice(&left.lanes[i * left.stride + start..][..rest]);
-                row[rest..].fill(0);
-            }
-            for (i, row) in kept.right.iter_mut().enumerate() {
-                if i < rest {
-                    let lanes = &right.lanes[(start + i) * right.stride..];
-                    row.copy_from_slice(&lanes[..SIDE]);
-                } else {
-                    row.fill(0);
-                }
-            }
-        }
-        let lane = size_of::<u32>();
-        let long = [
-            Strided {
-                start: left.lanes.as_ptr(),
-                stride: left.stride * lane,
-            },
-            Strided {
-                start: right.lanes.as_ptr(),
-                stride: right.stride * lane,
-            },
-        ];
-        let short = [
-            Strided {
-                start: kept.left.as_ptr().cast(),
-                stride: ROWS * lane,
-            },
-            Strided {
-                start: kept.right.as_ptr().cast(),
-                stride: SIDE * lane,
-            },
-        ];
-        let out = kept.sums.as_mut_ptr();
-        // SAFETY: a value of `Self` is the proof that the instructions may be used. What is read lies in the slices by
-        // the assertions, and in the buffers; the sums have 32 rows of 128 bytes, and begin with the same row of `start`.
+        let left = Strided::new(left.lanes, left.stride);
+        let right = Strided::new(right.lanes, right.stride);
+        let left_end = Strided {
+            start: left.start.wrapping_add(steps),
+            ..left
+        };
+        let (count, end) = (
+            steps / ROWS,
+            end.map(|end| Strided::new(end.as_flattened(), SIDE)),
+        );
+        let (out, line) = (sums.as_mut_ptr(), size_of::<[P::Sums; 2]>());
+        // One row in all rows, or the rows.
+        let (from, stride) = match start {
+            Some(start) => (std::ptr::from_ref(start).cast(), 0),
+            None => (out.cast_const(), line),
+        };
+        // SAFETY: a value of `Self` is the proof that the instructions may be used. What is read of the sides lies in
+        // them by the assertions; `sums` have a line for every row that the registers are set up for.
         unsafe {
-            kept.configure(rows);
+            setup.of_rows(rows);
             if rows > ROWS {
                 asm!(
-                    "tileloadd tmm0, [{start} + {stride}]",
-                    "tileloadd tmm1, [{start} + {stride} + 64]",
-                    "tileloadd tmm2, [{start} + {stride}]",
-                    "tileloadd tmm3, [{start} + {stride} + 64]",
-                    start = in(reg) &raw const start,
-                    stride = in(reg) 0_usize,
+                    "tileloadd tmm0, [{from} + {stride}]",
+                    "tileloadd tmm1, [{from} + {stride} + 64]",
+                    "tileloadd tmm2, [{lower} + {stride}]",
+                    "tileloadd tmm3, [{lower} + {stride} + 64]",
+                    from = in(reg) from,
+                    lower = in(reg) from.wrapping_byte_add(ROWS * stride),
+                    stride = in(reg) stride,
                     options(nostack, readonly),
                 );
-                P::add::<true>(long[0], long[1], whole, ahead);
-                P::add::<true>(short[0], short[1], usize::from(rest > 0), Ahead::NOTHING);
+                P::add::<true>(left, right, count, ahead);
+                if let Some(end) = end {
+                    P::add::<true>(left_end, end, 1, Ahead::NOTHING);
+                }
                 asm!(
-                    "tilestored [{out} + {stride}], tmm0",
-                    "tilestored [{out} + {stride} + 64], tmm1",
-                    "tilestored [{lower} + {stride}], tmm2",
-                    "tilestored [{lower} + {stride} + 64], tmm3",
+                    "tilestored [{out} + {line}], tmm0",
+                    "tilestored [{out} + {line} + 64], tmm1",
+                    "tilestored [{lower} + {line}], tmm2",
+                    "tilestored [{lower} + {line} + 64], tmm3",
                     out = in(reg) out,
-                    lower = in(reg) out.add(ROWS),
-                    stride = in(reg) 2 * 64_usize,
+                    lower = in(reg) out.wrapping_add(ROWS),
+                    line = in(reg) line,
                     options(nostack),
                 );
             } else {
                 asm!(
-                    "tileloadd tmm0, [{start} + {stride}]",
-                    "tileloadd tmm1, [{start} + {stride} + 64]",
-                    start = in(reg) &raw const start,
-                    stride = in(reg) 0_usize,
+                    "tileloadd tmm0, [{from} + {stride}]",
+                    "tileloadd tmm1, [{from} + {stride} + 64]",
+                    from = in(reg) from,
+                    stride = in(reg) stride,
                     options(nostack, readonly),
                 );
-                P::add::<false>(long[0], long[1], whole, ahead);
-                P::add::<false>(short[0], short[1], usize::from(rest > 0), Ahead::NOTHING);
+                P::add::<false>(left, right, count, ahead);
+                if let Some(end) = end {
+                    P::add::<false>(left_end, end, 1, Ahead::NOTHING);
+                }
                 asm!(
-                    "tilestored [{out} + {stride}], tmm0",
-                    "tilestored [{out} + {stride} + 64], tmm1",
+                    "tilestored [{out} + {line}], tmm0",
+                    "tilestored [{out} + {line} + 64], tmm1",
                     out = in(reg) out,
-                    stride = in(reg) 2 * 64_usize,
+                    line = in(reg) line,
                     options(nostack),
                 );
             }
@@ -355,7 +357,7 @@ impl<P: Instruction> Products<V4> for Amx<P> {
     type Lanes = P::Lanes;
     type Sums = P::Sums;
     type Kept = Kept<P::Sums>;
-    const TILES: usize = SIDE / PART;
+    const TILES: usize = BLOCK / PART;
 
     #[inline(always)]
     fn start(self, simd: V4, bias: f32x16) -> P::Sums {
@@ -389,6 +391,7 @@ impl<P: Instruction> Products<V4> for Amx<P> {
     }
 
     #[inline(always)]
+    #[expect(unsafe_code, reason = "sums that are not zero first")]
     fn sum<F: Format<Lane = u32>, const R: usize, const C: usize>(
         self,
         _: V4,
@@ -397,15 +400,57 @@ impl<P: Instruction> Products<V4> for Amx<P> {
         mut finish: impl FnMut(usize, &[[P::Sums; 2]; R]),
     ) {
         const { assert!(R == PART && C == SIDE) };
-        let rows = tiles.rows;
-        Self::sum_registers(kept, &tiles);
-        for (tile, sums) in kept.sums[..rows.next_multiple_of(R)]
-            .as_chunks()
-            .0
-            .iter()
-            .enumerate()
-        {
-            finish(tile, sums);
+        let Tiles {
+            start,
+            left,
+            rows,
+            steps,
+            right,
+            number,
+        } = tiles;
+        let Kept { setup, sums, end } = kept;
+        let whole = steps / ROWS;
+        let chunk = whole.div_ceil(whole.div_ceil(CHUNK).max(1)) * ROWS;
+        let (whole, rest) = (whole * ROWS, steps % ROWS);
+        if rest > 0 {
+            for (i, row) in end.iter_mut().enumerate() {
+                if i < rest {
+                    let lanes = &right.lanes[(whole + i) * right.stride..];
+                    row.copy_from_slice(&lanes[..SIDE]);
+                } else {
+                    row.fill(0);
+                }
+            }
+        }
+        // Without a step there is a chunk nevertheless, of none.
+        for from in (0..whole.max(1)).step_by(chunk.max(1)) {
+            let steps = chunk.min(whole - from);
+            let last = from + steps == whole;
+            for (group, sums) in sums[..rows.next_multiple_of(SIDE)]
+                .chunks_exact_mut(SIDE)
+                .enumerate()
+            {
+                let count = SIDE.min(rows - group * SIDE);
+                let left = left.at_row(group * SIDE);
+                let start_row = (from == 0).then_some(&start);
+                let sides = (left.from_lane(from), right.from_row(from));
+                let ahead = Ahead::of(right, whole, number * (BLOCK / SIDE) + group);
+                let ahead = ahead.from_step(from);
+                let steps = (steps, (last && rest > 0).then_some(&**end));
+                Self::add(setup, sides, steps, start_row, &mut sums[..count], ahead);
+                if !last {
+                    continue;
+                }
+                let tiles = count.div_ceil(R);
+                for missing in &mut sums[count..tiles * R] {
+                    missing.write(start);
+                }
+                let first = group * (SIDE / R);
+                for (tile, sums) in sums.as_chunks::<R>().0.iter().take(tiles).enumerate() {
+                    // SAFETY: all its rows have been written.
+                    finish(first + tile, unsafe { &*std::ptr::from_ref(sums).cast() });
+                }
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How matmuls are cut.
 
+use pulp::bytemuck::Zeroable;
+
 use crate::isa::Isa;
 
 /// Rows of the left side per task: a multiple of all tile heights. With [`DEPTH`] they take 450 KB
@@ -10,11 +12,18 @@ pub(super) const BLOCK_ROWS: usize = 144;
 /// does the width of a ViT-B token in one pass.
 pub(super) const DEPTH: usize = 768;
 
+/// Lanes of a line of the cache.
+const LINE: usize = 16;
+
+/// Writes zeros behind the `steps` lanes of a gathered row, up to a whole line.
+#[inline(always)]
+pub(crate) fn end_row<L: Zeroable>(row: &mut [L], steps: usize) {
+    row[steps..steps.next_multiple_of(LINE)].fill_with(L::zeroed);
+}
+
 /// Distance between gathered rows of `steps` lanes. All begin with a line of the cache, and those of 4 KB and
 /// its multiples do not fall on the same places of the first level.
 pub(crate) fn row_stride(steps: usize) -> usize {
-    /// Lanes of a line.
-    const LINE: usize = 16;
     steps.next_multiple_of(LINE) + LINE
 }
 

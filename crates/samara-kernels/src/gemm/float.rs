@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::aligned::Aligned;
 use super::bf16;
-use super::blocking::{row_stride, shape};
+use super::blocking::{end_row, row_stride, shape};
 use super::dispatch::Dispatch;
 use super::format::{Bf16, Format, Fp32};
 use super::left::Left;
@@ -126,6 +126,7 @@ impl Float for Bf16 {
         lanes.resize(rows.len() * lanes_stride);
         for (row, lanes) in rows.zip(lanes.chunks_exact_mut(lanes_stride)) {
             bf16::round(isa, &row[..length], &mut lanes[..steps]);
+            end_row(lanes, steps);
         }
         Left::new(lanes, lanes_stride)
     }

@@ -6,6 +6,7 @@ use super::int8::RowScale;
 /// Rows for a whole number of tiles, gathered or where they are.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a, F: Format = Fp32> {
+    /// Where they are lanes of several values, every row goes on with zeros up to a whole line of the cache.
     pub lanes: &'a [F::Lane],
     pub stride: usize,
     /// What the integers of every row stand for, where they are integers.
@@ -19,6 +20,15 @@ impl<'a, F: Format> Left<'a, F> {
             lanes,
             stride,
             scales: &[],
+        }
+    }
+
+    /// The rows from a lane on.
+    #[inline(always)]
+    pub(super) fn from_lane(self, lane: usize) -> Self {
+        Self {
+            lanes: &self.lanes[lane..],
+            ..self
         }
     }
 

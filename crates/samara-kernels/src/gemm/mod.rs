@@ -35,7 +35,7 @@ use blocking::{BLOCK_ROWS, DEPTH};
 use dispatch::Dispatch;
 
 pub(crate) use aligned::Aligned;
-pub(crate) use blocking::{row_stride, shape};
+pub(crate) use blocking::{end_row, row_stride, shape};
 pub use epilogue::Epilogue;
 pub(crate) use float::Float;
 use format::Buffers;
@@ -250,6 +250,7 @@ fn multiply_lanes<F: Dispatch>(
         let rows = lanes.chunks_exact_mut(stride).zip(&mut *scales);
         for (i, (lanes, scale)) in rows.take(count).enumerate() {
             *scale = round(i, values.clone(), row, &mut lanes[..steps.len()]);
+            end_row(lanes, steps.len());
         }
         let last = pass + 1 == passes;
         let left = Left {

@@ -448,3 +448,14 @@ pub(crate) struct Panel<'a, L = f32> {
     /// Distance between rows.
     pub stride: usize,
 }
+
+impl<'a, L> Panel<'a, L> {
+    /// The rows from `row` on.
+    #[inline(always)]
+    pub(super) fn from_row(self, row: usize) -> Self {
+        Self {
+            lanes: &self.lanes[row * self.stride..],
+            ..self
+        }
+    }
+}

@@ -71,11 +71,12 @@ pub(crate) trait Products<S: Simd>: Copy {
             rows: _,
             steps,
             right,
-            ahead,
+            number,
         }: Tiles<'_, F, Self::Sums>,
         _kept: &mut Self::Kept,
         mut finish: impl FnMut(usize, &[[Self::Sums; 2]; R]),
     ) {
+        let ahead = Ahead::of(right, steps, number);
         let sums = sums_of_tile::<F, S, Self, R, C>(simd, self, start, left, steps, right, ahead);
         finish(0, &sums);
     }
@@ -88,7 +89,8 @@ pub(crate) struct Tiles<'a, F: Format, A> {
     pub rows: usize,
     pub steps: usize,
     pub right: Panel<'a, F::Lane>,
-    pub ahead: Ahead,
+    /// How often as many have been summed before with this panel.
+    pub number: usize,
 }
 
 /// [`Fp32`](super::format::Fp32), value by value.

@@ -119,20 +119,20 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
                 bias,
             };
             let start = [products.start(simd, bias[0]), products.start(simd, bias[1])];
+            let early = P::TILES.min(4);
             for (group, out) in out.chunks_mut(P::TILES * R * columns).enumerate() {
                 let (first, rows) = (group * P::TILES * R, out.len() / columns);
                 let panel = right.panel(index, range.clone());
-                fetch_tile::<C>(out, rows, columns, from);
-                if let Some(residual) = residual {
-                    fetch_tile::<C>(&residual[first * columns..], rows, columns, from);
-                }
+                let residual = residual.map(|residual| &residual[first * columns..]);
+                // The places of the first tiles, and then those of tiles that are finished later.
+                fetch_tile::<C>(out, residual, 0..rows.min(early * R), columns, from);
                 let tiles = Tiles {
                     start,
                     left: left.at_row(first),
                     rows,
                     steps,
                     right: panel,
-                    ahead: Ahead::of(panel, steps, group),
+                    number: group,
                 };
                 products.sum::<F, R, C>(
                     simd,
@@ -140,9 +140,13 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
                     &mut kept,
                     #[inline(always)]
                     |tile, sums| {
-                        let out = match P::TILES {
-                            1 => &mut *out,
-                            _ => &mut out[tile * R * columns..rows.min((tile + 1) * R) * columns],
+                        let out = if P::TILES == 1 {
+                            &mut *out
+                        } else {
+                            let of = |tile| rows.min(tile * R)..rows.min((tile + 1) * R);
+                            fetch_tile::<C>(out, residual, of(tile + early), columns, from);
+                            let Range { start, end } = of(tile);
+                            &mut out[start * columns..end * columns]
                         };
                         let first = first + tile * R;
                         // A loop and no `map`, whose closure would be a call.
@@ -207,9 +211,18 @@ impl Ahead {
         }
     }
 
+    /// What is fetched from a step on.
+    #[inline(always)]
+    pub(super) fn from_step(self, step: usize) -> Self {
+        Self {
+            start: self.start.wrapping_add(step * self.stride),
+            ..self
+        }
+    }
+
     #[inline(always)]
     fn fetch(self, step: usize) {
-        fetch(self.start.wrapping_add(step * self.stride));
+        fetch(self.from_step(step).start);
     }
 }
 
@@ -229,18 +242,26 @@ fn fetch(line: *const u8) {
     }
 }
 
-/// Fetches the places of tiles in a matrix: what will be written comes from memory first, and would be waited
-/// for row by row.
+/// Fetches the places of tiles in the result and in what is added to it: what will be written comes from memory
+/// first, and would be waited for row by row.
 #[inline(always)]
-fn fetch_tile<const C: usize>(values: &[f32], rows: usize, columns: usize, from: usize) {
+fn fetch_tile<const C: usize>(
+    out: &[f32],
+    residual: Option<&[f32]>,
+    rows: Range<usize>,
+    columns: usize,
+    from: usize,
+) {
     /// Values of a line of the cache.
     const LINE: usize = 16;
-    for row in 0..rows {
-        let start = values.as_ptr().wrapping_add(row * columns + from);
-        for at in (0..C).step_by(LINE) {
-            fetch(start.wrapping_add(at).cast());
+    for values in [Some(out), residual].into_iter().flatten() {
+        for row in rows.clone() {
+            let start = values.as_ptr().wrapping_add(row * columns + from);
+            for at in (0..C).step_by(LINE) {
+                fetch(start.wrapping_add(at).cast());
+            }
+            fetch(start.wrapping_add(C - 1).cast());
         }
-        fetch(start.wrapping_add(C - 1).cast());
     }
 }
 
