@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, activation};
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
+use samara_kernels::memory;
 
 use super::values::{Values, tensor};
 use super::{Linear, Precision};
@@ -41,7 +42,7 @@ pub fn attention(
             count: batch,
             length,
         };
-        let mut out = vec![0.0; batch * queries * values];
+        let mut out = memory::zeros(batch * queries * values);
         attention.forward(q, whole(queries), [k, v], whole(keys), &mut out);
         return tensor(out, [batch, queries, values], &device);
     }
@@ -176,7 +177,7 @@ impl GridAttention {
             precision: self.precision,
             padding: Some((&padding[part..], &padding[2 * part..])),
         };
-        let mut out = vec![0.0; sequences.tokens() * dim];
+        let mut out = memory::zeros(sequences.tokens() * dim);
         attention.forward(q, sequences, [k, v], sequences, &mut out);
         Some(tensor(out, [batch, height, width, dim], &device))
     }

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use samara_kernels::bottleneck;
 use samara_kernels::depthwise::Depthwise;
+use samara_kernels::memory;
 
 use super::activation::Activation;
 use super::convolution::{Conv2d, Convolution, conv2d, depthwise};
@@ -68,7 +69,7 @@ impl Bottleneck {
         };
         let [batch, height, width, _] = shape.out_shape();
         let out_shape = [batch, height, width, self.project.weight.dims()[0]];
-        let mut out = vec![0.0; out_shape.iter().product()];
+        let mut out = memory::zeros(out_shape.iter().product());
         block.forward(x.as_slice(), &mut out);
         Some(tensor(out, out_shape, &device))
     }

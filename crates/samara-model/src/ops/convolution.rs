@@ -9,6 +9,7 @@ use burn::tensor::module::conv2d as burn_conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 use samara_kernels::depthwise::Depthwise;
 use samara_kernels::gemm::{Dense, Epilogue, Patches, linear_of_packed};
+use samara_kernels::memory;
 
 use super::values::{Values, tensor};
 use super::{Activation, Precision, Weight};
@@ -90,7 +91,7 @@ fn conv2d_with_kernel(
     let patches = Patches::new(x.as_slice(), dims, kernel, stride, pad);
     let (height, width) = (patches.out_height, patches.out_width);
     let shape = [dims[0], height, width, weight.columns()];
-    let mut out = vec![0.0; shape.iter().product()];
+    let mut out = memory::zeros(shape.iter().product());
     if [kernel, stride, pad] == [1, 1, 0] {
         let pixels = Dense::new(x.as_slice(), inputs);
         linear_of_packed(&pixels, &weight, &epilogue, &mut out);
@@ -116,7 +117,7 @@ pub fn depthwise(
         Values::of(bias.clone()),
     );
     if let (Some(x), Some(weight), Some(bias)) = sides {
-        let mut out = vec![0.0; shape.out_shape().iter().product()];
+        let mut out = memory::zeros(shape.out_shape().iter().product());
         let [x, weight, bias] = [&x, &weight, &bias].map(Values::as_slice);
         let activation = activation.kernel(Precision::Fp32);
         shape.forward(x, weight, bias, activation, &mut out);

@@ -3,6 +3,7 @@
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 use samara_kernels::attention::{Attention, Bias, PackedKeys, Tokens};
+use samara_kernels::memory;
 use samara_kernels::two_way::{ImageToTokens, ImageTokens, TokensToImage};
 
 use super::layer_values::LayerValues;
@@ -144,7 +145,7 @@ fn tokens_with_projected(
     let (shape, device) = (q.dims(), q.device());
     let q = Values::of(q.clone())?;
     let attention = layers.attention(shape[2]);
-    let mut out = vec![0.0; shape.iter().product()];
+    let mut out = memory::zeros(shape.iter().product());
     // The tokens of all prompts look at the same image tokens: they are one sequence.
     let tokens = attention_tokens(q.as_slice(), &attention);
     attention.forward_packed(tokens, &image.keys, &mut out);
@@ -171,7 +172,7 @@ fn tokens_with_kernel(
         heads: layers.heads,
         precision: layers.q_proj.precision(),
     };
-    let mut out = vec![0.0; batch * tokens * inner];
+    let mut out = memory::zeros(batch * tokens * inner);
     out.par_chunks_exact_mut(tokens * inner)
         .zip(q.as_slice().par_chunks_exact(tokens * inner))
         .enumerate()
@@ -239,7 +240,7 @@ fn image_with_kernel(
         heads: layers.heads,
         precision: layers.q_proj.precision(),
     };
-    let mut out = vec![0.0; batch * count * width];
+    let mut out = memory::zeros(batch * count * width);
     out.par_chunks_exact_mut(count * width)
         .enumerate()
         .for_each(|(i, out)| {

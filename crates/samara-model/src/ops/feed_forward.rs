@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use samara_kernels::feed_forward::FeedForward;
 use samara_kernels::gemm::{Epilogue, Normalised, linear_of_packed};
+use samara_kernels::memory;
 
 use super::activation::Activation;
 use super::layer_values::PackedLayer;
@@ -38,7 +39,7 @@ fn linear_of_norm_with_kernel<const D: usize>(
     };
     let rows = Normalised::new(x.as_slice(), norm.norm());
     dims[D - 1] = weight.columns();
-    let mut out = vec![0.0; dims.iter().product()];
+    let mut out = memory::zeros(dims.iter().product());
     linear_of_packed(&rows, &weight, &epilogue, &mut out);
     Some(tensor(out, dims, &device))
 }
@@ -81,7 +82,7 @@ fn feed_forward_with_kernel<const D: usize>(
         activation,
         project: second.layer(),
     };
-    let mut out = vec![0.0; dims.iter().product()];
+    let mut out = memory::zeros(dims.iter().product());
     block.forward(x.as_slice(), residual.as_slice(), &mut out);
     Some(tensor(out, dims, &device))
 }

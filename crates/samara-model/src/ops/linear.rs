@@ -6,9 +6,10 @@ use burn::module::{Module, Param};
 use burn::nn::{self, LinearConfig};
 use burn::tensor::module::linear as burn_linear;
 use burn::tensor::{Device, Tensor};
-#[cfg(feature = "flex")]
 use samara_kernels::activation::Rectifier;
 use samara_kernels::gemm::{Dense, Epilogue, linear_of_packed};
+#[cfg(feature = "flex")]
+use samara_kernels::memory;
 
 use super::values::{Values, tensor};
 use super::{Activation, Precision, Weight};
@@ -120,7 +121,7 @@ fn with_kernel<const D: usize>(
         activation: activation.kernel(weight.precision()),
         residual: residual.as_ref().map(Values::as_slice),
     };
-    let mut out = vec![0.0; dims.iter().product()];
+    let mut out = memory::zeros(dims.iter().product());
     linear_of_packed(&rows, &weight, &epilogue, &mut out);
     Some(tensor(out, dims, &device))
 }

@@ -1,6 +1,7 @@
 //! Attention of a frame to its memories, and rotary positions.
 
 use burn::tensor::{Tensor, TensorData};
+use samara_kernels::memory;
 use samara_kernels::memory_attention::MemoryAttention;
 use samara_kernels::rope::Rotations;
 
@@ -108,7 +109,7 @@ fn with_kernel(
         extra_keys: extra.as_ref().map_or(&[], Values::as_slice),
         values: values.as_slice(),
     };
-    let mut out = vec![0.0; cells * width];
+    let mut out = memory::zeros(cells * width);
     attention.forward(q.as_slice(), &mut out);
     Some(tensor(out, [1, cells, width], &device))
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use samara_kernels::attention::{Attention, Bias, Sequences, Tokens};
+use samara_kernels::memory;
 use samara_kernels::pool::max_pool as max_pool_kernel;
 
 use super::attention::{GridAttention, attention};
@@ -32,7 +33,7 @@ impl PooledAttention {
         let qkv = Values::of(qkv.clone())?;
         let padding = Values::of(padding.clone())?;
         let padding = padding.as_slice();
-        let mut q = vec![0.0; shape.iter().product()];
+        let mut q = memory::zeros(shape.iter().product());
         max_pool_kernel(qkv.as_slice(), width, triple, shape[3], &mut q);
         let (dim, head_dim) = (shape[3], shape[3] / self.0.heads);
         let attention = Attention {
@@ -50,7 +51,7 @@ impl PooledAttention {
             head_stride: head_dim,
         };
         let sides = [1, 2].map(|part| tokens(&qkv.as_slice()[part * dim..], 3 * dim));
-        let mut out = vec![0.0; queries.tokens() * dim];
+        let mut out = memory::zeros(queries.tokens() * dim);
         attention.forward(tokens(&q, dim), queries, sides, keys, &mut out);
         Some(tensor(out, shape, &device))
     }

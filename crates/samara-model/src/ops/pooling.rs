@@ -1,6 +1,7 @@
 //! Images of half and of twice the size.
 
 use burn::tensor::Tensor;
+use samara_kernels::memory;
 use samara_kernels::pool;
 
 use super::values::{Values, tensor};
@@ -18,7 +19,7 @@ pub fn max_pool(x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
     if let Some(values) = Values::of(x.clone()) {
         let shape = [batch, height / 2, width / 2, channels];
-        let mut out = vec![0.0; shape.iter().product()];
+        let mut out = memory::zeros(shape.iter().product());
         pool::max_pool(values.as_slice(), width, channels, channels, &mut out);
         return tensor(out, shape, &x.device());
     }

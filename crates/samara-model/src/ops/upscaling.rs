@@ -3,6 +3,7 @@
 use burn::nn::conv::ConvTranspose2d;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
+use samara_kernels::memory;
 use samara_kernels::upscale as kernel;
 
 use super::linear::affine;
@@ -121,7 +122,7 @@ fn with_kernel(
             .as_ref()
             .map(|f| f.each_ref().map(Values::as_slice)),
     };
-    let mut out = vec![0.0; prompts.len() * masks * count * 16];
+    let mut out = memory::zeros(prompts.len() * masks * count * 16);
     let upscaling = upscaling.packed(*precision);
     out.par_chunks_exact_mut(masks * count * 16)
         .zip(prompts)

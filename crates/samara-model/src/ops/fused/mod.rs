@@ -15,6 +15,7 @@ use samara_kernels::depthwise::Depthwise;
 use samara_kernels::gemm::{self, Epilogue};
 use samara_kernels::layer_norm::layer_norm;
 use samara_kernels::math::gelu_in_place;
+use samara_kernels::memory;
 
 /// Fused forward operations, differentiable under autodiff.
 #[cfg_attr(feature = "training", backend_extension(Flex, Autodiff))]
@@ -95,7 +96,7 @@ impl FusedOps for Flex {
             activation: Activation::Rectifier(rectifier),
             residual: None,
         };
-        let mut out = vec![0.0; rows * outputs];
+        let mut out = memory::zeros(rows * outputs);
         gemm::linear(
             values(&x),
             values(&w),
@@ -114,7 +115,7 @@ impl FusedOps for Flex {
         rectifier: Rectifier,
     ) -> FlexTensor {
         let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
-        let mut out = vec![0.0; shape.out_shape().iter().product()];
+        let mut out = memory::zeros(shape.out_shape().iter().product());
         let activation = Activation::Rectifier(rectifier);
         shape.forward(values(&x), values(&w), values(&b), activation, &mut out);
         tensor(out, &shape.out_shape())
@@ -137,7 +138,7 @@ impl FusedOps for Flex {
             gamma.to_contiguous(),
             beta.to_contiguous(),
         );
-        let mut out = vec![0.0; values(&x).len()];
+        let mut out = memory::zeros(values(&x).len());
         layer_norm(
             values(&x),
             values(&gamma),
