@@ -293,9 +293,8 @@ impl Everything {
             });
         let masks = masks.await?;
         drop(turn);
-        let name = model.name.clone();
         let answer =
-            crate::blocking::blocking(move || EverythingAnswer::new(&known, name, &masks, style));
+            crate::blocking::blocking(move || EverythingAnswer::new(&known, &model, &masks, style));
         job.set(Progress::Done(Arc::new(answer.await??)));
         Ok(())
     }
@@ -307,6 +306,8 @@ pub(crate) struct EverythingAnswer {
     image: ImageInfo,
     /// The model that made them.
     model: String,
+    /// Numbers that it multiplied: `fp32`, `bf16` or `int8`.
+    precision: &'static str,
     /// Best first.
     masks: Vec<EverythingMask>,
 }
@@ -343,7 +344,7 @@ impl EverythingAnswer {
 
     fn new(
         image: &ImageInfo,
-        model: String,
+        model: &LoadedModel,
         records: &[MaskRecord],
         style: MaskStyle,
     ) -> Result<Self> {
@@ -360,7 +361,8 @@ impl EverythingAnswer {
         });
         Ok(Self {
             image: image.clone(),
-            model,
+            model: model.name.clone(),
+            precision: model.segmenter().precision().name(),
             masks: masks.collect::<Result<_>>()?,
         })
     }

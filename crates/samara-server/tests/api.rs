@@ -61,6 +61,7 @@ fn a_click_is_answered_as_by_the_library() {
         assert_eq!(object["selected"]["index"], truth.best().index);
     }
     assert_eq!(answer["model"], "lite");
+    assert_eq!(answer["precision"], "fp32");
     assert_eq!(answer["image"]["width"], 160);
 }
 
@@ -517,6 +518,7 @@ fn everything_is_a_job() {
         "{followed:?}"
     );
     let result = server().get(&format!("{path}/result")).good();
+    assert_eq!(result["precision"], "fp32");
     let masks = result["masks"].as_array().unwrap();
     assert!(masks.len() >= 2, "{result}");
     assert!(

@@ -50,8 +50,8 @@ impl<P> Amx<P> {
 
 /// Products that an instruction of AMX does.
 pub(super) trait Instruction: Products<V4, Lane = u32, Sums: Pod> {
-    /// Adds products of `count` times 16 steps to the sums in registers: of `left`, 32 or 16 rows every
-    /// `left_stride` bytes, with `right`, a row every `right_stride` bytes.
+    /// Adds products of `count` times 16 steps of `left` and `right` to the sums in registers: with `BOTH` of up to 32
+    /// rows, or else of up to 16. `ahead` is fetched on the way, 16 lines an instruction.
     ///
     /// # Safety
     /// As [`Amx::new`], with registers that [`Setup::of_rows`] has set up for as many rows, and all that is read must
@@ -316,7 +316,7 @@ impl<P: Instruction> Amx<P> {
                 );
                 P::add::<true>(left, right, count, ahead);
                 if let Some(end) = end {
-                    P::add::<true>(left_end, end, 1, Ahead::NOTHING);
+                    P::add::<true>(left_end, end, 1, Ahead::nothing(left.start.cast()));
                 }
                 asm!(
                     "tilestored [{out} + {line}], tmm0",
@@ -338,7 +338,7 @@ impl<P: Instruction> Amx<P> {
                 );
                 P::add::<false>(left, right, count, ahead);
                 if let Some(end) = end {
-                    P::add::<false>(left_end, end, 1, Ahead::NOTHING);
+                    P::add::<false>(left_end, end, 1, Ahead::nothing(left.start.cast()));
                 }
                 asm!(
                     "tilestored [{out} + {line}], tmm0",
@@ -433,9 +433,9 @@ impl<P: Instruction> Products<V4> for Amx<P> {
                 let count = SIDE.min(rows - group * SIDE);
                 let left = left.at_row(group * SIDE);
                 let start_row = (from == 0).then_some(&start);
-                let sides = (left.from_lane(from), right.from_row(from));
+                let sides = (left.at_lane(from), right.at_row(from));
                 let ahead = Ahead::of(right, whole, number * (BLOCK / SIDE) + group);
-                let ahead = ahead.from_step(from);
+                let ahead = ahead.at_step(from);
                 let steps = (steps, (last && rest > 0).then_some(&**end));
                 Self::add(setup, sides, steps, start_row, &mut sums[..count], ahead);
                 if !last {

@@ -25,7 +25,7 @@ impl<'a, F: Format> Left<'a, F> {
 
     /// The rows from a lane on.
     #[inline(always)]
-    pub(super) fn from_lane(self, lane: usize) -> Self {
+    pub(super) fn at_lane(self, lane: usize) -> Self {
         Self {
             lanes: &self.lanes[lane..],
             ..self

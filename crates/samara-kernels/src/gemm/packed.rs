@@ -449,10 +449,10 @@ pub(crate) struct Panel<'a, L = f32> {
     pub stride: usize,
 }
 
-impl<'a, L> Panel<'a, L> {
+impl<L> Panel<'_, L> {
     /// The rows from `row` on.
     #[inline(always)]
-    pub(super) fn from_row(self, row: usize) -> Self {
+    pub(super) fn at_row(self, row: usize) -> Self {
         Self {
             lanes: &self.lanes[row * self.stride..],
             ..self

@@ -191,11 +191,13 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Fetches nothing that is not there.
-    pub(super) const NOTHING: Self = Self {
-        start: std::ptr::null(),
-        stride: 0,
-    };
+    /// Fetches a line that is there already, again and again.
+    pub(super) fn nothing(line: *const u8) -> Self {
+        Self {
+            start: line,
+            stride: 0,
+        }
+    }
 
     /// The part of it that tile number `tile` fetches.
     #[inline(always)]
@@ -205,15 +207,18 @@ impl Ahead {
         let (length, share) = (steps * panel.stride * size_of::<L>(), steps * LINE);
         let needed = tile * share < length;
         let start = panel.lanes.as_ptr().cast::<u8>();
+        if !needed {
+            return Self::nothing(start);
+        }
         Self {
             start: start.wrapping_add(length + tile * share),
-            stride: if needed { LINE } else { 0 },
+            stride: LINE,
         }
     }
 
     /// What is fetched from a step on.
     #[inline(always)]
-    pub(super) fn from_step(self, step: usize) -> Self {
+    pub(super) fn at_step(self, step: usize) -> Self {
         Self {
             start: self.start.wrapping_add(step * self.stride),
             ..self
@@ -222,7 +227,7 @@ impl Ahead {
 
     #[inline(always)]
     fn fetch(self, step: usize) {
-        fetch(self.from_step(step).start);
+        fetch(self.at_step(step).start);
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct PredictAnswer {
     image: ImageInfo,
     /// The model that answered.
     model: String,
+    /// Numbers that it multiplied: `fp32`, `bf16` or `int8`.
+    precision: &'static str,
     /// In the order of the prompts.
     objects: Vec<ObjectAnswer>,
     timing_ms: Timing,
@@ -108,6 +110,7 @@ impl PredictRequest {
         Ok(PredictAnswer {
             image: (*info).clone(),
             model: model.name.clone(),
+            precision: model.segmenter().precision().name(),
             objects,
             timing_ms,
         })
