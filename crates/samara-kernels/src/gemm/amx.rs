@@ -12,12 +12,12 @@ use pulp::bytemuck::Pod;
 use pulp::f32x16;
 use pulp::x86::V4;
 
+use super::ahead::Ahead;
 use super::format::Format;
 use super::int8::RowScale;
 use super::left::Left;
 use super::packed::Panel;
 use super::products::{Columns, Pairs, Products, Quads, Tiles};
-use super::tile::Ahead;
 use super::x86::{Avx512Bf16, Avx512Vnni};
 
 /// Rows of a register, and the steps that an instruction multiplies.

@@ -5,6 +5,7 @@
 //! cache, and a tile of the result stays in registers while both are walked. What follows the
 //! matmul is done on the tile before it is written, so that the result goes through memory once.
 
+mod ahead;
 mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -1,13 +1,16 @@
-//! One step of the sums of a tile, by format and instruction set.
+//! The innermost loops: the sums of a tile in registers, and one step of them by format and instruction set.
+//!
+//! Sums are written in registers by name, because a compiler that sees a nest of loops over arrays may or may not
+//! find them. `benches/kernels.rs` shows how close a tile comes to the machine's peak.
 
 use pulp::Simd;
 use pulp::bytemuck::{Pod, cast_slice, cast_slice_mut};
 
+use super::ahead::Ahead;
 use super::format::Format;
 use super::int8::RowScale;
 use super::left::Left;
 use super::packed::Panel;
-use super::tile::{Ahead, sums_of_tile};
 use crate::isa::Fma;
 
 /// What the lanes of a register stand for, in columns of the right side.
@@ -91,6 +94,51 @@ pub(crate) struct Tiles<'a, F: Format, A> {
     pub right: Panel<'a, F::Lane>,
     /// How often as many have been summed before with this panel.
     pub number: usize,
+}
+
+/// One tile of a matmul: `start` in every row, and the first `steps` lanes of `R` rows of `left`
+/// times the rows of a panel.
+///
+/// By pointers: a core that does two multiply-adds at a time has no time for checks between them
+/// (a tenth of the speed).
+#[expect(unsafe_code, reason = "no instruction to spare in the loop")]
+#[inline(always)]
+pub(super) fn sums_of_tile<
+    F: Format,
+    S: Simd,
+    P: Products<S, Lane = F::Lane>,
+    const R: usize,
+    const C: usize,
+>(
+    simd: S,
+    products: P,
+    start: [P::Sums; 2],
+    left: Left<'_, F>,
+    steps: usize,
+    right: Panel<'_, F::Lane>,
+    ahead: Ahead,
+) -> [[P::Sums; 2]; R] {
+    let mut sums = [start; R];
+    if steps == 0 {
+        return sums;
+    }
+    assert!(left.lanes.len() >= (R - 1) * left.stride + steps);
+    assert!(right.lanes.len() >= (steps - 1) * right.stride + C);
+    let (lanes, panel) = (left.lanes.as_ptr(), right.lanes.as_ptr());
+    for k in 0..steps {
+        // SAFETY: row `k` of the panel has `C` lanes, which lie in `right.lanes` by the assertion.
+        let right: &[F::Lane; C] = unsafe { &*panel.add(k * right.stride).cast() };
+        let right = products.load(right);
+        ahead.fetch(k);
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: lane `k` of row `i` lies in `left.lanes` by the assertion.
+            let lane = products.splat(simd, unsafe { *lanes.add(i * left.stride + k) });
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = products.multiply_add(simd, lane, right, *sum);
+            }
+        }
+    }
+    sums
 }
 
 /// [`Fp32`](super::format::Fp32), value by value.

@@ -21,6 +21,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::ahead::Ahead;
 use super::aligned::Aligned;
 use super::blocking::{DEPTH, row_stride, shape};
 use super::dispatch::{Dispatch, WithTile};
@@ -28,10 +29,10 @@ use super::epilogue::Epilogue;
 use super::format::Fp32;
 use super::left::Left;
 use super::packed::Side;
-use super::products::{Products, Singles};
+use super::products::{Products, Singles, sums_of_tile};
 use super::strassen_sums::Quarter::{self, BottomLeft, BottomRight, TopLeft, TopRight};
 use super::strassen_sums::{LEFT, MATMULS, sum};
-use super::tile::{self, Ahead, Pass, Tile};
+use super::tile::{Pass, Tile};
 use crate::isa::Fma;
 use crate::meter;
 
@@ -161,7 +162,7 @@ impl WithTile<Fp32> for Matmuls<'_> {
                     let left = left.at_row(matmul * half + tile * R);
                     let zero = [simd.splat_f32s(0.0); 2];
                     let ahead = Ahead::of(panel, steps, tile);
-                    let result = tile::sums_of_tile::<Fp32, S, Singles, R, C>(
+                    let result = sums_of_tile::<Fp32, S, Singles, R, C>(
                         simd,
                         Singles(fma),
                         zero,

@@ -1,19 +1,16 @@
-//! The innermost loops: a tile of the result in registers.
-//!
-//! The sums are written in registers by name, because a compiler that sees a nest of loops over
-//! arrays may or may not find them. `benches/gemm.rs` shows how close the tile comes to the
-//! machine's peak.
+//! Tiles of the result: what follows their sums, and where they are written.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::ahead::fetch_tile;
 use super::dispatch::{Dispatch, WithTile};
 use super::epilogue::Epilogue;
 use super::format::Format;
 use super::int8::RowScale;
 use super::left::Left;
-use super::packed::{Panel, Side};
+use super::packed::Side;
 use super::products::{Columns, Products, Tiles};
 use crate::activation::{Activation, Rectifier};
 use crate::isa::Fma;
@@ -178,141 +175,6 @@ impl<F: Format> WithTile<F> for Block<'_, F> {
             }
         }
     }
-}
-
-/// What is fetched into the second-level cache while a tile is summed: the panel that follows, a line at
-/// every step. Without, the first tile of a panel waits for the third level, and with few tiles a panel
-/// it takes a tenth of the time.
-#[derive(Clone, Copy)]
-pub(crate) struct Ahead {
-    pub start: *const u8,
-    /// Bytes per step.
-    pub stride: usize,
-}
-
-impl Ahead {
-    /// Fetches a line that is there already, again and again.
-    pub(super) fn nothing(line: *const u8) -> Self {
-        Self {
-            start: line,
-            stride: 0,
-        }
-    }
-
-    /// The part of it that tile number `tile` fetches.
-    #[inline(always)]
-    pub(super) fn of<L: Copy>(panel: Panel<'_, L>, steps: usize, tile: usize) -> Self {
-        /// Bytes of a line of the cache.
-        const LINE: usize = 64;
-        let (length, share) = (steps * panel.stride * size_of::<L>(), steps * LINE);
-        let needed = tile * share < length;
-        let start = panel.lanes.as_ptr().cast::<u8>();
-        if !needed {
-            return Self::nothing(start);
-        }
-        Self {
-            start: start.wrapping_add(length + tile * share),
-            stride: LINE,
-        }
-    }
-
-    /// What is fetched from a step on.
-    #[inline(always)]
-    pub(super) fn at_step(self, step: usize) -> Self {
-        Self {
-            start: self.start.wrapping_add(step * self.stride),
-            ..self
-        }
-    }
-
-    #[inline(always)]
-    fn fetch(self, step: usize) {
-        fetch(self.at_step(step).start);
-    }
-}
-
-/// Fetches a line into the second-level cache.
-#[inline(always)]
-fn fetch(line: *const u8) {
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; it does nothing where there is no memory.
-        #[expect(unsafe_code, reason = "the instruction has no other form")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(line.cast());
-        }
-    }
-}
-
-/// Fetches the places of tiles in the result and in what is added to it: what will be written comes from memory
-/// first, and would be waited for row by row.
-#[inline(always)]
-fn fetch_tile<const C: usize>(
-    out: &[f32],
-    residual: Option<&[f32]>,
-    rows: Range<usize>,
-    columns: usize,
-    from: usize,
-) {
-    /// Values of a line of the cache.
-    const LINE: usize = 16;
-    for values in [Some(out), residual].into_iter().flatten() {
-        for row in rows.clone() {
-            let start = values.as_ptr().wrapping_add(row * columns + from);
-            for at in (0..C).step_by(LINE) {
-                fetch(start.wrapping_add(at).cast());
-            }
-            fetch(start.wrapping_add(C - 1).cast());
-        }
-    }
-}
-
-/// One tile of a matmul: `start` in every row, and the first `steps` lanes of `R` rows of `left`
-/// times the rows of a panel.
-///
-/// By pointers: a core that does two multiply-adds at a time has no time for checks between them
-/// (a tenth of the speed).
-#[expect(unsafe_code, reason = "no instruction to spare in the loop")]
-#[inline(always)]
-pub(super) fn sums_of_tile<
-    F: Format,
-    S: Simd,
-    P: Products<S, Lane = F::Lane>,
-    const R: usize,
-    const C: usize,
->(
-    simd: S,
-    products: P,
-    start: [P::Sums; 2],
-    left: Left<'_, F>,
-    steps: usize,
-    right: Panel<'_, F::Lane>,
-    ahead: Ahead,
-) -> [[P::Sums; 2]; R] {
-    let mut sums = [start; R];
-    if steps == 0 {
-        return sums;
-    }
-    assert!(left.lanes.len() >= (R - 1) * left.stride + steps);
-    assert!(right.lanes.len() >= (steps - 1) * right.stride + C);
-    let (lanes, panel) = (left.lanes.as_ptr(), right.lanes.as_ptr());
-    for k in 0..steps {
-        // SAFETY: row `k` of the panel has `C` lanes, which lie in `right.lanes` by the assertion.
-        let right: &[F::Lane; C] = unsafe { &*panel.add(k * right.stride).cast() };
-        let right = products.load(right);
-        ahead.fetch(k);
-        for (i, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: lane `k` of row `i` lies in `left.lanes` by the assertion.
-            let lane = products.splat(simd, unsafe { *lanes.add(i * left.stride + k) });
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = products.multiply_add(simd, lane, right, *sum);
-            }
-        }
-    }
-    sums
 }
 
 /// A tile of the result in registers, two for each of its rows, and where it belongs.
