@@ -236,6 +236,7 @@ fn weights_and_answers_that_are_no_numbers() {
             "data/images",
             "--prompt",
             "0:1:4,3",
+            "--format=masks",
             "--out",
             "out",
         ],
