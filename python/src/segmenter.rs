@@ -32,7 +32,7 @@ type Reduced<'py> = (Bound<'py, PyAny>, (String, Bound<'py, PyDict>));
 ///     Where to compute.
 /// precision : str, default "auto"
 ///     Numbers that are multiplied on the CPU: ``"fp32"``, which gives the answers of the official code on every
-///     processor, ``"bf16"``, ``"int8"``, or ``"auto"``: bf16 where the processor has instructions for it, int8 for a
+///     processor, ``"bf16"``, ``"int8"``, or ``"auto"``: bf16 where the processor has fast instructions for it, int8 for a
 ///     model of ``samara models quantize``, otherwise fp32.
 ///
 /// Raises

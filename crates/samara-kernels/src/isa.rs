@@ -95,7 +95,8 @@ mod amx {
         /// AMX-BF16, AMX-TILE and AMX-INT8 in EDX of leaf 7.
         const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
         let features = __cpuid_count(7, 0).edx;
-        // SAFETY: the call changes nothing but what this process may use.
+        // SAFETY: the call changes what this process may use, and that the kernel then refuses signal stacks with too
+        // little place for the registers; where there is one already, it refuses the call.
         features & FEATURES == FEATURES
             && unsafe { libc::syscall(libc::SYS_arch_prctl, ASK, REGISTERS) } == 0
     }
@@ -174,6 +175,15 @@ impl Isa {
             Self::Avx512(isa) => isa.vnni,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.vnni,
+            _ => false,
+        }
+    }
+
+    /// Whether it has AMX.
+    pub(crate) fn has_amx(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.amx,
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ use crate::{DeviceKind, Error, Result};
 )]
 #[non_exhaustive]
 pub enum Precision {
-    /// What the processor has instructions for: [`Int8`](Self::Int8) for an [`Int8Model`](crate::Int8Model),
+    /// What the processor has fast instructions for: [`Int8`](Self::Int8) for an [`Int8Model`](crate::Int8Model),
     /// or else [`Bf16`](Self::Bf16), or else [`Fp32`](Self::Fp32).
     Auto,
     /// 32-bit floating point.

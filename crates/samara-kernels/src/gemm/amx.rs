@@ -51,7 +51,7 @@ impl<P> Amx<P> {
 /// Products that an instruction of AMX does.
 pub(super) trait Instruction: Products<V4, Lane = u32, Sums: Pod> {
     /// Adds products of `count` times 16 steps of `left` and `right` to the sums in registers: with `BOTH` of up to 32
-    /// rows, or else of up to 16. `ahead` is fetched on the way, 16 lines an instruction.
+    /// rows, or else of up to 16. `ahead` is fetched on the way, 16 lines every 16 steps with `BOTH`, or else 8.
     ///
     /// # Safety
     /// As [`Amx::new`], with registers that [`Setup::of_rows`] has set up for as many rows, and all that is read must
@@ -91,7 +91,8 @@ macro_rules! instruction {
                 if count == 0 {
                     return;
                 }
-                // SAFETY: by the caller. The compiler is not told of AMX, and so leaves its registers alone.
+                // SAFETY: by the caller. The compiler is not told of AMX and leaves its registers alone, and no code
+                // between the blocks of a product uses AMX.
                 unsafe {
                     if BOTH {
                         asm!(
@@ -184,7 +185,7 @@ macro_rules! instruction {
 instruction!(Pairs<Avx512Bf16>, "tdpbf16ps");
 instruction!(Quads<Avx512Vnni>, "tdpbusd");
 
-/// What a thread keeps from block to block.
+/// What a matmul of a block of rows keeps from panel to panel.
 pub(super) struct Kept<S> {
     setup: Setup,
     sums: Lines<[MaybeUninit<[S; 2]>; BLOCK]>,

@@ -12,7 +12,8 @@ use super::products::{Pairs, Products, Quads, Singles, Widening};
 use super::x86::{Avx512Bf16, Avx512Vnni, AvxVnni, Words};
 use crate::isa::{Fma, Isa};
 
-/// Code that works on tiles of the result, whose shape is that of [`shape`](super::shape).
+/// Code that works on tiles of the result, whose shape is that of [`shape`](super::shape), or with AMX of
+/// [`PART`](super::amx::PART) rows.
 pub(crate) trait WithTile<F: Format> {
     /// With tiles of `R` rows and `C` columns. Must be `#[inline(always)]`, as must be what it calls.
     fn run<S: Simd, P: Products<S, Lane = F::Lane>, const R: usize, const C: usize>(

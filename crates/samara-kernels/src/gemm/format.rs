@@ -192,9 +192,21 @@ mod tests {
 
     use super::*;
     use crate::activation::{Activation, Rectifier};
-    use crate::gemm::{DEPTH, Dense, Epilogue, Matrix, Packed, gemm};
+    use crate::gemm::{DEPTH, Dense, Epilogue, Matrix, Packed, Rows, gemm, multiply};
     use crate::precision::Precision;
     use crate::testing::{close, values};
+
+    /// A row without values.
+    struct Empty;
+    impl Rows for Empty {
+        fn count(&self) -> usize {
+            1
+        }
+        fn depth(&self) -> usize {
+            0
+        }
+        fn gather(&self, _: usize, _: std::ops::Range<usize>, _: &mut [f32]) {}
+    }
 
     /// What the rows of a left side stand for once they are in lanes.
     fn rounded(isa: Isa, precision: Precision, a: &[f32], depth: usize) -> Vec<f32> {
@@ -288,6 +300,58 @@ mod tests {
     fn long_sums_in_several_passes() {
         check(Precision::Bf16, [13, 2 * DEPTH * 2 + 7, 35], 1);
         check(Precision::Int8, [13, DEPTH * 4, 35], 1);
+        // Rows and steps that AMX sums in several groups and chunks.
+        for rows in [45, 300] {
+            check(Precision::Bf16, [rows, 1300, 70], 2);
+            check(Precision::Int8, [rows, 1300, 33], 2);
+        }
+    }
+
+    /// More rows than AMX sums at a time, on one thread.
+    #[test]
+    fn many_rows_on_one_thread() {
+        let (rows, depth, columns) = (555, 300, 40);
+        let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
+        for precision in [Precision::Bf16, Precision::Int8] {
+            for isa in Isa::available() {
+                let right = Packed::for_isa(isa, precision, Matrix::new(&b, depth, columns));
+                let [mut shared, mut alone] = [
+                    vec![f32::NAN; rows * columns],
+                    vec![f32::NAN; rows * columns],
+                ];
+                let (dense, plain) = (Dense::new(&a, depth), Epilogue::default());
+                gemm(&dense, right.right(), &plain, &mut shared);
+                multiply(
+                    &dense,
+                    0,
+                    right.right(),
+                    &plain,
+                    &mut Scratch::default(),
+                    &mut alone,
+                );
+                assert_eq!(shared, alone, "{isa:?} {precision:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_sum_is_the_bias() {
+        let right = Packed::with_precision(Precision::Int8, Matrix::new(&[], 0, 3));
+        let bias = [1.0, 2.0, 3.0];
+        let epilogue = Epilogue {
+            bias: Some(&bias),
+            ..Epilogue::default()
+        };
+        let mut out = [f32::NAN; 3];
+        multiply(
+            &Empty,
+            0,
+            right.right(),
+            &epilogue,
+            &mut Scratch::default(),
+            &mut out,
+        );
+        assert_eq!(out, bias);
     }
 
     /// With several passes each has its own scales for the rows, which the oracle does not know.

@@ -6,7 +6,8 @@ use super::int8::RowScale;
 /// Rows for a whole number of tiles, gathered or where they are.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a, F: Format = Fp32> {
-    /// Where they are lanes of several values, every row goes on with zeros up to a whole line of the cache.
+    /// Where they are lanes of several values, every row of the result goes on with zeros up to a whole line of the
+    /// cache ([`end_row`](super::end_row)); rows that fill up a tile hold anything.
     pub lanes: &'a [F::Lane],
     pub stride: usize,
     /// What the integers of every row stand for, where they are integers.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::blocking::{DEPTH, shape};
+use super::blocking::{DEPTH, rounded_block_rows, shape};
 use super::format::{Bf16, Format, Fp32, Int8};
 use super::matrix::Matrix;
 use super::strassen_sums;
@@ -299,12 +299,12 @@ impl<'a> Right<'a> {
         matches!(self.0, RightAs::Strassen(..))
     }
 
-    /// Rows of the left side per task: what [`strassen`] needs, or else as many as given.
+    /// Rows of the left side per task: what [`strassen`] or [`rounded_block_rows`] needs, or else as many as given.
     pub(crate) fn block_rows(&self, plain: usize) -> usize {
         match self.0 {
             RightAs::Strassen(..) => strassen_sums::BLOCK_ROWS,
             RightAs::Fp32(_) => plain,
-            RightAs::Bf16(_) | RightAs::Int8(_) => plain.next_power_of_two(),
+            RightAs::Bf16(_) | RightAs::Int8(_) => rounded_block_rows(self.isa(), plain),
         }
     }
 }
@@ -436,8 +436,10 @@ impl<'a, F: Format> Side<'a, F> {
             return [&[]; 2];
         }
         let pass = start / DEPTH * self.sums_stride;
-        let [scales, sums] = [self.scales, &self.sums[pass..]];
-        [scales, sums].map(|of_columns| &of_columns[index * width..][..width])
+        // Without a step there are no sums, and those of another column do as well.
+        let sums = self.sums.get(pass..).filter(|sums| !sums.is_empty());
+        let of_columns = [self.scales, sums.unwrap_or(self.scales)];
+        of_columns.map(|of_columns| &of_columns[index * width..][..width])
     }
 }
 

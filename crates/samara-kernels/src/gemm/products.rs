@@ -30,7 +30,7 @@ pub(crate) trait Products<S: Simd>: Copy {
     type Lanes: Copy;
     /// Sums, one a lane.
     type Sums: Copy;
-    /// What a thread keeps from tile to tile.
+    /// What a matmul of a block of rows keeps from panel to panel.
     type Kept: Default;
     /// Tiles, one below the other, that are summed at a time.
     const TILES: usize;

@@ -6,9 +6,9 @@ use burn::module::{Module, Param};
 use burn::nn::{self, LinearConfig};
 use burn::tensor::module::linear as burn_linear;
 use burn::tensor::{Device, Tensor};
+#[cfg(feature = "flex")]
 use samara_kernels::activation::Rectifier;
 use samara_kernels::gemm::{Dense, Epilogue, linear_of_packed};
-#[cfg(feature = "flex")]
 use samara_kernels::memory;
 
 use super::values::{Values, tensor};
