@@ -252,7 +252,7 @@ pub(crate) struct ModelFlags {
     #[arg(long, help_heading = "Model", hide_short_help = true)]
     pub(crate) unchecked_weights: bool,
 
-    /// Numbers that are multiplied on the CPU: fp32, bf16, int8, or auto: what the processor has fast instructions
+    /// Numbers that are multiplied on the CPU: fp32, bf16, int8, or auto: what the processor has instructions
     /// for, int8 for a model of `samara models quantize`, or else bf16, or else fp32
     #[arg(
         long,
