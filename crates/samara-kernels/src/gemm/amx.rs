@@ -77,6 +77,19 @@ impl Strided {
     }
 }
 
+/// Fetches four lines and goes on.
+macro_rules! fetch_ahead {
+    () => {
+        concat!(
+            "prefetcht1 [{ahead}]\n",
+            "prefetcht1 [{ahead} + {ahead_stride}]\n",
+            "prefetcht1 [{ahead} + 2 * {ahead_stride}]\n",
+            "prefetcht1 [{ahead} + {ahead_three}]\n",
+            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+        )
+    };
+}
+
 macro_rules! instruction {
     ($products:ty, $name:literal) => {
         impl Instruction for $products {
@@ -100,31 +113,15 @@ macro_rules! instruction {
                             "tileloadd tmm6, [{right} + {right_stride}]",
                             "tileloadd tmm4, [{left} + {left_stride}]",
                             concat!($name, " tmm0, tmm4, tmm6"),
-                            "prefetcht1 [{ahead}]",
-                            "prefetcht1 [{ahead} + {ahead_stride}]",
-                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
-                            "prefetcht1 [{ahead} + {ahead_three}]",
-                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+                            fetch_ahead!(),
                             "tileloadd tmm7, [{right} + {right_stride} + 64]",
                             concat!($name, " tmm1, tmm4, tmm7"),
-                            "prefetcht1 [{ahead}]",
-                            "prefetcht1 [{ahead} + {ahead_stride}]",
-                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
-                            "prefetcht1 [{ahead} + {ahead_three}]",
-                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+                            fetch_ahead!(),
                             "tileloadd tmm5, [{lower} + {left_stride}]",
                             concat!($name, " tmm2, tmm5, tmm6"),
-                            "prefetcht1 [{ahead}]",
-                            "prefetcht1 [{ahead} + {ahead_stride}]",
-                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
-                            "prefetcht1 [{ahead} + {ahead_three}]",
-                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+                            fetch_ahead!(),
                             concat!($name, " tmm3, tmm5, tmm7"),
-                            "prefetcht1 [{ahead}]",
-                            "prefetcht1 [{ahead} + {ahead_stride}]",
-                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
-                            "prefetcht1 [{ahead} + {ahead_three}]",
-                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+                            fetch_ahead!(),
                             "add {left}, 64",
                             "add {lower}, 64",
                             "add {right}, {right_step}",
@@ -148,18 +145,10 @@ macro_rules! instruction {
                             "tileloadd tmm6, [{right} + {right_stride}]",
                             "tileloadd tmm4, [{left} + {left_stride}]",
                             concat!($name, " tmm0, tmm4, tmm6"),
-                            "prefetcht1 [{ahead}]",
-                            "prefetcht1 [{ahead} + {ahead_stride}]",
-                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
-                            "prefetcht1 [{ahead} + {ahead_three}]",
-                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+                            fetch_ahead!(),
                             "tileloadd tmm7, [{right} + {right_stride} + 64]",
                             concat!($name, " tmm1, tmm4, tmm7"),
-                            "prefetcht1 [{ahead}]",
-                            "prefetcht1 [{ahead} + {ahead_stride}]",
-                            "prefetcht1 [{ahead} + 2 * {ahead_stride}]",
-                            "prefetcht1 [{ahead} + {ahead_three}]",
-                            "lea {ahead}, [{ahead} + 4 * {ahead_stride}]",
+                            fetch_ahead!(),
                             "add {left}, 64",
                             "add {right}, {right_step}",
                             "dec {count}",

@@ -8,6 +8,7 @@ use crate::isa::Isa;
 /// and stay in a second-level cache of 512 KB; the more rows, the less often the right side comes
 /// from further away.
 pub(super) const BLOCK_ROWS: usize = 144;
+
 /// The same for rounded rows: AMX sums 256 at a time, which take less than half of a second-level cache of 2 MB.
 pub(super) fn rounded_block_rows(isa: Isa, plain: usize) -> usize {
     if isa.has_amx() {
@@ -36,9 +37,9 @@ pub(crate) fn row_stride(steps: usize) -> usize {
     steps.next_multiple_of(LINE) + LINE
 }
 
-/// Rows and columns of a tile in registers; AMX has registers of its own. The columns are two registers wide; the rows fill 24 of the 32
-/// registers of AVX-512 and NEON, 12 of the 16 of AVX2 and 8 of the 16 of SSE2, and the others
-/// hold a row of the right side and a value of the left.
+/// Rows and columns of a tile in registers; AMX has registers of its own. The columns are two registers wide; the
+/// rows fill 24 of the 32 registers of AVX-512 and NEON, 12 of the 16 of AVX2 and 8 of the 16 of SSE2, and the
+/// others hold a row of the right side and a value of the left.
 pub(crate) fn shape(isa: Isa) -> (usize, usize) {
     match isa {
         #[cfg(target_arch = "x86_64")]
